@@ -1,0 +1,37 @@
+"""The frozen part: where networks come from, where they are cut, and what makes one the same as another.
+
+`specs` and `spec` import nothing heavy; everything that needs Keras lies in modules that import it inside functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from bottleneck.catalog import BASES
+from bottleneck.contracts import BaseFamily
+from bottleneck.schema import BaseSpec
+
+
+def families() -> Mapping[str, BaseFamily]:
+    """Every family of the catalog by its name, imported (without Keras)."""
+    return {name: import_module(module) for name, module in BASES.items()}
+
+
+def specs() -> dict[str, BaseSpec]:
+    """Every base of the catalog by name, in catalog order.
+
+    Examples
+    --------
+    >>> specs()["vgg16"].feature
+    (7, 7, 512)
+    """
+    return {name: spec for family in families().values() for name, spec in family.specs().items()}
+
+
+def family_of(name: str) -> BaseFamily:
+    """The family that builds the base called `name`. Raises KeyError for a name that no family has."""
+    for family in families().values():
+        if name in family.specs():
+            return family
+    raise KeyError(name)

@@ -1,0 +1,154 @@
+"""Random weights that behave: drawn from a seed, then scaled so that features have unit spread.
+
+Plain initializers give networks whose outputs hardly depend on the image (a swap of red and blue moved MobileNetV2's
+probabilities by 0.0), so nothing could be tested with them. Layer by layer, each kernel is scaled so that its output
+has unit standard deviation on fixed probe pictures (layer-sequential unit variance, Mishkin and Matas 2016), and each
+BatchNorm takes the statistics of that batch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bottleneck.bases.graph import run, walk
+from bottleneck.schema import Preprocessing
+
+#: Part of the digest of random weights, whose calibrated bits differ between machines.
+CALIBRATION_VERSION = 1
+
+#: Probe pictures that calibrate: far from the first ones, which test, or a BatchNorm in training mode would
+#: meet the very batch its statistics come from and look right.
+FIRST = 64
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw Keras' initial weights from `seed`; Python's and NumPy's generators go on afterwards as if nothing was.
+
+    Keras takes an initializer's seed from Python's `random`, and draws from it without state of its own, so
+    TensorFlow's global seed is not touched.
+
+    Examples
+    --------
+    >>> import random
+    >>> with seeded(1):
+    ...     first = random.random()
+    >>> with seeded(1):
+    ...     print(first == random.random())
+    True
+    """
+    import numpy as np
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for builders that draw from the global generator
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def count(size: int) -> int:
+    """How many probes calibrate at `size`: small images have few pixels at the top, so they need more of them.
+
+    Examples
+    --------
+    >>> count(32), count(224), count(600)
+    (64, 8, 8)
+    """
+    return max(8, min(64, round(32 * (96 / size) ** 2)))
+
+
+def calibrate(model: Any, preprocessing: Preprocessing, size: int) -> None:
+    """Scale the kernels of `model` and set its BatchNorms, in place, from probe pictures of `size` pixels.
+
+    Kernels under a softmax are left alone; layers that are used more than once are set at their first use.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or Sequential with one input, (size, size, channels) preprocessed.
+    preprocessing : Preprocessing
+    size : int
+    """
+    import keras
+
+    from bottleneck.bases import preprocess
+    from bottleneck.images.probes import probes
+
+    pixels = keras.ops.convert_to_tensor(probes(FIRST + count(size), size, size)[FIRST:])
+    network = walk(model)
+    image = keras.ops.cast(preprocess.apply(pixels, preprocessing), network.image.dtype)
+    done: set[int] = set()
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(operation, keras.layers.Layer):
+            return operation(*args, **kwargs)
+        if id(operation) not in done:
+            done.add(id(operation))
+            if isinstance(operation, keras.layers.BatchNormalization):
+                _set_statistics(operation, args[0] if args else kwargs["inputs"])
+            else:
+                _scale(operation, args, kwargs)
+        if "training" in getattr(operation, "_call_context_args", ()):
+            kwargs = {**kwargs, "training": False}
+        return operation(*args, **kwargs)
+
+    run(network, image, call)
+
+
+def _scale(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    import keras
+    import numpy as np
+
+    weights = {weight.name: weight for weight in layer.weights}
+    kernel = weights.get("pointwise_kernel", weights.get("kernel"))
+    activation = getattr(layer, "activation", None)
+    if kernel is None or activation is keras.activations.softmax:
+        return
+    if not _has_kernel(layer):
+        return
+    layer.activation = None
+    try:
+        spread = float(np.std(keras.ops.convert_to_numpy(layer(*args, **kwargs)).astype(np.float64)))
+    finally:
+        layer.activation = activation
+    if not np.isfinite(spread) or spread < 1e-12:
+        return  # a dead input stays dead; scaling cannot help
+    kernel.assign(kernel.value / spread)
+    if "bias" in weights:
+        weights["bias"].assign(weights["bias"].value / spread)
+
+
+def _has_kernel(layer: Any) -> bool:
+    import keras
+
+    layers = keras.layers
+    kinds = (
+        layers.Dense,
+        layers.EinsumDense,
+        layers.Conv1D,
+        layers.Conv2D,
+        layers.Conv2DTranspose,
+        layers.DepthwiseConv2D,
+        layers.SeparableConv2D,
+    )
+    return isinstance(layer, kinds)
+
+
+def _set_statistics(layer: Any, x: Any) -> None:
+    import keras
+    import numpy as np
+
+    values = keras.ops.convert_to_numpy(x).astype(np.float64)
+    axis = layer.axis % values.ndim
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    variance = values.var(axis=others)
+    # A channel that these pictures leave constant must not be blown up by the first one that does not.
+    variance = np.maximum(variance, 1e-2 * max(float(variance.mean()), 1e-12))
+    layer.moving_mean.assign(values.mean(axis=others).astype("float32"))
+    layer.moving_variance.assign(variance.astype("float32"))

@@ -1,0 +1,215 @@
+"""Where a base is cut: from a name a person writes to a network that ends there.
+
+A cut is a layer's name, a path through nested networks (`vgg16/block5_pool`), or `output`. The new network shares the
+layers of the old one; nothing is copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from bottleneck.bases.graph import network_of
+from bottleneck.errors import BaseError, UnknownName, UsageError
+from bottleneck.schema import Pooling
+
+OUTPUT = "output"
+
+
+class Place(NamedTuple):
+    """One layer that a base can be cut at: its path and the shape of its output (None where it has several)."""
+
+    path: str
+    shape: tuple[int | None, ...] | None
+
+
+def places(model: Any) -> list[Place]:
+    """Every place to cut `model`, in graph order, nested networks after the layer that holds them."""
+    return list(_places(model, ""))
+
+
+def _places(model: Any, prefix: str) -> Iterator[Place]:
+    graph = network_of(model)
+    if graph is None:
+        return
+    for operation in graph._operations:
+        nodes = _nodes(graph, operation)
+        outputs = [t for node in nodes for t in node.outputs]
+        path = prefix + operation.name
+        yield Place(path, tuple(outputs[0].shape) if len(outputs) == 1 else None)
+        if network_of(operation) is not None:
+            yield from _places(operation, path + "/")
+
+
+def _nodes(graph: Any, operation: Any) -> list[Any]:
+    """The calls of `operation` inside `graph` (a layer may also have been called elsewhere)."""
+    inside = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
+    return [node for node in operation._inbound_nodes if id(node) in inside]
+
+
+def cut_at(model: Any, path: str, *, aliases: Iterable[str] = ()) -> tuple[Any, str]:
+    """The network from the image to `path`, and the path in full.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or Sequential with one input; a subclassed one only at ``output``.
+    path : str
+        ``output``, a layer's name, or names joined by ``/`` through nested networks.
+    aliases : iterable of str
+        Other names that the message about an unknown layer may offer.
+
+    Returns
+    -------
+    keras.Model, str
+
+    Raises
+    ------
+    UnknownName
+        No such layer; lists the nearest with their output shapes.
+    BaseError
+        The layer is used more than once or has several outputs, or the model is no graph of layers.
+    """
+    import keras
+
+    graph = network_of(model)
+    if graph is None:
+        raise BaseError(
+            f"{model.name!r} is a subclassed model: it can be cut at {OUTPUT!r} only, not at {path!r}"
+        )
+    if path == OUTPUT:
+        if len(graph._outputs) != 1:
+            names = ", ".join(getattr(model, "output_names", []))
+            raise BaseError(
+                f"base {model.name!r} has {len(graph._outputs)} outputs ({names}); cut it at one layer"
+            )
+        return keras.Model(_one(graph._inputs), graph._outputs[0], name=model.name), _owner(graph)
+    tensor = _tensor(model, path, path, aliases)
+    return keras.Model(_one(graph._inputs), tensor, name=model.name), path
+
+
+def _owner(graph: Any) -> str:
+    name: str = graph._outputs[0]._keras_history.operation.name
+    return name
+
+
+def _tensor(model: Any, path: str, whole: str, aliases: Iterable[str]) -> Any:
+    """The output tensor of `path` in terms of the inputs of `model`."""
+    import keras
+
+    graph = network_of(model)
+    if graph is None:
+        raise BaseError(
+            f"cut {whole!r}: {model.name!r} is no graph of layers, so there is nothing inside it to cut at"
+        )
+    name, _, rest = path.partition("/")
+    operation = next((o for o in graph._operations if o.name == name), None)
+    if operation is None:
+        raise _unknown(model, path, whole, aliases)
+    nodes = _nodes(graph, operation)
+    if len(nodes) > 1:
+        raise BaseError(
+            f"cut {whole!r}: layer {name!r} is used {len(nodes)} times, so its name does not say "
+            "which output is meant; cut at a layer after it"
+        )
+    node = nodes[0]
+    if not rest:
+        if len(node.outputs) != 1:
+            raise BaseError(
+                f"cut {whole!r}: layer {name!r} has {len(node.outputs)} outputs; cut at a layer after it"
+            )
+        return node.outputs[0]
+    inner = _tensor(operation, rest, whole, aliases)
+    nested = network_of(operation)
+    assert nested is not None
+    # The piece of the nested network below the cut, called on what feeds the nested network: no layer is copied.
+    piece = keras.Model(_one(nested._inputs), inner, name=operation.name)
+    return piece(_one(node.input_tensors))
+
+
+def _one(tensors: list[Any]) -> Any:
+    # A list of one would make callers pass lists of one: Keras warns about any other structure.
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> UnknownName:
+    import keras
+
+    shapes = {p.path: p.shape for p in _places(model, "")}
+    prefix = whole[: len(whole) - len(path)]
+    known = [*shapes, *aliases, OUTPUT] if not prefix else list(shapes)
+    graph = network_of(model)
+    operations = [] if graph is None else graph._operations
+    opaque = [o.name for o in operations if isinstance(o, keras.Model) and network_of(o) is None]
+    hint = f"{', '.join(opaque)}: subclassed, so it can be cut at its output only" if opaque else ""
+    error = UnknownName("layer to cut at", whole, [prefix + k for k in known], hint)
+    near = [n for n in error.nearest if n[len(prefix) :] in shapes]
+    told = "; shapes: " + ", ".join(f"{n} {show(shapes[n[len(prefix) :]])}" for n in near) if near else ""
+    error.args = (str(error) + told,)
+    return error
+
+
+def show(shape: tuple[int | None, ...] | None) -> str:
+    """A row's shape for a person: without the batch, ``?`` where it depends on the image.
+
+    Examples
+    --------
+    >>> show((None, 7, 7, 512)), show((None, None, 64)), show(None)
+    ('(7, 7, 512)', '(?, 64)', '(several)')
+    """
+    if shape is None:
+        return "(several)"
+    inner = ", ".join("?" if extent is None else str(extent) for extent in shape[1:])
+    return f"({inner}{',' if len(shape) == 2 else ''})"
+
+
+def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: tuple[int | None, ...]) -> Pooling:
+    """The pooling that a cut of this output shape gets: maps and token rows can be pooled, flat rows cannot.
+
+    Examples
+    --------
+    >>> resolve_pooling(None, "avg", (None, 7, 7, 512)), resolve_pooling("max", "avg", (None, 4096))
+    ('avg', 'none')
+    """
+    if len(shape) == 2:
+        return "none"
+    pooling = usual if asked is None else asked
+    if pooling != "none" and len(shape) not in (3, 4):
+        raise UsageError(
+            f"--pooling {pooling} takes maps (height, width, channels) or tokens (tokens, channels); "
+            f"this cut gives {show(shape)}; use --pooling none"
+        )
+    return pooling
+
+
+def pool(tensor: Any, pooling: Pooling) -> Any:
+    """`tensor` pooled to (n, channels): over height and width of a map, over the tokens of a sequence."""
+    import keras
+
+    if pooling == "none":
+        return tensor
+    rank = len(tensor.shape)
+    kinds = {
+        ("avg", 4): keras.layers.GlobalAveragePooling2D,
+        ("max", 4): keras.layers.GlobalMaxPooling2D,
+        ("avg", 3): keras.layers.GlobalAveragePooling1D,
+        ("max", 3): keras.layers.GlobalMaxPooling1D,
+    }
+    return kinds[pooling, rank]()(tensor)
+
+
+def row_shape(shape: tuple[int | None, ...], pooling: Pooling, where: str) -> tuple[int, ...]:
+    """Shape of one stored row. Raises `BaseError` when it depends on the image.
+
+    Examples
+    --------
+    >>> row_shape((None, 7, 7, 512), "avg", "vgg16"), row_shape((None, 7, 7, 512), "none", "vgg16")
+    ((512,), (7, 7, 512))
+    """
+    inner = shape[-1:] if pooling != "none" else shape[1:]
+    if any(extent is None or extent < 1 for extent in inner) or math.prod(e or 0 for e in inner) < 1:
+        raise BaseError(
+            f"{where}: a row would have the shape {show((None, *inner))}; give --size, or another cut"
+        )
+    return tuple(int(extent) for extent in inner if extent is not None)

@@ -1,0 +1,185 @@
+"""A network as a flat list of steps: nested networks opened up, in an order that names cannot change.
+
+Keras keeps a network as nodes: one call of one operation on tensors that earlier nodes made. `walk` follows them
+back from the output and lists them so that each step comes after those that feed it. The order depends on the wiring
+alone (depth first, arguments in call order), never on layer names or on what else was built in the process.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bottleneck.errors import BaseError
+
+#: `Ref.step` of the image itself.
+IMAGE = -1
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Output `output` of step `step`; step -1 is the image."""
+
+    step: int
+    output: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call: `arguments` is (args, kwargs) as recorded, with a `Ref` in place of each tensor."""
+
+    operation: Any
+    arguments: tuple[Any, Any]
+    refs: tuple[Ref, ...]
+    #: dtype of the first output, as text.
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The steps from the image to `output`; `image` is the symbolic input tensor."""
+
+    image: Any
+    steps: tuple[Step, ...]
+    output: Ref
+
+
+class _Frame:
+    """One call of a nested network: its own tensors stand for the tensors it was called on."""
+
+    def __init__(self, network: Any, parent: _Frame | None, node: Any) -> None:
+        self.network, self.parent, self.node = network, parent, node
+        self.inputs = {id(tensor): i for i, tensor in enumerate(network._inputs)}
+        self.children: dict[int, _Frame] = {}
+
+    def child(self, network: Any, node: Any) -> _Frame:
+        if id(node) not in self.children:
+            if len(node.input_tensors) != len(network._inputs):
+                raise BaseError(
+                    f"nested network {node.operation.name!r} takes {len(network._inputs)} inputs and is called on "
+                    f"{len(node.input_tensors)}; cut the base below it"
+                )
+            self.children[id(node)] = _Frame(network, self, node)
+        return self.children[id(node)]
+
+
+def network_of(operation: Any) -> Any | None:
+    """The graph inside `operation` when it is a Functional or Sequential network with its stock `call`, else None.
+
+    A subclass that overrides `call` is not its graph, and counts as one opaque layer.
+    """
+    import keras
+    from keras.src.models.functional import Functional  # Keras exports no public name for this class
+
+    if isinstance(operation, keras.Sequential) and type(operation).call is keras.Sequential.call:
+        return operation._functional
+    if isinstance(operation, Functional) and type(operation).call is Functional.call:
+        return operation
+    return None
+
+
+def walk(model: Any) -> Network:
+    """The flat steps of `model`, a Functional or Sequential `keras.Model` with one input and one output.
+
+    Raises
+    ------
+    BaseError
+        When it has several inputs or outputs, or is no graph of layers.
+    """
+    import keras
+
+    root = network_of(model)
+    if root is None or len(root._inputs) != 1 or len(root._outputs) != 1:
+        raise BaseError(f"{model.name!r} is no graph of layers with one input and one output")
+    top = _Frame(root, None, None)
+    index: dict[tuple[int, int], int] = {}
+    steps: list[Step] = []
+    keep_alive: list[_Frame] = [top]  # frames are told apart by id(), which must not be reused
+
+    def locate(frame: _Frame, tensor: Any) -> tuple[_Frame, Any, int] | None:
+        # Down into nested networks and up out of them until an operation that is no network has made the tensor.
+        while True:
+            position = frame.inputs.get(id(tensor))
+            if position is not None:
+                if frame.parent is None:
+                    return None
+                tensor = frame.node.input_tensors[position]
+                frame = frame.parent
+                continue
+            operation, node_index, output = tensor._keras_history
+            node = operation._inbound_nodes[node_index]
+            inner = network_of(operation)
+            if inner is None:
+                return frame, node, output
+            frame = frame.child(inner, node)
+            keep_alive.append(frame)
+            tensor = inner._outputs[output]
+
+    def ref(frame: _Frame, tensor: Any) -> Ref:
+        found = locate(frame, tensor)
+        return Ref(IMAGE) if found is None else Ref(index[id(found[0]), id(found[1])], found[2])
+
+    last = locate(top, root._outputs[0])
+    stack: list[tuple[_Frame, Any, bool]] = [] if last is None else [(last[0], last[1], False)]
+    while stack:
+        frame, node, ready = stack.pop()
+        key = (id(frame), id(node))
+        if key in index:
+            continue
+        if not ready:
+            stack.append((frame, node, True))
+            for tensor in reversed(node.input_tensors):
+                feeding = locate(frame, tensor)
+                if feeding is not None and (id(feeding[0]), id(feeding[1])) not in index:
+                    stack.append((feeding[0], feeding[1], False))
+            continue
+        refs: list[Ref] = []
+
+        def replaced(value: Any, frame: _Frame = frame, refs: list[Ref] = refs) -> Any:
+            if not isinstance(value, keras.KerasTensor):
+                return value
+            refs.append(ref(frame, value))
+            return refs[-1]
+
+        arguments = keras.tree.map_structure(replaced, (node.arguments.args, node.arguments.kwargs))
+        dtype = str(node.outputs[0].dtype) if node.outputs else "none"
+        index[key] = len(steps)
+        steps.append(Step(node.operation, arguments, tuple(refs), dtype))
+    return Network(root._inputs[0], tuple(steps), ref(top, root._outputs[0]))
+
+
+def run(network: Network, image: Any, call: Callable[..., Any]) -> Any:
+    """Send `image` through the steps, each as ``call(operation, *args, **kwargs)``; returns the output.
+
+    A value is let go after its last use, so a network of any depth holds only its widest cut in memory.
+
+    Parameters
+    ----------
+    network : Network
+    image : tensor
+        (n, height, width, channels), preprocessed.
+    call : callable
+
+    Returns
+    -------
+    tensor
+    """
+    import keras
+
+    uses = Counter(r.step for step in network.steps for r in step.refs)
+    uses[network.output.step] += 1
+    values: dict[int, list[Any]] = {IMAGE: [image]}
+    for number, step in enumerate(network.steps):
+
+        def filled(value: Any) -> Any:
+            return values[value.step][value.output] if isinstance(value, Ref) else value
+
+        args, kwargs = keras.tree.map_structure(filled, step.arguments)
+        values[number] = keras.tree.flatten(call(step.operation, *args, **kwargs))
+        for r in step.refs:
+            uses[r.step] -= 1
+            if not uses[r.step]:
+                del values[r.step]
+    return values[network.output.step][network.output.output]

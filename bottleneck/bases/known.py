@@ -1,0 +1,113 @@
+"""Digests already known, so that a run with nothing to compute never builds the base.
+
+One small JSON file a request in the cache, under a key of everything that decides the answer: the request, the bytes of
+the files it names, and the versions of Keras, TensorFlow and of the digest's own rules. A `module:function` and a model
+object are never remembered: their code may have changed. A damaged file is a miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bottleneck.bases import custom, specs
+from bottleneck.bases.calibrate import CALIBRATION_VERSION
+from bottleneck.bases.digest import DIGEST_VERSION
+from bottleneck.bases.weights import parse_weights
+from bottleneck.errors import BottleneckError
+from bottleneck.files import publish
+from bottleneck.schema import BaseRequest, Cache, StoreSpec, canonical_json
+
+_FORMAT = 1
+
+
+def recall(request: BaseRequest, cache: Cache) -> StoreSpec | None:
+    """What `remember` was told for this very request, or None; imports neither Keras nor TensorFlow.
+
+    Parameters
+    ----------
+    request : BaseRequest
+    cache : Cache
+
+    Returns
+    -------
+    StoreSpec or None
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> recall(BaseRequest(base="vgg16"), Cache(pathlib.Path(tempfile.mkdtemp()))) is None
+    True
+    """
+    key = _key(request)
+    if key is None:
+        return None
+    try:
+        document = json.loads(_path(key, cache).read_bytes())
+        if document["format"] != _FORMAT or document["key"] != key:
+            return None
+        spec = StoreSpec.model_validate(document["spec"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # A bit flip that still parses must not lead to another store.
+    return spec if document.get("check") == _check(key, spec) else None
+
+
+def remember(request: BaseRequest, spec: StoreSpec, cache: Cache) -> None:
+    """Keep what `request` turned out to be. A cache that cannot be written costs the memory, not the run."""
+    key = _key(request)
+    if key is None:
+        return
+    document = {
+        "format": _FORMAT,
+        "key": key,
+        "request": request.model_dump(mode="json"),
+        "spec": spec.model_dump(mode="json"),
+        "check": _check(key, spec),
+    }
+    try:
+        cache.bases.mkdir(parents=True, exist_ok=True)
+        publish(_path(key, cache), json.dumps(document, indent=1).encode(), replace=True)
+    except OSError:
+        return
+
+
+def _path(key: str, cache: Cache) -> Path:
+    return cache.bases / f"{key[:32]}.json"
+
+
+def _check(key: str, spec: StoreSpec) -> str:
+    return hashlib.sha256(key.encode() + spec.canonical()).hexdigest()
+
+
+def _key(request: BaseRequest) -> str | None:
+    if request.base.lower() not in specs() and not custom.is_file(request.base):
+        return None
+    # The batch shape changes how the base is run, not what it is.
+    asked = request.model_dump(mode="json", exclude={"batch"})
+    try:
+        source = parse_weights(request.weights)
+        if custom.is_file(request.base):
+            asked["base"] = [custom.label(request.base), _sha256(Path(request.base))]
+        if source.path is not None:
+            asked["weights"] = _sha256(source.path)
+    except (OSError, BottleneckError):
+        return None
+    rules = [_FORMAT, DIGEST_VERSION, CALIBRATION_VERSION]
+    return hashlib.sha256(
+        canonical_json([asked, rules, _version("keras"), _version("tensorflow")])
+    ).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

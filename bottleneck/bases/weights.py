@@ -1,0 +1,269 @@
+"""Weights out of files: the only place of this folder that opens HDF5.
+
+Nothing is skipped and nothing is guessed: every weight of the network is filled from the file with its exact shape,
+or the error names the first layer where they part. What a file may hold beyond the network is its classifier, and
+only where the caller says that the network was built without it.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from bottleneck.errors import BaseError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class WeightSource(NamedTuple):
+    """``--weights``, read: `kind` and the seed or path that goes with it."""
+
+    kind: Literal["own", "imagenet", "random", "file"]
+    seed: int = 0
+    path: Path | None = None
+
+
+def parse_weights(text: str | None) -> WeightSource:
+    """``imagenet``, ``random:SEED`` or a path; None is the base's own.
+
+    Raises
+    ------
+    UsageError
+        A seed that is no number, or a file that does not exist or is of no known kind.
+
+    Examples
+    --------
+    >>> parse_weights("random:7").seed, parse_weights(None).kind
+    (7, 'own')
+    """
+    if text is None:
+        return WeightSource("own")
+    if text == "imagenet":
+        return WeightSource("imagenet")
+    kind, _, rest = text.partition(":")
+    if kind == "random":
+        if not rest.isdecimal():
+            raise UsageError(
+                f"--weights {text!r}: expected random:SEED with a whole number, such as random:0"
+            )
+        return WeightSource("random", seed=int(rest))
+    path = Path(text)
+    if path.suffix.lower() not in (".h5", ".hdf5", ".keras"):
+        raise UsageError(
+            f"--weights {text!r}: expected imagenet, random:SEED, or a .weights.h5, .h5 or .keras file"
+        )
+    if not path.is_file():
+        raise UsageError(f"--weights {text!r}: there is no such file")
+    return WeightSource("file", path=path)
+
+
+def load_file(model: Any, path: Path, *, top_may_lack: bool) -> None:
+    """Fill every weight of `model` from `path`.
+
+    Parameters
+    ----------
+    model : keras.Model
+    path : Path
+        ``.weights.h5`` or ``.keras`` of Keras 3, or ``.h5`` of Keras 2 and before, with or without the classifier.
+    top_may_lack : bool
+        `model` was built without its classifier, so the file may hold more layers, after the model's own.
+
+    Raises
+    ------
+    BaseError
+        The file cannot be read, holds links, NaN or infinity, or does not fit; names the first layer and both shapes.
+    """
+    import h5py
+
+    data: Any = str(path)
+    try:
+        if path.suffix.lower() == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                data = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(data, "r") as file:
+            _load(model, file, path, top_may_lack)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise BaseError(f"{path}: cannot be read as a weight file: {error}") from error
+    check_finite(model, str(path))
+
+
+def check_finite(model: Any, where: str) -> None:
+    """Raise `BaseError` naming the first layer of `model` that holds NaN or infinity."""
+    import numpy as np
+
+    for weight in model.weights:
+        values = np.asarray(weight)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise BaseError(f"{where}: weight {weight.path} holds {bad} values that are NaN or infinite")
+
+
+def _load(model: Any, file: Any, path: Path, top_may_lack: bool) -> None:
+    if "layer_names" in file.attrs or "layer_names0" in file.attrs:
+        _load_legacy(model, file, path, top_may_lack)
+    elif _is_group(file, "model_weights"):
+        _load_legacy(model, file["model_weights"], path, top_may_lack)
+    else:
+        _load_keras3(model, path, file, top_may_lack)
+
+
+# ---------------------------------------------------------------------------------------- Keras 2 and before
+
+
+def _load_legacy(model: Any, group: Any, path: Path, top_may_lack: bool) -> None:
+    """Layer by layer: by name where the file has all the model's names, else in order."""
+    stored = [
+        (name, values) for name in _texts(group, "layer_names") if (values := _stored(group, name, path))
+    ]
+    # Keras 2 wrote trainable weights first, whatever order a layer made them in.
+    wanted = [
+        (layer, layer.trainable_weights + layer.non_trainable_weights)
+        for layer in model.layers
+        if layer.weights
+    ]
+    by_name = dict(stored)
+    if len(by_name) == len(stored) and all(layer.name in by_name for layer, _ in wanted):
+        pairs = [(layer, weights, layer.name, by_name[layer.name]) for layer, weights in wanted]
+    else:
+        pairs = [(layer, w, n, v) for (layer, w), (n, v) in zip(wanted, stored, strict=False)]
+    for layer, weights, name, values in pairs:
+        needs, has = [tuple(w.shape) for w in weights], [v.shape for v in values]
+        if needs != has:
+            raise BaseError(
+                f"{path}: does not fit {model.name!r}, first at layer {layer.name!r}: the network has {_shown(needs)}, "
+                f"the file's {name!r} has {_shown(has)}"
+            )
+    if len(stored) < len(wanted):
+        missing = ", ".join(layer.name for layer, _ in wanted[len(stored) :][:5])
+        raise BaseError(
+            f"{path}: holds {len(stored)} layers with weights, {model.name!r} has {len(wanted)}: "
+            f"nothing for {missing}; "
+            "a file without the top cannot feed a cut inside it"
+        )
+    if len(stored) > len(wanted) and not top_may_lack:
+        raise BaseError(f"{path}: holds {len(stored)} layers with weights, {model.name!r} has {len(wanted)}")
+    for layer, weights, _, values in pairs:
+        for weight, value in zip(weights, values, strict=True):
+            weight.assign(value)
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # Normalization derives what it computes with from its weights
+
+
+def _shown(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(str(s) for s in shapes) or "no weights"
+
+
+def _stored(group: Any, name: str, path: Path) -> list[np.ndarray]:
+    layer = _descend(group, name, path)
+    return [_values(layer, weight, path) for weight in _texts(layer, "weight_names")]
+
+
+def _texts(group: Any, name: str) -> list[str]:
+    """A list of names in an attribute, which Keras splits into `name0`, `name1`, … when it is long."""
+    if name in group.attrs:
+        parts = [group.attrs[name]]
+    else:
+        parts = []
+        while f"{name}{len(parts)}" in group.attrs:
+            parts.append(group.attrs[f"{name}{len(parts)}"])
+    return [item.decode() if isinstance(item, bytes) else str(item) for part in parts for item in part]
+
+
+def _is_group(parent: Any, name: str) -> bool:
+    import h5py
+
+    return parent.get(name, getclass=True, getlink=True) is h5py.HardLink and isinstance(
+        parent[name], h5py.Group
+    )
+
+
+def _descend(group: Any, name: str, path: Path) -> Any:
+    """A group by its path, through hard links alone: a link may lead to any file of this machine."""
+    for part in name.split("/"):
+        if not _is_group(group, part):
+            raise BaseError(f"{path}: {name!r} is missing or is a link; expected a plain group")
+        group = group[part]
+    return group
+
+
+def _values(group: Any, name: str, path: Path) -> np.ndarray:
+    import h5py
+    import numpy as np
+
+    folder, _, leaf = name.rpartition("/")
+    parent = _descend(group, folder, path) if folder else group
+    if parent.get(leaf, getclass=True, getlink=True) is not h5py.HardLink:
+        raise BaseError(f"{path}: {name!r} is missing or is a link; expected a plain dataset")
+    dataset = parent[leaf]
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.external
+        or dataset.is_virtual
+        or dataset.dtype.kind not in "fiu"
+    ):
+        raise BaseError(f"{path}: {name!r} is no plain dataset of numbers inside the file")
+    if dataset.size * dataset.dtype.itemsize > 64 * max(1, dataset.id.get_storage_size()):
+        raise BaseError(f"{path}: {name!r} declares {dataset.shape} but stores next to nothing")
+    return np.asarray(dataset)
+
+
+# ------------------------------------------------------------------------------------------------- Keras 3
+
+
+def _load_keras3(model: Any, path: Path, file: Any, top_may_lack: bool) -> None:
+    """Keras' own loader, which places weights by the kind of layer and its turn, after a look at what is there."""
+    import warnings
+
+    import numpy as np
+
+    if not path.name.lower().endswith((".weights.h5", ".keras")):
+        raise BaseError(f"{path}: holds weights of Keras 3, whose files are called .weights.h5; rename it")
+    held = _count(file, path)
+    for weight in model.weights:
+        # Keras may pass over a layer with a mere warning; what it leaves out is seen by this.
+        if "float" in weight.dtype:
+            weight.assign(np.full(weight.shape, np.nan))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(str(path))
+    except (ValueError, TypeError, KeyError) as error:
+        raise BaseError(f"{path}: does not fit {model.name!r}: {_told(error)}") from error
+    for weight in model.weights:
+        if "float" in weight.dtype and np.isnan(np.asarray(weight)).all():
+            raise BaseError(f"{path}: holds nothing (or NaN alone) for {weight.path} of {model.name!r}")
+    wanted = len({id(weight) for weight in model.weights})
+    if held > wanted and not top_may_lack:
+        raise BaseError(
+            f"{path}: holds {held} weights, {model.name!r} has {wanted}; it is the file of another network"
+        )
+
+
+def _told(error: Exception) -> str:
+    """Keras' message without its list of every layer that failed: the first says it."""
+    text = " ".join(str(error).split())
+    return text.split("List of objects that could not be loaded")[0].strip()[:600]
+
+
+def _count(file: Any, path: Path) -> int:
+    """Weights in a Keras 3 file, seed states and optimizer left out; refuses links on the way."""
+    import h5py
+
+    count, stack = 0, [("", file)]
+    while stack:
+        where, group = stack.pop()
+        for name in group:
+            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
+                raise BaseError(f"{path}: {where}{name} is a link; expected plain groups and datasets")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                aside = not where and name in ("optimizer", "metrics", "_metrics")
+                if aside or name.startswith("seed_generator"):
+                    continue
+                stack.append((f"{where}{name}/", item))
+            else:
+                count += 1
+    return count

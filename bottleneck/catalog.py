@@ -1,0 +1,58 @@
+"""One line for each pluggable thing; nothing is imported until it is asked for.
+
+Adding a base, head or source: write its file, add its line here, and the contract suites cover it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from bottleneck.errors import UnknownName
+
+#: Asked in this order whether they claim a location; the folder claims every directory and comes last.
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "table": "bottleneck.sources.table:TableSource",
+        "zip": "bottleneck.sources.archive:ZipSource",
+        "tar": "bottleneck.sources.archive:TarSource",
+        "folder": "bottleneck.sources.folder:FolderSource",
+    }
+)
+
+#: Families of bases; each names its bases by `specs()`.
+BASES: Mapping[str, str] = MappingProxyType(
+    {
+        "applications": "bottleneck.bases.applications",
+        "squeezenet": "bottleneck.bases.squeezenet",
+    }
+)
+
+HEADS: Mapping[str, str] = MappingProxyType(
+    {
+        "logistic": "bottleneck.heads.linear:LogisticHead",
+        "dense": "bottleneck.heads.dense:DenseHead",
+    }
+)
+
+
+def load(kind: str, table: Mapping[str, str], name: str) -> Any:
+    """The thing called `name` in `table`; an unknown name lists the known and the nearest.
+
+    Examples
+    --------
+    >>> load("head", {"counter": "collections:Counter"}, "counter").__name__
+    'Counter'
+    """
+    if name not in table:
+        raise UnknownName(kind, name, table)
+    return resolve(table[name])
+
+
+def resolve(reference: str) -> Any:
+    """``module`` or ``module:attribute``, imported."""
+    module, _, attribute = reference.partition(":")
+    value: Any = import_module(module)
+    return getattr(value, attribute) if attribute else value

@@ -1,0 +1,119 @@
+"""What a pluggable thing must do: one Protocol for each kind the catalog lists.
+
+The suites in ``tests/contracts/`` run over the catalog and hold every entry to these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bottleneck.schema import BaseSpec, Cache, Entry, StoreSpec
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where images come from. Picklable: a worker opens it again by value."""
+
+    location: str
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Whether `location` (an absolute path or a URL) is of this kind; looks, but does not read."""
+
+    @classmethod
+    def open(cls, location: str) -> Self:
+        """The source at `location`. Raises `SourceError` when it cannot be used as it stands."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Every regular file (and each folder that cannot be listed), streamed in any order.
+
+        Raises `SourceError` for a layout that cannot be.
+        """
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one entry; safe from several threads. Raises OSError or `Rejected`."""
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why (links that dangle, devices, …), with counts."""
+
+
+@runtime_checkable
+class Forward(Protocol):
+    """The frozen base as extraction sees it: bytes to pixels, pixels to rows.
+
+    `batch` is the one constant batch shape of every call; `environment` names what the bits depend on.
+    """
+
+    spec: StoreSpec
+    batch: int
+    environment: Mapping[str, str]
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """(height, width, 3) float32 in 0..255; safe from several threads. Raises `Rejected`."""
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """(batch, height, width, 3) float32 to (batch, *shape) float32."""
+
+
+@runtime_checkable
+class Head(Protocol):
+    """A scikit-learn classifier that can give itself back as stock layers.
+
+    Rows may come as (n, *shape): heads flatten what they need flat. The constructor only stores; `fit` works;
+    fitted attributes end in an underscore; `clone` gives an equal unfitted head.
+    """
+
+    classes_: np.ndarray
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation_data: tuple[Any, Any] | None = None,
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> Self:
+        """Learn from rows `X` and labels `y` (n,); heads without epochs take the keywords and ignore them."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Labels (n,)."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities (n, k), float32, columns in `classes_` order."""
+
+    def logits(self, X: Any) -> np.ndarray:
+        """What the softmax is taken of: (n, k) float32."""
+
+    def layers(self) -> list[Any]:
+        """The fitted head as stock Keras layers with weights, the last two named ``logits`` and ``probabilities``."""
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """(JSON-able, arrays) from which `restore` makes an equal head."""
+
+    @classmethod
+    def prepare(cls, document: Mapping[str, Any]) -> tuple[Self, dict[str, tuple[int, ...]]]:
+        """The head without its arrays, and the names and shapes that these must have, known before any is read."""
+
+    def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the arrays on such rows, from the settings alone."""
+
+    @classmethod
+    def restore(cls, document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """The head that `state` described. Raises `HeadError` on anything that does not fit."""
+
+
+class BaseFamily(Protocol):
+    """A module of bases: specs by name, and how to build one of them."""
+
+    def specs(self) -> Mapping[str, BaseSpec]:
+        """Every base of the family; imports nothing heavy."""
+
+    def build(self, spec: BaseSpec, *, top: bool, size: int) -> Any:
+        """A `keras.Model` with random weights from (size, size, 3) images."""
+
+    def pretrained(self, spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
+        """The same with its published weights, fetched or taken from the cache."""

@@ -1,0 +1,126 @@
+"""Results for a program: JSON-able documents, one for each command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bottleneck.heads.metrics import Metrics
+from bottleneck.schema import BaseSpec
+
+if TYPE_CHECKING:
+    from bottleneck.demo import DemoResult
+    from bottleneck.extraction.fill import Extraction
+    from bottleneck.models.deliver import Delivery
+    from bottleneck.pipeline import Trained
+    from bottleneck.predicting import Predictions
+    from bottleneck.store.join import Features
+
+
+def base_document(base: BaseSpec) -> dict[str, Any]:
+    """One base for a program."""
+    return {
+        "name": base.name,
+        "size": base.size,
+        "smallest": base.smallest,
+        "preprocessing": base.preprocessing,
+        "cut": base.cut,
+        "cuts": {
+            name: {"layer": cut.layer, "pooling": cut.pooling, "top": cut.top}
+            for name, cut in base.cuts.items()
+        },
+        "feature": list(base.feature),
+        "parameters": base.parameters,
+        "blocks": base.blocks,
+        "weights": base.weights,
+    }
+
+
+def extraction_document(done: Extraction) -> dict[str, Any]:
+    """What an extraction did, for a program."""
+    return {
+        "images": done.images,
+        "computed": done.computed,
+        "reused": done.reused,
+        "duplicates": done.duplicates,
+        "rejected": done.rejected,
+        "ignored": done.ignored,
+        "rows": done.rows,
+        "seconds": round(done.seconds, 3),
+        "images_per_second": round(done.images_per_second, 2),
+        "bottleneck_stage": done.bottleneck_stage,
+        "store": str(done.store),
+        "base": done.spec.base,
+        "cut": done.spec.cut,
+        "shape": list(done.spec.shape),
+        "recipe": done.spec.recipe.fingerprint,
+        "rejections": [why.model_dump(mode="json") for why in done.rejections],
+        "ignored_why": dict(done.ignored_why),
+        "damaged": dict(done.damaged),
+    }
+
+
+def features_document(rows: Features, out: Path, kind: str) -> dict[str, Any]:
+    """What was taken out, for a program."""
+    return {
+        "rows": len(rows),
+        "shape": list(rows.X.shape),
+        "dtype": rows.X.dtype.name,
+        "out": str(out),
+        "format": kind,
+        "recipe": rows.spec.recipe.fingerprint,
+    }
+
+
+def metrics_document(found: Mapping[str, Metrics]) -> dict[str, Any]:
+    """Figures by split, for a program."""
+    return {"metrics": {name: metrics.model_dump(mode="json") for name, metrics in found.items()}}
+
+
+def training_document(done: Trained) -> dict[str, Any]:
+    """What a training run found, for a program."""
+    run = done.folder.run
+    figures = done.folder.figures
+    return {
+        "run": str(done.folder.path),
+        "head": run.head.model_dump(mode="json"),
+        "classes": list(run.classes),
+        "counts": dict(done.counts),
+        **metrics_document(done.metrics),
+        "folds": [m.model_dump(mode="json") for m in figures.folds],
+        "train_seconds": round(figures.seconds, 3),
+        "advice": list(done.advice),
+        "extraction": extraction_document(done.extraction),
+    }
+
+
+def predictions_document(found: Predictions) -> dict[str, Any]:
+    """Predictions for a program."""
+    return {
+        "classes": list(found.classes),
+        "predictions": [json.loads(line) for line in found.lines("jsonl")],
+    }
+
+
+def delivery_document(done: Delivery) -> dict[str, Any]:
+    """What `merge` wrote, for a program."""
+    return {
+        "model": str(done.model),
+        "parity": str(done.parity),
+        "decode": str(done.decode),
+        "bytes": done.size,
+        "certificate": done.certificate.model_dump(mode="json"),
+    }
+
+
+def demo_document(done: DemoResult) -> dict[str, Any]:
+    """The demo for a program."""
+    return {
+        "extraction": extraction_document(done.extraction),
+        "heads": {name: training_document(trained) for name, trained in done.heads.items()},
+        "best": done.best,
+        "delivery": delivery_document(done.delivery),
+        "seconds": round(done.seconds, 2),
+    }

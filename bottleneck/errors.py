@@ -1,0 +1,91 @@
+"""What can go wrong, by kind; each kind knows its exit status.
+
+A message says what was expected, what came, and what to do next, and names the file, layer or column.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BottleneckError(Exception):
+    """Anything this package refuses or fails to do; the command line prints it without a traceback."""
+
+    exit_status = 1
+
+
+class UsageError(BottleneckError):
+    """An option, a name or a combination of them that cannot be."""
+
+    exit_status = 2
+
+
+class UnknownName(UsageError):
+    """A name that is not among the known ones; the message lists the nearest and the known."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(set(known))
+        near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=5, cutoff=0.5)
+        nearest = [n for n in names if n.lower() in near]
+        lines = [f"there is no {what} called {name!r}"]
+        if nearest:
+            lines.append("nearest: " + ", ".join(nearest))
+        shown = names if len(names) <= 60 else [*names[:60], f"… {len(names) - 60} more"]
+        lines.append("known: " + (", ".join(shown) or "none"))
+        if hint:
+            lines.append(hint)
+        super().__init__("; ".join(lines))
+        self.name, self.known, self.nearest = name, names, nearest
+
+
+class SourceError(BottleneckError):
+    """A source of images that cannot be used as it stands: layout, table, archive, permissions."""
+
+
+class BaseError(BottleneckError):
+    """A base that cannot be built, loaded, cut or fed."""
+
+
+class HeadError(BottleneckError):
+    """A head that cannot be fitted, read or put on this base."""
+
+
+class StoreError(BottleneckError):
+    """A feature store that cannot be read or written."""
+
+
+class DamagedShard(StoreError):
+    """Bytes on disk are not the bytes that were committed; names the shard and the rows."""
+
+
+class ForeignEnvironment(StoreError):
+    """This machine's numbers differ from the store's by more than rounding."""
+
+
+class ParityError(BottleneckError):
+    """Two forms of one model disagree, or the comparison has no power to tell."""
+
+
+class TooManyBadImages(BottleneckError):
+    """More images were rejected than ``--max-bad`` allows; everything good is stored already."""
+
+    exit_status = 3
+
+
+class Rejected(Exception):
+    """One image cannot have a row.
+
+    Parameters
+    ----------
+    stage : str
+        Where it happened: ``read``, ``header``, ``decode``, ``forward``.
+    reason : str
+        Why, for a person.
+    retry : bool
+        True when circumstances and not the bytes are to blame, so that the next run tries again.
+    """
+
+    def __init__(self, stage: str, reason: str, *, retry: bool = False) -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage, self.reason, self.retry = stage, reason, retry

@@ -1,0 +1,1 @@
+"""Artefacts that live without this package."""

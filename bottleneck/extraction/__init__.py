@@ -1,0 +1,1 @@
+"""The one pass of every image through the frozen base."""

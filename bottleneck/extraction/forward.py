@@ -1,0 +1,152 @@
+"""The forward pass of a Keras base: one graph, one constant batch shape, inference mode."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bottleneck.bases import custom
+from bottleneck.bases.load import LoadedBase, load
+from bottleneck.contracts import Forward
+from bottleneck.errors import Rejected
+from bottleneck.images import header
+from bottleneck.schema import BaseRequest, Cache, StoreSpec
+from bottleneck.store.header import find_store
+
+DEFAULT_BATCH = 32
+
+#: How the graph is made; part of the numeric environment, raised when bits may change.
+_IMPLEMENTATION = "keras graph 1"
+
+
+def prepare_process() -> None:
+    """Settings of a process that computes features: no memory grab on GPUs, float32 that is float32."""
+    import tensorflow as tf
+
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    # On by default on GPUs; parity to 1e-4 does not survive a mantissa of ten bits.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def open_forward(request: BaseRequest, cache: Cache) -> Forward:
+    """The forward pass that `request` describes.
+
+    A ``module:function`` may give anything that keeps the `Forward` contract instead of a Keras model.
+    """
+    if custom.is_function(request.base):
+        made = custom.call(request.base)
+        if isinstance(made, Forward):
+            return made
+    prepare_process()
+    return KerasForward(load(request, cache), batch_for(request, cache))
+
+
+def batch_for(request: BaseRequest, cache: Cache) -> Any:
+    """Chooses the batch shape of a store: asked for, else the store's own, else 32."""
+
+    def choose(spec: StoreSpec) -> int:
+        return request.batch or find_store(cache, spec)[1].batch or DEFAULT_BATCH
+
+    return choose
+
+
+class KerasForward:
+    """A loaded base as extraction sees it.
+
+    Parameters
+    ----------
+    base : LoadedBase
+    batch : callable
+        Gives the batch shape for a `StoreSpec`.
+    """
+
+    def __init__(self, base: LoadedBase, batch: Any) -> None:
+        import tensorflow as tf
+
+        from bottleneck.images.decode import decoder
+
+        self.base = base
+        self.spec: StoreSpec = base.spec
+        self.batch: int = batch(base.spec)
+        self.environment: Mapping[str, str] = environment()
+        pixels = base.spec.recipe.pixels
+        model = base.features_model
+        self._decode = decoder(pixels.height, pixels.width, pixels.resize)
+        self._tf = tf
+        shape = (self.batch, pixels.height, pixels.width, 3)
+        self._call = tf.function(
+            lambda x: model(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+        )
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """(height, width, 3) float32 in 0..255 from the bytes of a file."""
+        header.check(data)
+        try:
+            return np.asarray(self._decode(self._tf.constant(data)))
+        except self._tf.errors.OpError as error:
+            raise Rejected("decode", _first_line(error.message)) from error
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """(batch, height, width, 3) float32 to (batch, *shape) float32."""
+        return np.asarray(self._call(self._tf.constant(pixels)), np.float32)
+
+
+def _first_line(message: str | None) -> str:
+    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
+    return lines[0][:300] if lines else "the decoder gave no reason"
+
+
+def environment() -> dict[str, str]:
+    """What the bits of a row depend on besides the recipe and the batch shape."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
+    facts = {
+        "forward": _IMPLEMENTATION,
+        "device": str(device),
+        "machine": platform.machine(),
+        "isa": _isa(),
+        "onednn": onednn,
+        "tf32": "0",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+        "keras": importlib.metadata.version("keras"),
+    }
+    if onednn == "0":
+        facts["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count())
+    return facts
+
+
+def _isa() -> str:
+    """The vector extensions that kernels choose by, where the system tells."""
+    wanted = (
+        "avx",
+        "avx2",
+        "fma",
+        "avx512f",
+        "avx512_bf16",
+        "avx_vnni",
+        "avx512_vnni",
+        "amx_bf16",
+        "asimd",
+        "sve",
+        "bf16",
+    )
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return platform.processor() or "unknown"
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            there = set(line.partition(":")[2].split())
+            return " ".join(name for name in wanted if name in there)
+    return "unknown"

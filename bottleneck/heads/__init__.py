@@ -1,0 +1,1 @@
+"""The new part: scikit-learn classifiers over cached rows that give themselves back as stock Keras layers."""

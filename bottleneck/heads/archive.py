@@ -1,0 +1,344 @@
+"""A fitted head on disk: ``head.json`` and ``head.npz``, without pickle, trusted in nothing.
+
+The reader knows every shape from the head's settings before it opens the arrays, takes only uncompressed
+members (so no file unpacks to more than its own size), and asks the loaded head about a fixed probe batch
+whose logits were recorded when it was saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bottleneck import catalog, strict
+from bottleneck.errors import HeadError, UnknownName
+from bottleneck.files import publish
+from bottleneck.schema import Frozen, HeadSpec
+
+DOCUMENT, ARRAYS = "head.json", "head.npz"
+
+#: Largest ``head.json`` that is read: room for 100,000 classes of long names.
+MAX_DOCUMENT = 64 << 20
+
+PROBE_SEED, PROBE_ROWS = 20_240_229, 8
+
+#: How far the replayed probe may lie from the recorded one, relative to its largest logit: another CPU's
+#: rounding.
+PROBE_TOLERANCE = 1e-5
+
+# A member's name twice, local and central header, npy header: far below this even with zip64.
+_MEMBER_OVERHEAD = 4096
+
+
+class ArrayFacts(Frozen):
+    """One array as the document declares it."""
+
+    shape: tuple[int, ...]
+    dtype: Literal["float32"]
+
+
+class HeadDocument(Frozen):
+    """``head.json``: everything about a saved head but its weights."""
+
+    format: Literal[1] = 1
+    spec: HeadSpec
+    recipe: str
+    state: Mapping[str, Any]
+    arrays: Mapping[str, ArrayFacts]
+    npz_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    npz_bytes: int = Field(ge=0)
+    probe: tuple[tuple[float, ...], ...]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of the rows it was fitted on."""
+        return tuple(self.state["feature_shape"])
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """Its labels in order."""
+        return tuple(self.state["classes"])
+
+
+def save(
+    head: Any,
+    spec: HeadSpec,
+    folder: Path,
+    *,
+    recipe: str,
+    feature_shape: tuple[int, ...],
+    classes: Sequence[Any],
+) -> HeadDocument:
+    """Write a fitted head into `folder`, arrays first, document last; an older one there is replaced.
+
+    The bytes depend on the head alone: no dates, no machine.
+
+    Parameters
+    ----------
+    head : Head
+        Fitted.
+    spec : HeadSpec
+        The catalog name and settings it was made from.
+    folder : Path
+        Must exist.
+    recipe : str
+        Fingerprint of the features it was fitted on.
+    feature_shape : tuple of int
+    classes : sequence
+        What the caller holds the head to be; compared with the head's own.
+
+    Raises
+    ------
+    HeadError
+        The head was fitted on other rows or classes than given; labels JSON cannot hold; weights that are not
+        finite.
+    UnknownName
+        A head that is not in the catalog.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from bottleneck.heads.make import make
+    >>> spec = HeadSpec(name="logistic")
+    >>> head = make(spec).fit(np.eye(4, dtype="float32"), ["a", "b", "a", "b"])
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = save(head, spec, folder, recipe="0" * 64, feature_shape=(4,), classes=["a", "b"])
+    >>> loaded, document = load(folder, recipe="0" * 64)
+    >>> loaded.predict(np.eye(4, dtype="float32")).tolist(), document.classes
+    (['a', 'b', 'a', 'b'], ('a', 'b'))
+    """
+    kind = catalog.load("head", catalog.HEADS, spec.name)
+    if type(head) is not kind:
+        raise HeadError(f"expected a head {spec.name!r} ({kind.__name__}), got {type(head).__name__}")
+    state, arrays = head.state()
+    _same("rows of shape", tuple(feature_shape), tuple(state["feature_shape"]), "the head was fitted on")
+    _same("classes", list(classes), list(state["classes"]), "the head was fitted on")
+    kind.restore(state, arrays)  # what cannot be read back is not written
+    packed = _pack(arrays)
+    document = HeadDocument(
+        spec=HeadSpec(name=spec.name, settings=state["settings"]),
+        recipe=recipe,
+        state=state,
+        arrays={name: ArrayFacts(shape=array.shape, dtype="float32") for name, array in arrays.items()},
+        npz_sha256=hashlib.sha256(packed).hexdigest(),
+        npz_bytes=len(packed),
+        probe=tuple(tuple(float(x) for x in row) for row in head.logits(probe_rows(tuple(feature_shape)))),
+    )
+    text = json.dumps(document.model_dump(mode="json"), indent=1, allow_nan=False).encode("ascii") + b"\n"
+    publish(folder / ARRAYS, packed, replace=True)
+    publish(folder / DOCUMENT, text, replace=True)
+    return document
+
+
+def load(
+    folder: Path,
+    *,
+    recipe: str | None = None,
+    feature_shape: tuple[int, ...] | None = None,
+    classes: Sequence[Any] | None = None,
+) -> tuple[Any, HeadDocument]:
+    """Read a head back, its weights bit for bit.
+
+    Parameters
+    ----------
+    folder : Path
+    recipe, feature_shape, classes : optional
+        What the caller is about to use it on; None is not compared.
+
+    Returns
+    -------
+    head : Head
+    document : HeadDocument
+
+    Raises
+    ------
+    HeadError
+        A missing, damaged, foreign or hostile file; a head for other features or classes than asked for (both
+        fingerprints are named); a probe batch that no longer gives the recorded logits.
+    """
+    document = _document(folder / DOCUMENT)
+    again = "give the features it was trained on, or train a head on these"
+    if recipe is not None:
+        _same("features of the recipe", recipe, document.recipe, "the head was fitted on", again)
+    head, layout = _prepare(folder / DOCUMENT, document)
+    if feature_shape is not None:
+        _same("rows of shape", tuple(feature_shape), head.feature_shape_, "the head was fitted on", again)
+    if classes is not None:
+        _same("classes", list(classes), list(document.classes), "the head was fitted on", again)
+    arrays = _unpack(folder / ARRAYS, document, layout)
+    head = type(head).restore(document.state, arrays)
+    _replay(folder / DOCUMENT, head, document)
+    return head, document
+
+
+def probe_rows(feature_shape: tuple[int, ...]) -> np.ndarray:
+    """The fixed batch (8, *shape) float32 at unit scale that a saved head is asked about."""
+    rows = np.random.default_rng(PROBE_SEED).standard_normal((PROBE_ROWS, *feature_shape), dtype=np.float32)
+    return rows
+
+
+def _same(what: str, wanted: Any, found: Any, verb: str, then: str = "fit it on these") -> None:
+    if wanted != found:
+        raise HeadError(f"expected {what} {_short(wanted)}, but {verb} {_short(found)}: {then}")
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+# ---------------------------------------------------------------------------------------------- the document
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The file, where it has at most `most` bytes; a pipe is never waited on."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise HeadError(
+            f"{path}: cannot be read ({error.strerror}): expected a head saved by `train`"
+        ) from error
+    if data is None or len(data) > most:
+        raise HeadError(f"{path}: larger than the {most:,} bytes it may have: not a head saved by `train`")
+    return data
+
+
+def _document(path: Path) -> HeadDocument:
+    try:
+        value = strict.loads(_read(path, MAX_DOCUMENT), most_bytes=MAX_DOCUMENT)
+        number = value.get("format") if isinstance(value, dict) else None
+        if type(number) is int and number > 1:
+            raise HeadError(
+                f"{path}: format {number}, written by a newer bottleneck; this one reads format 1: upgrade"
+            )
+        return strict.validate(HeadDocument, value)
+    except (strict.MalformedDocument, RecursionError) as error:
+        raise HeadError(
+            f"{path}: not a head's document: {_short(str(error))}; train the head again"
+        ) from error
+
+
+def _prepare(path: Path, document: HeadDocument) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """The head without weights, and the shapes that its settings, rows and classes ask for."""
+    try:
+        kind = catalog.load("head", catalog.HEADS, document.spec.name)
+        head, layout = kind.prepare(document.state)
+    except (HeadError, UnknownName) as error:
+        raise HeadError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise HeadError(f"{path}: nested too deeply; train the head again") from error
+    declared = {name: facts.shape for name, facts in document.arrays.items()}
+    if declared != layout:
+        raise HeadError(
+            f"{path}: declares arrays {_short(declared)}, but its settings ask for {_short(layout)}; "
+            "train the head again"
+        )
+    if document.spec.settings != document.state["settings"]:
+        raise HeadError(f"{path}: names other settings than its state holds; train the head again")
+    expected = (PROBE_ROWS, len(head.classes_))
+    if len(document.probe) != expected[0] or {len(row) for row in document.probe} != {expected[1]}:
+        raise HeadError(f"{path}: the recorded probe is not of shape {expected}; train the head again")
+    return head, layout
+
+
+def _replay(path: Path, head: Any, document: HeadDocument) -> None:
+    expected = np.array(document.probe)
+    with np.errstate(all="ignore"):  # weights at the edge of float32 overflow: then the comparison is false
+        off = np.abs(head.logits(probe_rows(head.feature_shape_)) - expected).max()
+    if not off <= PROBE_TOLERANCE * max(np.abs(expected).max(), 1e-6):
+        raise HeadError(
+            f"{path}: the probe batch gives logits {off:.3g} away from those recorded when the head was "
+            "saved "
+            f"(largest {np.abs(expected).max():.3g}): document and weights are not of one head; train it "
+            "again"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ the arrays
+
+
+def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """An uncompressed npz whose bytes depend on the arrays alone; NumPy's own `load` reads it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system = 3  # else the number of the writing system
+            with archive.open(member, "w", force_zip64=array.nbytes >= 1 << 31) as file:
+                np.lib.format.write_array(
+                    file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False
+                )
+    return buffer.getvalue()
+
+
+def _unpack(
+    path: Path, document: HeadDocument, layout: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    most = sum(4 * math.prod(shape) + _MEMBER_OVERHEAD for shape in layout.values()) + _MEMBER_OVERHEAD
+    if document.npz_bytes > most:
+        raise HeadError(f"{path}: declared to have {document.npz_bytes:,} bytes, expected at most {most:,}")
+    data = _read(path, document.npz_bytes)
+    if hashlib.sha256(data).hexdigest() != document.npz_sha256:
+        raise HeadError(
+            f"{path}: sha256 is not {document.npz_sha256}, which {DOCUMENT} names: the file was changed "
+            "or belongs "
+            "to another head; restore it or train the head again"
+        )
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            names = [member.filename for member in members]
+            if names != [f"{name}.npy" for name in layout]:
+                raise HeadError(f"{path}: expected the arrays {list(layout)}, got {_short(names)}")
+            return {
+                name: _array(archive, member, shape)
+                for (name, shape), member in zip(layout.items(), members, strict=True)
+            }
+    except HeadError as error:
+        raise HeadError(f"{path}: {error}") if str(path) not in str(error) else error from error
+    # A hostile zip reaches many corners of zipfile; whatever it raises there means the same.
+    except (
+        zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError,
+        KeyError, IndexError, SyntaxError, TypeError, MemoryError,
+    ) as error:  # fmt: skip
+        raise HeadError(
+            f"{path}: not the arrays of a head ({_short(str(error))}); train the head again"
+        ) from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: tuple[int, ...]) -> np.ndarray:
+    size = 4 * math.prod(shape)
+    if (
+        member.compress_type != zipfile.ZIP_STORED
+        or member.flag_bits & 1
+        or member.file_size > size + _MEMBER_OVERHEAD
+    ):
+        raise HeadError(
+            f"array {member.filename!r} is compressed, encrypted or longer than float32 {shape} takes"
+        )
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise HeadError(f"array {member.filename!r} is not in version 1.0 of the npy format")
+        found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        # An object array is a pickle: refused by its dtype, before a byte of it is read.
+        if dtype != np.dtype("<f4") or dtype.hasobject or fortran or found != shape:
+            raise HeadError(
+                f"array {member.filename!r}: expected float32 {shape}, got {dtype} {found}"
+                f"{' in Fortran order' if fortran else ''}"
+            )
+        data = file.read()
+    if len(data) != size:
+        raise HeadError(f"array {member.filename!r}: expected {size:,} bytes, got {len(data):,}")
+    return np.frombuffer(data, "<f4").reshape(shape)

@@ -1,0 +1,88 @@
+"""Cross-validation with a fresh head for each fold; copies of an image and members of a group stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bottleneck.errors import UsageError
+from bottleneck.heads.metrics import Metrics, measure
+
+
+def folds(
+    labels: np.ndarray, keys: np.ndarray, groups: np.ndarray, count: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Stratified folds as (training rows, held-out rows).
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (n,) str.
+    keys : numpy.ndarray
+        (n, 32) uint8 contents: copies share a fold.
+    groups : numpy.ndarray
+        (n,) str or None; members of one group share a fold.
+    count : int
+        How many folds, 2 or more.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        A class has fewer distinct images than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    together = [
+        group if group is not None else key.tobytes().hex() for group, key in zip(groups, keys, strict=True)
+    ]
+    members: dict[str, set[str]] = {}
+    for label, name in zip(labels, together, strict=True):
+        members.setdefault(label, set()).add(name)
+    short = sorted(name for name, parts in members.items() if len(parts) < count)
+    if short:
+        raise UsageError(
+            f"--folds {count} needs at least {count} distinct images (or groups) of each class; "
+            f"{', '.join(f'{name!r} has {len(members[name])}' for name in short[:5])}. Use fewer folds, or --validation"
+        )
+    splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+    yield from splitter.split(np.zeros(len(labels)), labels, together)
+
+
+def cross_validate(
+    head: Any,
+    X: np.ndarray,
+    labels: np.ndarray,
+    keys: np.ndarray,
+    groups: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    count: int,
+    seed: int,
+    done: Callable[[], None] = lambda: None,
+) -> tuple[Metrics, ...]:
+    """Figures on the held-out part of each fold. `head` is cloned for each: none sees another's images.
+
+    Returns
+    -------
+    tuple of Metrics
+        One a fold.
+    """
+    from sklearn.base import clone
+
+    found = []
+    for train, held in folds(labels, keys, groups, count, seed):
+        fitted = clone(head).fit(X[train], labels[train])
+        found.append(measure(labels[held], spread_columns(fitted, X[held], classes), classes))
+        done()
+    return tuple(found)
+
+
+def spread_columns(head: Any, X: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Probabilities with one column for each of `classes`, zero where the head never saw the class."""
+    wide = np.zeros((len(X), len(classes)), np.float32)
+    place = {name: column for column, name in enumerate(classes)}
+    wide[:, [place[str(name)] for name in head.classes_]] = head.predict_proba(X)
+    return wide

@@ -1,0 +1,106 @@
+"""How good a classifier is on images it did not learn from, with the uncertainty of so many images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bottleneck.schema import Frozen
+
+
+class ClassMetrics(Frozen):
+    """One class: how many images, and how they were taken."""
+
+    name: str
+    images: int
+    recall: float | None
+    precision: float | None
+
+
+class Metrics(Frozen):
+    """Figures of one split.
+
+    `interval` is the Wilson 95 % interval of the accuracy; `chance` the accuracy of always saying the most
+    frequent class of this split.
+    """
+
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    log_loss: float
+    balanced_accuracy: float
+    chance: float
+    classes: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion (Wilson, 1927), which stays in 0..1 also for few images.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in wilson(9, 10)]
+    [0.596, 0.982]
+    """
+    if not total:
+        return 0.0, 1.0
+    z = 1.959963984540054
+    p, n = correct / total, total
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def measure(labels: Any, probabilities: np.ndarray, classes: tuple[str, ...]) -> Metrics:
+    """Figures from true labels and predicted probabilities.
+
+    Parameters
+    ----------
+    labels : array-like of str
+        (n,), n >= 1. A label that is none of `classes` counts as wrong.
+    probabilities : numpy.ndarray
+        (n, k), columns in the order of `classes`.
+    classes : tuple of str
+
+    Returns
+    -------
+    Metrics
+
+    Examples
+    --------
+    >>> m = measure(["a", "b", "b"], np.array([[.9, .1], [.2, .8], [.6, .4]]), ("a", "b"))
+    >>> round(m.accuracy, 3), m.confusion
+    (0.667, ((1, 0), (1, 1)))
+    """
+    place = {name: column for column, name in enumerate(classes)}
+    truth = np.array([place.get(label, -1) for label in labels])
+    said = probabilities.argmax(axis=1)
+    known = truth >= 0
+    correct = int((truth == said).sum())
+    confusion = np.zeros((len(classes), len(classes)), int)
+    np.add.at(confusion, (truth[known], said[known]), 1)
+    own = np.zeros(len(truth))
+    own[known] = probabilities[known, truth[known]]
+    images, right, taken = confusion.sum(axis=1), confusion.diagonal(), confusion.sum(axis=0)
+    recalls = right[images > 0] / images[images > 0]
+    return Metrics(
+        images=len(truth),
+        accuracy=correct / len(truth),
+        interval=wilson(correct, len(truth)),
+        # Clipped as scikit-learn does for float32.
+        log_loss=float(-np.log(np.clip(own, np.finfo(np.float32).eps, 1)).mean()),
+        balanced_accuracy=float(recalls.mean()) if len(recalls) else 0.0,
+        chance=float(images.max(initial=0) / len(truth)),
+        classes=tuple(
+            ClassMetrics(
+                name=name,
+                images=int(images[k]),
+                recall=float(right[k] / images[k]) if images[k] else None,
+                precision=float(right[k] / taken[k]) if taken[k] else None,
+            )
+            for k, name in enumerate(classes)
+        ),
+        confusion=tuple(tuple(int(v) for v in line) for line in confusion),
+    )

@@ -1,0 +1,231 @@
+"""What every head does to rows and labels at the door, and the scaler that folds away into a Dense kernel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from bottleneck.errors import HeadError
+
+#: A feature that varies by less than this part of its largest magnitude is constant: another machine or batch
+#: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
+CONSTANT = 1e-5
+
+_CHUNK = 32 << 20
+
+
+class BadRows(HeadError, ValueError):
+    """Rows or labels that a head cannot take; a ValueError too, as scikit-learn's tools expect."""
+
+
+def training_rows(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and labels of a fit; sets ``feature_shape_``, ``n_features_in_`` and column names.
+
+    Parameters
+    ----------
+    head : estimator
+    X : array-like, (n, *shape)
+        float16 stays float16 (it is what the cache holds, and half of the memory); else float32.
+    y : array-like, (n,)
+        Labels of any one kind: strings, integers, bools.
+
+    Returns
+    -------
+    rows : ndarray, (n, d) float16 or float32
+    codes : ndarray, (n,) int64
+        Positions in `classes`.
+    classes : ndarray, (k,)
+        Sorted.
+
+    Raises
+    ------
+    BadRows
+        NaN or infinite values, no rows, one class, lengths that differ.
+    """
+    shape = _shape(X)
+    try:
+        if y is None:
+            raise ValueError(
+                f"{type(head).__name__} requires y to be passed, but the target y is None: give one label "
+                "a row"
+            )
+        rows, labels = validate_data(head, _flat(X), y, dtype=[np.float32, np.float16])
+        labels = column_or_1d(labels, warn=True)
+        check_classification_targets(labels)
+        classes, codes = np.unique(labels, return_inverse=True)
+    except ValueError as error:
+        raise BadRows(str(error)) from error
+    if len(classes) < 2:
+        raise BadRows(
+            f"a head needs at least 2 classes, but there is 1 class, {classes.tolist()[0]!r}, on all "
+            f"{len(labels)} rows: add images of another class"
+        )
+    head.feature_shape_ = shape if shape is not None else (rows.shape[1],)
+    return rows, codes.reshape(-1).astype(np.int64), classes
+
+
+def known_rows(head: Any, X: Any) -> np.ndarray:
+    """Rows for a fitted head: (n, d) float16 or float32, checked against the shape it was fitted on.
+
+    Raises
+    ------
+    BadRows
+        Another shape, NaN or infinite values.
+    sklearn.exceptions.NotFittedError
+    """
+    check_is_fitted(head, "classes_")
+    shape = _shape(X)
+    if shape is not None and len(shape) != len(head.feature_shape_):
+        raise BadRows(
+            f"expected rows of shape {head.feature_shape_}, got {shape}: extract with the base, cut and "
+            "pooling "
+            "that this head was fitted on"
+        )
+    try:
+        rows: np.ndarray = validate_data(head, _flat(X), dtype=[np.float32, np.float16], reset=False)
+    except ValueError as error:
+        raise BadRows(str(error)) from error
+    if shape is not None and shape != head.feature_shape_:
+        raise BadRows(
+            f"expected rows of shape {head.feature_shape_}, got {shape}: the axes are in another order"
+        )
+    return rows
+
+
+def _shape(X: Any) -> tuple[int, ...] | None:
+    """Shape of one row; None for what is no array yet (a list), which is then flat."""
+    shape = getattr(X, "shape", None)
+    if shape is None and hasattr(X, "__array__"):
+        shape = np.asarray(X).shape
+    return None if shape is None or len(shape) < 2 else tuple(int(extent) for extent in shape[1:])
+
+
+def _flat(X: Any) -> Any:
+    shape = _shape(X)
+    # Rank 2 goes on as it is: scikit-learn reads column names from tables and refuses sparse matrices by
+    # itself.
+    return X if shape is None or len(shape) == 1 else np.asarray(X).reshape(len(X), -1)
+
+
+def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive pieces of `rows` as float64, 32 MiB each."""
+    step = max(1, _CHUNK // max(1, rows.shape[1] * 8))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step].astype(np.float64)
+
+
+def scaler(rows: np.ndarray, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and inverse standard deviation of each feature.
+
+    Parameters
+    ----------
+    rows : ndarray, (n, d)
+    divide : bool
+        False: centre only, the inverse is 1 where a feature varies.
+
+    Returns
+    -------
+    mean, inverse : ndarray, (d,) float64
+        The inverse of a constant feature is 0: it says nothing, and a value never seen in training must not
+        either.
+
+    Examples
+    --------
+    >>> mean, inverse = scaler(np.array([[0.0, 7.0], [2.0, 7.0]], np.float32), divide=True)
+    >>> mean.tolist(), inverse.tolist()
+    ([1.0, 7.0], [1.0, 0.0])
+    """
+    total, largest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for part in chunks(rows):
+        total += part.sum(axis=0)
+        np.maximum(largest, np.abs(part).max(axis=0), out=largest)
+    mean = total / len(rows)
+    square = np.zeros_like(mean)
+    for part in chunks(rows):  # a second pass: the one-pass formula cancels where the mean is large
+        part -= mean
+        square += np.einsum("ij,ij->j", part, part)
+    spread = np.sqrt(square / len(rows))
+    varies = spread > CONSTANT * largest
+    inverse = np.zeros_like(mean)
+    inverse[varies] = 1.0 / spread[varies] if divide else 1.0
+    return mean, inverse
+
+
+def fold(
+    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, inverse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias that do to raw rows what the given ones do to ``(rows - mean) * inverse``.
+
+    Parameters
+    ----------
+    kernel : ndarray, (d, units)
+    bias : ndarray, (units,)
+    mean, inverse : ndarray, (d,)
+
+    Returns
+    -------
+    kernel, bias : ndarray, float32
+
+    Examples
+    --------
+    >>> kernel, bias = fold(np.array([[2.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]))
+    >>> kernel.tolist(), bias.tolist()
+    ([[1.0]], [-2.0])
+    """
+    folded = (kernel.astype(np.float64) * inverse[:, None]).astype(np.float32)
+    # From the rounded kernel, so that its rounding at the mean row cancels.
+    return folded, (bias.astype(np.float64) - mean @ folded.astype(np.float64)).astype(np.float32)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (n, k) float32 of logits (n, k), each row summing to 1.
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0]], np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    return shifted.astype(np.float32)
+
+
+def class_weights(
+    setting: str | Mapping[Any, float] | None, classes: np.ndarray, codes: np.ndarray
+) -> np.ndarray | None:
+    """Weight of each class, (k,) float32, or None where all weigh the same.
+
+    Raises
+    ------
+    BadRows
+        A mapping that names a class which is not there.
+    """
+    if setting is None:
+        return None
+    codes_of = {label: code for code, label in enumerate(classes.tolist())}
+    by_code: str | dict[int, float] = "balanced"
+    if not isinstance(setting, str):
+        missing = [label for label in setting if label not in codes_of]
+        if missing:
+            raise BadRows(
+                f"class_weight names classes {missing!r} that are not among the labels {classes.tolist()!r}: "
+                "name the classes as the labels do"
+            )
+        by_code = {codes_of[label]: weight for label, weight in setting.items()}
+    return np.asarray(
+        compute_class_weight(by_code, classes=np.arange(len(classes)), y=codes), dtype=np.float32
+    )
+
+
+def features(shape: tuple[int, ...]) -> int:
+    """Number of values in a row of that shape."""
+    return math.prod(shape)

@@ -1,0 +1,48 @@
+"""Stock Keras layers, built and filled: the form in which every head leaves this folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def dense(name: str, kernel: np.ndarray, bias: np.ndarray, activation: str | None = None) -> Any:
+    """A built Dense layer with these weights. `kernel` (d, units), `bias` (units,), float32."""
+    import keras
+
+    # Seeded, since an initializer without a seed would draw from the process's random state.
+    layer = keras.layers.Dense(
+        kernel.shape[1],
+        activation=activation,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=0),
+        dtype="float32",
+        name=name,
+    )
+    layer.build((None, kernel.shape[0]))
+    layer.set_weights([kernel, bias])
+    return layer
+
+
+def batch_norm(name: str, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> Any:
+    """A built BatchNormalization layer with these weights and statistics, each (units,)."""
+    import keras
+
+    layer = keras.layers.BatchNormalization(name=name, dtype="float32")
+    layer.build((None, len(gamma)))
+    layer.set_weights([gamma, beta, mean, variance])
+    return layer
+
+
+def ending(feature_shape: tuple[int, ...], layers: list[Any]) -> list[Any]:
+    """`layers` between what flattens rows of that shape and the softmax, all built.
+
+    Rows with axes are flattened in C order, as ``reshape`` does. Everything is float32 whatever the process's
+    policy: a head is small, and its probabilities should not be rounded to bfloat16.
+    """
+    import keras
+
+    flatten = []
+    if len(feature_shape) > 1:
+        flatten = [keras.layers.Flatten(name="head_flatten", dtype="float32")]
+    return [*flatten, *layers, keras.layers.Activation("softmax", name="probabilities", dtype="float32")]

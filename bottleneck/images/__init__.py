@@ -1,0 +1,1 @@
+"""Pixels and who they are: scanning, decoding, splitting."""

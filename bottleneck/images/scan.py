@@ -1,0 +1,226 @@
+"""From a source to its `Inventory`: each file's sha256, read only where the index does not know it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from bottleneck.contracts import Source
+from bottleneck.errors import Rejected
+from bottleneck.files import shown
+from bottleneck.images import scan_index
+from bottleneck.images.header import IMAGE_SUFFIXES, looks_like_image
+from bottleneck.images.listing import Listing, collect, fixed_binary, plain_paths
+from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
+from bottleneck.progress import Bar, Progress, Silent
+from bottleneck.schema import Inventory, Rejection
+from bottleneck.sources.reading import LARGEST, reason_of, too_large
+
+#: A file changed this shortly before the scan may change again within one tick of the file system's clock.
+_SETTLED_NS = 2_000_000_000
+_CHUNK = 32
+_HEAD = 4096
+
+
+class _Read(NamedTuple):
+    """What became of one file: its content and state, or why it has none."""
+
+    content: bytes = b""
+    state: int = UNKNOWN
+    problem: Rejected | None = None
+
+
+def scan(
+    source: Source,
+    index_folder: Path | None,
+    *,
+    rehash: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Inventory:
+    """Which images `source` holds, by content.
+
+    A file whose signature is the recorded one is not read. The others are read by a pool of threads, at most
+    a few files each in memory, and hashed. A file is image-like when a table names it, when it begins with an
+    image's signature, or when its suffix is an image's; the rest is ignored and counted.
+
+    Parameters
+    ----------
+    source : Source
+    index_folder : Path, optional
+        Where indexes lie (`Cache.scans`); made if need be. None: neither read nor written. A folder that
+        cannot be written is no error: the next scan then reads again.
+    rehash : bool
+        Read everything, whatever the index says.
+    workers : int, optional
+        Threads; default: twice the processors, 32 at most (reading waits on the disk).
+    progress : Progress, optional
+
+    Returns
+    -------
+    Inventory
+        Sorted by path bytes. `unreadable` names image-like files (and folders) that could not be read, by
+        path.
+
+    Raises
+    ------
+    SourceError
+        From `source.entries()`: a layout or table that cannot be.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from bottleneck.sources import open_source
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (root / "notes.txt").write_text("no image")
+    >>> _ = (root / "broken.jpg").write_text("called one")
+    >>> inventory = scan(open_source(root), None)
+    >>> [record.path for record in inventory], dict(inventory.ignored)
+    ([b'broken.jpg'], {'not an image': 1})
+    """
+    progress = progress or Silent()
+    started = time.time_ns()
+    with progress.bar("scan", None, "files") as bar:
+        listing = collect(source.entries(), bar.update)
+    ignored = Counter(source.passed_over())
+    contents = np.zeros((len(listing), 32), np.uint8)
+    states = np.zeros(len(listing), np.uint8)
+    file = scan_index.index_file(index_folder, source.location) if index_folder is not None else None
+    recorded = 0
+    if file is not None and not rehash:
+        recorded = scan_index.look_up(file, listing, contents, states)
+    unknown = np.flatnonzero(states == UNKNOWN)
+    problems: list[tuple[int, Rejected]] = []
+    if len(unknown):
+        with progress.bar("hash", len(unknown), "files") as bar:
+            problems = _read_all(source, listing, unknown, contents, states, workers, bar)
+    if file is not None and (len(unknown) or recorded != len(listing)):
+        _, modified, changed, _ = listing.signatures
+        settled = (modified < started - _SETTLED_NS) & (changed < started - _SETTLED_NS)
+        try:
+            scan_index.save(file, listing, contents, states, settled)
+        except OSError as error:
+            with progress.bar("index", 0, "files") as bar:
+                bar.note(f"not written: {reason_of(error)}")
+    unreadable = _rejections(listing, problems, ignored)
+    kept = _image_like(listing, states)
+    others = len(listing) - len(problems) - int(np.count_nonzero(kept))
+    if others:
+        ignored["not an image"] += others
+    table = _table(listing, contents, kept)
+    return Inventory(table, source.location, unreadable, dict(sorted(ignored.items())))
+
+
+def _read_all(
+    source: Source,
+    listing: Listing,
+    unknown: np.ndarray,
+    contents: np.ndarray,
+    states: np.ndarray,
+    workers: int | None,
+    bar: Bar,
+) -> list[tuple[int, Rejected]]:
+    """Read and hash the rows of `unknown`; gives back those that could not be read, in order."""
+    problems: list[tuple[int, Rejected]] = []
+    threads = max(1, workers if workers is not None else min(32, 2 * (os.cpu_count() or 1)))
+
+    def take(rows: np.ndarray, done: list[_Read]) -> None:
+        for row, read in zip(rows.tolist(), done, strict=True):
+            if read.problem is not None:
+                problems.append((row, read.problem))
+            else:
+                contents[row] = np.frombuffer(read.content, np.uint8)
+                states[row] = read.state
+        bar.update(len(rows))
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
+        running: dict[Future[list[_Read]], np.ndarray] = {}
+        try:
+            for rows in _chunks(unknown):
+                if len(running) >= 2 * threads:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        take(running.pop(future), future.result())
+                paths = listing.paths.take(pa.array(rows)).to_pylist()
+                running[pool.submit(_read, source, paths, listing.signatures[0][rows].tolist())] = rows
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    take(running.pop(future), future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return sorted(problems, key=lambda problem: problem[0])
+
+
+def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]
+
+
+def _read(source: Source, paths: list[bytes], sizes: list[int]) -> list[_Read]:
+    return [_read_one(source, path, size) for path, size in zip(paths, sizes, strict=True)]
+
+
+def _read_one(source: Source, path: bytes, size: int) -> _Read:
+    if size > LARGEST:
+        return _Read(problem=too_large(size))
+    try:
+        data = source.read(path)
+    except Rejected as rejected:
+        return _Read(problem=rejected)
+    except OSError as error:
+        return _Read(problem=Rejected("read", reason_of(error), retry=True))
+    return _Read(hashlib.sha256(data).digest(), IMAGE if looks_like_image(data[:_HEAD]) else OTHER)
+
+
+def _suffix(path: bytes) -> str:
+    stem, dot, suffix = path.rpartition(b"/")[2].rpartition(b".")
+    return (dot + suffix).decode("latin-1").lower() if stem else ""
+
+
+def _image_like(listing: Listing, states: np.ndarray) -> np.ndarray:
+    """(n,) bool: files that are images by their first bytes, by a table's word, or by their name."""
+    kept = (states == IMAGE) | ((states == OTHER) & listing.named)
+    doubtful = np.flatnonzero((states == OTHER) & ~kept)
+    for rows in _chunks(doubtful):
+        paths = listing.paths.take(pa.array(rows)).to_pylist()
+        kept[rows] = [_suffix(path) in IMAGE_SUFFIXES for path in paths]
+    return kept
+
+
+def _rejections(
+    listing: Listing, problems: list[tuple[int, Rejected]], ignored: Counter[str]
+) -> tuple[Rejection, ...]:
+    """Problems as rejections; files whose name says that they are no images are counted instead."""
+    rejections = []
+    for row, problem in problems:
+        path = listing.paths[row].as_py()
+        suffix = _suffix(path)
+        if suffix and suffix not in IMAGE_SUFFIXES and not listing.named[row]:
+            ignored["not an image by its name, and unreadable"] += 1
+            continue
+        rejections.append(
+            Rejection(path=shown(path), stage=problem.stage, reason=problem.reason, retry=problem.retry)
+        )
+    return tuple(rejections)
+
+
+def _table(listing: Listing, contents: np.ndarray, kept: np.ndarray) -> pa.Table:
+    columns = {
+        "path": plain_paths(listing.paths),
+        "content": fixed_binary(contents),
+        "label": listing.labels,
+        "group": listing.groups,
+        "split": listing.splits,
+    }
+    table = pa.table(columns)
+    # Nearly always everything is kept: no second copy then.
+    return table if kept.all() else table.filter(pa.array(kept))

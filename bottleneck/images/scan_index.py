@@ -1,0 +1,144 @@
+"""The scan index: each file's signature when its content was last read, so that it is not read again.
+
+One Parquet file a source, sorted by path, disposable: one that is missing, damaged or of another version only
+costs reading the images again. Pages carry checksums, so that a damaged one is never believed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bottleneck.files import publish
+from bottleneck.images.listing import Listing, fixed_binary, plain_paths
+
+#: What a row says about a file that is known: whether it begins with an image's signature.
+UNKNOWN, OTHER, IMAGE = 0, 1, 2
+
+_VERSION = b"1"
+_NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode")
+_SCHEMA = pa.schema(
+    [
+        ("path", pa.binary()),
+        *((n, pa.int64()) for n in _NUMBERS),
+        ("sha256", pa.binary(32)),
+        ("image", pa.bool_()),
+    ],
+    metadata={b"bottleneck scan index": _VERSION},
+)
+_GROUP = 1 << 17
+
+
+def index_file(folder: Path, location: str) -> Path:
+    """Where the index of a source lies: its name is 16 hex digits of sha256 over the location.
+
+    Examples
+    --------
+    >>> index_file(Path("scans"), "/data/cats").name
+    'f31f1633549aae93.parquet'
+    """
+    return folder / f"{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}.parquet"
+
+
+def look_up(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarray) -> int:
+    """Fill in what the index knows of files whose signature is the recorded one.
+
+    Parameters
+    ----------
+    file : Path
+        The index; need not be there.
+    listing : Listing
+        n files.
+    contents : numpy.ndarray
+        (n, 32) uint8, written where the file is known.
+    states : numpy.ndarray
+        (n,) uint8, all `UNKNOWN`; becomes `OTHER` or `IMAGE` where the file is known.
+
+    Returns
+    -------
+    int
+        Rows in the index; 0 when there is none that can be believed.
+    """
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as index:
+            if not index.schema_arrow.equals(_SCHEMA, check_metadata=False):
+                return 0
+            if (index.schema_arrow.metadata or {}).get(b"bottleneck scan index") != _VERSION:
+                return 0
+            for number in range(index.num_row_groups):
+                _match(index.read_row_group(number, use_threads=False), listing, contents, states)
+            return int(index.metadata.num_rows)
+    except (OSError, pa.ArrowException, ValueError, KeyError, OverflowError):
+        # Whatever was believed before the damage was met came from pages whose checksum held; still, one
+        # damaged page is reason enough to read everything again.
+        states[:] = UNKNOWN
+        return 0
+
+
+def _match(group: pa.Table, listing: Listing, contents: np.ndarray, states: np.ndarray) -> None:
+    """One row group against the listed paths in its range: neither side is ever looked at as a whole."""
+    recorded = group.column("path").combine_chunks()
+    if not len(recorded):
+        return
+    first = _bisect(listing.paths, recorded[0].as_py(), after=False)
+    last = _bisect(listing.paths, recorded[-1].as_py(), after=True)
+    if first >= last:
+        return
+    wanted = pa.concat_arrays([listing.paths.slice(first, last - first)]).cast(pa.binary())
+    if wanted.equals(recorded):
+        rows = at = np.arange(len(recorded))
+    else:
+        found = pc.index_in(wanted, value_set=recorded)
+        rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+        at = found.drop_null().to_numpy()
+    same = np.ones(len(rows), bool)
+    for name, listed in zip(_NUMBERS, listing.signatures, strict=True):
+        same &= group.column(name).to_numpy()[at] == listed[first + rows]
+    rows, at = first + rows[same], at[same]
+    column = group.column("sha256").combine_chunks()
+    raw = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 32 :][: len(column) * 32]
+    contents[rows] = raw.reshape(-1, 32)[at]
+    states[rows] = np.where(group.column("image").to_numpy()[at], IMAGE, OTHER)
+
+
+def _bisect(paths: pa.LargeBinaryArray, path: bytes, *, after: bool) -> int:
+    low, high = 0, len(paths)
+    while low < high:
+        middle = (low + high) // 2
+        here = paths[middle].as_py()
+        if here < path or (after and here == path):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def save(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarray, trusted: np.ndarray) -> None:
+    """Publish the index anew: the rows of `trusted` ((n,) bool) that are known. Raises OSError."""
+    known = np.flatnonzero(trusted & (states != UNKNOWN))
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        _SCHEMA,
+        compression={name: "none" if name == "sha256" else "zstd" for name in _SCHEMA.names},
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    ) as writer:
+        for start in range(0, len(known), _GROUP):
+            rows = known[start : start + _GROUP]
+            columns = [
+                plain_paths(listing.paths.take(pa.array(rows))).combine_chunks(),
+                *(pa.array(column[rows]) for column in listing.signatures),
+                fixed_binary(contents[rows]),
+                pa.array(states[rows] == IMAGE),
+            ]
+            writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    publish(file, memoryview(sink.getvalue()), replace=True)

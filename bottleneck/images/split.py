@@ -1,0 +1,172 @@
+"""Which images a model learns from and which it is judged by.
+
+The side of an image is drawn from what it is, never from its name or its neighbours: its key (the group,
+where a table gives one, else the content's sha256) is hashed with the run's seed to a number in [0, 1), and
+numbers under the wanted fraction go to validation. Adding or renaming images moves no other, and copies of
+one image always lie on one side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bottleneck.images.duplicates import content_codes
+from bottleneck.schema import Inventory, SplitPolicy
+
+_TRAIN, _VALIDATION, _TEST = 0, 1, 2
+_NAMES = np.array(["train", "validation", "test"])
+
+
+def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
+    """The side of every image.
+
+    Given sides stay as given. An image without one joins the side that its copies or its group were given;
+    where the source gives no validation images, the policy takes them out of the training images. Images
+    given as ``test`` are never touched, and ``test`` is never made.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        n images.
+    policy : SplitPolicy
+        ``hash``: each unit (content, or group with all that shares a content with it) by its own number, so
+        the fraction holds on average. ``exact``: each label gives its share, counted in contents, to within
+        one unit, those with the lowest numbers first; a class with a single unit stays in training.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) of ``train``, ``validation``, ``test``.
+
+    Examples
+    --------
+    >>> table = pa.table({
+    ...     "path": pa.array([b"%d" % i for i in range(10)]),
+    ...     "content": pa.array([bytes([i]) * 32 for i in range(10)], pa.binary(32)),
+    ...     "label": ["cat", "dog"] * 5, "group": pa.nulls(10, pa.string()),
+    ...     "split": pa.nulls(10, pa.string()),
+    ... })
+    >>> sides = split(Inventory(table, "/images"), SplitPolicy(kind="exact", validation=0.2))
+    >>> sorted(sides.tolist())[-3:]
+    ['train', 'validation', 'validation']
+    """
+    if not len(inventory):
+        return _NAMES[:0]
+    contents, unique = content_codes(inventory)
+    units, keys = _units(inventory, contents, unique)
+    sides = _given(inventory, units, len(keys))
+    if (sides == _VALIDATION).any() or policy.validation == 0.0:
+        return _NAMES[np.where(sides < 0, _TRAIN, sides)]
+    pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
+    taken = np.zeros(len(keys), bool)
+    asked = np.unique(units[pool])
+    numbers = np.ones(len(keys))
+    numbers[asked] = _numbers([keys[unit] for unit in asked.tolist()], policy.seed)
+    if policy.kind == "hash":
+        taken[asked] = numbers[asked] < policy.validation
+    else:
+        taken = _stratified(inventory, contents, units, pool, numbers, policy.validation)
+    sides[pool] = np.where(taken[units[pool]], _VALIDATION, _TRAIN)
+    return _NAMES[sides]
+
+
+def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
+    """Each key with the seed as a number in [0, 1): the first 53 bits of a sha256."""
+    start = hashlib.sha256(b"bottleneck split 1\n%d\n" % seed)
+    numbers = np.empty(len(keys))
+    for at, key in enumerate(keys):
+        digest = start.copy()
+        digest.update(key)
+        numbers[at] = int.from_bytes(digest.digest()[:8], "big") >> 11
+    return numbers / 2.0**53
+
+
+def _units(inventory: Inventory, contents: np.ndarray, unique: int) -> tuple[np.ndarray, list[bytes]]:
+    """What moves as one: (n,) number of each image's unit, and the key of each unit.
+
+    Without groups that is the content. Else a group, and groups that share a content are one unit, known by
+    their first group in order of code points: neither copies nor groups are ever torn apart.
+    """
+    first = np.zeros(unique, np.int64)
+    first[contents[::-1]] = np.arange(len(contents))[::-1]
+    by_content = [b"content\0" + key.tobytes() for key in inventory.keys[first]]
+    column = inventory.table.column("group")
+    if column.null_count == len(column):
+        return contents, by_content
+    names = sorted(x for x in pc.unique(column).to_pylist() if x is not None)
+    number = pc.index_in(column, value_set=pa.array(names, pa.string()))
+    groups = np.asarray(pc.fill_null(number, len(names)).to_numpy(), np.int64)
+    grouped = groups < len(names)
+    nobody = len(names)
+    head = np.arange(nobody + 1)
+    of_content = np.full(unique, nobody)
+    while True:
+        np.minimum.at(of_content, contents[grouped], head[groups[grouped]])
+        lower = head.copy()
+        np.minimum.at(lower, groups[grouped], of_content[contents[grouped]])
+        lower = lower[lower]
+        if np.array_equal(lower, head):
+            break
+        head = lower
+    keys = [b"group\0" + name.encode() for name in names]
+    units = np.where(of_content[contents] < nobody, of_content[contents], nobody + contents)
+    used, renumbered = np.unique(units, return_inverse=True)
+    return renumbered, [keys[u] if u < nobody else by_content[u - nobody] for u in used.tolist()]
+
+
+def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
+    """(n,) side as given, or as others of its unit were given (test before validation), else -1."""
+    number = pc.index_in(inventory.table.column("split"), value_set=pa.array(_NAMES.tolist()))
+    sides = np.asarray(pc.fill_null(number, -1).to_numpy(), np.int64)
+    of_unit = np.full(count, -1)
+    np.maximum.at(of_unit, units, sides)
+    return np.where(sides < 0, of_unit[units], sides)
+
+
+def _stratified(
+    inventory: Inventory,
+    contents: np.ndarray,
+    units: np.ndarray,
+    pool: np.ndarray,
+    numbers: np.ndarray,
+    fraction: float,
+) -> np.ndarray:
+    """(units,) bool: those that go to validation, each label giving its share.
+
+    Shares are rounded so that their sum is right too (largest remainders; ties in order of the label).
+    """
+    _, one_each = np.unique(contents[pool], return_index=True)
+    rows = pool[one_each]
+    sizes = np.bincount(units[rows], minlength=len(numbers))
+    labels = sorted(x for x in pc.unique(inventory.table.column("label")).to_pylist() if x is not None)
+    number = pc.index_in(inventory.table.column("label"), value_set=pa.array(labels, pa.string()))
+    codes = np.asarray(pc.fill_null(number, len(labels)).to_numpy(), np.int64)
+    # A unit with several labels (a group, or one image under two labels) counts for its first.
+    stratum = np.full(len(numbers), len(labels) + 1)
+    np.minimum.at(stratum, units[pool], codes[pool])
+    wanted = np.bincount(stratum, weights=sizes, minlength=len(labels) + 2) * fraction
+    quota = np.floor(wanted)
+    missing = round(float(wanted.sum() - quota.sum()))
+    quota[np.argsort(-(wanted - quota), kind="stable")[:missing]] += 1
+    taken = np.zeros(len(numbers), bool)
+    order = np.lexsort((numbers, stratum))
+    order = order[sizes[order] > 0]
+    bounds = np.flatnonzero(np.diff(stratum[order], prepend=-1, append=-1))
+    for start, end in pairwise(bounds.tolist()):
+        chosen, have = order[start:end], 0.0
+        want = quota[stratum[chosen[0]]]
+        left = len(chosen)
+        for unit in chosen.tolist():
+            # The last unit of a class stays in training; a big group is taken when that comes nearer the
+            # share.
+            if left > 1 and have + sizes[unit] / 2 <= want and have < want:
+                taken[unit] = True
+                have += float(sizes[unit])
+                left -= 1
+    return taken

@@ -1,0 +1,144 @@
+"""Whether a head can be trained on an inventory at all; if not, why, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bottleneck.errors import SourceError, UsageError
+from bottleneck.files import shown
+from bottleneck.images.duplicates import duplicates
+from bottleneck.schema import Inventory
+from bottleneck.sources.layout import LAYOUTS
+
+
+def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]:
+    """Refuse what cannot be trained on; say what is odd but can.
+
+    Parameters
+    ----------
+    inventory : Inventory
+        n images.
+    splits : numpy.ndarray
+        (n,) of ``train``, ``validation``, ``test``, from `bottleneck.images.split.split`.
+
+    Returns
+    -------
+    tuple of str
+        Remarks for a person: images without label, classes of one image, classes that are not validated,
+        copies with two labels or on two sides.
+
+    Raises
+    ------
+    SourceError
+        No images, no labels, a single class, or a class without a training image by the source's own splits.
+    UsageError
+        The split left a class without a training image, or nothing to validate on: another split would do.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> table = pa.table({
+    ...     "path": pa.array([b"a", b"b", b"c"]), "label": ["cat", "dog", "dog"],
+    ...     "content": pa.array([b"a" * 32, b"b" * 32, b"c" * 32], pa.binary(32)),
+    ...     "group": pa.nulls(3, pa.string()), "split": pa.nulls(3, pa.string()),
+    ... })
+    >>> check_trainable(Inventory(table, "/images"), np.array(["train", "train", "validation"]))
+    ("1 class of one image: 'cat'; it is trained on and never validated",)
+    """
+    where = shown(inventory.location)
+    if not len(inventory):
+        raise SourceError(f"{where}: no images{_instead(inventory)}; expected {LAYOUTS}")
+    labels = inventory.table.column("label")
+    labelled = labels.is_valid().to_numpy()
+    counts: Counter[str] = Counter(labels.drop_null().to_pylist())
+    if not counts:
+        raise SourceError(
+            f"{where}: {len(inventory):,} images and no labels; training needs {LAYOUTS} "
+            "(a flat folder can be extracted and predicted)"
+        )
+    if len(counts) == 1:
+        (name,) = counts
+        raise SourceError(
+            f"{where}: all {counts[name]:,} labelled images are of one class, {name!r}; training needs at "
+            f"least two; give the folder that holds the class folders: {LAYOUTS}"
+        )
+    sides = {
+        side: Counter(pc.drop_null(labels.filter(pa.array(splits == side))).to_pylist())
+        for side in ("train", "validation", "test")
+    }
+    _check_sides(inventory, where, counts, sides)
+    remarks = []
+    if not labelled.all():
+        missing = np.flatnonzero(~labelled)
+        example = shown(inventory[int(missing[0])].path)
+        remarks.append(f"{_count(len(missing), 'image')} without a label, not trained on: {example}"[:300])
+    single = sorted(name for name, count in counts.items() if count == 1)
+    if single:
+        them = "it is" if len(single) == 1 else "they are"
+        kinds = "class" if len(single) == 1 else "classes"
+        remarks.append(
+            f"{len(single)} {kinds} of one image: {_some(single)}; {them} trained on and never validated"
+        )
+    unseen = sorted(set(counts) - set(sides["validation"]) - set(single))
+    if unseen:
+        remarks.append(f"no validation image of {_some(unseen)}; --split exact gives each class its share")
+    copies = duplicates(inventory)
+    if copies.two_labels:
+        first = copies.two_labels[0]
+        remarks.append(
+            f"{_count(len(copies.two_labels), 'image')} with two labels: "
+            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, "
+            f"labelled {' and '.join(map(repr, first.values))}"
+        )
+    if copies.straddling:
+        first = copies.straddling[0]
+        remarks.append(
+            f"{_count(len(copies.straddling), 'image')} on two sides of the given splits: "
+            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, in {' and '.join(first.values)}"
+        )
+    return tuple(remarks)
+
+
+def _check_sides(
+    inventory: Inventory, where: str, counts: Counter[str], sides: dict[str, Counter[str]]
+) -> None:
+    given = set(inventory.table.column("split").unique().to_pylist()) - {None}
+    shares = ", ".join(f"{sum(side.values()):,} {name}" for name, side in sides.items())
+    if not sides["train"]:
+        raise SourceError(f"{where}: no training images ({shares}); expected some in train/ or split=train")
+    untrained = sorted(set(counts) - set(sides["train"]))
+    if untrained:
+        kind = "class" if len(untrained) == 1 else "classes"
+        message = f"{where}: {len(untrained)} {kind} without a training image: " + ", ".join(
+            f"{name!r} ({', '.join(f'{side[name]} {s}' for s, side in sides.items() if side[name])})"
+            for name in untrained[:5]
+        )
+        if "validation" in given or any(not sides["validation"][name] for name in untrained):
+            raise SourceError(f"{message}; put images of each class into train, or take the class out")
+        raise UsageError(f"{message}; use --split exact, another --seed, or more images of it")
+    if not sides["validation"]:
+        raise UsageError(
+            f"{where}: nothing to validate on ({shares}); use --split exact, a larger --validation, "
+            "or more images"
+        )
+
+
+def _instead(inventory: Inventory) -> str:
+    parts = [f"{count:,} {reason}" for reason, count in inventory.ignored.items()]
+    if inventory.unreadable:
+        first = inventory.unreadable[0]
+        parts.append(f"{len(inventory.unreadable):,} unreadable, {first.path}: {first.reason}")
+    return f" (passed over: {', '.join(parts)})" if parts else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(repr, names[:5])) + more

@@ -1,0 +1,1 @@
+"""One model again: base and head merged, and proved equal."""

@@ -1,0 +1,56 @@
+"""One `keras.Model` again: image, preprocessing, frozen base, pooling, head, probabilities; stock layers only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bottleneck.bases.custom import foreign
+from bottleneck.bases.cut import pool
+from bottleneck.bases.frozen import freeze
+from bottleneck.bases.load import LoadedBase
+from bottleneck.bases.preprocess import apply
+from bottleneck.contracts import Head
+from bottleneck.errors import BaseError
+
+
+def merge(base: LoadedBase, head: Head) -> Any:
+    """Put a fitted head back on its base.
+
+    The base is rebuilt frozen: no dropout or noise can switch on and no moving statistic can move, whatever
+    ``training=`` an outer call passes on (Keras 3 hands the outer value down).
+
+    Parameters
+    ----------
+    base : LoadedBase
+    head : Head
+        Fitted on this base's features.
+
+    Returns
+    -------
+    keras.Model
+        From (n, height, width, 3) pixels in 0..255 (uint8 or float) at the base's size to (n, k) probabilities.
+        Layers ``features``, ``logits`` and ``probabilities`` name the stages.
+
+    Raises
+    ------
+    BaseError
+        The base holds layers of its own making, which could not be loaded without their code.
+    """
+    import keras
+
+    pixels = base.spec.recipe.pixels
+    image = keras.Input((pixels.height, pixels.width, 3), name="image")
+    x = apply(image, base.spec.recipe.preprocessing)
+    x = freeze(base.model)(x)
+    x = pool(x, base.spec.recipe.pooling)
+    x = keras.layers.Identity(name="features")(x)
+    for layer in head.layers():
+        x = layer(x)
+    model = keras.Model(image, x, name="bottleneck_merged")
+    strangers = foreign(model)
+    if strangers:
+        raise BaseError(
+            f"the base {base.name} holds layers that are not Keras' own ({', '.join(strangers)}): a merged file would "
+            "load only beside their code. Rebuild the base from stock layers, or keep using the run with `predict`"
+        )
+    return model

@@ -1,0 +1,174 @@
+"""Probabilities for images: by a run's head on cached features, or by a merged model alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bottleneck.contracts import Source
+from bottleneck.errors import BaseError, Rejected
+from bottleneck.exports.keras_archive import read_document
+from bottleneck.images import header
+from bottleneck.progress import Progress
+from bottleneck.schema import Inventory, Pixels, Rejection
+from bottleneck.sources.reading import reason_of
+from bottleneck.store.read import Store
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One row for each image-like file, in path order.
+
+    Attributes
+    ----------
+    paths : tuple of bytes
+    probabilities : numpy.ndarray
+        (n, k) float32; NaN where the image was rejected.
+    classes : tuple of str
+    errors : tuple of str
+        Empty where there are probabilities.
+    """
+
+    paths: tuple[bytes, ...]
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    errors: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def labels(self) -> list[str | None]:
+        """The likeliest class of each, None where the image was rejected."""
+        return [
+            None if error else self.classes[int(row.argmax())]
+            for row, error in zip(self.probabilities, self.errors, strict=True)
+        ]
+
+    def lines(self, kind: str) -> Iterator[bytes]:
+        """As CSV (with a header line) or JSON lines; paths keep their bytes."""
+        rows = zip(self.paths, self.labels, self.probabilities, self.errors, strict=True)
+        if kind == "csv":
+            yield _csv_line(["path", "label", "probability", *self.classes, "error"])
+            for path, label, chances, error in rows:
+                top = "" if label is None else f"{chances.max():.6g}"
+                each = ["" if label is None else f"{p:.6g}" for p in chances]
+                yield _csv_line([os.fsdecode(path), label or "", top, *each, error])
+        else:
+            for path, label, chances, error in rows:
+                document: dict[str, Any] = {"path": os.fsdecode(path), "label": label}
+                if label is None:
+                    document["error"] = error
+                else:
+                    document["probabilities"] = dict(
+                        zip(self.classes, (float(f"{p:.7g}") for p in chances), strict=True)
+                    )
+                yield json.dumps(document).encode("ascii") + b"\n"
+
+
+def _csv_line(cells: list[str]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def with_head(
+    head: Any, classes: tuple[str, ...], inventory: Inventory, store: Store, rejections: Iterable[Rejection]
+) -> Predictions:
+    """From cached features, a part at a time."""
+    positions = store.find(inventory.keys)
+    found = np.full((len(inventory), len(classes)), np.nan, np.float32)
+    there = np.flatnonzero(positions >= 0)
+    for start in range(0, len(there), 4096):
+        part = there[start : start + 4096]
+        found[part] = head.predict_proba(store.gather(positions[part]))
+    reasons = {r.path: f"{r.stage}: {r.reason}" for r in rejections}
+    paths = inventory.table.column("path").to_pylist()
+    errors = [
+        "" if positions[i] >= 0 else reasons.get(path.decode("utf-8", "backslashreplace"), "no features")
+        for i, path in enumerate(paths)
+    ]
+    return _with_unreadable(paths, found, classes, errors, inventory)
+
+
+def with_model(path: Path, inventory: Inventory, source: Source, progress: Progress) -> Predictions:
+    """By a merged `.keras` file: decode as its pixel contract says, and run it. Nothing is cached.
+
+    Raises
+    ------
+    BaseError
+        Not a file that `bottleneck merge` wrote.
+    """
+    import keras
+    import tensorflow as tf
+
+    from bottleneck.images.decode import decoder
+
+    document = read_document(path)
+    try:
+        classes = tuple(str(name) for name in document["classes"])
+        pixels = Pixels.model_validate(document["spec"]["recipe"]["pixels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BaseError(
+            f"{path}: its bottleneck.json lacks classes or the pixel contract ({error})"
+        ) from error
+    try:
+        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise BaseError(f"{path} cannot be loaded: {error}") from error
+    decode = decoder(pixels.height, pixels.width, pixels.resize)
+
+    def image(name: bytes) -> np.ndarray | str:
+        try:
+            data = source.read(name)
+            header.check(data)
+            return np.asarray(decode(tf.constant(data)))
+        except Rejected as why:
+            return str(why)
+        except OSError as error:
+            return f"read: {reason_of(error)}"
+        except tf.errors.OpError as error:
+            return f"decode: {(error.message or '').splitlines()[0]}"
+
+    paths = inventory.table.column("path").to_pylist()
+    found = np.full((len(paths), len(classes)), np.nan, np.float32)
+    errors = [""] * len(paths)
+    with ThreadPoolExecutor() as pool, progress.bar("predict", len(paths)) as bar:
+        for start in range(0, len(paths), _BATCH):
+            batch = np.zeros((_BATCH, pixels.height, pixels.width, 3), np.float32)
+            good = []
+            for slot, result in enumerate(pool.map(image, paths[start : start + _BATCH])):
+                if isinstance(result, str):
+                    errors[start + slot] = result
+                else:
+                    batch[slot] = result
+                    good.append(slot)
+            rows = np.asarray(model.predict_on_batch(batch))
+            found[[start + slot for slot in good]] = rows[good]
+            bar.update(min(_BATCH, len(paths) - start))
+    return _with_unreadable(paths, found, classes, errors, inventory)
+
+
+def _with_unreadable(
+    paths: list[bytes], found: np.ndarray, classes: tuple[str, ...], errors: list[str], inventory: Inventory
+) -> Predictions:
+    lost = inventory.unreadable
+    more = np.full((len(lost), len(classes)), np.nan, np.float32)
+    names = [os.fsencode(r.path) for r in lost]
+    return Predictions(
+        (*paths, *names),
+        np.concatenate([found, more]),
+        classes,
+        (*errors, *(f"{r.stage}: {r.reason}" for r in lost)),
+    )

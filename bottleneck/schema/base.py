@@ -1,0 +1,138 @@
+"""What was asked of a base, what it is, and the recipe that gives a store its identity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from bottleneck.files import safe_name
+from bottleneck.schema.pixels import Pixels, Preprocessing, Resize
+from bottleneck.schema.values import Frozen
+
+Pooling = Literal["none", "avg", "max"]
+Precision = Literal["float32", "bfloat16", "float16"]
+RowType = Literal["float32", "float16"]
+
+TASK_ROWS = 1024
+TASK_BYTES = 128 << 20
+
+
+class BaseRequest(Frozen):
+    """What the user asked of a base: the BASE options of the command line, parsed.
+
+    None means the base's own default.
+    """
+
+    base: str
+    weights: str | None = None
+    cut: str | None = None
+    pooling: Pooling | None = None
+    size: int | None = Field(default=None, ge=1, le=8192)
+    resize: Resize = "stretch"
+    preprocessing: Preprocessing | None = None
+    precision: Literal["float32"] = "float32"
+    dtype: RowType = "float32"
+    batch: int | None = Field(default=None, ge=1, le=65536)
+
+
+class Recipe(Frozen):
+    """Everything that changes the numbers of a feature row, and nothing else.
+
+    The layer at the cut is the last node that `base_digest` covers, so its name is no part of the identity.
+    """
+
+    base_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    pooling: Pooling
+    pixels: Pixels
+    preprocessing: Preprocessing
+    precision: Precision
+    dtype: RowType
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 hex digits: sha256 of the canonical form."""
+        return hashlib.sha256(b"bottleneck recipe 1\n" + self.canonical()).hexdigest()
+
+
+class StoreSpec(Frozen):
+    """A recipe with the names a person knows it by and the shape of its rows."""
+
+    base: str
+    cut: str
+    shape: tuple[int, ...]
+    recipe: Recipe
+
+    @property
+    def folder(self) -> str:
+        """Name of the store's folder."""
+        return f"{safe_name(self.base)}-{safe_name(self.cut)}-{self.recipe.fingerprint[:12]}"
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one stored row."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count * (2 if self.recipe.dtype == "float16" else 4)
+
+    @property
+    def task_rows(self) -> int:
+        """Rows of one task: 1,024, fewer where they would pass 128 MiB."""
+        return max(1, min(TASK_ROWS, TASK_BYTES // max(1, self.row_bytes)))
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """Where an alias of a catalog base leads: a layer, how it is pooled, and whether the top is needed."""
+
+    layer: str
+    pooling: Pooling = "none"
+    top: bool = False
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """The facts about a base that are known without building it.
+
+    Parameters
+    ----------
+    name : str
+        Catalog name.
+    builder : str
+        ``module:function`` that builds it.
+    size : int
+        Default height and width in pixels.
+    preprocessing : str
+        Named preprocessing it was trained with.
+    cut : str
+        Default cut: an alias or a layer's name.
+    cuts : mapping of str to CutPoint
+        Aliases such as ``pool5``, ``fc6``, ``penultimate``.
+    blocks : str
+        Regular expression with one group over layer names; the last layer of each value of the group ends a block.
+    parameters : int
+        Parameters without the top.
+    feature : tuple of int
+        Shape of one row at the default cut and size.
+    weights : str
+        Where weights come from, for a person.
+    smallest : int
+        Smallest height and width without the top.
+    """
+
+    name: str
+    builder: str
+    size: int
+    preprocessing: str
+    cut: str
+    cuts: Mapping[str, CutPoint]
+    blocks: str
+    parameters: int
+    feature: tuple[int, ...]
+    weights: str = "imagenet (download), PATH, random:SEED"
+    smallest: int = 32

@@ -1,0 +1,114 @@
+"""Images as a source lists them, as an inventory holds them, and as tasks hand them on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from bottleneck.schema.values import Frozen
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Split = Literal["train", "validation", "test"]
+
+
+class Entry(NamedTuple):
+    """One file as a source lists it, before it is read.
+
+    `path` is relative to the source, as bytes (names need not be UTF-8). `signature` changes when the file does:
+    (size, mtime_ns, ctime_ns, inode), or (size, CRC, offset, 0) in an archive. `named` makes it
+    image-like whatever it holds: a table names it, or it is a folder whose images cannot be reached.
+    """
+
+    path: bytes
+    signature: tuple[int, int, int, int]
+    label: str | None = None
+    group: str | None = None
+    split: Split | None = None
+    named: bool = False
+
+
+class ImageRecord(NamedTuple):
+    """One row of an `Inventory`."""
+
+    path: bytes
+    content: bytes
+    label: str | None
+    group: str | None
+    split: str | None
+
+
+class Rejection(Frozen):
+    """An image that has no row, and why. `content` is 64 hex digits, empty when the file could not be read."""
+
+    content: str = ""
+    path: str = ""
+    stage: str
+    reason: str
+    retry: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """Which images a source holds, by content: an Arrow table sorted by path.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        ``path`` binary, ``content`` fixed_size_binary(32) (sha256 of the file's bytes), ``label``, ``group``,
+        ``split``: string or null.
+    location : str
+        The source, as `bottleneck.sources.open_source` takes it.
+    unreadable : tuple of Rejection
+        Image-like files that could not be read in this scan.
+    ignored : mapping of str to int
+        Why other files were passed over, with counts.
+    """
+
+    table: pa.Table
+    location: str
+    unreadable: tuple[Rejection, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, row: int) -> ImageRecord:
+        return ImageRecord(**self.table.slice(row, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for batch in self.table.to_batches():
+            for row in batch.to_pylist():
+                yield ImageRecord(**row)
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """Contents as (n, 32) uint8, in table order."""
+        import numpy as np
+
+        column = self.table.column("content").combine_chunks()
+        chunks = column.chunks if hasattr(column, "chunks") else [column]
+        if not len(self):
+            return np.zeros((0, 32), np.uint8)
+        parts = [
+            np.frombuffer(c.buffers()[1], np.uint8)[c.offset * 32 : (c.offset + len(c)) * 32].reshape(-1, 32)
+            for c in chunks
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in code-point order, as Keras' `image_dataset_from_directory` sorts them."""
+        return tuple(sorted(x for x in self.table.column("label").unique().to_pylist() if x is not None))
+
+
+class Task(NamedTuple):
+    """One shard's worth of work. `id` is 16 hex digits of sha256 over the keys in order."""
+
+    id: str
+    keys: np.ndarray
+    paths: tuple[bytes, ...]

@@ -1,0 +1,50 @@
+"""Values: frozen, equal by value, to JSON and back, parsed at the door."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bottleneck.errors import UsageError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A value: frozen, closed to unknown fields, with one canonical JSON form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def canonical(self) -> bytes:
+        """The one JSON form that is hashed: sorted keys, no spaces, ASCII."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no spaces, ASCII, no NaN: equal values give equal bytes.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1, "a": [1.5, "é"]})
+    b'{"a":[1.5,"\\\\u00e9"],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def parse(model: type[M], value: Any, where: str) -> M:
+    """Validate `value` as `model`; a `UsageError` names `where` and each field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """What pydantic found, a field at a time, in one line."""
+    return "; ".join(
+        (".".join(str(part) for part in item["loc"]) or "value")
+        + f": {item['msg']} (got {item['input']!r:.80})"
+        for item in error.errors(include_url=False)
+    )

@@ -1,0 +1,229 @@
+"""Zip and tar archives, read in place: one index of members, then each member by its offset.
+
+Where one name stands several times the last one wins, as unpacking would have it; the older ones are counted.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bottleneck.errors import SourceError
+from bottleneck.files import shown
+from bottleneck.schema import Entry
+from bottleneck.sources import layout, members, webdataset
+from bottleneck.sources.layout import LAYOUTS, Layout
+from bottleneck.sources.members import Members, OpenFile
+from bottleneck.sources.reading import FILE, reason_of, signature
+
+_PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+_UNSOUND = (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, OverflowError, NotImplementedError)
+
+
+class _Opened:
+    """What a process holds of an opened archive: nothing of it travels in a pickle."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.members: Members | None = None
+        self.passed: Counter[str] = Counter()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Opened, ())
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    """The images in a zip, laid out as in a folder; a single folder around everything is looked through.
+
+    Parameters
+    ----------
+    location : str
+        Absolute path of the archive.
+    """
+
+    location: str
+    _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Files called ``.zip``, in any case."""
+        return location.lower().endswith(".zip") and os.path.isfile(location)
+
+    @classmethod
+    def open(cls, location: str) -> ZipSource:
+        """The source at `location`. Raises `SourceError`: no zip, damaged, or encrypted.
+
+        Examples
+        --------
+        >>> import os, tempfile, zipfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "images.zip")
+        >>> with zipfile.ZipFile(path, "w") as archive:
+        ...     archive.writestr("cats/1.png", b"...")
+        ...     archive.writestr("dogs/1.png", b"...")
+        >>> source = ZipSource.open(path)
+        >>> [(entry.path, entry.label, source.read(entry.path)) for entry in source.entries()]
+        [(b'cats/1.png', 'cats', b'...'), (b'dogs/1.png', 'dogs', b'...')]
+        """
+        source = cls(os.path.abspath(location))
+        source._list()
+        return source
+
+    def layout(self) -> Layout:
+        """How the folders inside are read; `Layout.note` says it to a person."""
+        return members.layout_of(self._list().by_path)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file in the archive; nothing is unpacked. Raises `SourceError`."""
+        passed = self._opened.passed
+        passed.clear()
+        listed = self._list(again=True)
+        passed.update(listed.passed)
+        yield from _laid_out(listed, self.layout(), passed)
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one member, checked against its CRC. Raises OSError or `Rejected`."""
+        return members.read_zip_member(self._list().file, path, self._list().find(path))
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why, with counts."""
+        return dict(self._opened.passed)
+
+    def _list(self, *, again: bool = False) -> Members:
+        return _listed(self.location, self._opened, members.list_zip, again=again)
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """The images in a plain tar: WebDataset where label files lie beside them, else laid out as in a folder.
+
+    WebDataset: ``key.jpg`` takes its label from ``key.cls`` (its text) or ``key.json`` (see
+    `bottleneck.sources.webdataset`). A compressed tar has no random access and is refused.
+
+    Parameters
+    ----------
+    location : str
+        Absolute path of the archive.
+    """
+
+    location: str
+    _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Files called ``.tar``, and the compressed ones, to say what to do with them."""
+        return location.lower().endswith((".tar", *_PACKED_TARS)) and os.path.isfile(location)
+
+    @classmethod
+    def open(cls, location: str) -> TarSource:
+        """The source at `location`. Raises `SourceError`: no tar, damaged, or compressed.
+
+        Examples
+        --------
+        >>> import io, os, tarfile, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "images.tar")
+        >>> with tarfile.open(path, "w") as archive:
+        ...     for name, data in (("0001.png", b"..."), ("0001.cls", b"7")):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         archive.addfile(member, io.BytesIO(data))
+        >>> [(entry.path, entry.label) for entry in TarSource.open(path).entries()]
+        [(b'0001.png', '7')]
+        """
+        source = cls(os.path.abspath(location))
+        source._list()
+        return source
+
+    def layout(self) -> Layout:
+        """How the folders inside are read; `Layout.note` says it to a person."""
+        listed = self._list()
+        if webdataset.label_files(listed.by_path):
+            return Layout("flat", note="WebDataset: labels from .cls and .json files")
+        return members.layout_of(listed.by_path)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file in the archive; nothing is unpacked. Raises `SourceError`."""
+        passed = self._opened.passed
+        passed.clear()
+        listed = self._list(again=True)
+        passed.update(listed.passed)
+        labels = webdataset.label_files(listed.by_path)
+        if not labels:
+            yield from _laid_out(listed, self.layout(), passed)
+            return
+        for path, member in listed.by_path.items():
+            reason = layout.skipped(path)
+            if reason or path in labels.members:
+                passed[reason or "label file of WebDataset"] += 1
+            else:
+                label, group, split = labels.of(path, self.read, self.location)
+                yield Entry(path, member.signature, label, group, split)
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one member. Raises OSError or `Rejected`."""
+        return members.read_tar_member(self._list().file, self._list().find(path))
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why, with counts."""
+        return dict(self._opened.passed)
+
+    def _list(self, *, again: bool = False) -> Members:
+        return _listed(self.location, self._opened, members.list_tar, again=again)
+
+
+def _laid_out(listed: Members, placing: Layout, passed: Counter[str]) -> Iterator[Entry]:
+    for path, member in listed.by_path.items():
+        reason = layout.skipped(path)
+        if reason:
+            passed[reason] += 1
+            continue
+        label, split = placing.place(path.rpartition(b"/")[0])
+        yield Entry(path, member.signature, label, None, split)
+
+
+def _listed(location: str, opened: _Opened, lister: Any, *, again: bool) -> Members:
+    """The members, listed once a process; listed anew when `again` and the archive has changed since."""
+    with opened.lock:
+        listed = opened.members
+        if listed is not None and not (again and listed.status != _status(location)):
+            return listed
+        _refuse_packed(location)
+        try:
+            opened.members = lister(OpenFile(os.open(location, FILE)), location)
+        except OSError as error:
+            raise SourceError(f"{shown(location)}: the archive cannot be read: {reason_of(error)}") from error
+        except _UNSOUND as error:
+            kind = "zip" if lister is members.list_zip else "tar"
+            raise SourceError(
+                f"{shown(location)}: this is no sound {kind}: {error}; fetch or pack it again; "
+                f"expected {LAYOUTS}"
+            ) from error
+        return opened.members
+
+
+def _status(location: str) -> tuple[int, int, int, int] | None:
+    try:
+        return signature(os.stat(location))
+    except OSError:
+        return None
+
+
+def _refuse_packed(location: str) -> None:
+    try:
+        with open(location, "rb") as file:
+            head = file.read(6)
+    except OSError as error:
+        raise SourceError(f"{shown(location)}: the archive cannot be read: {reason_of(error)}") from error
+    magics = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+    for magic, tool in magics.items():
+        if head.startswith(magic):
+            raise SourceError(
+                f"{shown(location)}: a compressed tar cannot be read at random places; "
+                f"decompress it first ({tool}) and give the plain .tar"
+            )

@@ -1,0 +1,1 @@
+"""Features on disk. No TensorFlow in here."""

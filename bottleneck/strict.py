@@ -1,0 +1,85 @@
+"""JSON from a disk that may lie: capped, closed, and never an exception of another kind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bottleneck.errors import BottleneckError
+from bottleneck.schema import explain
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class MalformedDocument(BottleneckError):
+    """Bytes that are not the JSON document they should be."""
+
+
+def loads(data: bytes, *, most_bytes: int = 16 << 20) -> Any:
+    """Parse JSON that somebody else may have written.
+
+    Parameters
+    ----------
+    data : bytes
+    most_bytes : int
+        Refused above this size, before parsing.
+
+    Raises
+    ------
+    MalformedDocument
+        Too large, not UTF-8, not JSON, duplicate keys, NaN or infinity, integers over 20 digits, too deep.
+
+    Examples
+    --------
+    >>> loads(b'{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    >>> loads(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ...
+    bottleneck.strict.MalformedDocument: the key 'a' stands there twice
+    """
+    if len(data) > most_bytes:
+        raise MalformedDocument(f"{len(data)} bytes; at most {most_bytes} were expected")
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+        )
+    except (ValueError, RecursionError) as error:
+        raise MalformedDocument(f"not a JSON document: {error}") from error
+
+
+def parse_as(model: type[M], data: bytes, *, most_bytes: int = 16 << 20) -> M:
+    """`loads`, then validated as `model`; every failure is a `MalformedDocument`."""
+    return validate(model, loads(data, most_bytes=most_bytes))
+
+
+def validate(model: type[M], value: Any) -> M:
+    """`value`, as `loads` gave it, as `model`; a failure is a `MalformedDocument`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise MalformedDocument(explain(error)) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise MalformedDocument(f"the key {key!r} stands there twice")
+        value[key] = item
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedDocument(f"{name} is no number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20:
+        raise MalformedDocument(f"an integer of {len(text)} digits")
+    return int(text)

@@ -1,0 +1,348 @@
+"""Results for a person: rich tables. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bottleneck.files import shown
+from bottleneck.heads.metrics import Metrics
+from bottleneck.schema import BaseSpec, Certificate
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from bottleneck.demo import DemoResult
+    from bottleneck.extraction.fill import Extraction
+    from bottleneck.models.deliver import Delivery
+    from bottleneck.pipeline import Trained
+    from bottleneck.store.join import Features
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """Columns whose name begins with ``>`` are numbers, aligned right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(
+            name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold"
+        )
+    return table
+
+
+def _facts(pairs: list[tuple[str, str]], title: str | None = None) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title,
+        box=box.SIMPLE,
+        show_header=False,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, _plain(value))
+    return table
+
+
+def _plain(text: str) -> Any:
+    """Text as it is: rich would read square brackets in file names as styles."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{extent:,}" for extent in shape)
+
+
+def _group(*parts: RenderableType) -> RenderableType:
+    from rich.console import Group
+
+    return Group(*parts)
+
+
+def size(count: float) -> str:
+    """Bytes for a person.
+
+    Examples
+    --------
+    >>> size(532), size(5_300_000)
+    ('532 B', '5.3 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+# ------------------------------------------------------------------------------------------------------- bases
+
+
+def base_table(bases: list[BaseSpec]) -> RenderableType:
+    """All bases."""
+    table = _table("base", ">size", "default cut", ">row", ">parameters", "preprocessing", "other cuts")
+    for base in bases:
+        others = ", ".join(name for name in base.cuts if name != base.cut)
+        table.add_row(
+            base.name,
+            str(base.size),
+            base.cut,
+            _shape(base.feature),
+            f"{base.parameters / 1e6:.1f} M",
+            base.preprocessing,
+            others,
+        )
+    return _group(
+        table,
+        _plain(
+            "Any layer's name is a cut too. One base in detail: bottleneck bases NAME\n"
+            "Your own: --base FILE.keras or --base module:function, with --preprocessing"
+        ),
+    )
+
+
+def base_details(base: BaseSpec) -> RenderableType:
+    """One base."""
+    cuts = _table("cut", "layer", "pooling", "needs the top")
+    for name, cut in base.cuts.items():
+        mark = " (default)" if name == base.cut else ""
+        cuts.add_row(name + mark, cut.layer, cut.pooling, "yes" if cut.top else "")
+    facts = _facts(
+        [
+            ("size", f"{base.size} px (smallest {base.smallest})"),
+            ("row at the default cut", _shape(base.feature)),
+            ("parameters", f"{base.parameters:,} without the top"),
+            ("preprocessing", base.preprocessing),
+            ("blocks", base.blocks),
+            ("weights", base.weights),
+        ],
+        title=base.name,
+    )
+    return _group(facts, cuts)
+
+
+# -------------------------------------------------------------------------------------------------- extraction
+
+
+def extraction_table(done: Extraction) -> RenderableType:
+    """What an extraction did, for a person."""
+    counts = [
+        ("images", f"{done.images:,}"),
+        ("computed", f"{done.computed:,}"),
+        ("reused", f"{done.reused:,}"),
+    ]
+    if done.duplicates:
+        counts.append(("duplicates", f"{done.duplicates:,}  (same bytes under another name)"))
+    if done.rejected:
+        counts.append(("rejected", f"{done.rejected:,}"))
+    if done.ignored:
+        why = ", ".join(f"{count:,} {name}" for name, count in done.ignored_why.items())
+        counts.append(("ignored", f"{done.ignored:,}  ({why})"))
+    counts += [
+        ("row", f"{_shape(done.spec.shape)} {done.spec.recipe.dtype}"),
+        (
+            "time",
+            f"{done.seconds:.1f} s"
+            + (f"  ({done.images_per_second:,.0f} images/s)" if done.computed else ""),
+        ),
+    ]
+    if done.computed:
+        counts.append(("most time in", done.bottleneck_stage))
+    counts.append(("store", str(done.store)))
+    parts: list[RenderableType] = [_facts(counts, title=f"{done.spec.base} at {done.spec.cut}")]
+    if done.rejections:
+        table = _table("rejected", "stage", "why")
+        for item in done.rejections[:20]:
+            table.add_row(_plain(shown(item.path)), item.stage, _plain(shown(item.reason)))
+        if len(done.rejections) > 20:
+            table.add_row(f"… {len(done.rejections) - 20} more (--json lists all)", "", "")
+        parts.append(table)
+    if done.damaged:
+        table = _table("damaged record", "what is wrong; its images were computed anew")
+        for name, what in done.damaged.items():
+            table.add_row(_plain(shown(name)), _plain(shown(what)))
+        parts.append(table)
+    return _group(*parts)
+
+
+def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
+    """What was taken out, for a person."""
+    return _facts(
+        [
+            ("rows", f"{len(rows):,}"),
+            ("matrix", f"{_shape(rows.X.shape)} {rows.X.dtype.name}"),
+            ("format", kind),
+            ("folder", str(out)),
+        ]
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Table:
+    """Figures by split, for a person."""
+    table = _table(
+        "split",
+        ">images",
+        ">accuracy",
+        ">95 % interval",
+        ">log loss",
+        ">always the largest class",
+        title=title,
+    )
+    for name, m in found.items():
+        table.add_row(
+            name,
+            f"{m.images:,}",
+            f"{m.accuracy:.4f}",
+            f"{m.interval[0]:.3f} … {m.interval[1]:.3f}",
+            f"{m.log_loss:.4f}",
+            f"{m.chance:.4f}",
+        )
+    return table
+
+
+def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
+    """Figures by split, and by class of the last split, for a person."""
+    parts: list[RenderableType] = [metrics_table(found)]
+    name, last = list(found.items())[-1]
+    each = _table(
+        "class", ">images", ">recall", ">precision", "most often taken for", title=f"{name}, by class"
+    )
+    for row, item in enumerate(last.classes[:50]):
+        wrong = [
+            (count, column) for column, count in enumerate(last.confusion[row]) if column != row and count
+        ]
+        other = f"{last.classes[max(wrong)[1]].name} ({max(wrong)[0]})" if wrong else ""
+        each.add_row(
+            _plain(shown(item.name)),
+            f"{item.images:,}",
+            *(f"{v:.3f}" if v is not None else "-" for v in (item.recall, item.precision)),
+            _plain(shown(other)),
+        )
+    if len(last.classes) > 50:
+        each.add_row(f"… {len(last.classes) - 50} more", "", "", "", "")
+    parts.append(each)
+    return _group(*parts)
+
+
+def training_table(done: Trained) -> RenderableType:
+    """What a training run found, for a person."""
+    run, figures = done.folder.run, done.folder.figures
+    parts: list[RenderableType] = [
+        metrics_table(done.metrics, title=f"{run.head.name} on {run.spec.base} at {run.spec.cut}")
+    ]
+    if figures.folds:
+        import statistics
+
+        values = [m.accuracy for m in figures.folds]
+        parts.append(
+            _plain(
+                f"{len(values)} folds, a fresh head each: accuracy {statistics.mean(values):.4f} "
+                f"± {statistics.stdev(values):.4f} (from {min(values):.4f} to {max(values):.4f})"
+            )
+        )
+    extraction = done.extraction
+    parts.append(
+        _facts(
+            [
+                ("features", f"{extraction.computed:,} computed, {extraction.reused:,} reused"),
+                ("head trained in", f"{figures.seconds:.1f} s"),
+                ("run", str(done.folder.path)),
+                ("next", f"bottleneck merge {done.folder.path} --out model.keras"),
+            ]
+        )
+    )
+    return _group(*parts)
+
+
+# --------------------------------------------------------------------------------------- predictions, merging
+
+
+def parity_table(certificate: Certificate) -> Table:
+    """The certificate: forms must agree, broken twins must not."""
+    table = _table(
+        "form",
+        "images",
+        ">features",
+        ">logits",
+        ">probabilities",
+        ">same top-1",
+        "verdict",
+        title="largest difference from the cached head, relative to the spread between images",
+    )
+    for item, good, bad in [
+        *((c, "equal", "DIFFERENT") for c in certificate.forms),
+        *((c, "NOT NOTICED", "refused, as it must be") for c in certificate.twins),
+    ]:
+        table.add_row(
+            item.form,
+            f"{item.count} {item.images}",
+            *(f"{d.largest:.1e}" for d in item.differences),
+            f"{item.top1:.3f}",
+            good if item.passed else bad,
+        )
+    return table
+
+
+def delivery_table(done: Delivery) -> RenderableType:
+    """What `merge` wrote, for a person."""
+    return _group(
+        parity_table(done.certificate),
+        _facts(
+            [
+                ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:g})"),
+                ("model", f"{done.model} ({size(done.size)})"),
+                ("certificate", str(done.parity)),
+                ("pixels", f"{done.decode}: image files to pixels, in one TensorFlow file"),
+            ]
+        ),
+    )
+
+
+def demo_table(done: DemoResult) -> RenderableType:
+    """The demo for a person: what came out, where it is, what to type next."""
+    heads = _table("head", ">held-out accuracy", ">95 % interval", ">trained in")
+    for name, trained in done.heads.items():
+        m = done.held_out(name)
+        heads.add_row(
+            name + (" (better)" if name == done.best else ""),
+            f"{m.accuracy:.4f}",
+            f"{m.interval[0]:.3f} … {m.interval[1]:.3f}",
+            f"{trained.folder.figures.seconds:.1f} s",
+        )
+    model, run = done.delivery.model, done.heads[done.best].folder.path
+    return _group(
+        extraction_table(done.extraction),
+        heads,
+        delivery_table(done.delivery),
+        _facts(
+            [
+                ("images", str(done.images)),
+                ("run", str(run)),
+                ("model", str(model)),
+                ("all in", f"{done.seconds:.1f} s"),
+            ],
+            title="Where everything is",
+        ),
+        _facts(
+            [
+                ("predict", f"bottleneck predict {model} YOUR_IMAGES"),
+                ("look closer", f"bottleneck evaluate {run}"),
+                ("your own classes", "bottleneck demo --images FOLDER_OF_CLASS_FOLDERS"),
+                ("another base", f"bottleneck train {done.images} --base mobilenetv2 --run runs/mobilenetv2"),
+            ],
+            title="What to type next",
+        ),
+    )

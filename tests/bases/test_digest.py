@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bottleneck.errors import BaseError
+from tests.bases import networks
+
+pytestmark = pytest.mark.keras
+
+
+def digest(model: Any) -> str:
+    from bottleneck.bases.digest import digest
+
+    return digest(model)
+
+
+@pytest.fixture(scope="module")
+def reference() -> str:
+    return digest(networks.plain())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prefix": "other_"},
+        {"rate": 0.9},
+        {"rate": 0.0},
+        {"dropout": False},
+        {"regularized": True},
+        {"size": None},
+        {"size": 32},
+    ],
+    ids=str,
+)
+def test_what_cannot_change_inference_is_not_in_it(reference: str, change: dict[str, Any]) -> None:
+    assert digest(networks.plain(**change)) == reference
+
+
+@pytest.mark.parametrize("change", [{"strides": 1}, {"activation": "tanh"}, {"swapped": True}], ids=str)
+def test_what_changes_features_is_in_it(reference: str, change: dict[str, Any]) -> None:
+    assert digest(networks.plain(**change)) != reference
+
+
+def test_trainable_is_not_in_it_and_neither_is_what_was_built_before(reference: str) -> None:
+    import keras
+
+    for _ in range(5):
+        keras.layers.Conv2D(3, 3)
+    model = networks.plain()
+    model.trainable = False
+    assert digest(model) == reference
+
+
+def test_one_unit_in_the_last_place_of_any_weight_is_in_it(reference: str) -> None:
+    model = networks.plain()
+    for weight in model.weights:
+        kept = np.asarray(weight).copy()
+        moved = kept.copy()
+        moved.flat[-1] = np.nextafter(moved.flat[-1], np.float32(9))
+        weight.assign(moved)
+        assert digest(model) != reference, weight.path
+        weight.assign(kept)
+    assert digest(model) == reference
+
+
+def test_dtype_policy_is_in_it() -> None:
+    import keras
+
+    def conv(dtype: str) -> Any:
+        image = keras.Input((8, 8, 3))
+        return networks.fill(keras.Model(image, keras.layers.Conv2D(2, 3, dtype=dtype)(image)))
+
+    assert digest(conv("float32")) != digest(conv("mixed_bfloat16"))
+
+
+def test_nested_equals_inlined_equals_sequential_inside() -> None:
+    import keras
+
+    inlined = networks.inlined()
+    assert digest(networks.nested()) == digest(inlined)
+    image = keras.Input((16, 16, 3))
+    layers = keras.layers
+    middle = keras.Sequential(
+        [layers.Conv2D(4, 3, padding="same"), layers.ReLU(), layers.Conv2D(6, 3, padding="same")]
+    )
+    x = layers.GlobalMaxPooling2D()(middle(layers.Rescaling(0.5)(image)))
+    model = keras.Model(image, x)
+    model.set_weights(inlined.get_weights())
+    assert digest(model) == digest(inlined)
+
+
+def test_above_the_cut_is_not_in_it() -> None:
+    from bottleneck.bases.cut import cut_at
+
+    first, second = networks.plain(prefix="x_"), networks.plain(prefix="x_")
+    second.get_layer("x_head").kernel.assign(second.get_layer("x_head").kernel.value + 1)
+    assert digest(first) != digest(second)
+    assert digest(cut_at(first, "x_join")[0]) == digest(cut_at(second, "x_join")[0])
+    assert digest(cut_at(first, "x_join")[0]) != digest(cut_at(first, "x_left")[0])
+
+
+def test_keywords_and_positions_are_one_call() -> None:
+    import keras
+
+    def model(keyword: bool) -> Any:
+        image = keras.Input((8, 8, 3))
+        flip = keras.ops.flip(image, axis=-1) if keyword else keras.ops.flip(image, -1)
+        dense = keras.layers.Conv2D(2, 1)
+        return networks.fill(keras.Model(image, dense(inputs=flip) if keyword else dense(flip)))
+
+    assert digest(model(True)) == digest(model(False))
+
+
+def test_arguments_of_bare_operations_are_in_it() -> None:
+    import keras
+
+    def model(axis: int, value: float) -> Any:
+        image = keras.Input((8, 8, 3))
+        return keras.Model(image, keras.ops.flip(image, axis=axis)[:, 1:, ..., :2] * value)
+
+    assert len({digest(model(1, 2.0)), digest(model(2, 2.0)), digest(model(1, 3.0))}) == 3
+
+
+def test_a_subclassed_layer_is_its_name_source_and_config() -> None:
+    import keras
+
+    class Scale(keras.layers.Layer):
+        def __init__(self, factor: float, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, x: Any) -> Any:
+            return x * self.factor
+
+    class Secret(keras.layers.Layer):
+        def __init__(self, factors: Any, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.factors = factors
+
+        def call(self, x: Any) -> Any:
+            return x * self.factors[0]
+
+    def model(layer: Any) -> Any:
+        image = keras.Input((8, 8, 3))
+        return keras.Model(image, layer(image))
+
+    assert digest(model(Scale(2.0))) == digest(model(Scale(2.0))) != digest(model(Scale(3.0)))
+    with pytest.raises(BaseError, match="get_config"):
+        digest(model(Secret(np.ones(1))))
+
+
+def test_deep_networks_need_no_deep_stack() -> None:
+    import sys
+
+    import keras
+
+    image = x = keras.Input((4, 4, 3))
+    for _ in range(150):
+        x = keras.layers.ReLU()(x)
+    model = keras.Model(image, x)
+    depth, limit = len(__import__("inspect").stack()), sys.getrecursionlimit()
+    sys.setrecursionlimit(depth + 120)
+    try:
+        assert len(digest(model)) == 64
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+# Another value here means that every store in the world is computed anew: raise DIGEST_VERSION and say why.
+GOLDEN = {
+    "plain": "fcc325ade3cc7d8ba4234ac8a5d8052b5ae1fbdcfab4798292d7645ecd8a0e17",
+    "nested": "e9f91e6775d1797ad9d9e1459e6b242321c51bacdc68c67de299a8221bed8505",
+}
+
+
+def test_golden() -> None:
+    assert {"plain": digest(networks.plain()), "nested": digest(networks.nested())} == GOLDEN

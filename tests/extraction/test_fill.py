@@ -1,0 +1,258 @@
+"""The one pass, by a real worker process with a base that needs no TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bottleneck import pipeline
+from bottleneck.errors import BaseError, BottleneckError, SourceError, StoreError, TooManyBadImages
+from bottleneck.extraction.fill import Extraction, fill
+from bottleneck.extraction.worker import Worker
+from bottleneck.images.scan import scan
+from bottleneck.progress import Silent
+from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources.open import open_source
+from bottleneck.store.join import join
+from tests.fakes import FakeForward, rows_by_hand, write_images
+
+FAKE = "tests.fakes:base"
+
+
+def here(
+    source: Path, cache: Path, forward: FakeForward | None = None, task_rows: int | None = None
+) -> tuple:
+    """An extraction in this process: as the worker does it, without the process."""
+    opened = open_source(source)
+    return fill(
+        opened,
+        lambda: scan(opened, cache / "scans"),
+        BaseRequest(base="object:fake"),
+        Cache(cache),
+        Silent(),
+        worker=Worker(forward or FakeForward(), Cache(cache)),
+        task_rows=task_rows,
+    )
+
+
+def counts(done: Extraction) -> dict[str, int]:
+    assert done.images == done.computed + done.reused + done.duplicates + done.rejected
+    assert done.rows == done.computed + done.reused
+    names = ("computed", "reused", "duplicates", "rejected", "ignored")
+    return {name: getattr(done, name) for name in names if getattr(done, name)}
+
+
+def shards(done: Extraction) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (done.store / "shards").iterdir()}
+
+
+def check_served(source: Path, cache: Path, forward: FakeForward | None = None) -> None:
+    """Every served row equals the one made by hand from the file's bytes as they are now."""
+    _, inventory, store = here(source, cache, forward)
+    rows = join(store, inventory)
+    by_hand = rows_by_hand(source, forward)
+    assert set(rows.paths) == set(by_hand)
+    for path, row in zip(rows.paths, rows.X, strict=True):
+        np.testing.assert_array_equal(row, by_hand[path])
+
+
+def test_a_worker_process_computes_each_image_once(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 7, "dog": 6}), tmp_path / "cache"
+    first = pipeline.extract(source, FAKE, cache=cache)
+    assert counts(first) == {"computed": 13}
+    assert first.bottleneck_stage in ("decode", "forward", "write")
+    again = pipeline.extract(source, FAKE, cache=cache)
+    assert counts(again) == {"reused": 13}
+    assert shards(again) == shards(first)
+    check_served(source, cache)
+
+
+def test_names_labels_and_folders_cost_no_forward_pass(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 20, "dog": 20}), tmp_path / "cache"
+    here(source, cache)
+    (source / "cat").rename(source / "felis")
+    moved = tmp_path / "elsewhere"
+    for folder in ("felis", "dog"):
+        (moved / folder).mkdir(parents=True)
+        for path in sorted((source / folder).iterdir())[:10]:
+            path.rename(moved / folder / path.name)
+    for path in sorted((source / "dog").iterdir())[:5]:
+        shutil.copy(path, source / "felis" / f"copy-{path.name}")
+    assert counts(here(source, cache)[0]) == {"reused": 20, "duplicates": 5}
+    assert counts(here(moved, cache)[0]) == {"reused": 20}
+    check_served(source, cache)
+
+
+def test_changed_bytes_under_an_old_name_and_date_are_computed_anew(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 5, "dog": 5}), tmp_path / "cache"
+    here(source, cache)
+    victim = source / "cat" / "002.png"
+    before = victim.stat()
+    other = write_images(tmp_path / "other", {"x": 1}, seed=99) / "x" / "000.png"
+    victim.write_bytes(other.read_bytes())
+    os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert counts(here(source, cache)[0]) == {"computed": 1, "reused": 9}
+    check_served(source, cache)
+
+
+def test_bits_do_not_depend_on_how_the_work_was_cut_or_interrupted(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 11, "dog": 12})
+    whole, _, _ = here(source, tmp_path / "whole", task_rows=5)
+    calls = 0
+
+    class Stops(FakeForward):
+        def features(self, pixels: np.ndarray) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            if calls == 6:
+                raise KeyboardInterrupt
+            return super().features(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        here(source, tmp_path / "halved", Stops(), task_rows=5)
+    resumed, _, _ = here(source, tmp_path / "halved", task_rows=5)
+    assert 0 < resumed.reused < 23
+    assert shards(resumed) == shards(whole)
+
+
+def test_bad_images_cost_themselves_alone(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 10, "dog": 10}), tmp_path / "cache"
+    (source / "cat" / "empty.jpg").write_bytes(b"")
+    (source / "cat" / "page.png").write_bytes(b"<html>not found</html>")
+    whole = (source / "cat" / "001.png").read_bytes()
+    (source / "dog" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (source / "dog" / "notes.txt").write_text("mine")
+    (source / ".DS_Store").write_bytes(b"\0")
+    done, inventory, store = here(source, cache)
+    assert counts(done) == {"computed": 20, "rejected": 3, "ignored": 2}
+    assert sorted(r.path for r in done.rejections) == ["cat/empty.jpg", "cat/page.png", "dog/cut.png"]
+    again, _, _ = here(source, cache)
+    assert counts(again) == {"reused": 20, "rejected": 3, "ignored": 2}
+    assert [r.reason for r in again.rejections] == [r.reason for r in done.rejections]
+    assert len(join(store, inventory)) == 20
+
+
+def test_too_many_bad_images_end_the_run_with_everything_good_stored(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 4, "dog": 4}), tmp_path / "cache"
+    for name in "abc":
+        (source / "dog" / f"{name}.png").write_bytes(name.encode())
+    with pytest.raises(TooManyBadImages, match=r"3 of 11 images.*allows 1.*other 8 are stored") as caught:
+        pipeline.extract(source, FAKE, cache=cache)
+    assert caught.value.exit_status == 3
+    assert all(f"dog/{name}.png" in str(caught.value) for name in "abc")
+    assert counts(pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)) == {"reused": 8, "rejected": 3}
+
+
+def test_a_row_that_is_not_finite_is_a_rejection(tmp_path: Path) -> None:
+    from PIL import Image
+
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    Image.new("RGB", (9, 9), "white").save(source / "cat" / "white.png")
+    done, _, store = here(source, cache)
+    assert counts(done) == {"computed": 6, "rejected": 1}
+    assert "NaN or infinity" in done.rejections[0].reason
+    assert len(store) == 6
+
+
+def test_a_feature_that_overflows_float16_is_a_rejection_that_says_so(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6, "dog": 6}), tmp_path / "cache"
+    forward = FakeForward(dtype="float16", scale=20000.0)
+    done, _, store = here(source, cache, forward)
+    assert done.rejected
+    assert all("--dtype float32" in r.reason for r in done.rejections)
+    assert done.computed + done.rejected == 12
+    rows = store.gather(np.arange(len(store)))
+    assert rows.dtype == np.float16
+    assert np.isfinite(rows).all()
+
+
+def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    other = (write_images(tmp_path / "other", {"x": 1}, seed=5) / "x" / "000.png").read_bytes()
+
+    class Meddles(FakeForward):
+        def features(self, pixels: np.ndarray) -> np.ndarray:
+            (source / "cat" / "005.png").write_bytes(other)
+            (source / "cat" / "004.png").unlink(missing_ok=True)
+            return super().features(pixels)
+
+    # One decoding thread ahead would have read the files already: the change comes before the task, after the scan.
+    opened = open_source(source)
+    scans = 0
+
+    def scan_and_meddle() -> object:
+        nonlocal scans
+        found = scan(opened, cache / "scans")
+        scans += 1
+        if scans == 1:
+            (source / "cat" / "005.png").write_bytes(other)
+            (source / "cat" / "004.png").unlink()
+        return found
+
+    done, inventory, store = fill(
+        opened,
+        scan_and_meddle,
+        BaseRequest(base="object:fake"),
+        Cache(cache),
+        Silent(),
+        worker=Worker(FakeForward(), Cache(cache)),
+    )
+    assert scans == 2
+    assert counts(done) == {"computed": 5}
+    assert len(join(store, inventory)) == 5
+    check_served(source, cache)
+
+
+@pytest.mark.parametrize("word", ["KILLED", "ABORT"])
+def test_a_worker_that_dies_twice_ends_the_run_and_says_where(tmp_path: Path, word: str) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    with (source / "cat" / "001.png").open("ab") as file:
+        file.write(word.encode())
+    with pytest.raises(BottleneckError, match=r"(SIGKILL|SIGABRT).*Twice.*cat/000.png"):
+        pipeline.extract(source, FAKE, cache=cache)
+    (source / "cat" / "001.png").unlink()
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 2}
+
+
+def test_a_base_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 3})
+    for base, words in [
+        ("tests.fakes:broken_base", "libcudart"),
+        ("tests.fakes:no_such", "no_such"),
+        ("no_such_module:base", "no_such_module"),
+    ]:
+        with pytest.raises(BaseError, match=words):
+            pipeline.extract(source, base, cache=tmp_path / "cache")
+
+
+def test_other_weights_are_another_store(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    first = pipeline.extract(source, FAKE, cache=cache)
+    other = pipeline.extract(source, "tests.fakes:other_base", cache=cache)
+    assert counts(other) == {"computed": 3}
+    assert other.store != first.store
+
+
+def test_a_machine_whose_numbers_differ_may_not_append(tmp_path: Path) -> None:
+    class Drifts(FakeForward):
+        def features(self, pixels: np.ndarray) -> np.ndarray:
+            return super().features(pixels) * np.float32(1.01)
+
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    here(source, cache)
+    write_images(source, {"dog": 2}, seed=4)
+    with pytest.raises(StoreError, match="canary images differ by"):
+        here(source, cache, Drifts())
+    assert counts(here(source, cache)[0]) == {"computed": 2, "reused": 3}
+
+
+def test_no_images_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in" / "cat").mkdir(parents=True)
+    (tmp_path / "in" / "cat" / "notes.txt").write_text("nothing here")
+    with pytest.raises(SourceError, match="no images were found"):
+        pipeline.extract(tmp_path / "in", FAKE, cache=tmp_path / "cache")

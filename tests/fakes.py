@@ -1,0 +1,105 @@
+"""A base without TensorFlow, so that most of the suite takes seconds: Pillow decodes, NumPy computes.
+
+`--base tests.fakes:base` (or `weak_base`, …) gives it to a real worker process.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bottleneck.errors import Rejected
+from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec
+
+SIZE = 8
+WIDTH = 6
+
+
+class FakeForward:
+    """8 x 8 pixels through a fixed random projection and a ReLU."""
+
+    def __init__(self, *, seed: int = 0, batch: int = 4, dtype: str = "float32", scale: float = 1.0) -> None:
+        self.batch = batch
+        self.environment = {"forward": "fake 1"}
+        self._kernel = (
+            np.random.default_rng(seed).normal(size=(SIZE * SIZE * 3, WIDTH)).astype(np.float32) * scale
+        )
+        self.spec = StoreSpec(
+            base="fake",
+            cut="top",
+            shape=(WIDTH,),
+            recipe=Recipe(
+                base_digest=f"{seed:064x}",
+                pooling="none",
+                pixels=Pixels(height=SIZE, width=SIZE),
+                preprocessing=Preprocessing(),
+                precision="float32",
+                dtype=dtype,
+            ),
+        )
+
+    def decode(self, data: bytes) -> np.ndarray:
+        if b"ABORT" in data[-16:]:
+            os.abort()
+        if b"KILLED" in data[-16:]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            image = Image.open(io.BytesIO(data)).convert("RGB").resize((SIZE, SIZE))
+        except OSError as error:
+            raise Rejected("decode", f"not an image: {error}") from error
+        return np.asarray(image, np.float32)
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        assert pixels.shape == (self.batch, SIZE, SIZE, 3), "one constant batch shape"
+        # One row at a time: BLAS may choose another kernel for another shape.
+        flat = pixels.reshape(self.batch, -1) / np.float32(255)
+        rows = np.stack([np.maximum(row @ self._kernel, 0) for row in flat])
+        rows[flat.mean(axis=1) == 1.0] = np.nan  # a white picture: a base that gives NaN
+        return rows
+
+
+def base() -> FakeForward:
+    return FakeForward()
+
+
+def other_base() -> FakeForward:
+    return FakeForward(seed=1)
+
+
+def half_base() -> FakeForward:
+    return FakeForward(dtype="float16", scale=3000.0)
+
+
+def broken_base() -> FakeForward:
+    raise ImportError("libcudart.so.12: cannot open shared object file")
+
+
+def write_images(
+    folder: Path, classes: dict[str, int], *, size: tuple[int, int] = (12, 10), seed: int = 0
+) -> Path:
+    """Class folders of small PNG files, every one another, each class with a colour of its own."""
+    draw = np.random.default_rng(seed)
+    for number, (name, count) in enumerate(classes.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            pixels = draw.integers(0, 90, (*size, 3))
+            pixels[..., number % 3] += 120
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index:03d}.png")
+    return folder
+
+
+def rows_by_hand(folder: Path, forward: FakeForward | None = None) -> dict[bytes, np.ndarray]:
+    """What every image of `folder` must give, by relative path: the oracle."""
+    forward = forward or base()
+    found = {}
+    for path in sorted(folder.rglob("*.png")):
+        batch = np.zeros((forward.batch, SIZE, SIZE, 3), np.float32)
+        batch[0] = forward.decode(path.read_bytes())
+        row = forward.features(batch)[0].astype(forward.spec.recipe.dtype)
+        found[os.fsencode(path.relative_to(folder))] = row
+    return found

@@ -1,0 +1,407 @@
+"""Saved heads: what is refused, how it is said, and that nothing in them runs. Faults 48, 50 and 51."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from bottleneck.errors import HeadError
+from bottleneck.heads import archive
+from bottleneck.heads.linear import LogisticHead
+from bottleneck.heads.make import make
+from bottleneck.schema import HeadSpec
+from tests.heads.data import clusters
+
+RECIPE = "a" * 64
+SHAPE = (12,)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save(tmp_path)
+
+
+def save(folder, *, seed=0, classes=3, shape=SHAPE, recipe=RECIPE, settings=None):
+    X, y = clusters(60, shape, classes, seed=seed)
+    spec = HeadSpec(name="logistic", settings=settings or {})
+    head = make(spec).fit(X, y)
+    archive.save(head, spec, folder, recipe=recipe, feature_shape=shape, classes=head.classes_.tolist())
+    return folder
+
+
+def edit(folder, change):
+    """Apply `change` to the parsed document; it may return another value to write."""
+    path = folder / "head.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(change(document) or document))
+
+
+def put_arrays(folder, data: bytes):
+    """Other bytes for the arrays, with a document that vouches for them."""
+    (folder / "head.npz").write_bytes(data)
+    edit(folder, lambda d: d.update(npz_sha256=hashlib.sha256(data).hexdigest(), npz_bytes=len(data)))
+
+
+def arrays_of(folder):
+    with np.load(folder / "head.npz", allow_pickle=False) as found:
+        return dict(found)
+
+
+def refused(folder, words, **wanted):
+    with pytest.raises(HeadError) as error:
+        archive.load(folder, **wanted)
+    assert words in str(error.value), str(error.value)
+    return str(error.value)
+
+
+def packed(arrays, compression=zipfile.ZIP_STORED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=True)
+            file.writestr(f"{name}.npy", member.getvalue())
+    return buffer.getvalue()
+
+
+def test_bytes_depend_on_the_head_alone(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name)
+    for file in ("head.json", "head.npz"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert sorted(os.listdir(tmp_path / "one")) == ["head.json", "head.npz"]
+
+
+def test_numpy_alone_reads_the_arrays(saved):
+    head, _ = archive.load(saved)
+    found = arrays_of(saved)
+    assert (found["kernel"] == head.arrays_["kernel"]).all()
+    assert found["bias"].dtype == np.float32
+
+
+def test_saving_again_replaces(saved):
+    before = archive.load(saved)[0]
+    save(saved, seed=4)
+    assert (archive.load(saved)[0].coef_ != before.coef_).any()
+
+
+def test_labels_keep_their_kind(tmp_path):
+    X, y = clusters(30, SHAPE, 3)
+    for labels, folder in ((np.searchsorted(np.unique(y), y), "ints"), (y == "class a", "bools")):
+        (tmp_path / folder).mkdir()
+        weight = {labels[0].item(): 2.0}
+        head = LogisticHead(class_weight=weight).fit(X, labels)
+        spec = HeadSpec(name="logistic", settings={"class_weight": weight})
+        archive.save(
+            head, spec, tmp_path / folder, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist()
+        )
+        loaded, _ = archive.load(tmp_path / folder)
+        assert loaded.classes_.dtype == head.classes_.dtype
+        assert loaded.class_weight == weight
+        assert loaded.fit(X, labels).score(X, labels) > 0.5
+
+
+def test_what_does_not_belong_together_is_not_written(tmp_path):
+    X, y = clusters(30, SHAPE, 3)
+    head, spec = LogisticHead().fit(X, y), HeadSpec(name="logistic")
+    right = {"recipe": RECIPE, "feature_shape": SHAPE, "classes": head.classes_.tolist()}
+    for wrong in ({"feature_shape": (3, 4)}, {"classes": ["class a", "class b"]}):
+        with pytest.raises(HeadError, match="expected"):
+            archive.save(head, spec, tmp_path, **right | wrong)
+    with pytest.raises(HeadError, match="expected a head 'dense'"):
+        archive.save(head, HeadSpec(name="dense"), tmp_path, **right)
+    head.arrays_["bias"][0] = np.nan
+    with pytest.raises(HeadError, match="NaN"):
+        archive.save(head, spec, tmp_path, **right)
+    assert not os.listdir(tmp_path)
+
+
+# ------------------------------------------------------------------------------ fault 50: not for these features
+
+
+def test_another_recipe_is_refused_with_both_fingerprints(saved):
+    said = refused(saved, "b" * 64, recipe="b" * 64)
+    assert RECIPE in said
+    assert "train a head" in said
+
+
+def test_another_shape_or_class_list_is_refused(saved):
+    assert "(12,)" in refused(saved, "(3, 4)", feature_shape=(3, 4))
+    assert "'class a'" in refused(saved, "['cat', 'dog']", classes=["cat", "dog"])
+    refused(saved, "classes", classes=["class c", "class b", "class a"])
+
+
+@pytest.mark.parametrize("file", ["head.json", "head.npz"])
+def test_swapped_files_of_two_heads_are_refused(tmp_path, file):
+    for name, seed in (("one", 0), ("two", 1)):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, seed=seed)
+    (tmp_path / "one" / file).write_bytes((tmp_path / "two" / file).read_bytes())
+    refused(tmp_path / "one", "sha256")
+
+
+def test_a_document_that_vouches_for_another_heads_weights_fails_the_probe(tmp_path):
+    for name, seed in (("one", 0), ("two", 1)):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, seed=seed)
+    put_arrays(tmp_path / "one", (tmp_path / "two" / "head.npz").read_bytes())
+    refused(tmp_path / "one", "probe")
+
+
+def test_reordered_classes_fail_though_the_weights_fit(saved):
+    def swap(document):
+        document["state"]["classes"] = ["class b", "class a", "class c"]
+
+    edit(saved, swap)
+    refused(saved, "sorted order")
+
+
+# ------------------------------------------------------------------------------------- fault 48: nothing runs
+
+
+class Bomb:
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return os.mkdir, (self.marker,)
+
+
+def test_a_pickle_in_the_arrays_never_runs(saved, tmp_path):
+    marker = tmp_path / "ran"
+    objects = np.array([Bomb(marker)], dtype=object)
+    real = arrays_of(saved)
+    for arrays in (real | {"bias": objects}, {"kernel": objects, "bias": objects}):
+        data = packed(arrays)
+        assert b"mkdir" in data
+        put_arrays(saved, data)
+        refused(saved, "object")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in ("kernel", "bias"):
+            file.writestr(f"{name}.npy", pickle.dumps(Bomb(marker)))
+    put_arrays(saved, buffer.getvalue())
+    refused(saved, "train the head again")
+    put_arrays(saved, pickle.dumps(Bomb(marker)))
+    refused(saved, "train the head again")
+    assert not marker.exists()
+
+
+def test_a_head_outside_the_catalog_is_not_looked_for(saved):
+    edit(saved, lambda d: d["spec"].update(name="os:system"))
+    refused(saved, "no head called 'os:system'")
+
+
+def test_compressed_members_are_refused_before_they_grow(saved):
+    real = arrays_of(saved)
+    put_arrays(saved, packed(real, zipfile.ZIP_DEFLATED))
+    refused(saved, "compressed")
+
+
+# -------------------------------------------------------------------------------- fault 51: arrays that are wrong
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a | {"kernel": np.full_like(a["kernel"], np.nan)}, "NaN"),
+        (lambda a: a | {"bias": np.full_like(a["bias"], np.inf)}, "NaN or infinite"),
+        (lambda a: a | {"bias": a["bias"][:2]}, "expected float32 (3,), got float32 (2,)"),
+        (lambda a: a | {"kernel": np.asfortranarray(a["kernel"])}, "Fortran"),
+        (lambda a: a | {"bias": a["bias"].astype("f8")}, "float64"),
+        (lambda a: a | {"bias": a["bias"].astype(">f4")}, "got >f4"),
+        (lambda a: a | {"more": a["bias"]}, "more"),
+        (lambda a: {"kernel": a["kernel"]}, "expected the arrays"),
+        (lambda a: {"bias": a["bias"], "kernel": a["kernel"]}, "expected the arrays"),
+        (lambda a: a | {"kernel": a["kernel"] + 1}, "probe"),
+        (lambda a: a | {"kernel": np.full_like(a["kernel"], 3e38)}, "probe"),
+    ],
+    ids=[
+        "nan",
+        "inf",
+        "shape",
+        "fortran",
+        "double",
+        "big-endian",
+        "extra",
+        "missing",
+        "order",
+        "moved",
+        "overflow",
+    ],
+)
+def test_wrong_arrays(saved, change, words):
+    put_arrays(saved, packed(change(arrays_of(saved))))
+    refused(saved, words)
+
+
+def test_every_flipped_or_missing_byte_is_noticed(saved):
+    whole = (saved / "head.npz").read_bytes()
+    for position in range(0, len(whole), max(1, len(whole) // 60)):
+        (saved / "head.npz").write_bytes(
+            whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        )
+        refused(saved, "sha256")
+    (saved / "head.npz").write_bytes(whole[:-1])
+    refused(saved, "sha256")
+    (saved / "head.npz").write_bytes(whole + b"\0")
+    refused(saved, "larger than")
+    (saved / "head.npz").unlink()
+    refused(saved, "cannot be read")
+
+
+def test_hostile_zips_end_in_one_kind_of_error(saved):
+    """Random damage behind a document that vouches for it: HeadError or, where it hit nothing, the same head."""
+    whole = (saved / "head.npz").read_bytes()
+    good = archive.load(saved)[0]
+    random = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        data = bytearray(whole)
+        for position in random.integers(0, len(data), random.integers(1, 4)):
+            data[position] = random.integers(0, 256)
+        put_arrays(saved, bytes(data))
+        try:
+            head, _ = archive.load(saved)
+            assert np.allclose(head.coef_, good.coef_, rtol=1e-3, atol=1e-3)
+            outcomes.add("same")
+        except HeadError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
+
+
+# --------------------------------------------------------------------------------------------------- the document
+
+
+def nested(depth):
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a head's document"),
+        ("[]", "not a head's document"),
+        ("null", "not a head's document"),
+        ("{}", "spec"),
+        ('{"format": 2}', "newer bottleneck"),
+        ('{"format": 1, "format": 1}', "twice"),
+        ('{"format": NaN}', "NaN"),
+        ('{"state": ' + nested(100_000) + "}", "not a head's document"),
+        ('{"format": ' + "9" * 5000 + "}", "not a head's document"),
+        ("\xff\xfe", "not a head's document"),
+    ],
+    ids=["empty", "list", "null", "bare", "newer", "twice", "nan", "deep", "digits", "bytes"],
+)
+def test_documents_that_are_none(saved, text, words):
+    (saved / "head.json").write_bytes(text.encode("latin-1"))
+    refused(saved, words)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(stranger=1),
+        lambda d: d.pop("probe"),
+        lambda d: d.update(probe=d["probe"][:-1]),
+        lambda d: d["probe"][0].pop(),
+        lambda d: d["probe"][0].__setitem__(0, d["probe"][0][0] + 0.01),
+        lambda d: d["probe"][0].__setitem__(0, float("1e999")),
+        lambda d: d["state"].update(stranger=1),
+        lambda d: d["state"].update(facts={}),
+        lambda d: d["state"].update(facts={"n_iter_": "many", "converged_": True}),
+        lambda d: d["state"].update(kind="int"),
+        lambda d: d["state"].update(classes=["class a"]),
+        lambda d: d["state"].update(classes=["class a", "class a", "class b"]),
+        lambda d: d["state"].update(feature_shape=[]),
+        lambda d: d["state"].update(feature_shape=[-12]),
+        lambda d: d["state"].update(feature_shape=[1 << 40]),
+        lambda d: d["state"]["settings"].update(C=-1.0),
+        lambda d: d["state"]["settings"].update(C="1e999"),
+        lambda d: d["state"]["settings"].update(stranger=1),
+        lambda d: d["state"]["settings"].update(class_weight={"pairs": 3}),
+        lambda d: d["state"]["settings"].update(class_weight={"pairs": [[[], 1.0]]}),
+        lambda d: d["spec"]["settings"].update(C=2.0),
+        lambda d: d["spec"].update(name="dense"),
+        lambda d: d["arrays"].update(stranger={"shape": [1], "dtype": "float32"}),
+        lambda d: d["arrays"]["bias"].update(dtype="object"),
+        lambda d: d["arrays"]["bias"].update(shape=[4]),
+        lambda d: d.update(npz_bytes=1 << 50),
+        lambda d: d.update(npz_sha256="no"),
+    ],
+)
+def test_edited_documents(saved, change):
+    archive.load(saved)
+    edit(saved, lambda d: change(d) and None)
+    with pytest.raises(HeadError) as error:
+        archive.load(saved)
+    assert "head." in str(error.value)
+
+
+def test_a_pipe_or_a_folder_in_place_of_a_file_is_no_head(saved):
+    (saved / "head.json").unlink()
+    refused(saved, "cannot be read")
+    (saved / "head.json").mkdir()
+    refused(saved, "cannot be read")
+    (saved / "head.json").rmdir()
+    os.mkfifo(saved / "head.json")
+    with pytest.raises(HeadError):
+        archive.load(saved)
+
+
+def test_stopped_halfway_leaves_no_half_head(saved, monkeypatch):
+    """Stopped between arrays and document, the old document refuses the new arrays."""
+    calls = []
+
+    def stop(path, data, *, replace):
+        calls.append(path.name)
+        if path.name == "head.json":
+            raise OSError(28, "No space left on device")
+        path.write_bytes(data)
+        return True
+
+    monkeypatch.setattr(archive, "publish", stop)
+    with pytest.raises(OSError, match="No space"):
+        save(saved, seed=9)
+    assert calls == ["head.npz", "head.json"]
+    monkeypatch.undo()
+    refused(saved, "sha256")
+
+
+@pytest.mark.keras
+def test_negative_variance_is_refused(tmp_path):
+    X, y = clusters(30, SHAPE, 3)
+    spec = HeadSpec(
+        name="dense", settings={"hidden": (4,), "batch_norm": True, "epochs": 1, "patience": None}
+    )
+    head = make(spec).fit(X, y)
+    archive.save(head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist())
+    arrays = arrays_of(tmp_path)
+    arrays["head_norm_1.moving_variance"][0] = -1.0
+    put_arrays(tmp_path, packed(arrays))
+    refused(tmp_path, "negative variances")
+
+
+@pytest.mark.keras
+def test_a_saved_dense_head_predicts_without_tensorflow(tmp_path):
+    X, y = clusters(30, SHAPE, 3)
+    spec = HeadSpec(name="dense", settings={"hidden": (4,), "epochs": 1, "patience": None})
+    head = make(spec).fit(X, y)
+    archive.save(head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist())
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from bottleneck.heads.archive import load\n"
+        "load(pathlib.Path(sys.argv[1]))[0].predict_proba(np.zeros((2, 12), 'f4'))\n"
+        "sys.exit(', '.join({'tensorflow', 'keras'} & set(sys.modules)) or 0)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)

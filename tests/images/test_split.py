@@ -1,0 +1,257 @@
+"""Laws of splitting, and what cannot be trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bottleneck.errors import BottleneckError, SourceError, UsageError
+from bottleneck.images.split import split
+from bottleneck.images.trainable import check_trainable
+from bottleneck.schema import Inventory, Rejection, SplitPolicy
+
+Row = tuple[int, str | None, str | None, str | None]  # content, label, group, split
+
+
+def inventory(rows: Sequence[Row], names: Sequence[bytes] | None = None) -> Inventory:
+    paths = list(names) if names is not None else [b"%06d" % at for at in range(len(rows))]
+    table = pa.table(
+        {
+            "path": pa.array(paths, pa.binary()),
+            "content": pa.array([hashlib.sha256(b"%d" % row[0]).digest() for row in rows], pa.binary(32)),
+            "label": pa.array([row[1] for row in rows], pa.string()),
+            "group": pa.array([row[2] for row in rows], pa.string()),
+            "split": pa.array([row[3] for row in rows], pa.string()),
+        }
+    )
+    return Inventory(table.take(pa.array(np.argsort(np.array(paths, object), kind="stable"))), "/images")
+
+
+def sides(rows: Sequence[Row], policy: SplitPolicy) -> list[str]:
+    return list(split(inventory(rows), policy).tolist())
+
+
+LABELS = st.sampled_from(["cat", "dog", "bird", None])
+GROUPS = st.sampled_from([None, None, "g1", "g2", "g3", "g4"])
+GIVEN = st.sampled_from([None, "train", "validation", "test"])
+PLAIN = st.lists(st.tuples(st.integers(0, 30), LABELS, st.none(), st.none()), max_size=60)
+GROUPED = st.lists(st.tuples(st.integers(0, 30), LABELS, GROUPS, st.none()), max_size=60)
+ANY = st.lists(st.tuples(st.integers(0, 30), LABELS, GROUPS, GIVEN), max_size=60)
+POLICIES = st.builds(
+    SplitPolicy,
+    kind=st.sampled_from(["hash", "exact"]),
+    validation=st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9]),
+    seed=st.integers(0, 5),
+)
+
+
+@given(PLAIN, st.integers(0, 5), PLAIN)
+def test_adding_images_moves_nothing(rows: list[Row], seed: int, more: list[Row]) -> None:
+    policy = SplitPolicy(seed=seed)
+    assert sides(rows + more, policy)[: len(rows)] == sides(rows, policy)
+
+
+@given(PLAIN, POLICIES, st.randoms(use_true_random=False))
+def test_renaming_images_moves_nothing(rows: list[Row], policy: SplitPolicy, random: object) -> None:
+    names = [b"%d" % number for number in range(len(rows))]
+    random.shuffle(names)  # type: ignore[attr-defined]
+
+    def by_content(held: Inventory) -> dict[bytes, str]:
+        return {r.content: s for r, s in zip(held, split(held, policy).tolist(), strict=True)}
+
+    assert by_content(inventory(rows, names)) == by_content(inventory(rows))
+
+
+@given(GROUPED, POLICIES)
+def test_copies_and_groups_never_straddle(rows: list[Row], policy: SplitPolicy) -> None:
+    found = sides(rows, policy)
+    for column in (0, 2):
+        seen = defaultdict(set)
+        for row, side in zip(rows, found, strict=True):
+            if row[column] is not None:
+                seen[row[column]].add(side)
+        assert all(len(where) == 1 for where in seen.values())
+
+
+@given(ANY, POLICIES)
+def test_given_sides_stay(rows: list[Row], policy: SplitPolicy) -> None:
+    found = sides(rows, policy)
+    assert set(found) <= {"train", "validation", "test"}
+    any_validation = any(row[3] == "validation" for row in rows)
+    touched = {row[0] for row in rows if row[3] == "test"} | {
+        row[2] for row in rows if row[3] == "test" and row[2]
+    }
+    for row, side in zip(rows, found, strict=True):
+        if row[3] in ("validation", "test"):
+            assert side == row[3]
+        if row[3] == "train":
+            assert side == "train" if any_validation else side in ("train", "validation")
+        if side == "test" and row[3] is None:
+            assert touched, "test is never made"
+
+
+@given(ANY, POLICIES)
+def test_the_same_again(rows: list[Row], policy: SplitPolicy) -> None:
+    assert sides(rows, policy) == sides(rows, policy)
+
+
+@pytest.mark.parametrize("kind", ["hash", "exact"])
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_fraction_is_about_right(kind: str, fraction: float, grouped: bool) -> None:
+    rows: list[Row] = [
+        (n, "cat" if n % 3 else "dog", f"g{n // 3}" if grouped else None, None) for n in range(6000)
+    ]
+    found = sides(rows, SplitPolicy(kind=kind, validation=fraction, seed=1))
+    share = found.count("validation") / len(rows)
+    # Three standard deviations of a fair draw of 2,000 units; exact is exact to a unit a class.
+    assert abs(share - fraction) < (0.034 if kind == "hash" else 0.001)
+
+
+def test_another_seed_is_another_split() -> None:
+    rows: list[Row] = [(n, "cat", None, None) for n in range(200)]
+    assert sides(rows, SplitPolicy(seed=0)) != sides(rows, SplitPolicy(seed=1))
+
+
+def test_the_hash_is_pinned() -> None:
+    """Splits of runs made yesterday must be those of today."""
+    rows: list[Row] = [(n, "cat", None, None) for n in range(20)]
+    expected = []
+    for n in range(20):
+        key = b"content\0" + hashlib.sha256(b"%d" % n).digest()
+        digest = hashlib.sha256(b"bottleneck split 1\n7\n" + key).digest()
+        expected.append("validation" if int.from_bytes(digest[:8], "big") / 2**64 < 0.3 else "train")
+    assert sides(rows, SplitPolicy(validation=0.3, seed=7)) == expected
+    assert {"train", "validation"} == set(expected)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 40), min_size=1), st.integers(0, 5))
+def test_exact_is_stratified_and_a_class_of_one_stays_in_training(counts: dict[str, int], seed: int) -> None:
+    labels = [label for label, count in counts.items() for _ in range(count)]
+    rows: list[Row] = [(n, label, None, None) for n, label in enumerate(labels)]
+    found = sides(rows, SplitPolicy(kind="exact", validation=0.25, seed=seed))
+    taken = Counter(label for label, side in zip(labels, found, strict=True) if side == "validation")
+    for label, count in counts.items():
+        assert abs(taken[label] - 0.25 * count) < 1
+        if count == 1:
+            assert taken[label] == 0
+
+
+def test_exact_counts_contents_and_not_copies() -> None:
+    rows: list[Row] = [(n % 10, "cat", None, None) for n in range(100)]
+    rows += [(100 + n, "dog", None, None) for n in range(10)]
+    found = sides(rows, SplitPolicy(kind="exact", validation=0.2))
+    assert {
+        label: len(
+            {row[0] for row, s in zip(rows, found, strict=True) if s == "validation" and row[1] == label}
+        )
+        for label in ("cat", "dog")
+    } == {"cat": 2, "dog": 2}
+
+
+def test_groups_that_share_an_image_move_as_one() -> None:
+    rows: list[Row] = [(n, "cat", f"g{n}", None) for n in range(50)]
+    rows += [(n + 1, "cat", f"g{n}", None) for n in range(49)]  # a chain through all of them
+    assert len(set(sides(rows, SplitPolicy(validation=0.5)))) == 1
+
+
+def test_an_image_without_a_side_joins_its_copies() -> None:
+    rows: list[Row] = [
+        (1, "a", None, "test"),
+        (1, "a", None, None),
+        (2, "a", "g", "validation"),
+        (3, "a", "g", None),
+    ]
+    assert sides(rows, SplitPolicy(validation=0.9)) == ["test", "test", "validation", "validation"]
+
+
+def test_test_alone_is_untouched_and_training_gives_the_validation() -> None:
+    rows: list[Row] = [(n, "a", None, "test" if n < 50 else "train") for n in range(200)]
+    found = sides(rows, SplitPolicy(validation=0.5))
+    assert found[:50] == ["test"] * 50
+    assert set(found[50:]) == {"train", "validation"}
+
+
+def check(rows: Sequence[Row], found: Sequence[str], **facts: object) -> tuple[str, ...]:
+    held = inventory(rows)
+    return check_trainable(Inventory(held.table, "/images", **facts), np.array(found, "<U10"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rows", "found", "error", "expected"),
+    [
+        ([], [], SourceError, r"/images: no images; expected a folder with one sub-folder a class"),
+        ([(1, None, None, None)], ["train"], SourceError, "1 images and no labels; training needs a folder"),
+        (
+            [(1, "a", None, None), (2, "a", None, None)],
+            ["train"] * 2,
+            SourceError,
+            "all 2 labelled images .* 'a'",
+        ),
+        (
+            [(1, "a", None, "test"), (2, "b", None, "test")],
+            ["test"] * 2,
+            SourceError,
+            r"no training images \(0 train, 0 validation, 2 test\)",
+        ),
+        (
+            [(1, "a", None, None), (2, "b", None, None)],
+            ["train", "validation"],
+            UsageError,
+            r"1 class without a training image: 'b' \(1 validation\); use --split exact",
+        ),
+        (
+            [(1, "a", None, "train"), (2, "b", None, "test")],
+            ["train", "test"],
+            SourceError,
+            r"'b' \(1 test\); put images of each class into train",
+        ),
+        (
+            [(1, "a", None, None), (2, "b", None, None)],
+            ["train"] * 2,
+            UsageError,
+            r"nothing to validate on \(2 train, 0 validation, 0 test\)",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_on(
+    rows: list[Row], found: list[str], error: type[BottleneckError], expected: str
+) -> None:
+    with pytest.raises(error, match=expected):
+        check(rows, found)
+
+
+def test_no_images_says_what_was_there_instead() -> None:
+    unreadable = (Rejection(path="cats", stage="read", reason="permission denied", retry=True),)
+    with pytest.raises(
+        SourceError, match=r"passed over: 3 not an image, 1 unreadable, cats: permission denied"
+    ):
+        check([], [], ignored={"not an image": 3}, unreadable=unreadable)
+
+
+def test_remarks_on_what_is_odd() -> None:
+    rows: list[Row] = [
+        (1, "a", None, "train"),
+        (2, "a", None, "validation"),
+        (3, "b", None, "train"),
+        (4, "c", None, "train"),
+        (5, "c", None, "train"),
+        (6, None, None, None),
+        (1, "c", None, "test"),
+    ]
+    remarks = check(rows, ["train", "validation", "train", "train", "train", "train", "test"])
+    assert [remark.split(":")[0] for remark in remarks] == [
+        "1 image without a label, not trained on",
+        "1 class of one image",
+        "no validation image of 'c'; --split exact gives each class its share",
+        "1 image with two labels",
+        "1 image on two sides of the given splits",
+    ]
+    assert check([(n, "ab"[n % 2], None, None) for n in range(8)], ["train"] * 4 + ["validation"] * 4) == ()

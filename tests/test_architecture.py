@@ -1,0 +1,179 @@
+"""Imports point one way: a table says what each part may import, and which doors libraries come through."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "bottleneck"
+
+#: Part -> the parts it may import. A part is a folder or a module at the top. No circles: see the test.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": set(),
+    "files": set(),
+    "schema": {"errors", "files"},
+    "strict": {"errors", "schema"},
+    "contracts": {"schema"},
+    "catalog": {"errors"},
+    "sources": {"catalog", "contracts", "errors", "files", "schema"},
+    "images": {"contracts", "errors", "files", "progress", "schema", "sources"},
+    "bases": {"catalog", "contracts", "errors", "files", "images", "schema"},
+    "store": {"errors", "files", "schema", "strict"},
+    "extraction": {"bases", "contracts", "errors", "files", "images", "progress", "schema", "store"},
+    "heads": {"catalog", "errors", "files", "progress", "schema", "store", "strict"},
+    "runs": {"errors", "files", "heads", "schema", "store", "strict"},
+    "exports": {"errors", "files", "strict"},
+    "models": {
+        "bases",
+        "contracts",
+        "errors",
+        "exports",
+        "extraction",
+        "files",
+        "images",
+        "progress",
+        "runs",
+        "schema",
+        "sources",
+        "store",
+    },
+    "predicting": {"contracts", "errors", "exports", "images", "progress", "schema", "sources", "store"},
+    "options": {"progress", "schema"},
+    "pipeline": {
+        "bases",
+        "errors",
+        "extraction",
+        "heads",
+        "images",
+        "models",
+        "options",
+        "predicting",
+        "progress",
+        "runs",
+        "schema",
+        "sources",
+        "store",
+    },
+    "demo": {"errors", "extraction", "heads", "models", "pipeline"},
+    "documents": {"demo", "extraction", "heads", "models", "pipeline", "predicting", "schema", "store"},
+    "tables": {"demo", "extraction", "files", "heads", "models", "pipeline", "schema", "store"},
+    "cli": {"demo", "documents", "errors", "files", "pipeline", "progress", "tables"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+#: Library -> where it may be imported. Heavy ones and those that touch formats have few doors.
+DOORS: dict[str, set[str]] = {
+    "h5py": {"store/shard.py", "bases/weights.py"},
+    "tqdm": {"progress.py"},
+    "click": {"cli.py"},
+    "rich": {"cli.py", "tables.py"},
+    "pandas": set(),
+    "pickle": {"extraction/worker.py", "extraction/supervise.py"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Modules that `path` imports, and whether at its top level (and not for type checkers alone)."""
+    found: list[tuple[str, bool]] = []
+
+    def visit(node: ast.AST, top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                visit(child, False)
+            elif isinstance(child, ast.Import):
+                found.extend((alias.name, top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: relative import"
+                for alias in child.names:
+                    inner = f"{child.module}.{alias.name}"
+                    exists = (ROOT.parent / inner.replace(".", "/")).with_suffix(".py").exists()
+                    package = (ROOT.parent / inner.replace(".", "/")).is_dir()
+                    found.append((inner if exists or package else str(child.module), top))
+            else:
+                visit(child, top and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+    visit(ast.parse(path.read_text(encoding="utf-8")), True)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_each_part_imports_what_it_may(path: Path) -> None:
+    own = part_of(path)
+    for name, _ in imports(path):
+        if name.split(".")[0] == "bottleneck":
+            parts = name.split(".")
+            other = parts[1] if len(parts) > 1 else "__init__"
+            if other in (own, "__init__"):
+                continue
+            assert other in MAY_IMPORT[own], f"{path.name} ({own}) imports {name}"
+
+
+def test_the_table_has_no_circles_and_no_strangers() -> None:
+    assert {part_of(p) for p in modules()} == set(MAY_IMPORT)
+    done: set[str] = set()
+    while len(done) < len(MAY_IMPORT):
+        free = {part for part, needs in MAY_IMPORT.items() if part not in done and needs <= done}
+        assert free, f"a circle among {sorted(set(MAY_IMPORT) - done)}"
+        done |= free
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_libraries_come_through_their_doors(path: Path) -> None:
+    here = str(path.relative_to(ROOT))
+    for name, _ in imports(path):
+        library = name.split(".")[0]
+        assert library not in DOORS or here in DOORS[library], f"{here} imports {library}"
+
+
+def test_the_table_names_no_part_twice_and_no_needless_right() -> None:
+    """A right that nobody uses is a door left open."""
+    used: dict[str, set[str]] = {part: set() for part in MAY_IMPORT}
+    for path in modules():
+        for name, _ in imports(path):
+            parts = name.split(".")
+            if parts[0] == "bottleneck" and len(parts) > 1 and parts[1] != part_of(path):
+                used[part_of(path)].add(parts[1])
+    unused = {part: sorted(rights - used[part]) for part, rights in MAY_IMPORT.items() if rights - used[part]}
+    assert not unused
+
+
+@pytest.mark.parametrize(
+    ("module", "allowed"),
+    [
+        ("bottleneck", set()),
+        ("bottleneck.catalog", set()),
+        ("bottleneck.schema", set()),
+        ("bottleneck.cli", set()),
+        ("bottleneck.bases.known", set()),
+        ("bottleneck.bases.applications", set()),
+        ("bottleneck.store.read", {"h5py"}),
+        ("bottleneck.extraction.fill", set()),
+        ("bottleneck.pipeline", set()),
+    ],
+)
+def test_heavy_imports_stay_out_of_light_places(module: str, allowed: set[str]) -> None:
+    heavy = {"tensorflow", "keras", "sklearn", "h5py", "scipy"} - allowed
+    code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_files_keep_to_one_subject() -> None:
+    # decode.py is one file by contract: `merge` copies it beside a model.
+    lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in modules()}
+    long = {name: count for name, count in lines.items() if count > 420 and name != "images/decode.py"}
+    assert not long, "split these by subject"
