@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from bottleneck import __version__
+from bottleneck.errors import BottleneckError, UsageError
+from bottleneck.streams import Terminated, drop_output, speaking, writing
 
 if TYPE_CHECKING:
     from bottleneck.progress import Progress
 
 Command = Callable[..., Any]
 
-_SOURCE = click.argument("source", type=click.Path())
+_SOURCE = click.argument("source", type=click.Path(readable=False))
 
 
 def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -94,23 +96,23 @@ def app() -> None:
     """
 
 
-@app.command()
+@app.command(short_help="What bases there are, with sizes, cuts and shapes.")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def bases(name: str | None, as_json: bool) -> None:
+@_SESSION
+def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
     from bottleneck import documents, pipeline, tables
 
     found = pipeline.list_bases() if name is None else [pipeline.base_named(name)]
     _show(
         as_json,
-        False,
+        quiet,
         lambda: {"bases": [documents.base_document(b) for b in found]},
         lambda: tables.base_details(found[0]) if name else tables.base_table(found),
     )
 
 
-@app.command()
+@app.command(short_help="Fill the store: each new image goes through the base once.")
 @_SOURCE
 @_BASE
 @_READING
@@ -123,7 +125,7 @@ def extract(source: str, as_json: bool, quiet: bool, **options: Any) -> None:
     _show(as_json, quiet, lambda: documents.extraction_document(done), lambda: tables.extraction_table(done))
 
 
-@app.command()
+@app.command(short_help="Take features out for other tools.")
 @_SOURCE
 @_BASE
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder to write to.")
@@ -145,7 +147,7 @@ def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **opt
     )
 
 
-@app.command()
+@app.command(short_help="Train a head on cached features.")
 @_SOURCE
 @_BASE
 @click.option("--head", default="logistic", show_default=True, metavar="NAME", help="logistic or dense.")
@@ -166,7 +168,6 @@ def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **opt
 def train(source: str, given: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Train a head on cached features; what is missing is extracted first."""
     from bottleneck import documents, pipeline, tables
-    from bottleneck.errors import UsageError
 
     settings = {}
     for item in given:
@@ -180,16 +181,16 @@ def train(source: str, given: tuple[str, ...], as_json: bool, quiet: bool, **opt
     _show(as_json, quiet, lambda: documents.training_document(done), lambda: tables.training_table(done))
 
 
-@app.command()
-@click.argument("run", type=click.Path())
-@click.argument("source", type=click.Path(), required=False)
+@app.command(short_help="Measure a run's head.")
+@click.argument("run", type=click.Path(readable=False))
+@click.argument("source", type=click.Path(readable=False), required=False)
 @_READING
 @_SESSION
 def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure a run's head: on its own splits, or on another SOURCE."""
     from bottleneck import documents, pipeline, tables
 
-    found = pipeline.evaluate(run, source, **_session(quiet, options))
+    found = pipeline.evaluate(run, source, told=_note, **_session(quiet, options))
     _show(
         as_json,
         quiet,
@@ -198,8 +199,8 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
     )
 
 
-@app.command()
-@click.argument("run_or_model", metavar="RUN|MODEL.keras", type=click.Path())
+@app.command(short_help="Class probabilities, one line an image.")
+@click.argument("run_or_model", metavar="RUN|MODEL.keras", type=click.Path(readable=False))
 @_SOURCE
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
@@ -219,13 +220,15 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
     if as_json:
         _show(True, quiet, lambda: documents.predictions_document(found), lambda: None)
         return
-    for line in found.lines(kind):
-        sys.stdout.buffer.write(line)
-    sys.stdout.buffer.flush()
+    if sys.stdout is not None:  # closed by whoever called
+        with writing():
+            for line in found.lines(kind):
+                sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
 
 
-@app.command()
-@click.argument("run", type=click.Path())
+@app.command(short_help="One certified model from image to probabilities.")
+@click.argument("run", type=click.Path(readable=False))
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="The .keras file to write.")
 @_SESSION
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -236,8 +239,10 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
     _show(as_json, quiet, lambda: documents.delivery_document(done), lambda: tables.delivery_table(done))
 
 
-@app.command()
-@click.option("--images", type=click.Path(), help="Your own class folders instead of the digits.")
+@app.command(short_help="The whole trip on real images.")
+@click.option(
+    "--images", type=click.Path(readable=False), help="Your own class folders instead of the digits."
+)
 @click.option("--out", type=click.Path(file_okay=False), default="bottleneck-demo", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out split.")
 @_SESSION
@@ -246,7 +251,7 @@ def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **
     from bottleneck import demo as trip
     from bottleneck import documents, tables
 
-    say = (lambda text: None) if quiet or as_json else click.echo
+    say = (lambda _: None) if quiet or as_json else _say
     done = trip.run(Path(out), images, seed=seed, say=say, session=_session(quiet, options))
     _show(as_json, quiet, lambda: documents.demo_document(done), lambda: tables.demo_table(done))
 
@@ -269,13 +274,25 @@ def _note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
+def _say(text: str) -> None:
+    # What happens next is not worth a run: standard output may be full, or nobody may listen.
+    with contextlib.suppress(OSError):
+        click.echo(text)
+
+
 def _show(as_json: bool, quiet: bool, document: Callable[[], Any], table: Callable[[], Any]) -> None:
     if as_json:
-        click.echo(json.dumps(document(), allow_nan=False))
+        with writing():
+            click.echo(json.dumps(document(), allow_nan=False))
     elif not quiet:
         from rich.console import Console
 
-        Console(highlight=False).print(table())
+        # A file or a pipe has no right edge; lines that people copy (paths, commands) run on at any width.
+        console = Console(highlight=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = 160
+        with writing():
+            console.print(table(), crop=False)
 
 
 def _warn_of_namesake() -> None:
@@ -293,22 +310,19 @@ def _warn_of_namesake() -> None:
     )
 
 
-def _terminated(number: int, _: Any) -> None:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
-    from bottleneck.errors import BottleneckError
-
-    signal.signal(signal.SIGTERM, _terminated)
     # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
     warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
     arguments = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in arguments
-    _warn_of_namesake()
+    with speaking():
+        _warn_of_namesake()
+        _run(arguments, "--json" in arguments)
+
+
+def _run(arguments: list[str], as_json: bool) -> None:
     try:
         app.main(arguments, prog_name="bottleneck", standalone_mode=False)
     except BottleneckError as error:
@@ -319,27 +333,32 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         raise SystemExit(error.exit_code) from error
     except (click.Abort, KeyboardInterrupt):
-        _fail(
-            "interrupted; finished shards are kept, and the same command goes on from there",
-            130,
-            "Interrupted",
-            as_json,
-        )
+        _fail(f"interrupted; {_KEPT}", 130, "Interrupted", as_json)
+    except Terminated as error:
+        _fail(f"terminated; {_KEPT}", int(str(error.code)), "Terminated", as_json)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain at exit while flushing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read our output has seen enough.
+        drop_output()
         raise SystemExit(1) from None
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1, type(error).__name__, as_json)
+    except Exception as error:
+        # A fault of ours: the traceback is for its report, the object for the program that waits for one.
+        if as_json:
+            _say(json.dumps({"error": str(error), "kind": type(error).__name__, "exit_status": 1}))
+        raise
 
 
-def _fail(text: str, status: int, kind: str, as_json: bool) -> None:
+_KEPT = "finished shards are kept, and the same command goes on from there"
+
+
+def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
     from bottleneck.files import shown
 
     # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
     safe = "\n".join(shown(line) for line in text.split("\n"))
     if as_json:
-        click.echo(json.dumps({"error": text, "kind": kind, "exit_status": status}))
+        _say(json.dumps({"error": text, "kind": kind, "exit_status": status}))
     click.echo(f"error: {safe}", err=True)
     raise SystemExit(status)

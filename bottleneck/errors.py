@@ -55,6 +55,10 @@ class StoreError(BottleneckError):
     """A feature store that cannot be read or written."""
 
 
+class NewerFormat(StoreError):
+    """Written by a newer version of this package; it is left as it is."""
+
+
 class DamagedShard(StoreError):
     """Bytes on disk are not the bytes that were committed; names the shard and the rows."""
 

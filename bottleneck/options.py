@@ -15,7 +15,7 @@ PathLike = str | os.PathLike[str]
 
 
 class BaseOptions(TypedDict, total=False):
-    """What may be said of a base besides its name; None or absent is the base's own default."""
+    """What may be said of a base besides its name; what is absent (None, where it may be) is the base's own default."""
 
     weights: str | None
     cut: str | None
@@ -64,6 +64,12 @@ def request_of(base: Any, options: BaseOptions) -> BaseRequest:
     if isinstance(given.get("preprocessing"), str):
         given["preprocessing"] = Preprocessing.parse(given["preprocessing"])
     name = base if isinstance(base, str) else f"object:{getattr(base, 'name', 'model')}"
+    if name.lower().endswith(".keras"):
+        name = os.path.abspath(name)
+    # A run remembers its request: files must be found again from another folder.
+    weights = given.get("weights")
+    if weights and weights.endswith((".h5", ".keras")):
+        given["weights"] = os.path.abspath(weights)
     return parse(BaseRequest, {"base": name, **given}, "the base's options")
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bottleneck import runs
+from bottleneck.bases.custom import is_file, is_function
 from bottleneck.errors import UnknownName, UsageError
-from bottleneck.extraction.fill import Computes, Extraction, check_bad, fill
+from bottleneck.extraction.fill import Computes, Extraction, check_bad, fill, refuse_bad
 from bottleneck.images import scan as scanning
 from bottleneck.images.split import split as split_images
 from bottleneck.images.trainable import check_trainable
@@ -214,6 +215,7 @@ def train(
     spec = HeadSpec(name=head, settings=dict(settings or {}))
     unfitted = make(spec)
     folder = Path(run)
+    runs.prepare(folder)
     report, inventory, store = _filled(source, base, options)
     rows, splits, told_now = _labelled(join(store, inventory), inventory, policy)
     training = rows.where(splits == "train")
@@ -225,8 +227,6 @@ def train(
         advice.append(capacity)
     for text in advice:
         told(text)
-    _make_folder(folder)
-    runs.write_table(folder, rows, splits)
     started = time.perf_counter()
     fitted, by_split, fold_figures = fit_and_measure(
         unfitted, rows, splits, classes, folds=folds, seed=seed, progress=options.get("progress") or Silent()
@@ -244,14 +244,32 @@ def train(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(),
     )
-    _save_head(fitted, record, folder)
-    runs.write(folder, record, figures)
+    with runs.replacing(folder):
+        runs.write_table(folder, rows, splits)
+        runs.write(folder, record, figures, fitted)
     counts = {name: int((splits == name).sum()) for name in ("train", "validation", "test")}
     return Trained(runs.read(folder), report, tuple(advice), counts)
 
 
-def evaluate(run: PathLike, source: PathLike | None = None, **session: Unpack[Session]) -> dict[str, Metrics]:
-    """Figures of a run's head: on its own held-out images as they are now, or on all images of another source.
+def evaluate(
+    run: PathLike,
+    source: PathLike | None = None,
+    *,
+    told: Callable[[str], None] = lambda _: None,
+    **session: Unpack[Session],
+) -> dict[str, Metrics]:
+    """Figures of a run's head: on its own images as they were split, or on all images of another source.
+
+    Parameters
+    ----------
+    run : path
+        A run's folder.
+    source : path, optional
+        Other images, with labels.
+    told : callable
+        Hears which images are missing or of a class that the head does not know.
+    **session
+        See `Session`.
 
     Returns
     -------
@@ -261,7 +279,7 @@ def evaluate(run: PathLike, source: PathLike | None = None, **session: Unpack[Se
     from bottleneck.heads.training import measure_splits
 
     folder = runs.read(run)
-    rows, splits = _rows_of(folder, source, session)
+    rows, splits = _rows_of(folder, source, told, session)
     return measure_splits(folder.head(), rows, splits, folder.run.classes)
 
 
@@ -276,10 +294,16 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
     from bottleneck import predicting
 
     path = Path(run_or_model)
+    # A bad image has a line of its own here, with the reason: by default that is answer enough.
+    session = {"max_bad": 1.0, **session}
     if path.is_file():
-        return predicting.with_model(
-            path, scan_for(source, session), open_source(source), progress_of(session)
-        )
+        inventory = scan_for(source, session)
+        refuse_bad(len(inventory) + len(inventory.unreadable), (), inventory.ignored, 1.0, "")
+        found = predicting.with_model(path, inventory, open_source(source), progress_of(session))
+        refuse_bad(len(found), found.problems, inventory.ignored, session["max_bad"], "have no prediction")
+        return found
+    if path.suffix == ".keras":
+        raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
     folder = runs.read(path)
     report, inventory, store = _filled(source, folder.run.request, options_of_run(folder.run, session))
     return predicting.with_head(folder.head(), folder.run.classes, inventory, store, report.rejections)
@@ -324,6 +348,8 @@ def _filled(source: PathLike, base: Any, options: Options) -> tuple[Extraction, 
     progress = options.get("progress") or Silent()
     rehash = options.get("rehash", False)
     request = request_of(base, options)
+    if isinstance(base, str) and not is_file(base) and not is_function(base):
+        base_named(base)  # before a long scan, not after it
     worker: Computes | None = None
     if not isinstance(base, (str, BaseRequest)):
         worker = _in_process(base, request, cache)
@@ -363,7 +389,7 @@ def _labelled(
 
 
 def _rows_of(
-    folder: runs.RunFolder, source: PathLike | None, session: Session
+    folder: runs.RunFolder, source: PathLike | None, told: Callable[[str], None], session: Session
 ) -> tuple[Features, np.ndarray]:
     """Rows to measure on: the run's own frozen table by content, or all labelled images of another source."""
     from bottleneck.store.read import open_store
@@ -377,40 +403,18 @@ def _rows_of(
     else:
         _, inventory, store = _filled(source, folder.run.request, options)
     rows = join(store, inventory)
+    if source is None and len(rows) < len(inventory):
+        lost = f"{len(inventory) - len(rows):,} of the run's {len(inventory):,} images"
+        told(f"{lost} are neither stored nor at {folder.run.source} any more: the figures are of the others")
     rows = rows.where(np.array([label is not None for label in rows.y], bool))
     if not len(rows):
         raise UsageError(
             f"{source or folder.run.source} has no labelled images to measure on; `bottleneck predict` needs no labels"
         )
-    return rows, np.array([name or "all" for name in rows.splits], object)
-
-
-def _save_head(head: Any, record: Run, folder: Path) -> None:
-    from bottleneck.heads import archive
-
-    (folder / "head").mkdir(exist_ok=True)
-    archive.save(
-        head,
-        record.head,
-        folder / "head",
-        recipe=record.spec.recipe.fingerprint,
-        feature_shape=record.spec.shape,
-        classes=record.classes,
-    )
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a run's folder; one that holds something else is not ours to fill."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        others = [
-            p.name
-            for p in folder.iterdir()
-            if p.name not in ("table.parquet", "run.json", "metrics.json", "head")
-        ]
-    except OSError as error:
-        raise UsageError(f"--run {folder}: {error.strerror}") from error
-    if others and not (folder / "run.json").exists():
-        raise UsageError(
-            f"--run {folder} holds other things ({', '.join(sorted(others)[:3])}): give a new folder"
+    strange = [label for label in rows.y if label not in folder.run.classes]
+    if strange:
+        told(
+            f"{len(strange):,} images are of classes that the head does not know and count as wrong: "
+            f"{', '.join(map(repr, sorted(set(strange))[:5]))}"
         )
+    return rows, np.array([name or "all" for name in rows.splits], object)

@@ -17,9 +17,11 @@ import numpy as np
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, Rejected
 from bottleneck.exports.keras_archive import read_document
+from bottleneck.files import shown
 from bottleneck.images import header
 from bottleneck.progress import Progress
 from bottleneck.schema import Inventory, Pixels, Rejection
+from bottleneck.sources.open import open_source
 from bottleneck.sources.reading import reason_of
 from bottleneck.store.read import Store
 
@@ -47,6 +49,12 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def problems(self) -> list[str]:
+        """Which images have no probabilities, and why."""
+        bad = zip(self.paths, self.errors, strict=True)
+        return [f"{shown(path)}: {error}" for path, error in bad if error]
 
     @property
     def labels(self) -> list[str | None]:
@@ -79,8 +87,9 @@ class Predictions:
 
 def _csv_line(cells: list[str]) -> bytes:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
+    # Its own line ends make the writer quote both halves of them; older Pythons else leave \r bare in a name.
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)
+    return buffer.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
 def with_head(
@@ -110,11 +119,6 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
     BaseError
         Not a file that `bottleneck merge` wrote.
     """
-    import keras
-    import tensorflow as tf
-
-    from bottleneck.images.decode import decoder
-
     document = read_document(path)
     try:
         classes = tuple(str(name) for name in document["classes"])
@@ -123,6 +127,11 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
         raise BaseError(
             f"{path}: its bottleneck.json lacks classes or the pixel contract ({error})"
         ) from error
+    import keras
+    import tensorflow as tf
+
+    from bottleneck.images.decode import decoder
+
     try:
         model = keras.saving.load_model(path, safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError) as error:
@@ -165,10 +174,23 @@ def _with_unreadable(
 ) -> Predictions:
     lost = inventory.unreadable
     more = np.full((len(lost), len(classes)), np.nan, np.float32)
-    names = [os.fsencode(r.path) for r in lost]
+    everything = [*paths, *_names(inventory)]
+    errors = [*errors, *(f"{r.stage}: {r.reason}" for r in lost)]
+    order = sorted(range(len(everything)), key=everything.__getitem__)
     return Predictions(
-        (*paths, *names),
-        np.concatenate([found, more]),
+        tuple(everything[i] for i in order),
+        np.concatenate([found, more])[order],
         classes,
-        (*errors, *(f"{r.stage}: {r.reason}" for r in lost)),
+        tuple(errors[i] for i in order),
     )
+
+
+def _names(inventory: Inventory) -> list[bytes]:
+    """Paths of unreadable files in bytes: their rejections carry them as a person sees them, escaped."""
+    texts = [r.path for r in inventory.unreadable]
+    if not any("\\" in text for text in texts):
+        return [os.fsencode(text) for text in texts]
+    wanted = set(texts)
+    listed = {shown(entry.path): entry.path for entry in open_source(inventory.location).entries()}
+    raw = {text: path for text, path in listed.items() if text in wanted}
+    return [raw.get(text, os.fsencode(text)) for text in texts]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bottleneck.errors import UnknownName, UsageError
-from bottleneck.files import publish
+from bottleneck.files import publish, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
 from bottleneck.schema import Frozen, Inventory, Run
@@ -50,17 +51,63 @@ class RunFolder:
 
     def table(self) -> pa.Table:
         """``path``, ``content``, ``label``, ``group``, ``split`` as they were when the run began."""
+        import pyarrow as pa
         import pyarrow.parquet as parquet
 
-        return parquet.read_table(self.path / "table.parquet")
+        path = self.path / "table.parquet"
+        try:
+            return parquet.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise UsageError(
+                f"{shown(str(path))} cannot be read ({str(error).splitlines()[0]}): train again"
+            ) from error
 
     def inventory(self) -> Inventory:
         """The images of the run, as they were."""
         return Inventory(self.table(), self.run.source)
 
 
+#: What a run's folder holds of its own, besides hidden files.
+_OURS = ("table.parquet", "run.json", "metrics.json", "head")
+
+
+def prepare(folder: Path) -> None:
+    """Make a run's folder, or take an older run's; one that holds something else is not ours to fill.
+
+    Raises
+    ------
+    UsageError
+        Other things are in it, or it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and p.name[0] != ".")
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise UsageError(f"--run {shown(str(folder))}: {error.strerror}") from error
+    if not writable:
+        raise UsageError(f"--run {shown(str(folder))}: this folder cannot be written to")
+    if others and not (folder / "run.json").exists():
+        raise UsageError(
+            f"--run {shown(str(folder))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder"
+        )
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """While a run's files are written: an older run there counts no more, and no other process writes between.
+
+    Until then the older run stays whole: a training that is interrupted does not cost it.
+    """
+    from filelock import FileLock
+
+    with FileLock(folder / ".lock"):
+        (folder / "run.json").unlink(missing_ok=True)
+        yield
+
+
 def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
-    """Freeze which image was in which split; the first file of a run, written before anything is trained."""
+    """Freeze which image was in which split when the training began."""
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
@@ -78,8 +125,17 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
     publish(folder / "table.parquet", sink.getvalue().to_pybytes(), replace=True)
 
 
-def write(folder: Path, run: Run, figures: Figures) -> None:
-    """Write figures, then the record of the run, which makes it one."""
+def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
+    """Write the fitted head and the figures, then the record of the run, which makes it one."""
+    (folder / "head").mkdir(exist_ok=True)
+    archive.save(
+        head,
+        run.head,
+        folder / "head",
+        recipe=run.spec.recipe.fingerprint,
+        feature_shape=run.spec.shape,
+        classes=run.classes,
+    )
     publish(folder / "metrics.json", _json(figures), replace=True)
     publish(folder / "run.json", _json(run), replace=True)
 
@@ -93,18 +149,20 @@ def read(folder: str | os.PathLike[str]) -> RunFolder:
         No run is there; the nearest ones beside it are named.
     """
     path = Path(folder)
+    name = "run.json"
     try:
-        run = parse_as(Run, (path / "run.json").read_bytes())
-        figures = parse_as(Figures, (path / "metrics.json").read_bytes())
+        run = parse_as(Run, (path / name).read_bytes())
+        name = "metrics.json"
+        figures = parse_as(Figures, (path / name).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         beside = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
         if path.is_dir() or not beside:
             raise UsageError(
-                f"{path} holds no finished run (no run.json): make one with `bottleneck train`"
+                f"{shown(str(path))} holds no finished run (no {name}): make one with `bottleneck train`"
             ) from error
         raise UnknownName(f"run in {path.parent}", path.name, beside) from error
     except MalformedDocument as error:
-        raise UsageError(f"{path}/run.json is no run that this version reads: {error}") from error
+        raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
     return RunFolder(path, run, figures)
 
 

@@ -34,23 +34,18 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _facts(pairs: list[tuple[str, str]], title: str | None = None) -> Table:
-    from rich import box
-    from rich.table import Table
+def _facts(pairs: list[tuple[str, str]], title: str | None = None) -> RenderableType:
+    """Names and values, one line each at any width: paths and commands are there to be copied."""
+    from rich.text import Text
 
-    table = Table(
-        title=title,
-        box=box.SIMPLE,
-        show_header=False,
-        title_justify="left",
-        title_style="bold",
-        pad_edge=False,
-    )
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    text = Text(no_wrap=True, overflow="ignore")
+    if title:
+        text.append(f"{shown(title)}\n", "bold")
+    width = max(len(name) for name, _ in pairs)
     for name, value in pairs:
-        table.add_row(name, _plain(value))
-    return table
+        text.append(f"\n {name:<{width}}", "dim")
+        text.append(f"   {shown(value)}")
+    return text.append("\n")
 
 
 def _plain(text: str) -> Any:
@@ -90,9 +85,8 @@ def size(count: float) -> str:
 
 def base_table(bases: list[BaseSpec]) -> RenderableType:
     """All bases."""
-    table = _table("base", ">size", "default cut", ">row", ">parameters", "preprocessing", "other cuts")
+    table = _table("base", ">size", "default cut", ">row", ">parameters", "pixels")
     for base in bases:
-        others = ", ".join(name for name in base.cuts if name != base.cut)
         table.add_row(
             base.name,
             str(base.size),
@@ -100,12 +94,11 @@ def base_table(bases: list[BaseSpec]) -> RenderableType:
             _shape(base.feature),
             f"{base.parameters / 1e6:.1f} M",
             base.preprocessing,
-            others,
         )
     return _group(
         table,
         _plain(
-            "Any layer's name is a cut too. One base in detail: bottleneck bases NAME\n"
+            "One base in detail, with its other cuts: bottleneck bases NAME; any layer's name is a cut too\n"
             "Your own: --base FILE.keras or --base module:function, with --preprocessing"
         ),
     )
@@ -198,7 +191,7 @@ def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Tab
         ">accuracy",
         ">95 % interval",
         ">log loss",
-        ">always the largest class",
+        ">largest class",
         title=title,
     )
     for name, m in found.items():
@@ -272,23 +265,24 @@ def training_table(done: Trained) -> RenderableType:
 
 def parity_table(certificate: Certificate) -> Table:
     """The certificate: forms must agree, broken twins must not."""
+    sizes = {c.images: c.count for c in certificate.forms}
     table = _table(
         "form",
-        "images",
         ">features",
         ">logits",
-        ">probabilities",
-        ">same top-1",
+        ">probab.",
+        ">top-1",
         "verdict",
-        title="largest difference from the cached head, relative to the spread between images",
+        title="Largest difference from the cached head, in spreads between images\n"
+        f"({', '.join(f'{count} {name}' for name, count in sizes.items())}; broken twins must be refused)",
     )
-    for item, good, bad in [
-        *((c, "equal", "DIFFERENT") for c in certificate.forms),
-        *((c, "NOT NOTICED", "refused, as it must be") for c in certificate.twins),
+    for name, item, good, bad in [
+        *((f"{c.form}, {c.images}", c, "equal", "DIFFERENT") for c in certificate.forms),
+        *((f"{c.form}, {c.images}", c, "close", "TOO COARSE") for c in certificate.drift),
+        *((c.form, c, "NOT NOTICED", "refused") for c in certificate.twins),
     ]:
         table.add_row(
-            item.form,
-            f"{item.count} {item.images}",
+            name,
             *(f"{d.largest:.1e}" for d in item.differences),
             f"{item.top1:.3f}",
             good if item.passed else bad,

@@ -42,7 +42,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sources",
         "store",
     },
-    "predicting": {"contracts", "errors", "exports", "images", "progress", "schema", "sources", "store"},
+    "predicting": {
+        "contracts",
+        "errors",
+        "exports",
+        "files",
+        "images",
+        "progress",
+        "schema",
+        "sources",
+        "store",
+    },
+    "streams": {"errors"},
     "options": {"progress", "schema"},
     "pipeline": {
         "bases",
@@ -62,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": {"errors", "extraction", "heads", "models", "pipeline"},
     "documents": {"demo", "extraction", "heads", "models", "pipeline", "predicting", "schema", "store"},
     "tables": {"demo", "extraction", "files", "heads", "models", "pipeline", "schema", "store"},
-    "cli": {"demo", "documents", "errors", "files", "pipeline", "progress", "tables"},
+    "cli": {"demo", "documents", "errors", "files", "pipeline", "progress", "streams", "tables"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -95,7 +95,9 @@ def _key(request: BaseRequest) -> str | None:
             asked["weights"] = _sha256(source.path)
     except (OSError, BottleneckError):
         return None
-    rules = [_FORMAT, DIGEST_VERSION, CALIBRATION_VERSION]
+    # What the catalog says of a base may change between versions of this package: an alias, a default cut.
+    row = specs().get(request.base.lower())
+    rules = [_FORMAT, DIGEST_VERSION, CALIBRATION_VERSION, repr(row)]
     return hashlib.sha256(
         canonical_json([asked, rules, _version("keras"), _version("tensorflow")])
     ).hexdigest()

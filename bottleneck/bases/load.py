@@ -99,6 +99,7 @@ def load(request: BaseRequest, cache: Cache) -> LoadedBase:
     UsageError, BaseError
         Anything else that cannot be; the message says what to do.
     """
+    _need_tensorflow()
     source = parse_weights(request.weights)
     spec = specs().get(request.base.lower())
     if spec is not None:
@@ -149,6 +150,7 @@ def load_model(model: Any, request: BaseRequest) -> LoadedBase:
     """
     import keras
 
+    _need_tensorflow()
     if not isinstance(model, keras.Model):
         raise UsageError(f"base is a {type(model).__qualname__}; expected a keras.Model")
     if request.weights is not None:
@@ -158,6 +160,19 @@ def load_model(model: Any, request: BaseRequest) -> LoadedBase:
     preprocess.check_channels(preprocessing, fitted.input_shape[-1], request.base)
     point = CutPoint(request.cut or cuts.OUTPUT)
     return _finish(fitted, request, request.base, point, preprocessing, size, WeightSource("own"))
+
+
+def _need_tensorflow() -> None:
+    """Keras must compute with TensorFlow, channels last: the graphs here are TensorFlow's."""
+    import keras
+
+    backend, layout = keras.backend.backend(), keras.config.image_data_format()
+    if backend != "tensorflow":
+        raise BaseError(f"Keras runs on {backend} here; set KERAS_BACKEND=tensorflow before it is imported")
+    if layout != "channels_last":
+        raise BaseError(
+            f"Keras has image_data_format {layout}; set it to channels_last (~/.keras/keras.json)"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- catalog

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,14 @@ def read_document(path: Path) -> dict[str, Any]:
             f"{path} has no {MEMBER}: it is a Keras file, but not one that `bottleneck merge` wrote, so its class "
             "names and pixel contract are unknown"
         ) from error
-    except (zipfile.BadZipFile, MalformedDocument) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        MalformedDocument,
+    ) as error:
         raise BaseError(f"{path} is no merged model: {error}") from error
     if not isinstance(value, dict):
         raise BaseError(f"{path} is no merged model: {MEMBER} is no object")

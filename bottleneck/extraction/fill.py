@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,7 @@ from bottleneck.contracts import Source
 from bottleneck.errors import SourceError, TooManyBadImages
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
+from bottleneck.files import shown
 from bottleneck.progress import Progress
 from bottleneck.schema import BaseRequest, Cache, Inventory, Rejection, StoreSpec, Task
 from bottleneck.store.plan import first_rows, plan
@@ -208,18 +209,32 @@ def check_bad(report: Extraction, max_bad: float) -> None:
     SourceError
         There was no image at all.
     """
-    if not report.images:
-        why = ", ".join(f"{count} {name}" for name, count in report.ignored_why.items())
+    good = report.images - report.rejected
+    refuse_bad(
+        report.images,
+        [f"{r.path or r.content[:16]}: {r.stage}: {r.reason}" for r in report.rejections],
+        report.ignored_why,
+        max_bad,
+        "have no features",
+        f" The other {good:,} are stored." if good else "",
+    )
+
+
+def refuse_bad(
+    images: int, bad: Sequence[str], ignored: Mapping[str, int], max_bad: float, what: str, rest: str = ""
+) -> None:
+    """`check_bad` in plain values: `bad` says of each bad image which and why, `what` what is wrong."""
+    if not images:
+        why = ", ".join(f"{count:,} {name}" for name, count in ignored.items())
         raise SourceError(
             f"no images were found{f' (passed over: {why})' if why else ''}; expected JPEG, PNG, BMP, GIF or WebP files"
         )
-    allowed = max(1, int(max_bad * report.images))
-    if report.rejected > allowed or report.rejected == report.images:
-        shown = "\n".join(
-            f"  {r.path or r.content[:16]}: {r.stage}: {r.reason}" for r in report.rejections[:10]
-        )
-        more = f"\n  … and {report.rejected - 10} more" if report.rejected > 10 else ""
+    allowed = max(1, int(max_bad * images))
+    # Nothing good at all is no success, unless everything may be bad by the user's own word.
+    if len(bad) > allowed or (len(bad) == images and max_bad < 1):
+        first = "\n".join(f"  {shown(line)}" for line in bad[:10])
+        more = f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
         raise TooManyBadImages(
-            f"{report.rejected} of {report.images} images have no features; --max-bad {max_bad:g} allows {allowed}. "
-            f"The other {report.rows} are stored. The first:\n{shown}{more}"
+            f"{len(bad):,} of {images:,} images {what}; --max-bad {max_bad:g} allows {allowed:,}."
+            f"{rest} The first:\n{first}{more}"
         )

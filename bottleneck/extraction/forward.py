@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -24,13 +26,20 @@ DEFAULT_BATCH = 32
 #: How the graph is made; part of the numeric environment, raised when bits may change.
 _IMPLEMENTATION = "keras graph 1"
 
+#: A PNG of one black pixel.
+_ONE_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+
 
 def prepare_process() -> None:
     """Settings of a process that computes features: no memory grab on GPUs, float32 that is float32."""
     import tensorflow as tf
 
     for device in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(device, True)
+        # Too late, and no harm, where this process has used the GPU already.
+        with contextlib.suppress(RuntimeError):
+            tf.config.experimental.set_memory_growth(device, True)
     # On by default on GPUs; parity to 1e-4 does not survive a mantissa of ten bits.
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
@@ -79,6 +88,8 @@ class KerasForward:
         pixels = base.spec.recipe.pixels
         model = base.features_model
         self._decode = decoder(pixels.height, pixels.width, pixels.resize)
+        # Once here, or every decoding thread would set the graph up for itself at its first image.
+        self._decode(tf.constant(_ONE_PIXEL))
         self._tf = tf
         shape = (self.batch, pixels.height, pixels.width, 3)
         self._call = tf.function(
@@ -91,14 +102,15 @@ class KerasForward:
         try:
             return np.asarray(self._decode(self._tf.constant(data)))
         except self._tf.errors.OpError as error:
-            raise Rejected("decode", _first_line(error.message)) from error
+            raise Rejected("decode", first_line(error.message)) from error
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """(batch, height, width, 3) float32 to (batch, *shape) float32."""
         return np.asarray(self._call(self._tf.constant(pixels)), np.float32)
 
 
-def _first_line(message: str | None) -> str:
+def first_line(message: str | None) -> str:
+    """What a decoder's error begins with, for a person."""
     lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
     return lines[0][:300] if lines else "the decoder gave no reason"
 
@@ -116,7 +128,7 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "isa": _isa(),
         "onednn": onednn,
-        "tf32": "0",
+        "tf32": str(int(tf.config.experimental.tensor_float_32_execution_enabled())),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "tensorflow": importlib.metadata.version("tensorflow"),
         "keras": importlib.metadata.version("keras"),

@@ -93,7 +93,8 @@ class WorkerProcess:
     def _running(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+        # The graphs are TensorFlow's, whatever the user's other work runs on.
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": "tensorflow"}
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(

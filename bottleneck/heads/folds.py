@@ -35,9 +35,7 @@ def folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    together = [
-        group if group is not None else key.tobytes().hex() for group, key in zip(groups, keys, strict=True)
-    ]
+    together = _units(keys, groups)
     members: dict[str, set[str]] = {}
     for label, name in zip(labels, together, strict=True):
         members.setdefault(label, set()).add(name)
@@ -45,10 +43,32 @@ def folds(
     if short:
         raise UsageError(
             f"--folds {count} needs at least {count} distinct images (or groups) of each class; "
-            f"{', '.join(f'{name!r} has {len(members[name])}' for name in short[:5])}. Use fewer folds, or --validation"
+            f"{', '.join(f'{str(name)!r} has {len(members[name])}' for name in short[:5])}. "
+            "Use fewer folds, or --validation"
         )
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
     yield from splitter.split(np.zeros(len(labels)), labels, together)
+
+
+def _units(keys: np.ndarray, groups: np.ndarray) -> list[str]:
+    """A name for each row, the same for copies, for a group, and for groups that share a copy."""
+    parent: dict[Any, Any] = {}
+
+    def head(item: Any) -> Any:
+        while parent.setdefault(item, item) != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+
+    contents = [key.tobytes() for key in keys]
+    for content, group in zip(contents, groups, strict=True):
+        # Bytes are contents, text is groups: the two never meet by accident.
+        if group is not None:
+            parent[head(content)] = head(group)
+    # Known by its least content, so that neither names nor the order of rows decide who shares a fold.
+    least: dict[Any, bytes] = {}
+    for content in contents:
+        least[head(content)] = min(content, least.get(head(content), content))
+    return [least[head(content)].hex() for content in contents]
 
 
 def cross_validate(

@@ -307,13 +307,13 @@ def _bmp(raw: Tensor, size: Tensor) -> Tensor:
     def direct() -> Tensor:
         depth = bits // 8
         pixels = tf.reshape(rows[:, : width * depth], tf.stack([tall, width, depth]))
-        return pixels[:, :, 2::-1]
+        return tf.reverse(pixels[:, :, :3], [2])
 
     def indexed() -> Tensor:
         entries = tf.where(tf.equal(used, 0), 2 ** tf.minimum(bits, 8), used)
         entries = tf.minimum(tf.minimum(entries, 256), tf.maximum(start - 14 - header, 0) // 4)
         first = 14 + header
-        palette = tf.reshape(raw[first : first + entries * 4], [-1, 4])[:, 2::-1]
+        palette = tf.reverse(tf.reshape(raw[first : first + entries * 4], [-1, 4])[:, :3], [1])
         palette = tf.pad(palette, [[0, 256 - tf.shape(palette)[0]], [0, 0]])
         shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
         mask = tf.cast(2 ** tf.minimum(bits, 8) - 1, tf.uint8)
@@ -394,8 +394,9 @@ def _orientation(raw: Tensor, size: Tensor, block: Block) -> Tensor:
 
         def numbers(octets: Tensor) -> Tensor:
             octets = tf.cast(octets, tf.int64)
-            weights = tf.constant([256**i for i in range(octets.shape[-1])], tf.int64)
-            return tf.reduce_sum(octets * tf.where(little, weights, weights[::-1]), axis=-1)
+            rising = [256**i for i in range(octets.shape[-1])]
+            weights = tf.where(little, tf.constant(rising, tf.int64), tf.constant(rising[::-1], tf.int64))
+            return tf.reduce_sum(octets * weights, axis=-1)
 
         space = tf.cast(end - base, tf.int64)
         directory = numbers(tf.slice(raw, [base + 4], [4]))

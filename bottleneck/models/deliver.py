@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,14 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
         forward = KerasForward(base, batch_for(run.request, cache))
         bar.update()
         images, stored = _images(folder, forward, cache)
+        exact = run.spec.recipe.dtype == "float32"
         references = {
-            name: parity.cached(forward, head, pixels, stored.get(name)) for name, pixels in images.items()
+            name: parity.cached(forward, head, pixels, stored.get(name) if exact else None)
+            for name, pixels in images.items()
         }
+        coarse = (
+            {} if exact else {n: parity.cached(forward, head, images[n], rows) for n, rows in stored.items()}
+        )
         bar.update()
         model = merge(base, head)
         forms = {"merged model": {n: parity.of_model(model, x, forward.batch) for n, x in images.items()}}
@@ -79,7 +85,7 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
         recipe, named = run.spec.recipe.fingerprint, f"{run.head.name} {dict(run.head.settings)}"
 
         def certificate() -> Certificate:
-            return parity.certify(references, forms, broken, recipe=recipe, head=named)
+            return parity.certify(references, forms, broken, stored=coarse, recipe=recipe, head=named)
 
         # Before anything is written: a merged model that differs is not worth a file.
         parity.require(certificate())
@@ -93,10 +99,11 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
             }
             final = certificate()
             parity.require(final)
+            # Before the model gets its name: no stop may leave a model without its certificate.
+            proof = target.with_suffix(".parity.json")
+            publish(proof, final.model_dump_json(indent=1).encode("utf-8") + b"\n", replace=True)
+            publish(decode_file, _decode_text(base).encode("utf-8"), replace=True)
         bar.update()
-    proof = target.with_suffix(".parity.json")
-    publish(proof, final.model_dump_json(indent=1).encode("utf-8") + b"\n", replace=True)
-    publish(decode_file, _decode_text(base).encode("utf-8"), replace=True)
     return Delivery(target, proof, decode_file, final, target.stat().st_size)
 
 
@@ -140,17 +147,20 @@ def _images(
     except Exception as error:
         raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
     for row in chosen:
+        image = inventory[int(row)]
         try:
-            pixels.append(forward.decode(source.read(inventory[int(row)].path)))
-            kept.append(row)
+            data = source.read(image.path)
+            # Another picture under the old name would be compared with the old one's features.
+            if hashlib.sha256(data).digest() == image.content:
+                pixels.append(forward.decode(data))
+                kept.append(row)
         except (OSError, Rejected):
-            continue  # the image has gone since; others stand for it
+            continue  # gone since; others stand for it
     if not kept:
         return images, {}
     images["own images"] = np.stack(pixels)
-    if forward.spec.recipe.dtype != "float32":
-        return images, {}  # the reference is then the head on float32 features of the same images
-    return images, {"own images": store.gather(positions[np.array(kept)])}
+    rows = store.gather(positions[np.array(kept)])
+    return images, {"own images": rows.astype(np.float32, copy=False)}
 
 
 def _decode_text(base: LoadedBase) -> str:

@@ -41,7 +41,10 @@ def merge(base: LoadedBase, head: Head) -> Any:
     pixels = base.spec.recipe.pixels
     image = keras.Input((pixels.height, pixels.width, 3), name="image")
     x = apply(image, base.spec.recipe.preprocessing)
-    x = freeze(base.model)(x)
+    frozen = freeze(base.model)
+    # A base may be called anything, also like one of the layers around it.
+    frozen.name = "base"
+    x = frozen(x)
     x = pool(x, base.spec.recipe.pooling)
     x = keras.layers.Identity(name="features")(x)
     for layer in head.layers():

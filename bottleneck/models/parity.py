@@ -23,6 +23,9 @@ from bottleneck.schema import Certificate, Comparison, Preprocessing
 
 PROBES = 32
 
+#: Share of first choices that rows of reduced dtype must leave as they are.
+GATE = 0.97
+
 Images = dict[str, np.ndarray]
 
 
@@ -127,6 +130,7 @@ def certify(
     forms: dict[str, dict[str, Outputs]],
     broken: dict[str, Outputs],
     *,
+    stored: dict[str, Outputs] | None = None,
     recipe: str,
     head: str,
     tolerance: float = TOLERANCE,
@@ -141,6 +145,8 @@ def certify(
         Form's name to the same, from that form.
     broken : dict
         Twin's name to what it gives for the probes.
+    stored : dict, optional
+        For a store of reduced dtype: images' name to what the head gives on the stored rows.
     recipe, head : str
         Fingerprint, and the head's name with settings, for the file.
     tolerance : float
@@ -148,18 +154,32 @@ def certify(
     Returns
     -------
     Certificate
-        ``certified`` when every form passes and every twin fails.
+        ``certified`` when every form passes, every twin fails, and stored rows of reduced dtype keep to the gate.
     """
     compared = tuple(
         compare(form, images, references[images], outputs, tolerance)
         for form, by_images in forms.items()
         for images, outputs in by_images.items()
     )
+    # A twin "passes" where its break does not show.
     refused = tuple(
-        compare(name, "probes", references["probes"], outputs, tolerance) for name, outputs in broken.items()
+        twin.model_copy(update={"passed": not _shows(twin, tolerance)})
+        for name, outputs in broken.items()
+        for twin in [compare(name, "probes", references["probes"], outputs, tolerance)]
     )
-    powerless = not refused or any(not _shows(twin, tolerance) for twin in refused)
-    verdict = "no power" if powerless else "certified" if all(c.passed for c in compared) else "different"
+    drift = tuple(
+        drifted.model_copy(update={"passed": drifted.top1 >= GATE})
+        for images, outputs in (stored or {}).items()
+        for drifted in [compare("stored rows", images, references[images], outputs, tolerance)]
+    )
+    powerless = not refused or any(twin.passed for twin in refused)
+    verdict = (
+        "no power"
+        if powerless
+        else "certified"
+        if all(c.passed for c in (*compared, *drift))
+        else "different"
+    )
     return Certificate.model_validate(
         {
             "verdict": verdict,
@@ -168,6 +188,7 @@ def certify(
             "head": head,
             "forms": compared,
             "twins": refused,
+            "drift": drift,
         }
     )
 
@@ -188,12 +209,18 @@ def require(certificate: Certificate) -> None:
     if certificate.verdict == "certified":
         return
     if certificate.verdict == "no power":
-        weak = [t.form for t in certificate.twins if not _shows(t, certificate.tolerance)]
+        weak = [t.form for t in certificate.twins if t.passed]
         raise ParityError(
             "no power: the comparison does not notice "
             + (", ".join(weak) or "anything, since no twin applies")
             + "; a model that passes it is not proved to be the one that was trained, so nothing was written"
         )
+    for item in certificate.drift:
+        if not item.passed:
+            raise ParityError(
+                f"the stored rows are too coarse: on {item.images} only {item.top1:.3f} of the first choices are those "
+                f"of float32 features ({GATE:g} is needed). Extract with --dtype float32 and train again"
+            )
     worst = max(((c, d) for c in certificate.forms for d in c.differences), key=lambda pair: pair[1].largest)
     raise ParityError(
         f"the {worst[0].form} differs from the cached head: {worst[1].quantity} by {worst[1].largest:.2g} of their "

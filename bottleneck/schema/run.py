@@ -63,7 +63,11 @@ class Comparison(Frozen):
 
 
 class Certificate(Frozen):
-    """The verdict on a merged model: `certified`, `different` or `no power`."""
+    """The verdict on a merged model: `certified`, `different` or `no power`.
+
+    `drift` is there for stores of reduced dtype: the head on the stored rows, against the reference, which is then
+    the head on float32 features; it passes by top-1 agreement.
+    """
 
     format: Literal[1] = 1
     verdict: Literal["certified", "different", "no power"]
@@ -72,3 +76,4 @@ class Certificate(Frozen):
     head: str
     forms: tuple[Comparison, ...]
     twins: tuple[Comparison, ...]
+    drift: tuple[Comparison, ...] = ()

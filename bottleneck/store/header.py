@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bottleneck.errors import StoreError
+from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, Frozen, StoreSpec
 from bottleneck.store.record import read_file
@@ -54,7 +54,7 @@ def read_header(folder: Path) -> Header | None:
         document = loads(read_file(folder, "recipe.json", None), most_bytes=1 << 20)
         version = document.get("format") if isinstance(document, dict) else None
         if isinstance(version, int) and version > 1:
-            raise StoreError(
+            raise NewerFormat(
                 f"{folder} has format {version}; this version of bottleneck-features reads 1: "
                 "upgrade it (pip install -U bottleneck-features). Nothing was touched"
             )
@@ -77,8 +77,7 @@ def found(cache: Cache, spec: StoreSpec, batch: int) -> tuple[Path, Header]:
     """
     folder, _ = find_store(cache, spec)
     try:
-        for part in ("shards", "locks", "log"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "shards").mkdir(parents=True, exist_ok=True)
         mine = Header(spec=spec, batch=batch)
         publish(folder / "recipe.json", mine.model_dump_json(indent=1).encode("utf-8") + b"\n")
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck.errors import DamagedShard, StoreError
+from bottleneck.errors import DamagedShard, NewerFormat, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.store.header import Header, find_store
 from bottleneck.store.record import RECORD_NAME, hash_block, hash_content, read_file, read_record, root_of
@@ -51,11 +51,17 @@ class ShardFile:
             self._check(int(block), features)
         out[places] = features[rows]
 
-    def check(self) -> None:
-        """Hash every block. Raises `DamagedShard`."""
-        features = self._open()
-        for block in np.flatnonzero(~self._checked):
-            self._check(int(block), features)
+    def check_blocks(self) -> None:
+        """That the list of block hashes is there whole, by its size. Raises `DamagedShard`."""
+        if not self.record.rows:
+            return
+        path = self._folder / self.record.blocks
+        try:
+            size = path.lstat().st_size
+        except FileNotFoundError as error:
+            raise self._damaged("its list of block hashes is gone") from error
+        if size != 32 * len(self._checked):
+            raise self._damaged(f"its list of block hashes has {size} bytes")
 
     def _descriptor(self) -> int:
         path = self._folder / self.record.shard
@@ -207,8 +213,10 @@ def open_store(cache: Cache, spec: StoreSpec) -> Store:
 
     Raises
     ------
+    NewerFormat
+        The store was written by a newer version.
     StoreError
-        The store was written by a newer version, or its folder cannot be read.
+        Its folder cannot be read.
     """
     folder, header = find_store(cache, spec)
     shards: list[ShardFile] = []
@@ -220,8 +228,11 @@ def open_store(cache: Cache, spec: StoreSpec) -> Store:
             record = read_record(folder / "shards", name)
             _check_fits(record, spec)
             shard = ShardFile(folder / "shards", record)
+            shard.check_blocks()
             content = shard.content() if record.rows else np.zeros((0, 32), np.uint8)
-        except (MalformedDocument, DamagedShard, OSError) as error:
+        except NewerFormat:
+            raise
+        except (MalformedDocument, StoreError, OSError) as error:
             damaged[name] = str(error)
             continue
         if record.rows:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bottleneck.errors import StoreError
+from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Record, RejectedContent, StoreSpec, canonical_json
 from bottleneck.store.shard import Image, build
@@ -193,8 +193,10 @@ def read_record(folder: Path, name: str) -> Record:
     ------
     MalformedDocument
         Not a record, not whole, changed since it was written, or under another id's name.
+    NewerFormat
+        A record of a newer format.
     StoreError
-        A record of a newer format, or no regular file.
+        No regular file.
     OSError
         It cannot be read.
     """
@@ -207,7 +209,7 @@ def read_record(folder: Path, name: str) -> Record:
         raise MalformedDocument("a record is an object")
     version = document.get("format")
     if isinstance(version, int) and version > 1:
-        raise StoreError(
+        raise NewerFormat(
             f"{folder / name} has format {version}; this version of bottleneck-features reads 1: "
             "upgrade it (pip install -U bottleneck-features). Nothing was touched"
         )

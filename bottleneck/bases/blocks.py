@@ -1,25 +1,12 @@
-"""What there is: the bases by name, and the blocks of a built one."""
+"""The blocks of a built base, by the pattern that its catalog row gives."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from bottleneck.bases import specs
 from bottleneck.bases.graph import network_of
 from bottleneck.errors import BaseError
-from bottleneck.schema import BaseSpec
-
-
-def describe_bases() -> list[BaseSpec]:
-    """Every base of the catalog, in catalog order; imports nothing heavy.
-
-    Examples
-    --------
-    >>> [spec.name for spec in describe_bases()][:2]
-    ['vgg16', 'vgg19']
-    """
-    return list(specs().values())
 
 
 def blocks_of(model: Any, pattern: str) -> list[tuple[str, list[str]]]:

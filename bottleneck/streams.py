@@ -1,0 +1,85 @@
+"""Standard streams and signals of a command: full disks, closed pipes and Ctrl-C cost no work. Prints nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from bottleneck.errors import BottleneckError
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """While the result is written: by now everything is stored, which a full disk behind `>` should not hide."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise BottleneckError(
+            f"the result could not be written to standard output: {error.strerror}; "
+            "features and runs are stored, and the same command shows them again"
+        ) from error
+
+
+def drop_output() -> None:
+    """Let what standard output still holds go nowhere: Python would fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class Unhurt:
+    """Standard error whose failures cost nothing: bars and remarks are not worth a run."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be."""
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
+class Terminated(SystemExit):
+    """Somebody asked this process to end."""
+
+
+def _terminated(number: int, _: Any) -> NoReturn:
+    raise Terminated(128 + number)
+
+
+@contextlib.contextmanager
+def speaking() -> Iterator[None]:
+    """Signals and streams as a command needs them; a caller from Python gets its own back."""
+    try:
+        before = signal.signal(signal.SIGTERM, _terminated)
+    except ValueError:  # not in the main thread
+        before = None
+    errors = sys.stderr
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name that the terminal's encoding lacks is shown escaped.
+            stream.reconfigure(errors="backslashreplace")
+    if errors is not None:
+        sys.stderr = Unhurt(errors)
+    try:
+        yield
+    finally:
+        sys.stderr = errors
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)

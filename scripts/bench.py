@@ -1,0 +1,442 @@
+"""What caching costs and saves, against the recipe a user would otherwise write.
+
+    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
+    python scripts/bench.py heads   [--images 2000]
+    python scripts/bench.py rerun   [--images 10000]
+    python scripts/bench.py import
+
+Contenders run in turn, round by round, on one machine in one go, each in processes of its own; figures are medians
+(min-max) over the rounds, and a ratio is the median of the rounds' own ratios. The other side of each measurement is
+written out in scripts/plain.py. Figures go to scripts/results/bench_*.json; a start that was cut off goes on with the
+round it was in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measuring
+from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+#: Layer that both sides average over, and its name as a cut of ours.
+BASES = {
+    "squeezenet": ("avg_pool", "fire9_concat", 227),
+    "mobilenetv2": ("avg_pool", "out_relu", 224),
+    "vgg16": ("pool5", "block5_pool", 224),
+    "inceptionv3": ("avg_pool", "mixed10", 299),
+}
+#: A run over so few images is nearly all start; the difference to it gives the steady rate (none where there is
+#: hardly a difference: then there are too few images, or others use the machine).
+FEW = 64
+
+Rounds = list[dict[str, dict[str, Any]]]
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def photos(work: Path, count: int) -> tuple[Path, str]:
+    """`count` structured JPEG files of 500 x 375 in ten class folders, and what they are made of. All differ."""
+    import numpy as np
+    from PIL import Image
+
+    stamps = sorted(STAMPS.rglob("*.png"))
+    made_of = "tuxpaint stamps on white" if stamps else "synthetic slopes, waves and noise"
+    folder = work / f"photos-{count}"
+    if len(list(folder.glob("*/*.jpg"))) == count:
+        return folder, made_of
+    say(f"making {count} JPEG files of {made_of}")
+    shutil.rmtree(folder, ignore_errors=True)
+    rng = np.random.default_rng(0)
+
+    def synthetic() -> Image.Image:
+        y, x = np.mgrid[0:375, 0:500].astype(np.float32)
+        a, b, c = rng.uniform(0.01, 0.2, 3)
+        planes = [127 + 100 * np.sin(a * x), 127 + 100 * np.sin(b * y), 127 + 100 * np.cos(c * (x + y))]
+        noise = rng.normal(0, 20, (375, 500, 3)) * (x > 250)[..., None]
+        return Image.fromarray(np.clip(np.stack(planes, -1) + noise, 0, 255).astype(np.uint8))
+
+    def stamped(number: int) -> Image.Image:
+        # A photo is full of detail from edge to edge: four stamps, turned, on white, with a little grain.
+        sheet = Image.new("RGB", (500, 375), "white")
+        for corner in range(4):
+            with Image.open(stamps[(number * 4 + corner) % len(stamps)]) as file:
+                stamp = file.convert("RGBA")
+            stamp = stamp.rotate(float(rng.uniform(-30, 30)), expand=True).resize((250, 188))
+            sheet.paste(stamp, (250 * (corner % 2), 187 * (corner // 2)), stamp)
+        grain = rng.normal(0, 6, (375, 500, 1))
+        return Image.fromarray(np.clip(np.asarray(sheet) + grain, 0, 255).astype(np.uint8))
+
+    for number in range(count):
+        path = folder / f"class{number % 10}" / f"{number:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (stamped(number) if stamps else synthetic()).save(path, quality=90)
+    return folder, made_of
+
+
+def weights(work: Path, base: str, size: int) -> list[str]:
+    """`--weights` for both sides: SqueezeNet's trained ones, else one file of random numbers."""
+    if base == "squeezenet":
+        return []
+    path = work / "weights" / f"{base}-{size}.weights.h5"
+    if not path.is_file():
+        say(f"writing random weights for {base}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import plain\n"
+            "import keras; m, _ = plain.network(sys.argv[2], int(sys.argv[3]), None); m.save_weights(sys.argv[4])"
+        )
+        watched(
+            [sys.executable, "-c", code, str(Path(__file__).parent), base, str(size), str(path)], timeout=600
+        )
+    return ["--weights", str(path)]
+
+
+# ------------------------------------------------------------------------------------------------ rounds
+
+
+def in_rounds(
+    steps: Steps, count: int, contenders: dict[str, Callable[[int], dict[str, Any]]], *, warm: bool = True
+) -> Rounds:
+    """Each contender once a round, the order turned from round to round; first a round that does not count."""
+    names = list(contenders)
+    rounds = []
+    for number in range(-1 if warm else 0, count):
+        order = names if number % 2 else names[::-1]
+        figures = steps.run(
+            f"round {number + 1} of {count}" if number >= 0 else "a first round, not counted",
+            lambda n=number, o=order: {name: contenders[name](n) for name in o},
+        )
+        if number >= 0:
+            rounds.append(figures)
+    return rounds
+
+
+def column(rounds: Rounds, name: str, figure: str) -> dict[str, Any]:
+    """Median and spread of one contender's figure, over the rounds that have it."""
+    return spread(r[name][figure] for r in rounds if r[name][figure] is not None)
+
+
+def ratio(rounds: Rounds, over: str, under: str, figure: str) -> dict[str, Any]:
+    """Median and spread of the rounds' own ratios, over the rounds that have both."""
+    pairs = [(r[over][figure], r[under][figure]) for r in rounds]
+    return spread(a / b for a, b in pairs if a is not None and b is not None)
+
+
+# ------------------------------------------------------------------------------------------------ measurements
+
+
+def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """JPEG files to features on disk: our command against image_dataset_from_directory + predict + np.save."""
+    cut, layer, own_size = BASES[given.base]
+    size = given.size or own_size
+    folder, made_of = photos(given.work, given.images)
+    few, _ = photos(given.work, FEW)
+    trained = weights(given.work, given.base, size)
+    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
+    base = ["--base", given.base, "--size", str(size), *trained]
+
+    def ours(_: int) -> dict[str, Any]:
+        def once(images: Path) -> Watched:
+            cache = measuring.fresh_cache(given.work, "bench-extract")
+            command = [*OURS, "extract", str(images), *base, "--cut", cut, *pooling]
+            done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
+            if done.json()["computed"] != done.json()["images"]:
+                raise SystemExit(f"not every image was computed: {done.output}")
+            return done
+
+        done = figures(once(few), once(folder))
+        return done
+
+    def plain(_: int) -> dict[str, Any]:
+        def once(images: Path) -> Watched:
+            out = given.work / "plain-features.npy"
+            out.unlink(missing_ok=True)
+            command = [*PLAIN, "features", str(images), "--out", str(out), *base, "--cut", layer]
+            cache = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
+            return watched(command, timeout=given.timeout, extra=cache)
+
+        return figures(once(few), once(folder))
+
+    def figures(short: Watched, whole: Watched) -> dict[str, Any]:
+        images, seconds = given.images - FEW, whole.seconds - short.seconds
+        return {
+            **whole.figures(),
+            "start_seconds": short.seconds,
+            "images_per_second": given.images / whole.seconds,
+            "steady_images_per_second": images / seconds if seconds > 0.1 * whole.seconds else None,
+            "steady_cpu_ms": 1000 * (whole.cpu_seconds - short.cpu_seconds) / images,
+        }
+
+    rounds = in_rounds(steps, given.rounds, {"ours": ours, "plain": plain})
+    wanted = {
+        "seconds": ("all told, s", 1),
+        "start_seconds": (f"{FEW} images, s", 1),
+        "images_per_second": ("images/s", 1),
+        "steady_images_per_second": ("steady images/s", 1),
+        "steady_cpu_ms": ("CPU ms an image", 2),
+        "peak_mib": ("peak MiB", 0),
+    }
+    rows = {name: {f: column(rounds, name, f) for f in wanted} for name in ("ours", "plain")}
+    speed = {f: ratio(rounds, "ours", "plain", f) for f in ("images_per_second", "steady_images_per_second")}
+    table(
+        f"extract: {given.images} JPEG files of 500 x 375 ({made_of}), {given.base} at {size} px, "
+        f"{given.rounds} rounds",
+        ["", *(title for title, _ in wanted.values())],
+        [
+            [label, *(shown(rows[name][f], digits) for f, (_, digits) in wanted.items())]
+            for name, label in (("ours", "bottleneck extract"), ("plain", "Keras + np.save"))
+        ],
+    )
+    print(
+        f"  ours / plain: images/s {shown(speed['images_per_second'])}, steady "
+        f"{shown(speed['steady_images_per_second'])}; steady: {given.images} images less the {FEW}"
+    )
+    return {
+        "base": given.base,
+        "size": size,
+        "images": given.images,
+        "made_of": made_of,
+        **rows,
+        "ratio": speed,
+        "rounds": rounds,
+    }
+
+
+def heads(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """Heads on cached features against `fit` of the frozen network with a head on it, which caching replaces."""
+    cut, layer, own_size = BASES[given.base]
+    size = given.size or own_size
+    folder, made_of = photos(given.work, given.images)
+    trained = weights(given.work, given.base, size)
+    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
+    base = ["--base", given.base, "--size", str(size), *trained]
+    cache = given.work / "caches" / "bench-heads"
+
+    def fill() -> None:
+        measuring.fresh_cache(given.work, cache.name)
+        command = [*OURS, "extract", str(folder), *base, "--cut", cut, *pooling, "--cache", str(cache)]
+        watched([*command, "--quiet"], timeout=given.timeout)
+
+    def train(head: str, *settings: str) -> Watched:
+        run = given.work / "runs" / "bench-heads"
+        shutil.rmtree(run, ignore_errors=True)
+        command = [*OURS, "train", str(folder), *base, "--cut", cut, *pooling, "--head", head]
+        for setting in settings:
+            command += ["--set", setting]
+        done = watched([*command, "--run", str(run), "--cache", str(cache), "--json"], timeout=given.timeout)
+        if done.json()["extraction"]["computed"]:
+            raise SystemExit("features were not in the store")
+        return done
+
+    def logistic(_: int) -> dict[str, Any]:
+        done = train("logistic")
+        return {**done.figures(), "fit_seconds": done.json()["train_seconds"]}
+
+    def dense(_: int) -> dict[str, Any]:
+        # The difference of a long and a short run, so that neither start nor tracing is in an epoch.
+        short, long = 2, 22
+        alike = ("hidden=(128,)", "patience=None")
+        first = train("dense", *alike, f"epochs={short}").json()["train_seconds"]
+        done = train("dense", *alike, f"epochs={long}")
+        fit = done.json()["train_seconds"]
+        return {**done.figures(), "fit_seconds": fit, "epoch_seconds": (fit - first) / (long - short)}
+
+    def plain(_: int) -> dict[str, Any]:
+        command = [*PLAIN, "epochs", str(folder), *base, "--cut", layer, "--hidden", "128", "--epochs", "2"]
+        known = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
+        done = watched(command, timeout=given.timeout, extra=known)
+        return {**done.figures(), "epoch_seconds": done.json()["epoch_seconds"][1]}
+
+    steps.run("features into the store", fill)
+    rounds = in_rounds(steps, given.rounds, {"logistic": logistic, "dense": dense, "plain": plain})
+    rows = {
+        name: {f: column(rounds, name, f) for f in figures}
+        for name, figures in {
+            "logistic": ("seconds", "fit_seconds", "peak_mib"),
+            "dense": ("seconds", "fit_seconds", "epoch_seconds", "peak_mib"),
+            "plain": ("seconds", "epoch_seconds", "peak_mib"),
+        }.items()
+    }
+    saved = ratio(rounds, "plain", "dense", "epoch_seconds")
+    labels = {
+        "logistic": "train --head logistic, to convergence",
+        "dense": "train --head dense, 22 epochs",
+        "plain": "Keras fit through the frozen network, 2 epochs",
+    }
+    table(
+        f"heads: {given.images} images ({made_of}), 10 classes, {given.base} at {size} px, {given.rounds} rounds",
+        ["", "one epoch, s", "fit, s", "command, s", "peak MiB"],
+        [
+            [
+                labels[name],
+                shown(found["epoch_seconds"], 3) if "epoch_seconds" in found else "-",
+                shown(found["fit_seconds"]) if "fit_seconds" in found else "-",
+                shown(found["seconds"], 1),
+                shown(found["peak_mib"], 0),
+            ]
+            for name, found in rows.items()
+        ],
+    )
+    print(
+        f"  an epoch through the network takes {shown(saved, 0)} times one on cached features; an epoch of ours has\n"
+        "  80 % of the images, the rest is held out and measured. Keras' epoch is its second; fit s holds measuring"
+    )
+    return {
+        "base": given.base,
+        "size": size,
+        "images": given.images,
+        **rows,
+        "epoch_ratio": saved,
+        "rounds": rounds,
+    }
+
+
+def rerun(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """A second `extract` of files that have not changed: nothing computed, no TensorFlow, no worker."""
+    from fashion_mnist import png
+
+    folder = given.work / f"tiny-{given.images}"
+    cache = given.work / "caches" / "bench-rerun"
+    base = ["--base", "squeezenet", "--size", "31", "--cache", str(cache), "--json"]
+    command = [*OURS, "extract", str(folder), *base]
+
+    def fill() -> None:
+        import numpy as np
+
+        say(f"writing {given.images:,} small PNG files")
+        shutil.rmtree(folder, ignore_errors=True)
+        rng = np.random.default_rng(0)
+        for number in range(given.images):
+            path = folder / f"class{number % 10}" / f"{number:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(rng.integers(0, 256, (16, 16), np.uint8)))
+        measuring.fresh_cache(given.work, cache.name)
+        time.sleep(2.5)  # the scan index does not trust files younger than 2 s
+        watched(command, timeout=given.timeout)
+
+    def again(_: int) -> dict[str, Any]:
+        done = watched(command, timeout=given.timeout)
+        told = done.json()
+        if told["computed"] or told["reused"] != given.images:
+            raise SystemExit(f"expected {given.images} reused: {done.output}")
+        return {**done.figures(), "inner_seconds": told["seconds"], "processes": done.processes}
+
+    def imports() -> dict[str, Any]:
+        done = watched(command, timeout=given.timeout, extra={"PYTHONPROFILEIMPORTTIME": "1"})
+        names = {line.rpartition("|")[2].strip().split(".")[0] for line in done.errors.splitlines()}
+        heavy = ("tensorflow", "keras", "sklearn", "h5py", "pandas", "pyarrow")
+        return {name: name in names for name in heavy}
+
+    steps.run(f"a store of {given.images:,} images", fill)
+    rounds = in_rounds(steps, given.rounds, {"rerun": again})
+    imported = steps.run("what it imports", imports)
+    found = {f: column(rounds, "rerun", f) for f in ("seconds", "inner_seconds", "peak_mib", "processes")}
+    per = spread(1e6 * r["rerun"]["seconds"] / given.images for r in rounds)
+    table(
+        f"rerun: extract over {given.images:,} unchanged files, {given.rounds} rounds",
+        ["", "command, s", "without start, s", "µs a file", "peak MiB", "processes", "TensorFlow"],
+        [
+            [
+                "bottleneck extract",
+                shown(found["seconds"]),
+                shown(found["inner_seconds"]),
+                shown(per, 0),
+                shown(found["peak_mib"], 0),
+                f"{found['processes']['max']}",
+                "IMPORTED" if imported["tensorflow"] else "not imported",
+            ]
+        ],
+    )
+    print(f"  imported: {', '.join(n for n, there in imported.items() if there) or 'none of the heavy ones'}")
+    return {"images": given.images, **found, "imported": imported, "rounds": rounds}
+
+
+def face(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """`import bottleneck` and `bottleneck --help` in fresh interpreters."""
+    found = steps.run("times", lambda: face_times(max(11, given.rounds)))
+    table(
+        f"import: {found['import_ms']['n']} fresh interpreters each",
+        ["", "median (min-max)"],
+        [
+            ["import bottleneck, less a bare interpreter, ms", shown(found["import_ms"])],
+            ["a bare interpreter, ms", shown(found["bare_ms"])],
+            ["the same in processor time, ms", shown(found["import_cpu_ms"])],
+            ["bottleneck --help, s", shown(found["help_s"])],
+            ["the same in processor time, s", shown(found["help_cpu_s"])],
+        ],
+    )
+    return found
+
+
+def face_times(count: int) -> dict[str, Any]:
+    """Milliseconds of the import, pair by pair with a bare interpreter, and seconds of ``--help``.
+
+    Wall time, and processor time, which other programs on the machine disturb less.
+    """
+
+    def timed(command: list[str]) -> tuple[float, float]:
+        before, started = measuring.processor_time(), time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        return time.perf_counter() - started, measuring.processor_time() - before
+
+    rows = []
+    for number in range(count + 1):
+        bare, cpu = timed([sys.executable, "-c", "pass"])
+        ours, our_cpu = timed([sys.executable, "-c", "import bottleneck"])
+        helped, help_cpu = timed([*OURS, "--help"])
+        if number:  # the first one fills the page cache
+            rows.append((1000 * bare, 1000 * (ours - bare), 1000 * (our_cpu - cpu), helped, help_cpu))
+    names = ("bare_ms", "import_ms", "import_cpu_ms", "help_s", "help_cpu_s")
+    return {name: spread(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
+    "extract": (extract, 1000),
+    "heads": (heads, 1000),
+    "rerun": (rerun, 10_000),
+    "import": (face, 0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("--images", type=int, metavar="N", help=f"More than {FEW}.")
+    parser.add_argument("--base", choices=BASES, default="squeezenet")
+    parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path, default=measuring.WORK)
+    parser.add_argument("--again", action="store_true", help="Forget rounds of a start that was cut off.")
+    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="For each command.")
+    given = parser.parse_args()
+    measure, images = MEASUREMENTS[given.what]
+    given.images = given.images or images
+    if images and given.images <= FEW:
+        parser.error(f"--images: more than {FEW}")
+    given.work = Path(os.path.abspath(given.work))
+    options = {"images": given.images, "base": given.base, "size": given.size, "rounds": given.rounds}
+    steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
+    if images:
+        measuring.squeezenet_weights(given.work)
+    found = measure(given, steps)
+    name = f"bench_{given.what}"
+    if given.what in ("extract", "heads"):
+        name += f"_{given.base}"
+    measuring.save(name, found)
+    steps.forget()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,378 @@
+"""The command line: one JSON object, exit statuses, signals, broken streams, help, what a second run costs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bottleneck import cli
+from tests.fakes import write_images
+from tests.here import FAKE, Call, WorkerHere, caller
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("bases", "demo", "evaluate", "extract", "features", "merge", "predict", "train")
+
+
+@pytest.fixture
+def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
+    return caller(capfdbinary)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "in", {"cat": 15, "dog": 15})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A source, a run over it, and their cache, for real processes that only read."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_images(folder / "in", {"cat": 15, "dog": 15})
+    done = bottleneck(
+        *(
+            "train",
+            folder / "in",
+            "--base",
+            FAKE,
+            "--run",
+            folder / "run",
+            "--cache",
+            folder / "cache",
+            "--json",
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "in", folder / "run", folder / "cache"
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "bottleneck", *map(str, arguments)]
+
+
+def bottleneck(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    settings = {"cwd": ROOT, "capture_output": True, "timeout": 120, **options}
+    return subprocess.run(command(*arguments), check=False, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def test_every_command_gives_one_object_and_progress_elsewhere(
+    call: Call, source: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for arguments, keys in [
+        (("extract", source, "--base", FAKE), {"images", "computed", "reused", "store", "bottleneck_stage"}),
+        (("features", source, "--base", FAKE, "--out", tmp_path / "out"), {"rows", "shape", "out"}),
+        (("train", source, "--base", FAKE, "--run", run), {"run", "metrics", "classes", "extraction"}),
+        (("evaluate", run), {"run", "metrics"}),
+        (("predict", run, source), {"classes", "predictions"}),
+        (("bases",), {"bases"}),
+        (("bases", "vgg16"), {"bases"}),
+    ]:
+        said = call(*arguments, "--json")
+        assert said.status == 0, said.err
+        assert keys <= set(said.json), arguments
+        assert said.out.count("\n") == 1
+        if arguments[0] == "extract":
+            assert "30/30" in said.err
+        quiet = call(*arguments, "--json", "--quiet")
+        assert quiet.err == "" and set(quiet.json) == set(said.json)
+
+
+def test_quiet_says_nothing_but_predictions(call: Call, source: Path, tmp_path: Path) -> None:
+    said = call("train", source, "--base", FAKE, "--run", tmp_path / "run", "--quiet")
+    assert (said.status, said.out, said.err) == (0, "", "")
+    for arguments in (("extract", source, "--base", FAKE), ("evaluate", tmp_path / "run"), ("bases",)):
+        said = call(*arguments, "--quiet")
+        assert (said.status, said.out, said.err) == (0, "", "")
+    assert len(call("predict", tmp_path / "run", source, "--quiet").out.splitlines()) == 31
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("extract", "SOURCE", "--base", "vgg1"), 2, ["no base called 'vgg1'", "nearest: vgg16, vgg19"]),
+        (("bases", "sqeezenet"), 2, ["no base called 'sqeezenet'", "squeezenet; known:"]),
+        (("train", "SOURCE", "--base", FAKE, "--head", "logistik", "--run", "RUN"), 2, ["nearest: logistic"]),
+        (("train", "SOURCE", "--base", FAKE, "--set", "CC=1", "--run", "RUN"), 2, ["'CC'", "known:", "C"]),
+        (("train", "SOURCE", "--base", FAKE, "--set", "C", "--run", "RUN"), 2, ["KEY=VALUE"]),
+        (("train", "SOURCE", "--base", FAKE, "--set", "C=x", "--run", "RUN"), 2, ["C"]),
+        (("train", "SOURCE", "--base", FAKE, "--validation", "1", "--run", "RUN"), 2, ["--validation"]),
+        (("train", "SOURCE", "--base", FAKE, "--folds", "1", "--run", "RUN"), 2, ["--folds"]),
+        (
+            ("train", "SOURCE", "--base", FAKE, "--folds", "99", "--run", "RUN"),
+            2,
+            ["--folds 99", "'cat' has"],
+        ),
+        (("extract", "SOURCE", "--base", FAKE, "--size", "0"), 2, ["size"]),
+        (("extract", "SOURCE", "--base", "vgg16", "--preprocessing", "cafe"), 2, ["nearest: caffe"]),
+        (("extract", "SOURCE"), 2, ["--base"]),
+        (("extract", "SOURCE", "--base", FAKE, "--nosuch"), 2, ["--nosuch"]),
+        (("extrakt", "SOURCE"), 2, ["extrakt"]),
+        (("merge", "RUN", "--out", "model.h5"), 2, ["no finished run"]),
+        (("evaluate", "SOURCE"), 2, ["no finished run"]),
+        (("predict", "gone.keras", "SOURCE"), 2, ["gone.keras", "no such file", "bottleneck merge"]),
+        (("predict", "FILE", "SOURCE"), 1, ["FILE", "no merged model"]),
+        (("extract", "https://images.example/cats.zip", "--base", FAKE), 1, ["addresses are not read"]),
+    ],
+)
+def test_errors_are_one_object_with_their_exit_status(
+    call: Call, source: Path, tmp_path: Path, arguments: tuple[str, ...], status: int, words: list[str]
+) -> None:
+    (tmp_path / "FILE").write_text("no model")
+    places = {"SOURCE": source, "RUN": tmp_path / "run", "FILE": tmp_path / "FILE"}
+    given = [places.get(argument, argument) for argument in arguments]
+    as_json, as_text = call(*given, "--json"), call(*given)
+    assert as_json.status == as_text.status == as_json.json["exit_status"] == status, as_json.err
+    assert as_text.out == ""
+    for word in words:
+        assert word in as_json.json["error"]
+        assert word in " ".join(as_text.err.split())
+
+
+def test_a_wrong_base_is_noticed_before_a_long_scan(call: Call, source: Path, tmp_path: Path) -> None:
+    assert call("extract", source, "--base", "vgg1").status == 2
+    assert not (tmp_path / "cache" / "scans").exists()
+
+
+def test_a_run_of_almost_that_name_is_named(call: Call, source: Path, tmp_path: Path) -> None:
+    assert call("train", source, "--base", FAKE, "--run", tmp_path / "runs" / "first", "--quiet").status == 0
+    said = call("evaluate", tmp_path / "runs" / "frist")
+    assert said.status == 2
+    assert "nearest: first" in said.err
+
+
+def test_a_fault_of_ours_is_still_one_object(
+    call: Call, source: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr("bottleneck.pipeline.extract", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["extract", str(source), "--base", FAKE, "--json"])
+    assert json.loads(capfdbinary.readouterr().out)["kind"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = call(*([name] if name else []), "--help")
+    assert said.status == 0 and said.out.startswith("Usage: bottleneck")
+    assert max(map(len, said.out.splitlines())) <= 80
+    if not name:
+        assert all(f"\n  {command} " in said.out for command in COMMANDS)
+        assert "..." not in said.out.partition("Commands:")[2]
+    else:
+        assert "--json" in said.out and "--quiet" in said.out and "--cache" in said.out
+
+
+def test_tables_fit_a_terminal_and_paths_stay_whole(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    source = write_images(tmp_path / ("long " * 12) / "in", {"cat": 15, "dog": 15})
+    run = source.parent / "run"
+    text = call("train", source, "--base", FAKE, "--run", run, "--folds", 3).out
+    assert f"bottleneck merge {run} --out model.keras" in text
+    text += call("evaluate", run).out + call("extract", source, "--base", FAKE).out + call("bases").out
+    # Only lines that end in a path may be longer: those are to be copied.
+    assert [line for line in text.splitlines() if len(line.rstrip()) > 80 and str(tmp_path) not in line] == []
+    assert not [line for line in text.splitlines() if line.strip() in ("class", "s", "sing")], (
+        "a torn heading"
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(trained: tuple[Path, Path, Path]) -> None:
+    source, _, cache = trained
+    done = bottleneck(
+        *("extract", source, "--base", FAKE, "--cache", cache, "--quiet", "--json"),
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert json.loads(done.stdout)["reused"] == 30
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        done = bottleneck(
+            *("evaluate", os.fsdecode(b"r\xff\xe2\x98\x83un")),
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert done.returncode == 2
+        assert b"no finished run" in done.stderr and b"Traceback" not in done.stderr
+        assert b"\\udcff" in done.stderr or b"\\xff" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(trained: tuple[Path, Path, Path]) -> None:
+    source, run, cache = trained
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        for arguments in (("predict", run, source), ("extract", source, "--base", FAKE, "--json")):
+            done = bottleneck(
+                *(*arguments, "--cache", cache, "--quiet"),
+                capture_output=False,
+                stdout=closed,
+                stderr=subprocess.PIPE,
+            )
+            assert done.returncode == 1
+            assert done.stderr == b""
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>/dev/full", ">&- 2>&-", ">/dev/full"])
+def test_closed_and_full_streams_leave_the_work_alone(
+    trained: tuple[Path, Path, Path], tmp_path: Path, streams: str
+) -> None:
+    arguments = command("extract", trained[0], "--base", FAKE, "--cache", tmp_path / "cache")
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    # Whoever asked for an answer and cannot have it is told so; bars and remarks nobody misses.
+    assert done.returncode == (1 if streams == ">/dev/full" else 0), done.stderr
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
+    if streams == ">/dev/full":
+        assert b"could not be written to standard output: No space left" in done.stderr
+    (record,) = (tmp_path / "cache" / "stores").glob("*/shards/*.json")
+    assert json.loads(record.read_text())["rows"] == 30
+
+
+class Full:
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+def test_notes_and_predictions_into_nothing_are_no_error(
+    call: Call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(source, {"owl": 1}, seed=3)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Full())
+        patch.setattr(sys, "stdout", None)
+        cli.main(["train", str(source), "--base", FAKE, "--split", "exact", "--run", str(run)])
+        cli.main(["predict", str(run), str(source)])
+    assert json.loads((run / "run.json").read_text())["classes"] == ["cat", "dog", "owl"]
+
+
+def test_a_second_run_computes_nothing_and_the_light_parent_stays_light(
+    trained: tuple[Path, Path, Path],
+) -> None:
+    source, _, cache = trained
+    code = (
+        "import sys; from bottleneck.cli import main; main(sys.argv[1:])\n"
+        "print(*sorted({'tensorflow', 'keras', 'sklearn', 'h5py', 'scipy'} & set(sys.modules)))"
+    )
+    for more in ([], ["--rehash"]):
+        arguments = [
+            "extract",
+            str(source),
+            "--base",
+            FAKE,
+            "--cache",
+            str(cache),
+            "--json",
+            "--quiet",
+            *more,
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, check=True, timeout=120
+        )
+        found, modules = done.stdout.decode().split("\n")[:2]
+        assert (json.loads(found)["computed"], json.loads(found)["reused"]) == (0, 30)
+        assert modules == ""
+
+
+SLOW = """
+import os, signal, time
+from bottleneck.schema import StoreSpec
+from tests.fakes import FakeForward
+
+class ShortTasks(StoreSpec):
+    @property
+    def task_rows(self):
+        return 4
+
+class Slow(FakeForward):
+    def __init__(self):
+        super().__init__()
+        self.spec = ShortTasks(**dict(self.spec))
+        self.calls = 0
+
+    def features(self, pixels):
+        self.calls += 1
+        if self.calls > 4 and os.path.exists("stop"):  # two for the canary, then one a task
+            with open("pid.part", "w") as file:
+                file.write(str(os.getpid()))
+            os.replace("pid.part", "pid")
+            signal.pause()
+        return super().features(pixels)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "kind"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_an_interrupted_extraction_keeps_its_shards_and_goes_on(
+    tmp_path: Path, number: signal.Signals, status: int, kind: str
+) -> None:
+    write_images(tmp_path / "in", {"cat": 8, "dog": 8})
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "stop").touch()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = command("extract", "in", "--base", "slow:Slow", "--cache", "cache", "--json")
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        until = time.monotonic() + 60
+        while not (tmp_path / "pid").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+    assert process.returncode == status, err
+    assert json.loads(out)["kind"] == kind and json.loads(out)["exit_status"] == status
+    assert b"finished shards are kept" in err and b"Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+    (tmp_path / "stop").unlink()
+    done = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120
+    )
+    assert (json.loads(done.stdout)["computed"], json.loads(done.stdout)["reused"]) == (8, 8)
+
+
+def test_signals_and_streams_of_a_caller_are_given_back(call: Call) -> None:
+    before = signal.getsignal(signal.SIGTERM), sys.stderr
+    call("bases", "--quiet")
+    assert (signal.getsignal(signal.SIGTERM), sys.stderr) == before
+
+
+def test_the_other_distribution_of_that_name_is_warned_of(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "1.4.2" if name == "Bottleneck" else real(name)
+    )
+    said = call("bases", "vgg16", "--json")
+    assert "pip uninstall Bottleneck" in said.err
+    assert said.json["bases"]

@@ -1,0 +1,137 @@
+"""Publishing: there or not there, never half there; names that are safe to use and to show."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bottleneck import files
+from bottleneck.files import publish, safe_name, shown
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def test_of_concurrent_publishers_one_wins_whole(tmp_path: Path) -> None:
+    contents = [bytes([65 + i]) * 200_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda data: publish(tmp_path / "x", data), contents))
+    assert made.count(True) == 1
+    assert (tmp_path / "x").read_bytes() == contents[made.index(True)]
+    assert names(tmp_path) == ["x"]
+
+
+def _publish_some(folder: str, number: int) -> list[bool]:
+    return [publish(Path(folder) / f"{i}", b"%d" % number * 1000) for i in range(30)]
+
+
+def test_publishers_in_several_processes_agree_on_one(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        made = pool.starmap(_publish_some, [(str(tmp_path), number) for number in range(3)])
+    for i in range(30):
+        (winner,) = [number for number in range(3) if made[number][i]]
+        assert (tmp_path / f"{i}").read_bytes() == b"%d" % winner * 1000
+
+
+def test_replacing_replaces_whole_and_only_when_asked(tmp_path: Path) -> None:
+    assert publish(tmp_path / "x", b"first")
+    assert not publish(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert publish(tmp_path / "x", b"third", replace=True)
+    assert (tmp_path / "x").read_bytes() == b"third"
+    assert publish(tmp_path / "empty", b"") and (tmp_path / "empty").read_bytes() == b""
+
+
+def test_a_link_under_the_final_name_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / "x").symlink_to("precious")
+    assert not publish(tmp_path / "x", b"other")
+    assert publish(tmp_path / "x", b"other", replace=True)
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert not (tmp_path / "x").is_symlink()
+
+
+@pytest.mark.parametrize("step", ["posix_fallocate", "write", "fsync", "link"])
+def test_after_a_failure_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if step == "link":  # then it renames, which fails as well
+        monkeypatch.setattr(os, "rename", full)
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        publish(tmp_path / "x", b"data" * 1000)
+    assert names(tmp_path) == []
+
+
+def test_without_hard_links_the_first_still_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert publish(tmp_path / "x", b"first")
+    assert not publish(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_system_without_preallocation_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    assert publish(tmp_path / "x", b"data")
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
+    data = bytes(range(256)) * 3
+    assert publish(tmp_path / "x", memoryview(data))
+    assert (tmp_path / "x").read_bytes() == data
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "missing/x"])
+def test_names_that_cannot_be_leave_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match=r"File name too long|No such file"):
+        publish(tmp_path / name, b"data")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_no_folder_is_not_synced_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        files.sync_folder(tmp_path / "gone")
+
+
+@given(st.text())
+def test_safe_names_are_plain_short_and_never_hidden(text: str) -> None:
+    name = safe_name(text)
+    assert 1 <= len(name) <= 40
+    assert name.isascii() and not name.startswith(".") and name not in ("", ".", "..")
+    assert not set(name) & set('/\\:*?"<>| \n\0')
+    assert safe_name(name) == name or name != name.rstrip("._")
+
+
+@given(st.one_of(st.binary(), st.text(st.characters())))
+def test_what_is_shown_is_one_harmless_line(path: bytes | str) -> None:
+    text = shown(path)
+    text.encode("utf-8")
+    assert text.isprintable() or all(c.isprintable() or c.isspace() for c in text)
+    assert len(text.splitlines()) <= 1
+    assert not set(text) & set("\n\r\t\x1b\x7f\u202e\u2028")
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S"))))
+def test_plain_names_are_shown_as_they_are(text: str) -> None:
+    assert shown(text) == text
+    assert shown(text.encode("utf-8")) == text
