@@ -7,7 +7,6 @@ This face is pure standard library and loads what is asked for: pandas and xarra
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -30,7 +29,7 @@ _FACE = {
 __all__ = ["BottleneckError", "DenseHead", "LogisticHead", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     home = _FACE.get(name)
     if home is None:
         raise AttributeError(f"module 'bottleneck' has no attribute {name!r}")

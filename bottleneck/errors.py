@@ -27,7 +27,7 @@ class UnknownName(UsageError):
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(set(known))
         near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=5, cutoff=0.5)
-        nearest = [n for n in names if n.lower() in near]
+        nearest = sorted((n for n in names if n.lower() in near), key=lambda n: (-_likeness(name, n), n))
         lines = [f"there is no {what} called {name!r}"]
         if nearest:
             lines.append("nearest: " + ", ".join(nearest))
@@ -37,6 +37,10 @@ class UnknownName(UsageError):
             lines.append(hint)
         super().__init__("; ".join(lines))
         self.name, self.known, self.nearest = name, names, nearest
+
+
+def _likeness(name: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 
 
 class SourceError(BottleneckError):

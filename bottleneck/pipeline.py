@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.bases.custom import is_file, is_function
 from bottleneck.errors import UnknownName, UsageError
-from bottleneck.extraction.fill import Computes, Extraction, check_bad, fill, refuse_bad
+from bottleneck.extraction.fill import Extraction, check_bad, fill, refuse_bad
+from bottleneck.extraction.worker import Worker
 from bottleneck.images import scan as scanning
 from bottleneck.images.split import split as split_images
 from bottleneck.images.trainable import check_trainable
@@ -41,6 +43,7 @@ from bottleneck.schema import (
 )
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
+from bottleneck.store.read import Store
 from bottleneck.store.takeout import Format, take_out
 
 if TYPE_CHECKING:
@@ -216,13 +219,14 @@ def train(
     unfitted = make(spec)
     folder = Path(run)
     runs.prepare(folder)
-    report, inventory, store = _filled(source, base, options)
+    # Asked of the scan, before hours of extraction; and again of the images that got features.
+    report, inventory, store = _filled(source, base, options, examine=lambda found: _divided(found, policy))
     rows, splits, told_now = _labelled(join(store, inventory), inventory, policy)
-    training = rows.where(splits == "train")
-    classes = tuple(sorted(set(training.y)))
+    samples = int((splits == "train").sum())
+    classes = tuple(sorted(set(rows.y[splits == "train"])))
     advice = list(told_now)
     _, trainable = count_parameters(spec, store.spec.shape, len(classes))
-    capacity = capacity_advice(trainable, len(training))
+    capacity = capacity_advice(trainable, samples)
     if capacity:
         advice.append(capacity)
     for text in advice:
@@ -342,7 +346,14 @@ def scan_for(source: PathLike, session: Session) -> Inventory:
     )
 
 
-def _filled(source: PathLike, base: Any, options: Options) -> tuple[Extraction, Inventory, Any]:
+def _filled(
+    source: PathLike,
+    base: Any,
+    options: Options,
+    *,
+    examine: Callable[[Inventory], object] = lambda _: None,
+) -> tuple[Extraction, Inventory, Store]:
+    """Extract what is missing; `examine` may refuse what the scan found before anything is computed."""
     opened = open_source(source)
     cache = cache_at(options.get("cache"))
     progress = options.get("progress") or Silent()
@@ -350,28 +361,32 @@ def _filled(source: PathLike, base: Any, options: Options) -> tuple[Extraction, 
     request = request_of(base, options)
     if isinstance(base, str) and not is_file(base) and not is_function(base):
         base_named(base)  # before a long scan, not after it
-    worker: Computes | None = None
-    if not isinstance(base, (str, BaseRequest)):
-        worker = _in_process(base, request, cache)
-    report, inventory, store = fill(
-        opened,
-        lambda: scanning.scan(opened, cache.scans, rehash=rehash, progress=progress),
-        request,
-        cache,
-        progress,
-        worker=worker,
-    )
+
+    def scanned() -> Inventory:
+        found = scanning.scan(opened, cache.scans, rehash=rehash, progress=progress)
+        if len(found):
+            examine(found)
+        return found
+
+    # A model object lives in this process already, so its worker does too.
+    here = isinstance(base, (str, BaseRequest))
+    with contextlib.nullcontext() if here else _in_process(base, request, cache) as worker:
+        report, inventory, store = fill(opened, scanned, request, cache, progress, worker=worker)
     check_bad(report, options.get("max_bad", 0.01))
     return report, inventory, store
 
 
-def _in_process(model: Any, request: BaseRequest, cache: Cache) -> Computes:
-    """A model object lives in this process already, so its worker does too."""
+def _in_process(model: Any, request: BaseRequest, cache: Cache) -> Worker:
     from bottleneck.bases.load import load_model
     from bottleneck.extraction.forward import KerasForward, batch_for
-    from bottleneck.extraction.worker import Worker
 
     return Worker(KerasForward(load_model(model, request), batch_for(request, cache)), cache)
+
+
+def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The split of each image, and what is to be said. Raises when there is nothing to learn from."""
+    splits = split_images(inventory, policy)
+    return splits, check_trainable(inventory, splits, validated=policy.validation > 0)
 
 
 def _labelled(
@@ -382,8 +397,7 @@ def _labelled(
         inventory.keys.view("V32").ravel(), np.unique(rows.keys.view("V32").ravel()) if len(rows) else []
     )
     inventory = replace(inventory, table=inventory.table.filter(there))
-    splits = split_images(inventory, policy)
-    told = check_trainable(inventory, splits)
+    splits, told = _divided(inventory, policy)
     labelled = np.array([label is not None for label in rows.y], bool)
     return rows.where(labelled), np.asarray(splits, object)[labelled], list(told)
 

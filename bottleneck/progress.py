@@ -60,18 +60,21 @@ class _TqdmBar:
 
         # A closed or full standard error must never cost a run: tqdm then draws into nothing.
         stream = sys.stderr
-        self._bar = tqdm(
-            total=total,
-            desc=f"{label:<8}",
-            unit=f" {unit}",
-            file=stream,
-            disable=stream is None,
-            dynamic_ncols=True,
-            mininterval=0.2,
-            smoothing=0.1,
-            leave=True,
-        )
         self._broken = stream is None
+        try:
+            self._bar = tqdm(
+                total=total,
+                desc=f"{label:<8}",
+                unit=f" {unit}",
+                file=stream,
+                disable=self._broken,
+                dynamic_ncols=True,
+                mininterval=0.2,
+                smoothing=0.1,
+                leave=True,
+            )
+        except (OSError, ValueError):
+            self._broken = True
 
     def _draw(self, action: str, *values: object) -> None:
         if self._broken:

@@ -23,12 +23,6 @@ class WorkerHere(Worker):
     def __init__(self, request: BaseRequest, cache: Cache) -> None:
         super().__init__(custom.call(request.base), cache)
 
-    def __enter__(self) -> WorkerHere:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 @dataclass
 class Said:

@@ -100,7 +100,7 @@ def test_quiet_says_nothing_but_predictions(call: Call, source: Path, tmp_path: 
     ("arguments", "status", "words"),
     [
         (("extract", "SOURCE", "--base", "vgg1"), 2, ["no base called 'vgg1'", "nearest: vgg16, vgg19"]),
-        (("bases", "sqeezenet"), 2, ["no base called 'sqeezenet'", "squeezenet; known:"]),
+        (("bases", "sqeezenet"), 2, ["no base called 'sqeezenet'", "nearest: squeezenet"]),
         (("train", "SOURCE", "--base", FAKE, "--head", "logistik", "--run", "RUN"), 2, ["nearest: logistic"]),
         (("train", "SOURCE", "--base", FAKE, "--set", "CC=1", "--run", "RUN"), 2, ["'CC'", "known:", "C"]),
         (("train", "SOURCE", "--base", FAKE, "--set", "C", "--run", "RUN"), 2, ["KEY=VALUE"]),

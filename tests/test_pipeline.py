@@ -211,6 +211,44 @@ def test_an_exact_split_takes_its_share_of_each_class_and_is_frozen(
     assert runs.read(run).table().equals(before)
 
 
+def test_without_validation_everything_is_trained_on(call: Call, source: Path, tmp_path: Path) -> None:
+    said = call(
+        *(
+            "train",
+            source,
+            "--base",
+            FAKE,
+            "--run",
+            tmp_path / "run",
+            "--validation",
+            0,
+            "--folds",
+            3,
+            "--json",
+        )
+    )
+    assert said.status == 0, said.out
+    assert said.json["counts"] == {"train": 75, "validation": 0, "test": 0}
+    assert said.json["advice"] == [] and sum(fold["images"] for fold in said.json["folds"]) == 75
+    for seed, name in enumerate(("train", "test")):
+        write_images(tmp_path / "given" / name, {"cat": 10, "dog": 10}, seed=seed)
+    said = call(
+        *(
+            "train",
+            tmp_path / "given",
+            "--base",
+            FAKE,
+            "--run",
+            tmp_path / "run2",
+            "--validation",
+            0,
+            "--json",
+        )
+    )
+    assert said.json["counts"] == {"train": 20, "validation": 0, "test": 20}
+    assert list(said.json["metrics"]) == ["train", "test"] and said.json["advice"] == []
+
+
 def test_folds_are_reported_beside_the_split(call: Call, source: Path, tmp_path: Path) -> None:
     said = call("train", source, "--base", FAKE, "--run", tmp_path / "run", "--folds", 3, "--json")
     assert len(said.json["folds"]) == 3

@@ -13,7 +13,7 @@ import numpy as np
 
 from bottleneck.bases import known
 from bottleneck.contracts import Source
-from bottleneck.errors import SourceError, TooManyBadImages
+from bottleneck.errors import BaseError, SourceError, TooManyBadImages
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.files import shown
@@ -111,6 +111,7 @@ def fill(
             todo = plan(inventory, spec, store.known(inventory.keys), task_rows=task_rows)
             if not todo.images:
                 break
+            _check_recalled(spec, computing.spec, cache)
             fresh: list[Outcome] = []
             with progress.bar("extract", todo.images) as bar:
                 for task in todo:
@@ -129,6 +130,16 @@ def fill(
     computed = sum(outcome.computed for outcome in outcomes)
     report = _report(inventory, store, spec, computed, outcomes, seconds, clock)
     return _with_damage(report, damaged), inventory, store
+
+
+def _check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
+    """Rows must go to the store that was planned for."""
+    if recalled.recipe != built.recipe:
+        raise BaseError(
+            f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
+            f"has {built.recipe.fingerprint[:16]}: its weights changed behind an unchanged name. Remove the .json "
+            f"files in {cache.bases}, and it is looked at anew"
+        )
 
 
 def _report(

@@ -16,6 +16,7 @@ from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
 from bottleneck.extraction.messages import Compute, Failure, Moved, Open
 from bottleneck.extraction.task import Outcome
+from bottleneck.files import shown
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task
 
 #: A task that costs two workers their lives is given up.
@@ -75,9 +76,9 @@ class WorkerProcess:
                 self._stop()
                 moved_on(-seen)
                 if life + 1 == _LIVES:
-                    first, last = task.paths[0], task.paths[-1]
+                    first, last = shown(task.paths[0]), shown(task.paths[-1])
                     raise WorkerDied(
-                        f"{error} Twice, at the task of {len(task.paths)} images from {first!r} to {last!r}. "
+                        f"{error} Twice, at the task of {len(task.paths)} images from {first} to {last}. "
                         "Shards that were finished are kept; run the same command to go on. If memory ran out, "
                         "use a smaller --batch"
                     ) from error

@@ -53,8 +53,10 @@ class Worker:
             self._place = self._found()
         return run_task(self.forward, source, task, self._place, self._pool, moved_on)
 
-    def close(self) -> None:
-        """Let the threads go."""
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
     def _found(self) -> Place:

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.rows import chunks, class_weights, features, fold, scaler, training_rows
@@ -123,7 +124,8 @@ class LogisticHead(SoftmaxHead):
         )
         scaled = _scaled(rows, mean, inverse)
         rotated = _rotation(scaled) if rows.shape[1] > ROTATE * len(rows) else None
-        with warnings.catch_warnings(record=True) as caught:
+        # Thin products of a solver gain nothing from BLAS threads, which on a busy machine spin and cost ten times.
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(scaled if rotated is None else rotated[0], codes)
         stopped = _stopped_early(caught)

@@ -15,7 +15,7 @@ from bottleneck.schema import Inventory
 from bottleneck.sources.layout import LAYOUTS
 
 
-def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]:
+def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool = True) -> tuple[str, ...]:
     """Refuse what cannot be trained on; say what is odd but can.
 
     Parameters
@@ -24,6 +24,8 @@ def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]
         n images.
     splits : numpy.ndarray
         (n,) of ``train``, ``validation``, ``test``, from `bottleneck.images.split.split`.
+    validated : bool
+        Whether images were to be held out at all; when not, none is missed.
 
     Returns
     -------
@@ -70,7 +72,8 @@ def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]
         side: Counter(pc.drop_null(labels.filter(pa.array(splits == side))).to_pylist())
         for side in ("train", "validation", "test")
     }
-    _check_sides(inventory, where, counts, sides)
+    validated = validated or bool(sides["validation"])
+    _check_sides(inventory, where, counts, sides, validated)
     remarks = []
     if not labelled.all():
         missing = np.flatnonzero(~labelled)
@@ -83,7 +86,7 @@ def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]
         remarks.append(
             f"{len(single)} {kinds} of one image: {_some(single)}; {them} trained on and never validated"
         )
-    unseen = sorted(set(counts) - set(sides["validation"]) - set(single))
+    unseen = sorted(set(counts) - set(sides["validation"]) - set(single)) if validated else []
     if unseen:
         remarks.append(f"no validation image of {_some(unseen)}; --split exact gives each class its share")
     copies = duplicates(inventory)
@@ -104,7 +107,11 @@ def check_trainable(inventory: Inventory, splits: np.ndarray) -> tuple[str, ...]
 
 
 def _check_sides(
-    inventory: Inventory, where: str, counts: Counter[str], sides: dict[str, Counter[str]]
+    inventory: Inventory,
+    where: str,
+    counts: Counter[str],
+    sides: dict[str, Counter[str]],
+    validated: bool,
 ) -> None:
     given = set(inventory.table.column("split").unique().to_pylist()) - {None}
     shares = ", ".join(f"{sum(side.values()):,} {name}" for name, side in sides.items())
@@ -120,7 +127,7 @@ def _check_sides(
         if "validation" in given or any(not sides["validation"][name] for name in untrained):
             raise SourceError(f"{message}; put images of each class into train, or take the class out")
         raise UsageError(f"{message}; use --split exact, another --seed, or more images of it")
-    if not sides["validation"]:
+    if validated and not sides["validation"]:
         raise UsageError(
             f"{where}: nothing to validate on ({shares}); use --split exact, a larger --validation, "
             "or more images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.schema.values import Frozen, parse
@@ -38,6 +38,12 @@ class Preprocessing(Frozen):
     channels: Channels = "rgb"
     scale: tuple[float, ...] = (1.0,)
     offset: tuple[float, ...] = (0.0,)
+
+    @field_validator("scale", "offset")
+    @classmethod
+    def _one_zero(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        # -0.0 equals 0.0 but is written otherwise: equal values must have one canonical form.
+        return tuple(value + 0.0 for value in values)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

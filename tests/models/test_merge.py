@@ -132,14 +132,14 @@ def test_training_mode_and_an_outer_fit_change_neither_outputs_nor_statistics(de
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
     base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     features = keras.Model(model.inputs, model.get_layer("features").output)
-    before = [np.array(w) for w in base.weights]
+    before = [w.numpy() for w in base.weights]
     quiet = np.asarray(features(pixels, training=False))
     np.testing.assert_array_equal(np.asarray(features(pixels, training=True)), quiet)
     outer = keras.Sequential([keras.Input((32, 32, 3)), model])
     outer.compile("sgd", "sparse_categorical_crossentropy")
     outer.fit(pixels, np.zeros(4), epochs=2, verbose=0)
     for old, new in zip(before, base.weights, strict=True):
-        np.testing.assert_array_equal(old, np.array(new))
+        np.testing.assert_array_equal(old, new.numpy())
 
 
 def test_pixels_may_come_as_whole_numbers(delivered: Delivery) -> None:
