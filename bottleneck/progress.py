@@ -26,8 +26,8 @@ class Bar(Protocol):
 class Progress(Protocol):
     """Makes bars; one for each stage of the trip."""
 
-    def bar(self, label: str, total: int | None, unit: str = "images") -> Bar:
-        """A bar of `total` units (None: unknown)."""
+    def bar(self, label: str, total: int | None, unit: str = "images", *, brief: bool = False) -> Bar:
+        """A bar of `total` units (None: unknown); a `brief` one is not drawn where it is done at once."""
 
 
 class _Still:
@@ -49,13 +49,13 @@ class _Still:
 class Silent:
     """No progress: `--quiet`, libraries, tests."""
 
-    def bar(self, label: str, total: int | None, unit: str = "images") -> Bar:
+    def bar(self, label: str, total: int | None, unit: str = "images", *, brief: bool = False) -> Bar:
         """A bar that shows nothing."""
         return _Still()
 
 
 class _TqdmBar:
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, brief: bool) -> None:
         from tqdm import tqdm
 
         # A closed or full standard error must never cost a run: tqdm then draws into nothing.
@@ -71,7 +71,7 @@ class _TqdmBar:
                 dynamic_ncols=True,
                 mininterval=0.2,
                 smoothing=0.1,
-                leave=True,
+                delay=0.5 if brief else 0.0,
             )
         except (OSError, ValueError):
             self._broken = True
@@ -100,6 +100,6 @@ class _TqdmBar:
 class Terminal:
     """tqdm bars on standard error, with units a second and time left."""
 
-    def bar(self, label: str, total: int | None, unit: str = "images") -> Bar:
+    def bar(self, label: str, total: int | None, unit: str = "images", *, brief: bool = False) -> Bar:
         """A tqdm bar."""
-        return _TqdmBar(label, total, unit)
+        return _TqdmBar(label, total, unit, brief)

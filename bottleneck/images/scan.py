@@ -89,7 +89,7 @@ def scan(
     """
     progress = progress or Silent()
     started = time.time_ns()
-    with progress.bar("scan", None, "files") as bar:
+    with progress.bar("scan", None, "files", brief=True) as bar:
         listing = collect(source.entries(), bar.update)
     ignored = Counter(source.passed_over())
     contents = np.zeros((len(listing), 32), np.uint8)
@@ -101,7 +101,7 @@ def scan(
     unknown = np.flatnonzero(states == UNKNOWN)
     problems: list[tuple[int, Rejected]] = []
     if len(unknown):
-        with progress.bar("hash", len(unknown), "files") as bar:
+        with progress.bar("hash", len(unknown), "files", brief=True) as bar:
             problems = _read_all(source, listing, unknown, contents, states, workers, bar)
     if file is not None and (len(unknown) or recorded != len(listing)):
         _, modified, changed, _ = listing.signatures

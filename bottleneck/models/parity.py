@@ -51,7 +51,7 @@ def of_model(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     import keras
 
     stages = keras.Model(
-        model.inputs, [model.get_layer(name).output for name in ("features", "logits", "probabilities")]
+        model.inputs[0], [model.get_layer(name).output for name in ("features", "logits", "probabilities")]
     )
     return Outputs(*(np.asarray(part) for part in stages.predict(pixels, batch_size=batch, verbose=0)))
 

@@ -296,7 +296,7 @@ def test_progress_counts_every_file(source: Memory, tmp_path: Path) -> None:
     seen: dict[str, int] = {}
 
     class Counting:
-        def bar(self, label: str, total: int | None, unit: str = "images") -> object:
+        def bar(self, label: str, total: int | None, unit: str = "images", *, brief: bool = False) -> object:
             class Bar:
                 def update(self, count: int = 1) -> None:
                     seen[label] = seen.get(label, 0) + count

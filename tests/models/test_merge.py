@@ -131,7 +131,7 @@ def test_training_mode_and_an_outer_fit_change_neither_outputs_nor_statistics(de
     model = keras.saving.load_model(delivered.model)
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
     base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    features = keras.Model(model.inputs, model.get_layer("features").output)
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)
     before = [w.numpy() for w in base.weights]
     quiet = np.asarray(features(pixels, training=False))
     np.testing.assert_array_equal(np.asarray(features(pixels, training=True)), quiet)
