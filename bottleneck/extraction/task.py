@@ -43,6 +43,10 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+#: Forward passes under way at once: while one ends in its small last layers, the next fills the processor.
+IN_FLIGHT = 2
+
+
 class _Moved(Exception):
     """The file is not what was planned."""
 
@@ -57,12 +61,20 @@ class Place:
     canary: str
 
 
+@dataclass(frozen=True)
+class Pools:
+    """Threads that read and decode ahead, and threads that wait for forward passes."""
+
+    decode: ThreadPoolExecutor
+    forward: ThreadPoolExecutor
+
+
 def run_task(
     forward: Forward,
     source: Source,
     task: Task,
     place: Place,
-    pool: ThreadPoolExecutor,
+    pools: Pools,
     moved_on: Callable[[int], None],
 ) -> Outcome:
     """Compute the rows of `task` and commit them.
@@ -75,8 +87,7 @@ def run_task(
     source : Source
     task : Task
     place : Place
-    pool : ThreadPoolExecutor
-        Reads and decodes ahead of the forward pass.
+    pools : Pools
     moved_on : callable
         Told how many images are done, a batch at a time.
 
@@ -91,8 +102,8 @@ def run_task(
     rejections: list[Rejection] = []
     moved: list[bytes] = []
     clock = {"decode": 0.0, "forward": 0.0, "write": 0.0}
-    pixels = np.zeros((forward.batch, spec.recipe.pixels.height, spec.recipe.pixels.width, 3), np.float32)
-    waiting: list[int] = []
+    waiting: list[tuple[int, np.ndarray]] = []
+    running: deque[tuple[list[int], Future[np.ndarray]]] = deque()
 
     def refuse(index: int, why: Rejected) -> None:
         path = task.paths[index].decode("utf-8", "backslashreplace")
@@ -101,35 +112,45 @@ def run_task(
             Rejection(content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry)
         )
 
-    def flush() -> None:
+    def launch() -> None:
+        pixels = np.zeros((forward.batch, spec.recipe.pixels.height, spec.recipe.pixels.width, 3), np.float32)
+        for slot, (_, image) in enumerate(waiting):
+            pixels[slot] = image
+        running.append(([index for index, _ in waiting], pools.forward.submit(forward.features, pixels)))
+        waiting.clear()
+        if len(running) > IN_FLIGHT:
+            collect()
+
+    def collect() -> None:
         started = time.perf_counter()
-        rows = forward.features(pixels)[: len(waiting)]
-        for slot, index in enumerate(waiting):
+        indices, future = running.popleft()
+        rows = future.result()
+        clock["forward"] += time.perf_counter() - started
+        for index, full in zip(indices, rows, strict=False):  # the padding has no index
             with np.errstate(over="ignore"):
-                row = rows[slot].astype(stored, copy=False)
+                row = full.astype(stored, copy=False)
             if np.isfinite(row).all():
                 features[len(kept)] = row
                 kept.append(index)
             else:
-                refuse(index, _not_finite(rows[slot], spec))
-        moved_on(len(waiting))
-        waiting.clear()
-        clock["forward"] += time.perf_counter() - started
+                refuse(index, _not_finite(full, spec))
+        moved_on(len(indices))
 
-    for index, result in _in_order(forward, source, task, pool, clock):
+    for index, result in _in_order(forward, source, task, pools.decode, clock):
         if isinstance(result, _Moved):
             moved.append(task.paths[index])
         elif isinstance(result, Rejected):
             refuse(index, result)
         else:
-            pixels[len(waiting)] = result
-            waiting.append(index)
+            waiting.append((index, result))
             if len(waiting) == forward.batch:
-                flush()
+                launch()
             continue
         moved_on(1)
     if waiting:
-        flush()
+        launch()
+    while running:
+        collect()
 
     started = time.perf_counter()
     # What circumstances are to blame for is tried again by the next run, so no record holds it.

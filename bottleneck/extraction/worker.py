@@ -16,7 +16,7 @@ import numpy as np
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.messages import Compute, Failure, Moved, Open
-from bottleneck.extraction.task import Outcome, Place, run_task
+from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, run_task
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
 from bottleneck.schema import Cache, StoreSpec, Task
@@ -40,7 +40,11 @@ class Worker:
         self.forward = forward
         self._cache = cache
         self._place: Place | None = None
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="decode")
+        # One more than there are processors: each waits for its file now and then.
+        self._pools = Pools(
+            ThreadPoolExecutor(1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
+            ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="forward"),
+        )
 
     @property
     def spec(self) -> StoreSpec:
@@ -51,13 +55,14 @@ class Worker:
         """Run one task; the first founds the store and checks that this machine's numbers belong there."""
         if self._place is None:
             self._place = self._found()
-        return run_task(self.forward, source, task, self._place, self._pool, moved_on)
+        return run_task(self.forward, source, task, self._place, self._pools, moved_on)
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pools.decode.shutdown(cancel_futures=True)
+        self._pools.forward.shutdown(cancel_futures=True)
 
     def _found(self) -> Place:
         folder, header = found(self._cache, self.spec, self.forward.batch)
