@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -316,6 +319,8 @@ def demo_table(done: DemoResult) -> RenderableType:
             f"{m.interval[0]:.3f} … {m.interval[1]:.3f}",
             f"{trained.folder.figures.seconds:.1f} s",
         )
+    # From `scripts/demo` the command is not on the path: what is to be typed must work as it stands.
+    own = "bottleneck" if shutil.which("bottleneck") else os.path.relpath(sys.argv[0])
     model, run = done.delivery.model, done.heads[done.best].folder.path
     return _group(
         extraction_table(done.extraction),
@@ -332,10 +337,10 @@ def demo_table(done: DemoResult) -> RenderableType:
         ),
         _facts(
             [
-                ("predict", f"bottleneck predict {model} YOUR_IMAGES"),
-                ("look closer", f"bottleneck evaluate {run}"),
-                ("your own classes", "bottleneck demo --images FOLDER_OF_CLASS_FOLDERS"),
-                ("another base", f"bottleneck train {done.images} --base mobilenetv2 --run runs/mobilenetv2"),
+                ("predict", f"{own} predict {model} YOUR_IMAGES"),
+                ("look closer", f"{own} evaluate {run}"),
+                ("your own classes", f"{own} demo --images FOLDER_OF_CLASS_FOLDERS"),
+                ("another base", f"{own} train {done.images} --base mobilenetv2 --run runs/mobilenetv2"),
             ],
             title="What to type next",
         ),
