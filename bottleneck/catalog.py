@@ -22,6 +22,15 @@ SOURCES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: The same for URLs, in this order; the folder claims every URL and comes last.
+REMOTE_SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        "remote table": "bottleneck.sources.fetched:RemoteTable",
+        "remote archive": "bottleneck.sources.fetched:RemoteArchive",
+        "remote folder": "bottleneck.sources.remote:RemoteFolder",
+    }
+)
+
 #: Families of bases; each names its bases by `specs()`.
 BASES: Mapping[str, str] = MappingProxyType(
     {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
 
-    from bottleneck.schema import BaseSpec, Cache, Entry, StoreSpec
+    from bottleneck.schema import BaseSpec, Cache, Entry, StoreSpec, ViewPolicy
 
 
 @runtime_checkable
@@ -55,6 +55,9 @@ class Forward(Protocol):
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255; safe from several threads. Raises `Rejected`."""
 
+    def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
+        """The augmented view of decoded `pixels` that has this key, of the same shape; safe from several threads."""
+
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """(batch, height, width, 3) float32 to (batch, *shape) float32."""
 
@@ -76,8 +79,13 @@ class Head(Protocol):
         *,
         validation_data: tuple[Any, Any] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
+        views: int = 1,
     ) -> Self:
-        """Learn from rows `X` and labels `y` (n,); heads without epochs take the keywords and ignore them."""
+        """Learn from rows `X` and labels `y` (n,); heads without epochs take the first keywords and ignore them.
+
+        So many `views` side by side are of one image, the first of them the image itself: an epoch sees one of
+        them, a head without epochs takes each as a part of an image.
+        """
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,)."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck import pipeline
 from bottleneck.errors import UsageError
-from bottleneck.extraction.fill import Extraction
+from bottleneck.extraction.report import Extraction
 from bottleneck.heads.metrics import Metrics
 from bottleneck.models.deliver import Delivery
 

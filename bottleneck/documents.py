@@ -12,7 +12,8 @@ from bottleneck.schema import BaseSpec
 
 if TYPE_CHECKING:
     from bottleneck.demo import DemoResult
-    from bottleneck.extraction.fill import Extraction
+    from bottleneck.extraction.estimate import Estimate
+    from bottleneck.extraction.report import Extraction
     from bottleneck.models.deliver import Delivery
     from bottleneck.pipeline import Trained
     from bottleneck.predicting import Predictions
@@ -59,6 +60,29 @@ def extraction_document(done: Extraction) -> dict[str, Any]:
         "rejections": [why.model_dump(mode="json") for why in done.rejections],
         "ignored_why": dict(done.ignored_why),
         "damaged": dict(done.damaged),
+        "classes": {label: count._asdict() for label, count in done.classes.items()},
+        "rounding": done.rounding.model_dump(mode="json") if done.rounding else None,
+        "policy": str(done.spec.views) if done.spec.views else None,
+        "views": extraction_document(done.views) if done.views else None,
+    }
+
+
+def estimate_document(left: Estimate) -> dict[str, Any]:
+    """What an extraction would do, for a program."""
+    return {
+        "images": left.images,
+        "unreadable": left.unreadable,
+        "reused": left.reused,
+        "to_compute": left.to_compute,
+        "retried": left.retried,
+        "tasks": left.tasks,
+        "bytes": left.bytes,
+        "store": str(left.store),
+        "base": left.spec.base,
+        "cut": left.spec.cut,
+        "shape": list(left.spec.shape),
+        "recipe": left.spec.recipe.fingerprint,
+        "views": estimate_document(left.views) if left.views else None,
     }
 
 

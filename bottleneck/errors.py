@@ -47,6 +47,10 @@ class SourceError(BottleneckError):
     """A source of images that cannot be used as it stands: layout, table, archive, permissions."""
 
 
+class RemoteError(BottleneckError):
+    """Something behind a URL that cannot be reached: an unknown protocol, or a package that is not installed."""
+
+
 class BaseError(BottleneckError):
     """A base that cannot be built, loaded, cut or fed."""
 
@@ -64,7 +68,31 @@ class NewerFormat(StoreError):
 
 
 class DamagedShard(StoreError):
-    """Bytes on disk are not the bytes that were committed; names the shard and the rows."""
+    """Bytes on disk are not the bytes that were committed; names the shard and the rows.
+
+    Attributes
+    ----------
+    shard : str
+        The shard's id.
+    rows : tuple of int
+        Its rows from the first to before the second.
+    """
+
+    def __init__(self, message: str, *, shard: str = "", rows: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(message)
+        self.shard, self.rows = shard, rows
+
+
+class ReadFailure(StoreError):
+    """The system refused to read a file of the store, which proves nothing about its bytes: they are left alone."""
+
+    @classmethod
+    def of(cls, path: object, error: OSError) -> ReadFailure:
+        """Of this file, for that reason."""
+        return cls(
+            f"{path} cannot be read ({error.strerror or error}): nothing was changed, and nothing is computed anew "
+            "for it; look at the disk, its mount or its permissions, and try again"
+        )
 
 
 class ForeignEnvironment(StoreError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import re
 import secrets
@@ -16,8 +18,9 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> b
     """Write `data` aside, make it durable, and give it its name in one step.
 
     Temporary in the same folder (O_EXCL, O_NOFOLLOW), preallocated where the system can, written whole, fsynced;
-    then linked to its final name, so that a file already there wins; then the folder is fsynced. After a failed
-    fsync the temporary is removed and the failure raised: a second fsync of the same pages could lie.
+    then linked to its final name, so that a file already there wins (where links are refused: a rename that does
+    not replace); then the folder is fsynced. After a failed fsync the temporary is removed and the failure raised:
+    a second fsync of the same pages could lie. A temporary that is swept away under way is written once more.
 
     Parameters
     ----------
@@ -44,6 +47,18 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> b
     >>> publish(target, b"first"), publish(target, b"second"), target.read_bytes()
     (True, False, b'first')
     """
+    try:
+        made = _publish(path, data, replace=replace)
+    except FileNotFoundError:
+        # Another process took the temporary for a leftover. Once is bad luck; twice is a folder that is gone.
+        if not replace and os.path.lexists(path):
+            return False
+        made = _publish(path, data, replace=replace)
+    sync_folder(path.parent)
+    return made
+
+
+def _publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)
@@ -52,10 +67,41 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> b
             _write_durably(descriptor, memoryview(data).cast("B"))
         finally:
             os.close(descriptor)
-        made = _name(temporary, path, replace=replace)
+        return _name(temporary, path, replace=replace)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def publish_file(temporary: Path, path: Path) -> bool:
+    """Make the whole file `temporary`, in the folder of `path`, durable and give it that name; the first one wins.
+
+    Returns
+    -------
+    bool
+        False when a file of that name was there already. `temporary` is gone either way.
+
+    Raises
+    ------
+    OSError
+        As `publish`.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "aside").write_bytes(b"whole")
+    >>> publish_file(folder / "aside", folder / "name"), [path.name for path in folder.iterdir()]
+    (True, ['name'])
+    """
+    descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    made = _name(temporary, path, replace=False)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
     sync_folder(path.parent)
     return made
 
@@ -65,8 +111,6 @@ def _write_durably(descriptor: int, data: memoryview) -> None:
         try:
             os.posix_fallocate(descriptor, 0, len(data))
         except OSError as error:
-            import errno
-
             # File systems without preallocation say so; a full disk says so too, and that one counts.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
@@ -82,14 +126,37 @@ def _name(temporary: Path, path: Path, *, replace: bool) -> bool:
         return True
     try:
         os.link(temporary, path, follow_symlinks=False)
+        return True
     except FileExistsError:
+        # A network mount may answer a repeated request, whose first try was done, with "exists".
+        return os.path.samestat(os.lstat(temporary), os.lstat(path))
+    except OSError as error:
+        # FAT, some network mounts and containers have no hard links. Every other failure is a failure.
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP):
+            raise
+    return _rename(temporary, path)
+
+
+def _rename(temporary: Path, path: Path) -> bool:
+    """Give the file its name unless it is taken, without links."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # not Linux, or an old C library
+        number = errno.ENOSYS
+    else:
+        here, no_replace = -100, 1
+        if not renameat2(here, os.fsencode(temporary), here, os.fsencode(path), no_replace):
+            return True
+        number = ctypes.get_errno()
+    if number == errno.EEXIST:
         return False
-    except OSError:
-        # No hard links here (FAT, some network mounts): look, then rename. The look and the rename are two steps,
-        # and two builders of one task make equal bytes, so the loser of that race replaces a file by itself.
-        if os.path.lexists(path):
-            return False
-        os.rename(temporary, path)
+    if number not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV):
+        raise OSError(number, os.strerror(number), str(path))
+    # Look, then rename. These are two steps, and two builders of one task make equal bytes, so the loser of that
+    # race replaces a file by itself.
+    if os.path.lexists(path):
+        return False
+    os.rename(temporary, path)
     return True
 
 
@@ -103,6 +170,10 @@ def sync_folder(folder: Path) -> None:
         raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network mounts have no fsync of folders, and say that it cannot be, not that it failed.
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
     finally:
         os.close(descriptor)
 

@@ -5,11 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from bottleneck.errors import UsageError
+from bottleneck.objects import is_url
 from bottleneck.progress import Progress, Silent
-from bottleneck.schema import BaseRequest, Cache, Preprocessing, Run, parse
+from bottleneck.schema import (
+    DEFAULT_VIEWS,
+    BaseRequest,
+    Cache,
+    Limits,
+    Preprocessing,
+    Run,
+    ViewPolicy,
+    Views,
+    parse,
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -32,28 +43,52 @@ class Session(TypedDict, total=False):
     """Where things lie and how a run behaves."""
 
     cache: PathLike | None
+    remote: str | None
     progress: Progress
     rehash: bool
     max_bad: float
+    deadline: float
+    memory_limit: int | str | None
 
 
-class Options(BaseOptions, Session, total=False):
+class ViewOptions(TypedDict, total=False):
+    """How many views of each image there are, itself included, and how the others are made."""
+
+    views: int
+    augment: str | ViewPolicy | None
+
+
+class Options(BaseOptions, ViewOptions, Session, total=False):
     """All keyword options of an extraction."""
 
 
-def cache_at(given: PathLike | None) -> Cache:
-    """The cache: as given, else ``$BOTTLENECK_CACHE``, else the user's cache folder."""
-    chosen = given or os.environ.get("BOTTLENECK_CACHE")
-    if not chosen:
-        import platformdirs
+def cache_at(given: PathLike | None, remote: str | None = None) -> Cache:
+    """The cache: as given, else ``$BOTTLENECK_CACHE``, else the user's cache folder; and what stands behind it."""
+    return Cache.at(given, remote)
 
-        chosen = platformdirs.user_cache_dir("bottleneck-features", appauthor=False)
-    return Cache(Path(chosen).expanduser().absolute())
+
+def cache_of(session: Session) -> Cache:
+    """The cache that a session names, and the one behind it: as given, else ``$BOTTLENECK_REMOTE``.
+
+    Raises `UsageError` where that is no URL.
+    """
+    remote = session.get("remote") or os.environ.get("BOTTLENECK_REMOTE") or None
+    if remote is not None and not is_url(remote):
+        raise UsageError(
+            f"--remote {remote}: expected the URL of a cache, such as s3://bucket/cache or file:///folder"
+        )
+    return cache_at(session.get("cache"), remote)
 
 
 def progress_of(session: Session) -> Progress:
     """The session's progress; silent where none was given."""
     return session.get("progress") or Silent()
+
+
+def limits_of(session: Session) -> Limits:
+    """What one image may cost. Raises `UsageError`."""
+    given = {"deadline": session.get("deadline", 60.0), "memory": session.get("memory_limit")}
+    return parse(Limits, given, "--deadline, --memory-limit")
 
 
 def request_of(base: Any, options: BaseOptions) -> BaseRequest:
@@ -71,6 +106,24 @@ def request_of(base: Any, options: BaseOptions) -> BaseRequest:
     if weights and weights.endswith((".h5", ".keras")):
         given["weights"] = os.path.abspath(weights)
     return parse(BaseRequest, {"base": name, **given}, "the base's options")
+
+
+def views_of(options: ViewOptions) -> Views | None:
+    """What is asked of views; None where each image is taken as it is. Raises `UsageError`."""
+    count, augment = options.get("views"), options.get("augment")
+    if count is None or count == 1:
+        if augment:
+            raise UsageError(
+                "--augment says how views are made, but there are none: give --views K with K > 1"
+            )
+        return None
+    policy = ViewPolicy.parse(augment) if isinstance(augment, str) else augment or DEFAULT_VIEWS
+    if policy.is_identity:
+        raise UsageError(
+            f"--augment {str(policy)!r} changes nothing, so that all {count} views of an image would be one: "
+            f"name what may vary, for instance --augment {DEFAULT_VIEWS}"
+        )
+    return parse(Views, {"count": count, "policy": policy}, f"--views {count}")
 
 
 def options_of_run(record: Run, session: Session) -> Options:

@@ -27,6 +27,9 @@ from bottleneck.store.read import Store
 
 _BATCH = 32
 
+#: Rows of the store that a head is asked about at a time.
+_GATHER = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -99,9 +102,11 @@ def with_head(
     positions = store.find(inventory.keys)
     found = np.full((len(inventory), len(classes)), np.nan, np.float32)
     there = np.flatnonzero(positions >= 0)
-    for start in range(0, len(there), 4096):
-        part = there[start : start + 4096]
-        found[part] = head.predict_proba(store.gather(positions[part]))
+    # A gather at a time; a store's own rows stay on disk until then.
+    rows = store.rows(positions[there])
+    for start in range(0, len(there), _GATHER):
+        part = slice(start, start + _GATHER)
+        found[there[part]] = head.predict_proba(rows.select(part))
     reasons = {r.path: f"{r.stage}: {r.reason}" for r in rejections}
     paths = inventory.table.column("path").to_pylist()
     errors = [

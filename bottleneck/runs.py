@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.files import publish, shown
 from bottleneck.heads import archive
@@ -18,7 +20,6 @@ from bottleneck.store.join import Features
 from bottleneck.strict import MalformedDocument, parse_as
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 
@@ -113,11 +114,13 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
 
     table = pa.table(
         {
-            "path": pa.array(features.paths, pa.binary()),
-            "content": pa.array([key.tobytes() for key in features.keys], pa.binary(32)),
-            "label": pa.array(features.y, pa.string()),
-            "group": pa.array(features.groups, pa.string()),
-            "split": pa.array(list(splits), pa.string()),
+            "path": features.table.column("path").cast(pa.binary()),
+            "content": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(32), len(features), [None, pa.py_buffer(np.ascontiguousarray(features.keys))]
+            ),
+            "label": features.table.column("label").cast(pa.string()),
+            "group": features.table.column("group").cast(pa.string()),
+            "split": pa.array(splits, pa.string()),
         }
     )
     sink = pa.BufferOutputStream()

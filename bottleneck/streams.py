@@ -59,17 +59,31 @@ class Terminated(SystemExit):
     """Somebody asked this process to end."""
 
 
-def _terminated(number: int, _: Any) -> NoReturn:
+def _stop(number: int, _: Any) -> NoReturn:
+    """The first signal unwinds: workers are ended, locks let go. A second one does not wait for that."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, _leave)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise Terminated(128 + number)
+
+
+def _leave(number: int, _: Any) -> NoReturn:
+    # Workers end with this process, the kernel frees its locks, and nothing half written has a name.
+    with contextlib.suppress(OSError):
+        os.write(
+            2,
+            b"error: interrupted twice; finished shards are kept, and the same command goes on from there\n",
+        )
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
 def speaking() -> Iterator[None]:
     """Signals and streams as a command needs them; a caller from Python gets its own back."""
-    try:
-        before = signal.signal(signal.SIGTERM, _terminated)
-    except ValueError:  # not in the main thread
-        before = None
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not in the main thread
+        before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     errors = sys.stderr
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -81,5 +95,5 @@ def speaking() -> Iterator[None]:
         yield
     finally:
         sys.stderr = errors
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,10 @@
-"""JSON from a disk that may lie: capped, closed, and never an exception of another kind."""
+"""JSON, and zips around it, from a disk that may lie: capped, closed, and never an exception of another kind."""
 
 from __future__ import annotations
 
 import json
+import zipfile
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -83,3 +85,39 @@ def _integer(text: str) -> int:
     if len(text) > 20:
         raise MalformedDocument(f"an integer of {len(text)} digits")
     return int(text)
+
+
+def check_zip(path: Path, *, most_text: int = 64 << 20, most_ratio: int = 100) -> None:
+    """Refuse a zip that would unpack to far more than it is, by what it declares (nothing reads beyond that).
+
+    Parameters
+    ----------
+    path : Path
+    most_text : int
+        Largest declared size of any member that is not weights (``.h5``, ``.npz``).
+    most_ratio : int
+        Largest declared size of all members, in sizes of the file.
+
+    Raises
+    ------
+    MalformedDocument
+        Declares more than that, or is no zip.
+    OSError
+        It cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise MalformedDocument(f"not a zip archive: {error}") from error
+    for member in members:
+        if member.file_size > most_text and not member.filename.endswith((".h5", ".npz")):
+            raise MalformedDocument(
+                f"its member {member.filename!r} declares {member.file_size:,} bytes; "
+                f"at most {most_text:,} were expected"
+            )
+    total, size = sum(member.file_size for member in members), path.stat().st_size
+    if total > max(most_text, most_ratio * size):
+        raise MalformedDocument(
+            f"{size:,} bytes that declare {total:,}: it would unpack to far more than it is"
+        )

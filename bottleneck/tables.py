@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bottleneck.demo import DemoResult
-    from bottleneck.extraction.fill import Extraction
+    from bottleneck.extraction.estimate import Estimate
+    from bottleneck.extraction.report import Extraction
     from bottleneck.models.deliver import Delivery
     from bottleneck.pipeline import Trained
     from bottleneck.store.join import Features
@@ -154,7 +155,12 @@ def extraction_table(done: Extraction) -> RenderableType:
     ]
     if done.computed:
         counts.append(("most time in", done.bottleneck_stage))
+    if done.rounding:
+        cost = f"relative error up to {done.rounding.relative:.1e}, centred cosine from {done.rounding.cosine:.6f}"
+        counts.append((f"{done.spec.recipe.dtype} costs", cost))
     counts.append(("store", str(done.store)))
+    if done.views:
+        counts += _view_facts(done.views)
     parts: list[RenderableType] = [_facts(counts, title=f"{done.spec.base} at {done.spec.cut}")]
     if done.rejections:
         table = _table("rejected", "stage", "why")
@@ -163,12 +169,61 @@ def extraction_table(done: Extraction) -> RenderableType:
         if len(done.rejections) > 20:
             table.add_row(f"… {len(done.rejections) - 20} more (--json lists all)", "", "")
         parts.append(table)
+        if done.classes:
+            parts.append(_balance(done))
     if done.damaged:
         table = _table("damaged record", "what is wrong; its images were computed anew")
         for name, what in done.damaged.items():
             table.add_row(_plain(shown(name)), _plain(shown(what)))
         parts.append(table)
     return _group(*parts)
+
+
+def _view_facts(done: Extraction) -> list[tuple[str, str]]:
+    """What became of augmented views."""
+    counted = f"{done.computed:,} computed, {done.reused:,} reused"
+    rejected = f", {done.rejected:,} rejected" if done.rejected else ""
+    rate = f"  ({done.images_per_second:,.0f} views/s)" if done.computed else ""
+    return [
+        ("augmented views", f"{counted}{rejected}{rate}"),
+        ("made by", str(done.spec.views)),
+        ("their store", str(done.store)),
+    ]
+
+
+def _balance(done: Extraction) -> Table:
+    """What skipping left of each class: those that lost the largest share first."""
+    table = _table("class", ">images", ">with features", title="Classes after skipping")
+    items = sorted(done.classes.items(), key=lambda item: item[1].rows / max(1, item[1].images))
+    for label, count in items[:20]:
+        table.add_row(_plain(shown(label)), f"{count.images:,}", f"{count.rows:,}")
+    if len(items) > 20:
+        table.add_row(f"… {len(items) - 20} more (--json lists all)", "", "")
+    return table
+
+
+def estimate_table(left: Estimate) -> RenderableType:
+    """What an extraction would do, for a person."""
+    facts = [
+        ("images", f"{left.images:,}"),
+        ("there already", f"{left.reused:,}"),
+        ("to compute", f"{left.to_compute:,}  (in {left.tasks:,} tasks, {size(left.bytes)} of features)"),
+    ]
+    if left.retried:
+        facts.append(("of these again", f"{left.retried:,}  (given up before: deadline, memory, a crash)"))
+    if left.unreadable:
+        facts.append(("unreadable", f"{left.unreadable:,}"))
+    if left.views:
+        more = left.views
+        facts.append(
+            (
+                "augmented views",
+                f"{more.to_compute:,} to compute, {more.reused:,} there already  "
+                f"(in {more.tasks:,} tasks, {size(more.bytes)} of features)",
+            )
+        )
+    facts.append(("store", str(left.store)))
+    return _facts(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
 
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
@@ -254,6 +309,7 @@ def training_table(done: Trained) -> RenderableType:
         _facts(
             [
                 ("features", f"{extraction.computed:,} computed, {extraction.reused:,} reused"),
+                *(_view_facts(extraction.views) if extraction.views else []),
                 ("head trained in", f"{figures.seconds:.1f} s"),
                 ("run", str(done.folder.path)),
                 ("next", f"bottleneck merge {done.folder.path} --out model.keras"),

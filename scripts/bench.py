@@ -4,6 +4,7 @@
     python scripts/bench.py heads   [--images 2000]
     python scripts/bench.py rerun   [--images 10000]
     python scripts/bench.py import
+    python scripts/bench.py store | open | memory     (in bench_store.py)
 
 Contenders run in turn, round by round, on one machine in one go, each in processes of its own; figures are medians
 (min-max) over the rounds, and a ratio is the median of the rounds' own ratios. The other side of each measurement is
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
 
@@ -405,6 +407,9 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, An
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
+    "store": (bench_store.store, 0),
+    "open": (bench_store.opening, 0),
+    "memory": (bench_store.memory, 0),
 }
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.servers import ACCESS, Bucket, s3_server
+
+pytest_plugins = ["tests.faults.plugin"]
 
 # A law is a law however busy the machine is; the seed is fixed so that a red run can be had again.
 settings.register_profile("suite", deadline=None, derandomize=True)
@@ -31,3 +37,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def cache_folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[tuple[str, Iterator[int]]]:
+    with s3_server() as endpoint:
+        yield endpoint, itertools.count()
+
+
+@pytest.fixture
+def bucket(_s3: tuple[str, Iterator[int]], monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket of a real S3 server, and the environment in which clients find it."""
+    endpoint, numbers = _s3
+    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    made = Bucket(endpoint, f"bucket-{next(numbers)}")
+    made.put("", b"")
+    return made

@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bottleneck.errors import Rejected
-from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec
+from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec, ViewPolicy
 
 SIZE = 8
 WIDTH = 6
@@ -44,15 +45,30 @@ class FakeForward:
         )
 
     def decode(self, data: bytes) -> np.ndarray:
+        if os.environ.get("FAKES_ARE_KIND"):
+            data = data.removesuffix(b"KILLED")
         if b"ABORT" in data[-16:]:
             os.abort()
         if b"KILLED" in data[-16:]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if b"HANGS" in data[-16:]:
+            time.sleep(3600)
+        if b"GREEDY" in data[-16:]:
+            held = np.ones(1 << 26)  # 512 MiB
+            time.sleep(3600)
+            del held
         try:
             image = Image.open(io.BytesIO(data)).convert("RGB").resize((SIZE, SIZE))
         except OSError as error:
             raise Rejected("decode", f"not an image: {error}") from error
         return np.asarray(image, np.float32)
+
+    def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
+        # Not what the real one does, but as it must behave: drawn from content, number and seed alone.
+        seed = [part % (1 << 64) for part in policy.draw_seed(key)]
+        span = policy.brightness[1] - policy.brightness[0]
+        shift = 255 * np.float32(policy.brightness[0] + span * np.random.default_rng(seed).random())
+        return np.clip(pixels + shift, 0, 255)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.shape == (self.batch, SIZE, SIZE, 3), "one constant batch shape"
@@ -65,6 +81,48 @@ class FakeForward:
 
 def base() -> FakeForward:
     return FakeForward()
+
+
+class SlowForward(FakeForward):
+    """A twentieth of a second a forward pass: builders have something to share."""
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return super().features(pixels)
+
+
+class FragileForward(FakeForward):
+    """Dies of black pictures, as a whole process, in the forward pass."""
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        black = (pixels.reshape(self.batch, -1) == 1.0).all(axis=1)
+        if black.any():
+            os.abort()
+        return super().features(pixels)
+
+
+class DoomedForward(FakeForward):
+    """Dies of whatever it is given once the store is founded."""
+
+    passes = 0
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        self.passes += 1
+        if self.passes > 2:  # the canary's
+            os.abort()
+        return super().features(pixels)
+
+
+def slow_base() -> FakeForward:
+    return SlowForward()
+
+
+def fragile_base() -> FakeForward:
+    return FragileForward()
+
+
+def doomed_base() -> FakeForward:
+    return DoomedForward()
 
 
 def other_base() -> FakeForward:

@@ -12,7 +12,7 @@ import pytest
 from bottleneck import cli
 from bottleneck.bases import custom
 from bottleneck.extraction.worker import Worker
-from bottleneck.schema import BaseRequest, Cache
+from bottleneck.schema import BaseRequest, Cache, Limits
 
 FAKE = "tests.fakes:base"
 
@@ -20,8 +20,8 @@ FAKE = "tests.fakes:base"
 class WorkerHere(Worker):
     """What `WorkerProcess` is to `fill`, without the process."""
 
-    def __init__(self, request: BaseRequest, cache: Cache) -> None:
-        super().__init__(custom.call(request.base), cache)
+    def __init__(self, request: BaseRequest, cache: Cache, limits: Limits | None = None) -> None:
+        super().__init__(custom.call(request.base), cache, request)
 
 
 @dataclass

@@ -62,6 +62,7 @@ def test_nothing_there_names_the_nearest_folder_and_the_layouts(call: Call, sour
     assert "nothing is there" in text and str(source) in text and "one sub-folder a class" in text
 
 
+@pytest.mark.fault(59)
 def test_no_images(call: Call, tmp_path: Path) -> None:
     (tmp_path / "in" / "cat").mkdir(parents=True)
     assert "no images were found" in refused(call, 1, "extract", tmp_path / "in", "--base", FAKE)
@@ -70,6 +71,7 @@ def test_no_images(call: Call, tmp_path: Path) -> None:
     assert "no images were found (passed over: 1 not an image)" in text and "JPEG, PNG" in text
 
 
+@pytest.mark.fault(59)
 def test_one_class(call: Call, tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 9})
     text = refused(call, 1, *train(source, tmp_path / "run"))
@@ -78,6 +80,7 @@ def test_one_class(call: Call, tmp_path: Path) -> None:
     assert extract(call, source)["computed"] == 9
 
 
+@pytest.mark.fault(59)
 def test_a_class_of_one_image_is_trained_on_and_reported(call: Call, source: Path, tmp_path: Path) -> None:
     write_images(source, {"owl": 1}, seed=7)
     # Some seed puts the one image into validation; that is refused, and says how to go on.
@@ -101,6 +104,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.fault(62)
 @pytest.mark.needs_tool("setpriv")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop privileges")
 def test_an_unreadable_folder_is_a_rejection_and_the_rest_goes_on(open_folder: Path) -> None:
@@ -131,6 +135,7 @@ def test_an_unreadable_folder_is_a_rejection_and_the_rest_goes_on(open_folder: P
     assert "cannot be listed: permission denied" in json.loads(done.stdout)["error"]
 
 
+@pytest.mark.fault(65)
 def test_files_that_are_no_images_are_rejected_or_ignored_and_counted(call: Call, source: Path) -> None:
     (source / "cat" / "empty.jpg").write_bytes(b"")
     (source / "cat" / "page.png").write_bytes(b"<html>not found</html>")
@@ -148,6 +153,7 @@ def test_files_that_are_no_images_are_rejected_or_ignored_and_counted(call: Call
     assert "cat/empty.jpg" in text and "cat/page.png" in text
 
 
+@pytest.mark.fault(71)
 def test_nothing_but_bad_images_is_no_success_unless_asked_for(call: Call, tmp_path: Path) -> None:
     (tmp_path / "in" / "cat").mkdir(parents=True)
     (tmp_path / "in" / "cat" / "page.png").write_bytes(b"<html>")
@@ -256,6 +262,7 @@ def test_a_member_that_stands_twice_in_a_tar_counts_once(call: Call, source: Pat
     assert extract(call, source / "cat")["computed"] == 10
 
 
+@pytest.mark.fault(60, 61)
 def test_what_systems_leave_behind_is_ignored_and_counted(call: Call, source: Path) -> None:
     (source / ".DS_Store").write_bytes(b"\0")
     (source / "cat" / "Thumbs.db").write_bytes(b"\0")
@@ -291,6 +298,7 @@ ODD = [
 ]
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_names_of_any_bytes_come_back_from_predict(
     call: Call, source: Path, tmp_path: Path, kind: str
@@ -319,6 +327,7 @@ def test_names_of_any_bytes_come_back_from_predict(
     assert list(by_path) == sorted(by_path)
 
 
+@pytest.mark.fault(63)
 def test_odd_names_are_shown_escaped_and_harmless(call: Call, source: Path) -> None:
     for name in ODD:
         with open(os.fsencode(source) + b"/dog/" + name, "wb") as file:

@@ -18,7 +18,7 @@ from tests.fakes import write_images
 from tests.here import FAKE, Call, WorkerHere, caller
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("bases", "demo", "evaluate", "extract", "features", "merge", "predict", "train")
+COMMANDS = ("bases", "demo", "evaluate", "extract", "features", "merge", "predict", "store", "train")
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_quiet_says_nothing_but_predictions(call: Call, source: Path, tmp_path: 
         (("evaluate", "SOURCE"), 2, ["no finished run"]),
         (("predict", "gone.keras", "SOURCE"), 2, ["gone.keras", "no such file", "bottleneck merge"]),
         (("predict", "FILE", "SOURCE"), 1, ["FILE", "no merged model"]),
-        (("extract", "https://images.example/cats.zip", "--base", FAKE), 1, ["addresses are not read"]),
+        (("extract", "nosuch://images/cats.zip", "--base", FAKE), 1, ["nosuch", "s3://"]),
     ],
 )
 def test_errors_are_one_object_with_their_exit_status(
@@ -168,6 +168,12 @@ def test_help_fits_a_terminal(call: Call, monkeypatch: pytest.MonkeyPatch, name:
     if not name:
         assert all(f"\n  {command} " in said.out for command in COMMANDS)
         assert "..." not in said.out.partition("Commands:")[2]
+    elif name == "store":
+        for inner in ("ls", "show", "verify", "compact", "prune"):
+            assert f"\n  {inner} " in said.out
+            text = call("store", inner, "--help").out
+            assert "--json" in text and "--quiet" in text and "--cache" in text
+            assert max(map(len, text.splitlines())) <= 80
     else:
         assert "--json" in said.out and "--quiet" in said.out and "--cache" in said.out
 
@@ -221,6 +227,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(trained: tuple[
             assert done.stderr == b""
 
 
+@pytest.mark.fault(75)
 @pytest.mark.parametrize("streams", [">&-", "2>/dev/full", ">&- 2>&-", ">/dev/full"])
 def test_closed_and_full_streams_leave_the_work_alone(
     trained: tuple[Path, Path, Path], tmp_path: Path, streams: str
@@ -252,6 +259,7 @@ class Full:
         self.write("")
 
 
+@pytest.mark.fault(75)
 def test_notes_and_predictions_into_nothing_are_no_error(
     call: Call, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

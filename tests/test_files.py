@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import multiprocessing
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,23 +66,97 @@ def test_after_a_failure_nothing_is_left(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    if step == "link":  # then it renames, which fails as well
-        monkeypatch.setattr(os, "rename", full)
     monkeypatch.setattr(os, step, full)
     with pytest.raises(OSError, match="No space left"):
         publish(tmp_path / "x", b"data" * 1000)
     assert names(tmp_path) == []
 
 
-def test_without_hard_links_the_first_still_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class NoLibrary:
+    """A C library without `renameat2`."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise OSError("no such library")
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("library", [ctypes.CDLL, NoLibrary])
+def test_without_hard_links_the_first_still_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, library: type
+) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(ctypes, "CDLL", library)
     assert publish(tmp_path / "x", b"first")
     assert not publish(tmp_path / "x", b"second")
     assert (tmp_path / "x").read_bytes() == b"first"
     assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_link_that_fails_is_a_failure_and_no_lack_of_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(OSError, match=re.escape(os.strerror(error))):
+        publish(tmp_path / "x", b"first")
+    assert names(tmp_path) == []
+
+
+def test_a_link_that_was_made_and_reported_as_there_already_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def twice(*arguments: object, **more: object) -> None:
+        real(*arguments, **more)
+        real(*arguments, **more)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert publish(tmp_path / "x", b"mine")
+
+
+def test_a_temporary_that_is_swept_is_written_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+    sweeps = 1
+
+    def sweep(descriptor: int) -> None:
+        nonlocal sweeps
+        real(descriptor)
+        left = list(tmp_path.glob(".*.tmp"))
+        if sweeps and left:
+            sweeps -= 1
+            left[0].unlink()
+
+    monkeypatch.setattr(os, "fsync", sweep)
+    assert publish(tmp_path / "x", b"data")
+    assert (tmp_path / "x").read_bytes() == b"data"
+    assert sweeps == 0
+    sweeps = 2
+    with pytest.raises(FileNotFoundError):
+        publish(tmp_path / "y", b"data")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_failed_fsync_is_never_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def fail(descriptor: int) -> None:
+        calls.append(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        publish(tmp_path / "x", b"data")
+    assert len(calls) == 1
+    assert names(tmp_path) == []
 
 
 def test_a_file_system_without_preallocation_is_written_all_the_same(

@@ -44,6 +44,7 @@ def test_a_bar_shows_what_how_many_and_how_fast_on_standard_error(capfd: pytest.
         assert word in err
 
 
+@pytest.mark.fault(75)
 def test_a_terminal_that_goes_away_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Broken()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -54,6 +55,7 @@ def test_a_terminal_that_goes_away_costs_nothing(monkeypatch: pytest.MonkeyPatch
             bar.note("x")
 
 
+@pytest.mark.fault(75)
 def test_without_standard_error_there_are_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     drive(Terminal())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.schema import Record, SplitPolicy
-from bottleneck.strict import MalformedDocument, loads, parse_as
+from bottleneck.strict import MalformedDocument, check_zip, loads, parse_as
 
 VALUES = st.recursive(
     st.none()
@@ -37,6 +39,7 @@ def test_any_bytes_are_a_value_or_one_kind_of_error(data: bytes) -> None:
         parse_as(Record, data)
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -58,6 +61,7 @@ def test_hostile_documents(data: bytes, words: str) -> None:
         loads(data)
 
 
+@pytest.mark.fault(40)
 def test_a_document_is_refused_by_size_before_it_is_parsed() -> None:
     with pytest.raises(MalformedDocument, match="at most 10 were expected"):
         loads(b"[1,1,1,1,1,1]", most_bytes=10)
@@ -82,3 +86,25 @@ def test_a_number_too_large_for_a_float_is_no_infinity() -> None:
 def test_what_does_not_fit_is_named(data: bytes, words: str) -> None:
     with pytest.raises(MalformedDocument, match=words):
         parse_as(SplitPolicy, data)
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"config.json": 2000}, "config.json"),
+        ({"model.weights.h5": 300_000}, "far more than it is"),
+        ({"config.json": 900, "model.weights.h5": 900}, ""),
+    ],
+)
+def test_a_zip_that_unpacks_to_too_much_is_refused_by_what_it_declares(
+    tmp_path: Path, members: dict[str, int], words: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in members.items():
+            archive.writestr(name, bytes(size))
+    if not words:
+        check_zip(tmp_path / "a.zip", most_text=1000)
+        return
+    with pytest.raises(MalformedDocument, match=words):
+        check_zip(tmp_path / "a.zip", most_text=1000)

@@ -15,6 +15,7 @@ from bottleneck.bases.graph import network_of, walk
 from bottleneck.bases.names import fresh_names
 from bottleneck.errors import BaseError, UsageError
 from bottleneck.schema import PREPROCESSINGS, Preprocessing
+from bottleneck.strict import MalformedDocument, check_zip
 
 
 def is_file(base: str) -> bool:
@@ -65,6 +66,12 @@ def load_archive(path: Path) -> Any:
 
     if not path.is_file():
         raise BaseError(f"base {path}: there is no such file")
+    try:
+        check_zip(path)
+    except (MalformedDocument, OSError) as error:
+        raise BaseError(
+            f"base {path}: cannot be loaded: {error}; expected a model written by model.save('NAME.keras') in Keras 3"
+        ) from error
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a layer's constructor raises

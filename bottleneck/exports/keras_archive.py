@@ -15,7 +15,7 @@ from typing import Any
 
 from bottleneck.errors import BaseError
 from bottleneck.files import sync_folder
-from bottleneck.strict import MalformedDocument, loads
+from bottleneck.strict import MalformedDocument, check_zip, loads
 
 MEMBER = "bottleneck.json"
 
@@ -61,6 +61,7 @@ def read_document(path: Path) -> dict[str, Any]:
             if archive.getinfo(MEMBER).file_size > 64 << 20:
                 raise MalformedDocument("it is larger than 64 MiB")
             value = loads(archive.read(MEMBER), most_bytes=64 << 20)
+        check_zip(path)  # before Keras unpacks the rest
     except KeyError as error:
         raise BaseError(
             f"{path} has no {MEMBER}: it is a Keras file, but not one that `bottleneck merge` wrote, so its class "

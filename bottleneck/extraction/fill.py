@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
 from bottleneck.bases import known
 from bottleneck.contracts import Source
-from bottleneck.errors import BaseError, SourceError, TooManyBadImages
+from bottleneck.errors import BaseError, StoreError
+from bottleneck.extraction.report import Extraction, report, total_clock
+from bottleneck.extraction.share import PATIENCE, Builder, Shared, cut, suspected
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
-from bottleneck.files import shown
-from bottleneck.progress import Progress
-from bottleneck.schema import BaseRequest, Cache, Inventory, Rejection, StoreSpec, Task
-from bottleneck.store.plan import first_rows, plan
+from bottleneck.progress import Bar, Progress
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task, ViewPolicy
+from bottleneck.store.header import open_for_building
+from bottleneck.store.log import write_log
+from bottleneck.store.plan import Plan
 from bottleneck.store.read import Store, open_store
 
 #: Files may change while they are read; after so many rounds of planning anew they are left for the next run.
@@ -37,34 +39,6 @@ class Computes(Protocol):
         """Run one task."""
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """What an extraction did, counted in files of the source.
-
-    ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``.
-    """
-
-    images: int
-    computed: int
-    reused: int
-    duplicates: int
-    rejected: int
-    ignored: int
-    seconds: float
-    images_per_second: float
-    bottleneck_stage: str
-    store: Path
-    spec: StoreSpec
-    rejections: tuple[Rejection, ...] = ()
-    ignored_why: Mapping[str, int] = field(default_factory=dict)
-    damaged: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """Distinct contents that have a row."""
-        return self.computed + self.reused
-
-
 def fill(
     source: Source,
     scan: Callable[[], Inventory],
@@ -73,9 +47,14 @@ def fill(
     progress: Progress,
     *,
     worker: Computes | None = None,
+    limits: Limits | None = None,
+    views: ViewPolicy | None = None,
     task_rows: int | None = None,
+    patience: float = PATIENCE,
 ) -> tuple[Extraction, Inventory, Store]:
-    """Compute what the store of `request` lacks of `source`.
+    """Compute what the store of `request` lacks of `source`, together with whoever else is at it.
+
+    Where nothing is lacking, nothing is written.
 
     Parameters
     ----------
@@ -87,49 +66,136 @@ def fill(
     progress : Progress
     worker : Computes, optional
         A worker in this process (for a model object); by default one is started, if there is work.
+    limits : Limits, optional
+        What one image may cost; a worker in this process cannot be limited.
+    views : ViewPolicy, optional
+        Fill the store of views that this policy makes; `scan` then gives views (`store.views.views_wanted`).
     task_rows : int, optional
         For tests and benchmarks only.
+    patience : float, optional
+        Seconds after which work that another builder holds is done here too; for tests.
 
     Returns
     -------
     Extraction, Inventory, Store
         What was done, the images as last scanned, and the store as it is after.
+
+    Raises
+    ------
+    StoreError
+        There is something to compute, and the cache cannot be written to, or was removed meanwhile.
+    WorkerDied
+        Workers died of something that is no image's fault.
     """
     started = time.perf_counter()
     inventory = scan()
-    with WorkerProcess(request, cache) as process:
-        spec = worker.spec if worker else known.recall(request, cache)
-        computing: Computes = worker or process
-        if spec is None:
-            spec = process.spec
-            known.remember(request, spec, cache)
-        outcomes: list[Outcome] = []
-        clock: Counter[str] = Counter()
-        store = open_store(cache, spec)
-        damaged = dict(store.damaged)
-        for _ in range(_ROUNDS):
-            todo = plan(inventory, spec, store.known(inventory.keys), task_rows=task_rows)
-            if not todo.images:
-                break
-            _check_recalled(spec, computing.spec, cache)
-            fresh: list[Outcome] = []
-            with progress.bar("extract", todo.images) as bar:
-                for task in todo:
-                    outcome = computing.compute(source, task, bar.update)
-                    fresh.append(outcome)
-                    clock.update(outcome.seconds)
-                    bad = sum(len(o.rejections) for o in [*outcomes, *fresh])
-                    if bad:
-                        bar.note(f"{bad} rejected")
-            outcomes += fresh
+    filling: _Filling | None = None
+    ended = "done"
+    try:
+        with WorkerProcess(request, cache, limits) as process:
+            spec = worker.spec if worker else known.recall(request, cache)
+            computing: Computes = worker or process
+            if spec is None:
+                spec = process.spec
+                known.remember(request, spec, cache)
+            spec = spec.model_copy(update={"views": views})
             store = open_store(cache, spec)
-            if not any(outcome.moved for outcome in fresh):
-                break
-            inventory = scan()
-    seconds = time.perf_counter() - started
-    computed = sum(outcome.computed for outcome in outcomes)
-    report = _report(inventory, store, spec, computed, outcomes, seconds, clock)
-    return _with_damage(report, damaged), inventory, store
+            damaged = dict(store.damaged)
+            for again in range(_ROUNDS):
+                if not cut(inventory, spec, store, again=again > 0, task_rows=task_rows).images:
+                    break
+                if filling is None:
+                    open_for_building(cache, store.folder)
+                    filling = _Filling(Builder(cache, spec, store.folder, patience=patience), progress)
+                    filling.builder.sweep()
+                    _check_recalled(spec, computing.spec, cache)
+                shared, todo = filling.round(source, inventory, computing, again > 0, task_rows)
+                store = open_store(cache, spec)
+                if not _is_left(todo, shared, store):
+                    break
+                inventory = scan()
+        if filling is not None and not store.folder.is_dir():
+            raise StoreError(
+                f"{store.folder} was removed while it was being filled; what lay in it is gone with it. "
+                "Run the same command again to begin anew"
+            )
+        outcomes = filling.outcomes if filling else []
+        done = report(inventory, store, outcomes, time.perf_counter() - started, damaged)
+        if filling is not None:
+            filling.builder.settle(store)
+        return done, inventory, store
+    except BaseException as error:
+        ended = type(error).__name__
+        if filling is not None:
+            # The worker is gone by now; what it was writing has no name.
+            filling.builder.sweep()
+        raise
+    finally:
+        if filling is not None:
+            seconds = time.perf_counter() - started
+            write_log(filling.builder.folder / "log", filling.log(request, ended, seconds))
+
+
+class _Filling:
+    """One run's own part of the work, counted as it goes."""
+
+    def __init__(self, builder: Builder, progress: Progress) -> None:
+        self.builder = builder
+        self.outcomes: list[Outcome] = []
+        self._progress = progress
+        self._by_others = 0
+
+    def round(
+        self, source: Source, inventory: Inventory, computing: Computes, again: bool, task_rows: int | None
+    ) -> tuple[Shared, Plan]:
+        """Plan and bring about what is missing of `inventory`."""
+        todo = self.builder.agree(inventory, again=again, task_rows=task_rows)
+        with self._progress.bar("views" if todo.views else "extract", todo.images) as bar:
+            shared = self.builder.work(
+                todo, lambda task: self._compute(source, task, computing, bar), bar.update
+            )
+        self._by_others += len(shared.by_others)
+        return shared, todo
+
+    def _compute(self, source: Source, task: Task, computing: Computes, bar: Bar) -> Outcome:
+        outcome = computing.compute(source, task, bar.update)
+        self.outcomes.append(outcome)
+        bad = sum(len(one.rejections) for one in self.outcomes)
+        if bad:
+            bar.note(f"{bad} rejected")
+        return outcome
+
+    def log(self, request: BaseRequest, ended: str, seconds: float) -> dict[str, Any]:
+        """The run in a few figures."""
+        return {
+            "ended": ended,
+            "seconds": round(seconds, 3),
+            "tasks": len(self.outcomes),
+            "tasks_by_others": self._by_others,
+            "computed": sum(outcome.computed for outcome in self.outcomes),
+            "rejected": sum(len(outcome.rejections) for outcome in self.outcomes),
+            "stages": {stage: round(took, 3) for stage, took in total_clock(self.outcomes).items()},
+            "request": request.model_dump(mode="json"),
+            "environment": {
+                "host": platform.node(),
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                **{
+                    name: importlib.metadata.version(name)
+                    for name in ("tensorflow", "keras", "numpy", "h5py")
+                },
+            },
+        }
+
+
+def _is_left(todo: Plan, shared: Shared, store: Store) -> bool:
+    """Whether files moved on while they were read, here or under another builder's hands."""
+    if any(outcome.moved for outcome in shared.outcomes):
+        return True
+    if not shared.by_others:
+        return False
+    keys = np.concatenate([todo.keys(number) for number in shared.by_others])
+    return not (store.known(keys) | suspected(store, keys)).all()
 
 
 def _check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
@@ -139,113 +205,4 @@ def _check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None
             f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
             f"has {built.recipe.fingerprint[:16]}: its weights changed behind an unchanged name. Remove the .json "
             f"files in {cache.bases}, and it is looked at anew"
-        )
-
-
-def _report(
-    inventory: Inventory,
-    store: Store,
-    spec: StoreSpec,
-    computed: int,
-    outcomes: list[Outcome],
-    seconds: float,
-    clock: Mapping[str, float],
-) -> Extraction:
-    there = store.find(inventory.keys) >= 0
-    rows = len(first_rows(inventory.keys, there))
-    rejections = _rejections(inventory, store, there, outcomes)
-    images = len(inventory) + len(inventory.unreadable)
-    rejected = int((~there).sum()) + len(inventory.unreadable)
-    # Files may have gone between planning and the last scan: then more was computed than is still there.
-    computed = min(computed, rows)
-    stage = max(clock, key=lambda name: clock[name]) if clock else "nothing to compute"
-    return Extraction(
-        images=images,
-        computed=computed,
-        reused=rows - computed,
-        duplicates=int(there.sum()) - rows,
-        rejected=rejected,
-        ignored=sum(inventory.ignored.values()),
-        seconds=seconds,
-        images_per_second=computed / seconds if seconds else 0.0,
-        bottleneck_stage=stage,
-        store=store.folder,
-        spec=spec,
-        rejections=rejections,
-        ignored_why=dict(inventory.ignored),
-    )
-
-
-def _rejections(
-    inventory: Inventory, store: Store, there: np.ndarray, outcomes: list[Outcome]
-) -> tuple[Rejection, ...]:
-    """Every image-like file without a row, each with a reason: from this run, from the records, or none."""
-    this_run = {why.path: why for outcome in outcomes for why in outcome.rejections}
-    found: list[Rejection] = list(inventory.unreadable)
-    paths = inventory.table.column("path")
-    for row in np.flatnonzero(~there):
-        path = paths[int(row)].as_py().decode("utf-8", "backslashreplace")
-        key = inventory.keys[row].tobytes()
-        stored = store.rejected.get(key)
-        if stored is not None:
-            found.append(Rejection(**stored.model_dump() | {"path": path}))
-        elif path in this_run:
-            found.append(this_run[path])
-        else:
-            found.append(
-                Rejection(
-                    content=key.hex(),
-                    path=path,
-                    stage="read",
-                    reason="it kept changing while it was read",
-                    retry=True,
-                )
-            )
-    return tuple(found)
-
-
-def _with_damage(report: Extraction, damaged: Mapping[str, str]) -> Extraction:
-    from dataclasses import replace
-
-    return replace(report, damaged=damaged)
-
-
-def check_bad(report: Extraction, max_bad: float) -> None:
-    """Refuse a run with too many bad images, after everything good is stored.
-
-    Raises
-    ------
-    TooManyBadImages
-        More than `max_bad` of the image-like files, and more than one of them, have no row.
-    SourceError
-        There was no image at all.
-    """
-    good = report.images - report.rejected
-    refuse_bad(
-        report.images,
-        [f"{r.path or r.content[:16]}: {r.stage}: {r.reason}" for r in report.rejections],
-        report.ignored_why,
-        max_bad,
-        "have no features",
-        f" The other {good:,} are stored." if good else "",
-    )
-
-
-def refuse_bad(
-    images: int, bad: Sequence[str], ignored: Mapping[str, int], max_bad: float, what: str, rest: str = ""
-) -> None:
-    """`check_bad` in plain values: `bad` says of each bad image which and why, `what` what is wrong."""
-    if not images:
-        why = ", ".join(f"{count:,} {name}" for name, count in ignored.items())
-        raise SourceError(
-            f"no images were found{f' (passed over: {why})' if why else ''}; expected JPEG, PNG, BMP, GIF or WebP files"
-        )
-    allowed = max(1, int(max_bad * images))
-    # Nothing good at all is no success, unless everything may be bad by the user's own word.
-    if len(bad) > allowed or (len(bad) == images and max_bad < 1):
-        first = "\n".join(f"  {shown(line)}" for line in bad[:10])
-        more = f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
-        raise TooManyBadImages(
-            f"{len(bad):,} of {images:,} images {what}; --max-bad {max_bad:g} allows {allowed:,}."
-            f"{rest} The first:\n{first}{more}"
         )

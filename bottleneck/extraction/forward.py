@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from bottleneck.bases.load import LoadedBase, load
 from bottleneck.contracts import Forward
 from bottleneck.errors import Rejected
 from bottleneck.images import header
-from bottleneck.schema import BaseRequest, Cache, StoreSpec
+from bottleneck.schema import BaseRequest, Cache, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
 DEFAULT_BATCH = 32
@@ -91,6 +92,8 @@ class KerasForward:
         # Once here, or every decoding thread would set the graph up for itself at its first image.
         self._decode(tf.constant(_ONE_PIXEL))
         self._tf = tf
+        self._views: dict[ViewPolicy, Any] = {}
+        self._making_views = threading.Lock()
         shape = (self.batch, pixels.height, pixels.width, 3)
         self._call = tf.function(
             lambda x: model(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
@@ -103,6 +106,20 @@ class KerasForward:
             return np.asarray(self._decode(self._tf.constant(data)))
         except self._tf.errors.OpError as error:
             raise Rejected("decode", first_line(error.message)) from error
+
+    def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
+        """The augmented view of `pixels` that has this key, by `images.augment`."""
+        with self._making_views:
+            made = self._views.get(policy)
+            if made is None:
+                from bottleneck.images.augment import augmenter
+
+                # With its graph, or every decoding thread would make one at its first view.
+                height, width, _ = pixels.shape
+                made = augmenter(height, width, policy).get_concrete_function()
+                self._views[policy] = made
+        seed = self._tf.constant(policy.draw_seed(key), self._tf.int64)
+        return np.asarray(made(self._tf.constant(pixels), seed))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """(batch, height, width, 3) float32 to (batch, *shape) float32."""

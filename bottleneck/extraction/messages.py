@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
-from bottleneck.schema import BaseRequest, Cache, Task
+from bottleneck.schema import BaseRequest, Cache, Rejection, Task
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,53 @@ class Open:
 
 
 @dataclass(frozen=True)
+class Care:
+    """How a task is run after a worker died at it.
+
+    Attributes
+    ----------
+    careful : bool
+        One image at a time, each named before it is touched: the next death names its culprit.
+    alone : frozenset of int
+        Images, by their place in the task, that get a forward pass each: one of them ended a worker.
+    refused : mapping of int to Rejection
+        Culprits that were found; the task goes on without them.
+    """
+
+    careful: bool = False
+    alone: frozenset[int] = frozenset()
+    refused: Mapping[int, Rejection] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Compute:
-    """Ask: run this task. Answers: any number of `Moved`, then an `Outcome`."""
+    """Ask: run this task. Answers: any number of `Founded`, `Moved` and `Touching`, then an `Outcome`."""
 
     source: Source
     task: Task
+    care: Care = Care()
+
+
+@dataclass(frozen=True)
+class Founded:
+    """The base works: one forward pass took so many seconds. From here on silence is suspicious."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Moved:
-    """So many images are done."""
+    """So many images are done; none of them is a sign of life too."""
 
     images: int
+
+
+@dataclass(frozen=True)
+class Touching:
+    """What comes next, by place in the task: ``decode`` one image, ``forward`` some, ``write`` the shard."""
+
+    stage: str
+    images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,62 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction.messages import Compute, Failure, Moved, Open
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching
 from bottleneck.extraction.task import Outcome
 from bottleneck.files import shown
-from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task
+from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, Task
 
-#: A task that costs two workers their lives is given up.
+#: Deaths of a worker that no image explains, at one task, until it is given up.
 _LIVES = 2
+
+#: Images, one after the other, that a forward pass dies of or that fill the memory, until the base is to blame.
+_ODD_DEATHS = 2
+
+#: A forward pass may take so many times what the first one took before it counts as silence.
+_SLOWEST = 10.0
+
+_TICK = 0.25
+
+_ADVICE = (
+    "Shards that were finished are kept; the same command goes on from there. If memory ran out, use a smaller "
+    "--batch or a larger --memory-limit; if the base is slow, a longer --deadline"
+)
 
 
 class WorkerDied(BottleneckError):
-    """The worker process ended without an answer."""
+    """The worker process ended, or was ended, without an answer."""
+
+
+class _OverMemory(WorkerDied):
+    """It was ended for its memory."""
+
+
+class _Gone:
+    """What the listening thread says when there is nothing more to hear."""
 
 
 class WorkerProcess:
     """A worker in a process of its own, started when first needed and again when it dies.
+
+    An image that kills or stalls it costs itself: the task is run once more with care, the next death names its
+    culprit, and the task goes on without that image, which is rejected for its circumstances.
+
+    Parameters
+    ----------
+    request : BaseRequest
+    cache : Cache
+    limits : Limits, optional
+        How long an image may be worked on in silence, and how much memory the worker may have.
 
     Examples
     --------
@@ -37,30 +73,43 @@ class WorkerProcess:
     (512,)
     """
 
-    def __init__(self, request: BaseRequest, cache: Cache) -> None:
-        self._request, self._cache = request, cache
+    def __init__(self, request: BaseRequest, cache: Cache, limits: Limits | None = None) -> None:
+        self._request, self._cache, self._limits = request, cache, limits or Limits()
         self._process: subprocess.Popen[bytes] | None = None
+        self._answers: SimpleQueue[Any] = SimpleQueue()
+        self._listener: threading.Thread | None = None
         self._spec: StoreSpec | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._touching = Touching("")
+        self._was_built = False
+        self._odd_deaths = 0
+        self._log: IO[bytes] | None = None
 
     @property
     def spec(self) -> StoreSpec:
-        """What the rows will be; builds the base."""
-        self._running()
+        """What the rows will be; builds the base. Raises `WorkerDied` where that ends a worker twice."""
+        for life in range(_LIVES):
+            try:
+                self._running()
+                break
+            except WorkerDied as death:
+                self._stop()
+                if life + 1 == _LIVES:
+                    raise WorkerDied(f"{death} Twice, while the base was built. {_ADVICE}") from death
         assert self._spec is not None
         return self._spec
 
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Outcome:
-        """Run one task; a worker that dies is started again once.
+        """Run one task; a worker that dies is started again.
 
         Raises
         ------
         WorkerDied
-            The task ended two workers; what they last said is in the message.
+            Workers died of something that is no image's fault; what the last one said is in the message.
         BottleneckError
             What the worker itself raised.
         """
-        for life in range(_LIVES):
+        care, unexplained = Care(), 0
+        while True:
             seen = 0
 
             def count(images: int) -> None:
@@ -68,32 +117,67 @@ class WorkerProcess:
                 seen += images
                 moved_on(images)
 
+            self._touching = Touching("")
             try:
                 self._running()
-                answer: Outcome = self._ask(Compute(source, task), count)
+                answer: Outcome = self._ask(Compute(source, task, care), count)
                 return answer
-            except WorkerDied as error:
+            except WorkerDied as death:
                 self._stop()
                 moved_on(-seen)
-                if life + 1 == _LIVES:
-                    first, last = shown(task.paths[0]), shown(task.paths[-1])
-                    raise WorkerDied(
-                        f"{error} Twice, at the task of {len(task.paths)} images from {first} to {last}. "
-                        "Shards that were finished are kept; run the same command to go on. If memory ran out, "
-                        "use a smaller --batch"
-                    ) from error
-        raise AssertionError("unreachable")
+                suspects = self._touching.images
+                if care.careful and len(suspects) > 1:
+                    care = replace(care, alone=frozenset(suspects))
+                elif care.careful and suspects and not self._blames_base(death):
+                    care = Care(
+                        refused={**care.refused, suspects[0]: self._refusal(task, suspects[0], death)}
+                    )
+                else:
+                    unexplained += care.careful or not self._was_built
+                    if unexplained >= _LIVES or self._odd_deaths > _ODD_DEATHS:
+                        raise self._despair(death, task) from death
+                    care = replace(care, careful=self._was_built or care.careful)
 
     def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
+
+    # -------------------------------------------------------------------------------------------- deaths
+
+    def _blames_base(self, death: WorkerDied) -> bool:
+        """Whether one image after the other ends a forward pass or the memory: images do not do that, machines do."""
+        odd = self._touching.stage == "forward" or isinstance(death, _OverMemory)
+        self._odd_deaths = self._odd_deaths + 1 if odd else 0
+        return self._odd_deaths > _ODD_DEATHS
+
+    def _refusal(self, task: Task, index: int, death: WorkerDied) -> Rejection:
+        return Rejection(
+            content=task.keys[index].tobytes().hex(),
+            path=task.paths[index].decode("utf-8", "backslashreplace"),
+            stage=self._touching.stage,
+            reason=f"at this image {death}"[:500],
+            retry=True,
+        )
+
+    def _despair(self, death: WorkerDied, task: Task) -> WorkerDied:
+        first, last = shown(task.paths[0]), shown(task.paths[-1])
+        return WorkerDied(
+            f"{death} No single image explains it; it happened again and again at the task of {len(task.paths)} "
+            f"images from {first} to {last}. {_ADVICE}"
+        )
+
+    # ------------------------------------------------------------------------------------------- process
 
     def _running(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
+        self._was_built = False
+        if self._log is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         # The graphs are TensorFlow's, whatever the user's other work runs on.
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": "tensorflow"}
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
@@ -107,30 +191,69 @@ class WorkerProcess:
             # Ctrl-C is the parent's to handle: it then ends the worker.
             start_new_session=True,
         )
+        self._answers = SimpleQueue()
+        self._listener = threading.Thread(
+            target=_listen, args=(self._process.stdout, self._answers), daemon=True, name="worker"
+        )
+        self._listener.start()
         self._spec = self._ask(Open(self._request, self._cache))
+        self._was_built = True
 
-    def _ask(self, ask: Any, moved_on: Callable[[int], None] | None = None) -> Any:
+    def _ask(self, ask: Any, moved_on: Callable[[int], None] = lambda _: None) -> Any:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        assert process.stdout is not None
+        # Building a base may download its weights, and a first pass may compile: no deadline before `Founded`.
+        patience: float | None = None
+        silence = 0.0
         try:
             pickle.dump(ask, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
-            while True:
-                answer = pickle.load(process.stdout)
-                if isinstance(answer, Moved):
-                    if moved_on is not None:
-                        moved_on(answer.images)
-                elif isinstance(answer, Failure):
-                    raise answer.error()
-                else:
-                    return answer
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+        except (BrokenPipeError, OSError) as error:
             raise WorkerDied(self._obituary()) from error
+        while True:
+            before = time.monotonic()
+            try:
+                answer = self._answers.get(timeout=_TICK)
+            except Empty:
+                self._check_memory()
+                # When this process was paused itself, the worker is not to blame for the pause.
+                silence += min(time.monotonic() - before, 2 * _TICK)
+                if patience is not None and silence > patience and self._touching.stage != "write":
+                    raise WorkerDied(
+                        f"the worker process gave no sign of life for {patience:.0f} s and was ended."
+                    ) from None
+                continue
+            silence = 0.0
+            if isinstance(answer, Founded):
+                patience = max(self._limits.deadline, _SLOWEST * answer.seconds)
+            elif isinstance(answer, Moved):
+                moved_on(answer.images)
+            elif isinstance(answer, Touching):
+                # Before the next image is touched: what is over the bound by now is the last one's doing.
+                self._check_memory()
+                self._touching = answer
+            elif isinstance(answer, Failure):
+                raise answer.error()
+            elif isinstance(answer, _Gone):
+                raise WorkerDied(self._obituary())
+            else:
+                return answer
+
+    def _check_memory(self) -> None:
+        bound = self._limits.memory
+        if bound is None or self._process is None:
+            return
+        held = resident(self._process.pid)
+        if held > bound:
+            raise _OverMemory(
+                f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
+                "and was ended."
+            )
 
     def _obituary(self) -> str:
         assert self._process is not None
+        assert self._log is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         status = self._process.returncode
@@ -149,13 +272,33 @@ class WorkerProcess:
         process, self._process = self._process, None
         if process is None:
             return
+        # At once: whatever it was writing has no name yet, and an interrupt must not wait for it.
+        process.kill()
+        process.wait()
+        # Now that the worker is gone the listening thread hears the end, and lets go of the stream.
+        if self._listener is not None:
+            self._listener.join(5)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        process.terminate()
+
+
+def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:
+    """Hand on what the worker says, in a thread of its own, so that the asking side can look at the clock."""
+    while True:
         try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            answer = pickle.load(answers)
+        except Exception:  # half a message, or none: either way it said its last
+            heard.put(_Gone())
+            return
+        heard.put(answer)
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that `process` holds; 0 where the system does not tell (it does on Linux) or it is gone."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,11 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import Rejected
-from bottleneck.schema import RejectedContent, Rejection, StoreSpec, Task
+from bottleneck.extraction.messages import Care
+from bottleneck.extraction.rounding import measure
+from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
 from bottleneck.store.record import commit
+from bottleneck.store.views import is_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Outcome:
     computed : int
         Rows committed.
     rejections : tuple of Rejection
-        Images without a row, with path and reason; those that concern the bytes are in the record too.
+        Images without a row, with path and reason; in the record too, where their content is certain.
     moved : tuple of bytes
         Paths whose file vanished or holds other bytes than planned: to be scanned and planned again.
     seconds : mapping of str to float
@@ -45,6 +49,9 @@ class Outcome:
 
 #: Forward passes under way at once: while one ends in its small last layers, the next fills the processor.
 IN_FLIGHT = 2
+
+#: Seconds after which a task that has filled no batch says that it lives.
+_SIGN_OF_LIFE = 1.0
 
 
 class _Moved(Exception):
@@ -62,6 +69,14 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Who is told what goes on: `moved_on` how many images are done (0 is a sign of life), `touch` what comes next."""
+
+    moved_on: Callable[[int], None]
+    touch: Callable[[str, tuple[int, ...]], None] = lambda stage, images: None
+
+
+@dataclass(frozen=True)
 class Pools:
     """Threads that read and decode ahead, and threads that wait for forward passes."""
 
@@ -75,11 +90,12 @@ def run_task(
     task: Task,
     place: Place,
     pools: Pools,
-    moved_on: Callable[[int], None],
+    watch: Watch,
+    care: Care = Care(),  # noqa: B008 - frozen
 ) -> Outcome:
     """Compute the rows of `task` and commit them.
 
-    Bits do not depend on order or neighbours: every forward pass has one constant, padded batch shape.
+    Bits do not depend on order, neighbours or care: every forward pass has one constant, padded batch shape.
 
     Parameters
     ----------
@@ -88,130 +104,218 @@ def run_task(
     task : Task
     place : Place
     pools : Pools
-    moved_on : callable
-        Told how many images are done, a batch at a time.
+    watch : Watch
+    care : Care
 
     Returns
     -------
     Outcome
     """
-    spec = place.spec
-    stored = np.dtype(spec.recipe.dtype)
-    features = np.empty((len(task.keys), *spec.shape), stored)
-    kept: list[int] = []
-    rejections: list[Rejection] = []
+    rows = _Rows(forward, task, place, pools, watch, care)
     moved: list[bytes] = []
-    clock = {"decode": 0.0, "forward": 0.0, "write": 0.0}
-    waiting: list[tuple[int, np.ndarray]] = []
-    running: deque[tuple[list[int], Future[np.ndarray]]] = deque()
-
-    def refuse(index: int, why: Rejected) -> None:
-        path = task.paths[index].decode("utf-8", "backslashreplace")
-        content = task.keys[index].tobytes().hex() if why.stage != "read" else ""
-        rejections.append(
-            Rejection(content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry)
-        )
-
-    def launch() -> None:
-        pixels = np.zeros((forward.batch, spec.recipe.pixels.height, spec.recipe.pixels.width, 3), np.float32)
-        for slot, (_, image) in enumerate(waiting):
-            pixels[slot] = image
-        running.append(([index for index, _ in waiting], pools.forward.submit(forward.features, pixels)))
-        waiting.clear()
-        if len(running) > IN_FLIGHT:
-            collect()
-
-    def collect() -> None:
-        started = time.perf_counter()
-        indices, future = running.popleft()
-        rows = future.result()
-        clock["forward"] += time.perf_counter() - started
-        for index, full in zip(indices, rows, strict=False):  # the padding has no index
-            with np.errstate(over="ignore"):
-                row = full.astype(stored, copy=False)
-            if np.isfinite(row).all():
-                features[len(kept)] = row
-                kept.append(index)
-            else:
-                refuse(index, _not_finite(full, spec))
-        moved_on(len(indices))
-
-    for index, result in _in_order(forward, source, task, pools.decode, clock):
+    images = _one_by_one if care.careful else _in_order
+    for index, result in images(forward, source, task, pools.decode, rows.clock, watch, care):
         if isinstance(result, _Moved):
             moved.append(task.paths[index])
+            watch.moved_on(1)
         elif isinstance(result, Rejected):
-            refuse(index, result)
+            rows.refuse(index, result)
+            watch.moved_on(1)
         else:
-            waiting.append((index, result))
-            if len(waiting) == forward.batch:
-                launch()
-            continue
-        moved_on(1)
-    if waiting:
-        launch()
-    while running:
-        collect()
+            rows.add(index, result)
+    rows.finish()
 
     started = time.perf_counter()
-    # What circumstances are to blame for is tried again by the next run, so no record holds it.
+    watch.touch("write", ())
     bad = [
-        RejectedContent(content=r.content, stage=r.stage, reason=r.reason)
-        for r in rejections
-        if r.content and not r.retry
+        RejectedContent(content=r.content, stage=r.stage, reason=r.reason, retry=r.retry)
+        for r in rows.rejections
+        if r.content
     ]
+    kept = rows.kept
     if kept or bad:
         commit(
             place.shards,
             task.id,
-            spec,
+            place.spec,
             np.ascontiguousarray(task.keys[kept]),
-            features[: len(kept)],
+            rows.features[: len(kept)],
             rejected=bad,
             environment=place.environment,
             canary=place.canary,
+            rounding=rows.rounding(),
         )
-    clock["write"] = time.perf_counter() - started
-    return Outcome(task.id, len(kept), tuple(rejections), tuple(moved), clock)
+    rows.clock["write"] = time.perf_counter() - started
+    return Outcome(task.id, len(kept), tuple(rows.rejections), tuple(moved), rows.clock)
+
+
+class _Rows:
+    """Pixels in, finite rows of the storage type out, in task order."""
+
+    def __init__(
+        self, forward: Forward, task: Task, place: Place, pools: Pools, watch: Watch, care: Care
+    ) -> None:
+        self._forward, self._task, self._watch, self._care = forward, task, watch, care
+        self._pool = pools.forward
+        self._spec = place.spec
+        self._stored = np.dtype(place.spec.recipe.dtype)
+        shape = (len(task.keys), *place.spec.shape)
+        self.features = np.empty(shape, self._stored)
+        # What rounding costs is measured against the rows before it.
+        self._full = np.empty(shape, np.float32) if self._stored != np.float32 else None
+        self.kept: list[int] = []
+        self.rejections: list[Rejection] = [care.refused[index] for index in sorted(care.refused)]
+        self.clock = {"decode": 0.0, "forward": 0.0, "write": 0.0}
+        self._waiting: list[tuple[int, np.ndarray]] = []
+        self._running: deque[tuple[list[int], Future[np.ndarray]]] = deque()
+
+    def refuse(self, index: int, why: Rejected) -> None:
+        """This image has no row."""
+        path = self._task.paths[index].decode("utf-8", "backslashreplace")
+        # A file that could not be read may hold anything by now.
+        content = self._task.keys[index].tobytes().hex() if why.stage != "read" else ""
+        self.rejections.append(
+            Rejection(content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry)
+        )
+
+    def add(self, index: int, pixels: np.ndarray) -> None:
+        """An image for the next forward pass, which starts when it is full."""
+        if index in self._care.alone:
+            self._launch()
+        self._waiting.append((index, pixels))
+        if len(self._waiting) == self._forward.batch or index in self._care.alone:
+            self._launch()
+
+    def finish(self) -> None:
+        """Wait for every row."""
+        self._launch()
+        while self._running:
+            self._collect()
+
+    def rounding(self) -> Rounding | None:
+        """What the storage type cost; None where it is the computed one."""
+        if self._full is None or not self.kept:
+            return None
+        return measure(self._full[: len(self.kept)], self.features[: len(self.kept)])
+
+    def _launch(self) -> None:
+        if not self._waiting:
+            return
+        size = self._spec.recipe.pixels
+        pixels = np.zeros((self._forward.batch, size.height, size.width, 3), np.float32)
+        for slot, (_, image) in enumerate(self._waiting):
+            pixels[slot] = image
+        indices = [index for index, _ in self._waiting]
+        self._waiting.clear()
+        if self._care.careful:
+            self._watch.touch("forward", tuple(indices))
+        self._running.append((indices, self._pool.submit(self._forward.features, pixels)))
+        while len(self._running) > (0 if self._care.careful else IN_FLIGHT):
+            self._collect()
+
+    def _collect(self) -> None:
+        started = time.perf_counter()
+        indices, future = self._running.popleft()
+        rows = future.result()
+        self.clock["forward"] += time.perf_counter() - started
+        for index, full in zip(indices, rows, strict=False):  # the padding has no index
+            with np.errstate(over="ignore"):
+                row = full.astype(self._stored, copy=False)
+            if np.isfinite(row).all():
+                self.features[len(self.kept)] = row
+                if self._full is not None:
+                    self._full[len(self.kept)] = full
+                self.kept.append(index)
+            else:
+                self.refuse(index, _not_finite(full, self._spec))
+        self._watch.moved_on(len(indices))
 
 
 def _in_order(
-    forward: Forward, source: Source, task: Task, pool: ThreadPoolExecutor, clock: dict[str, float]
+    forward: Forward,
+    source: Source,
+    task: Task,
+    pool: ThreadPoolExecutor,
+    clock: dict[str, float],
+    watch: Watch,
+    care: Care,
 ) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
     """Decoded images in task order, a bounded number of them ahead."""
-    ahead: deque[tuple[int, Future[np.ndarray]]] = deque()
-    upcoming = iter(enumerate(task.paths))
+    ahead: deque[tuple[list[int], Future[list[np.ndarray]]]] = deque()
+    upcoming = iter(_files(task, care))
     bound = 2 * forward.batch + 8
+    said = time.perf_counter()
     while True:
-        while len(ahead) < bound:
-            index, path = next(upcoming, (-1, b""))
-            if index < 0:
+        while sum(len(indices) for indices, _ in ahead) < bound:
+            indices = next(upcoming, [])
+            if not indices:
                 break
-            ahead.append((index, pool.submit(_pixels, forward, source, path, task.keys[index])))
+            ahead.append((indices, pool.submit(_pixels, forward, source, task, indices)))
         if not ahead:
             return
-        index, future = ahead.popleft()
+        indices, future = ahead.popleft()
         started = time.perf_counter()
         error = future.exception()
-        clock["decode"] += time.perf_counter() - started
+        now = time.perf_counter()
+        clock["decode"] += now - started
+        if now - said > _SIGN_OF_LIFE:
+            # Slow files fill no batch for long; that is no silence.
+            watch.moved_on(0)
+            said = now
         if error is None:
-            yield index, future.result()
+            yield from zip(indices, future.result(), strict=True)
         elif isinstance(error, (Rejected, _Moved)):
-            yield index, error
+            yield from ((index, error) for index in indices)
         else:
             raise error
 
 
-def _pixels(forward: Forward, source: Source, path: bytes, key: np.ndarray) -> np.ndarray:
-    """Read once, hash, and decode that very buffer: the key then names what was decoded."""
+def _one_by_one(
+    forward: Forward,
+    source: Source,
+    task: Task,
+    pool: ThreadPoolExecutor,
+    clock: dict[str, float],
+    watch: Watch,
+    care: Care,
+) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
+    """Decoded images in task order, each named before it is touched and none ahead."""
+    for index in range(len(task.paths)):
+        if index in care.refused:
+            continue
+        watch.touch("decode", (index,))
+        started = time.perf_counter()
+        result: np.ndarray | Rejected | _Moved
+        try:
+            # In the pool's thread, as ever: what crashes in one thread may not in another.
+            result = pool.submit(_pixels, forward, source, task, [index]).result()[0]
+        except (Rejected, _Moved) as error:
+            result = error
+        clock["decode"] += time.perf_counter() - started
+        yield index, result
+
+
+def _files(task: Task, care: Care) -> list[list[int]]:
+    """Images by their place in the task, views of one file together: it is read and decoded once for them."""
+    wanted = [index for index in range(len(task.paths)) if index not in care.refused]
+    return [list(group) for _, group in itertools.groupby(wanted, key=task.paths.__getitem__)]
+
+
+def _pixels(forward: Forward, source: Source, task: Task, indices: list[int]) -> list[np.ndarray]:
+    """Read a file once, hash, and decode that very buffer: the keys at `indices` then name what was decoded."""
+    keys = [task.keys[index].tobytes() for index in indices]
     try:
-        data = source.read(path)
+        data = source.read(task.paths[indices[0]])
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise _Moved from error
         raise Rejected("read", error.strerror or str(error), retry=True) from error
-    if hashlib.sha256(data).digest() != key.tobytes():
+    content = hashlib.sha256(data).digest()
+    policy = task.views
+    if not all(key == content if policy is None else is_of(key, content) for key in keys):
         raise _Moved
-    return forward.decode(data)
+    pixels = forward.decode(data)
+    return [pixels] if policy is None else [forward.view(pixels, key, policy) for key in keys]
 
 
 def _not_finite(row: np.ndarray, spec: StoreSpec) -> Rejected:

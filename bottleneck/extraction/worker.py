@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import os
 import pickle
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
-from bottleneck.extraction.messages import Compute, Failure, Moved, Open
-from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, run_task
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching
+from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
-from bottleneck.schema import Cache, StoreSpec, Task
+from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
 from bottleneck.store.header import found
 
 CANARY_IMAGES = 8
@@ -28,18 +34,22 @@ _CANARY_TOLERANCE = 1e-4
 
 
 class Worker:
-    """A base, opened once, and the place where its rows go, founded once.
+    """A base, opened once, and the places where its rows go, founded once: of images, and of views by their policy.
 
     Parameters
     ----------
     forward : Forward
     cache : Cache
+    request : BaseRequest, optional
+        How the base was asked for: a store that is founded here remembers it.
     """
 
-    def __init__(self, forward: Forward, cache: Cache) -> None:
+    def __init__(self, forward: Forward, cache: Cache, request: BaseRequest | None = None) -> None:
         self.forward = forward
+        self.pace = 0.0
         self._cache = cache
-        self._place: Place | None = None
+        self._request = request
+        self._places: dict[ViewPolicy | None, Place] = {}
         # One more than there are processors: each waits for its file now and then.
         self._pools = Pools(
             ThreadPoolExecutor(1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
@@ -53,9 +63,17 @@ class Worker:
 
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Outcome:
         """Run one task; the first founds the store and checks that this machine's numbers belong there."""
-        if self._place is None:
-            self._place = self._found()
-        return run_task(self.forward, source, task, self._place, self._pools, moved_on)
+        return self.run(source, task, Watch(moved_on), Care())
+
+    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> Outcome:
+        """`compute`, watched, and with care."""
+        return run_task(self.forward, source, task, self.place(task.views), self._pools, watch, care)
+
+    def place(self, views: ViewPolicy | None = None) -> Place:
+        """Where the rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
+        if views not in self._places:
+            self._places[views] = self._found(self.spec.model_copy(update={"views": views}))
+        return self._places[views]
 
     def __enter__(self) -> Worker:
         return self
@@ -64,10 +82,10 @@ class Worker:
         self._pools.decode.shutdown(cancel_futures=True)
         self._pools.forward.shutdown(cancel_futures=True)
 
-    def _found(self) -> Place:
-        folder, header = found(self._cache, self.spec, self.forward.batch)
+    def _found(self, spec: StoreSpec) -> Place:
+        folder, header = found(self._cache, spec, self.forward.batch, self._request)
         rows = self._canary()
-        _compare_canary(folder, rows, self.spec)
+        _compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
         return Place(
             folder / "shards",
@@ -84,7 +102,9 @@ class Worker:
             part = pictures[start : start + self.forward.batch]
             padded = np.zeros((self.forward.batch, *part.shape[1:]), np.float32)
             padded[: len(part)] = part
+            started = time.perf_counter()
             seen.append(np.array(self.forward.features(padded)[: len(part)], np.float32))
+            self.pace = time.perf_counter() - started
         flat = np.concatenate(seen).reshape(CANARY_IMAGES, -1)
         # Large maps are sampled evenly: a store should not open with tens of megabytes of canary.
         return np.ascontiguousarray(flat[:, :: max(1, -(-flat.shape[1] // _CANARY_VALUES))])
@@ -111,37 +131,58 @@ def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
 
 
 def serve(asks: BinaryIO, answers: BinaryIO) -> None:
-    """Answer what is asked until the asking side closes."""
+    """Answer what is asked until the asking side closes, and then end at once: nobody waits for the rest."""
     worker: Worker | None = None
+    asked: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_listen, args=(asks, asked), daemon=True).start()
 
     def answer(value: Any) -> None:
         pickle.dump(value, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
+    watch = Watch(
+        lambda count: answer(Moved(count)),
+        lambda stage, images: answer(Touching(stage, images)),
+    )
     while True:
-        try:
-            ask = pickle.load(asks)
-        except EOFError:
-            return
+        ask = asked.get()
         try:
             if isinstance(ask, Open):
                 from bottleneck.extraction.forward import open_forward
 
-                worker = Worker(open_forward(ask.request, ask.cache), ask.cache)
+                worker = Worker(open_forward(ask.request, ask.cache), ask.cache, ask.request)
                 answer(worker.spec)
             elif isinstance(ask, Compute) and worker is not None:
-                answer(worker.compute(ask.source, ask.task, lambda count: answer(Moved(count))))
+                worker.place(ask.task.views)
+                answer(Founded(worker.pace))
+                answer(worker.run(ask.source, ask.task, watch, ask.care))
             else:
                 raise TypeError(f"asked for {type(ask).__name__} with{'' if worker else 'out'} a base")
         except BrokenPipeError:
             return  # the parent is gone; so is the reason to go on
         except Exception as error:
-            answer(_failure(error))
+            answer(_failure(error, filling=isinstance(ask, Compute)))
 
 
-def _failure(error: Exception) -> Failure:
+def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:
+    """Hand on what is asked. When the asking side is gone the process ends, in the midst of a task too."""
+    while True:
+        try:
+            ask = pickle.load(asks)
+        except Exception:
+            os._exit(0)
+        asked.put(ask)
+
+
+def _failure(error: Exception, *, filling: bool) -> Failure:
     if isinstance(error, BottleneckError):
         return Failure(type(error), str(error))
+    if filling and isinstance(error, FileNotFoundError):
+        return Failure(
+            StoreError,
+            f"{os.fsdecode(error.filename or 'a folder of the store')}: the store's folder was removed or moved away "
+            "while it was being filled; what lay in it is gone with it. Run the same command again to begin anew",
+        )
     if isinstance(error, OSError):
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         return Failure(
@@ -155,8 +196,16 @@ def _failure(error: Exception) -> Failure:
     return Failure(BottleneckError, f"the worker failed: {type(error).__name__}: {error}")
 
 
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent, even while it hangs (Linux; elsewhere the pipe tells)."""
+    set_parent_death_signal = 1
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
 def main() -> None:
     """Entry point of the process."""
+    _die_with_parent()
     # Libraries print on standard output; the pickles must not meet them there.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -11,8 +11,18 @@ from pydantic import Field, FiniteFloat
 from bottleneck.errors import UsageError
 from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.loop import Data, Program, initial_layers, train
-from bottleneck.heads.rows import BadRows, class_weights, features, fold, known_rows, scaler, training_rows
+from bottleneck.heads.rows import (
+    BadRows,
+    check_views,
+    class_weights,
+    features,
+    fold,
+    known_rows,
+    scaler,
+    training_rows,
+)
 from bottleneck.heads.settings import check_settings
+from bottleneck.store.rows import picked
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -131,6 +141,7 @@ class DenseHead(SoftmaxHead):
         *,
         validation_data: tuple[Any, Any] | None = None,
         on_epoch: Callable[[dict[str, float]], None] | None = None,
+        views: int = 1,
     ) -> Self:
         """Train from new weights; what an earlier fit learnt is forgotten.
 
@@ -143,6 +154,9 @@ class DenseHead(SoftmaxHead):
             Labels that `y` does not have are refused.
         on_epoch : callable, optional
             Called with each epoch's entry of ``history_``.
+        views : int
+            So many rows side by side are views of one image, the first of them the image itself: each epoch sees one
+            of them, drawn anew, and rows held out are of whole images, watched by their first.
 
         Raises
         ------
@@ -162,7 +176,8 @@ class DenseHead(SoftmaxHead):
             )
         rows, codes, classes = training_rows(self, X, y)
         self.classes_ = classes
-        data, watched = Data(rows, codes), None
+        check_views(codes, views)
+        data, watched = Data(rows, codes, views), None
         if validation_data is not None:
             watched = self._watched(*validation_data)
         elif settings["patience"] is not None:
@@ -268,15 +283,20 @@ class DenseHead(SoftmaxHead):
 
 
 def _hold_out(data: Data, part: float, seed: int) -> tuple[Data, Data | None]:
-    """Training and watched rows; `part` of each class, rounded, is watched, and every class keeps a row."""
+    """Training and watched rows; `part` of each class, rounded, is watched, and every class keeps an image."""
     random = np.random.default_rng([seed, 0])  # epoch 0: no epoch's order uses this stream
-    held = np.zeros(len(data.codes), bool)
-    for code in np.unique(data.codes):
-        members = random.permutation(np.flatnonzero(data.codes == code))
+    codes = data.codes[:: data.views]
+    held = np.zeros(len(codes), bool)
+    for code in np.unique(codes):
+        members = random.permutation(np.flatnonzero(codes == code))
         held[members[: min(round(len(members) * part), len(members) - 1)]] = True
     if not held.any():
         return data, None
-    return Data(data.rows[~held], data.codes[~held]), Data(data.rows[held], data.codes[held])
+    kept, watched = np.repeat(~held, data.views), np.flatnonzero(held) * data.views
+    return (
+        Data(picked(data.rows, kept), data.codes[kept], data.views),
+        Data(picked(data.rows, watched), data.codes[watched]),
+    )
 
 
 def activate(name: str, value: np.ndarray) -> np.ndarray:

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import UsageError
-from bottleneck.heads.metrics import Metrics, measure
+from bottleneck.heads.metrics import Metrics, measure_said
+from bottleneck.store.rows import Rows, loaded, picked
+from bottleneck.store.views import ViewRows
+
+#: Probabilities held at a time while rows are measured.
+_CELLS = 4 << 20
 
 
 def folds(
@@ -73,7 +78,7 @@ def _units(keys: np.ndarray, groups: np.ndarray) -> list[str]:
 
 def cross_validate(
     head: Any,
-    X: np.ndarray,
+    X: np.ndarray | Rows,
     labels: np.ndarray,
     keys: np.ndarray,
     groups: np.ndarray,
@@ -81,9 +86,13 @@ def cross_validate(
     *,
     count: int,
     seed: int,
+    views: ViewRows | None = None,
     done: Callable[[], None] = lambda: None,
 ) -> tuple[Metrics, ...]:
     """Figures on the held-out part of each fold. `head` is cloned for each: none sees another's images.
+
+    With `views` of the same images, it learns from these; what is held out is measured on `X`.
+    Of `Rows`, the training part of a fold is loaded where it fits.
 
     Returns
     -------
@@ -94,13 +103,42 @@ def cross_validate(
 
     found = []
     for train, held in folds(labels, keys, groups, count, seed):
-        fitted = clone(head).fit(X[train], labels[train])
-        found.append(measure(labels[held], spread_columns(fitted, X[held], classes), classes))
+        if views is None:
+            fitted = clone(head).fit(loaded(picked(X, train)), labels[train])
+        else:
+            fitted = fit_views(clone(head), views.where(train).loaded(), labels[train])
+        found.append(measure_head(fitted, picked(X, held), labels[held], classes))
         done()
     return tuple(found)
 
 
-def spread_columns(head: Any, X: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+def fit_views(head: Any, views: ViewRows, labels: np.ndarray, **watching: Any) -> Any:
+    """`head` fitted on all views of images with labels (n,); `watching` is what else `fit` takes."""
+    return head.fit(views.flat, np.repeat(labels, views.count), views=views.count, **watching)
+
+
+def measure_head(
+    head: Any, X: np.ndarray | Rows, labels: np.ndarray, classes: tuple[str, ...], views: int = 1
+) -> Metrics:
+    """Figures of a fitted head on rows with labels (n,), n >= 1; never all probabilities at once.
+
+    `X` is (n * views, *shape): the probabilities of an image are the mean over its views, which lie side by side.
+    """
+    said, own = np.empty(len(labels), np.int64), np.zeros(len(labels))
+    place = {name: column for column, name in enumerate(classes)}
+    truth = np.array([place.get(label, -1) for label in labels])
+    step = max(1, _CELLS // (len(classes) * views))
+    for start in range(0, len(labels), step):
+        part = slice(start, start + step)
+        each = spread_columns(head, picked(X, slice(start * views, (start + step) * views)), classes)
+        chances = each.reshape(-1, views, len(classes)).mean(axis=1)
+        said[part] = chances.argmax(axis=1)
+        known = np.flatnonzero(truth[part] >= 0)
+        own[start + known] = chances[known, truth[part][known]]
+    return measure_said(truth, said, own, classes)
+
+
+def spread_columns(head: Any, X: np.ndarray | Rows, classes: tuple[str, ...]) -> np.ndarray:
     """Probabilities with one column for each of `classes`, zero where the head never saw the class."""
     wide = np.zeros((len(X), len(classes)), np.float32)
     place = {name: column for column, name in enumerate(classes)}

@@ -1,8 +1,9 @@
-"""The training loop of a dense head: one TensorFlow program a fit, one call of it an epoch, rows in memory.
+"""The training loop of a dense head: one TensorFlow program a fit, one call of it an epoch.
 
 Plain semantics, so that the same layers trained by hand on a frozen network give the same losses: the
 loss of a batch is the mean cross-entropy over its rows (times class weights, plus the L2 penalty, as
 Keras counts them), the last batch is as short as it comes out, and the order of rows is `epoch_order`.
+Rows of a store that were not loaded are fed to the same program by pieces, in the same order and batches.
 Nothing here touches the process's random state or its Keras settings.
 """
 
@@ -16,6 +17,9 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import HeadError
+from bottleneck.store.batches import batches, epoch_order, gather_rows
+from bottleneck.store.rows import Rows
+from bottleneck.store.views import epoch_views
 
 #: ReduceLROnPlateau's own default: a smaller gain in loss is none.
 PLATEAU_DELTA = 1e-4
@@ -29,21 +33,23 @@ _EVALUATE_ROWS = 1024
 
 @dataclass(frozen=True)
 class Data:
-    """Rows (n, d) float16 or float32 and class codes (n,) int64."""
+    """Rows (n, d) float16 or float32 and class codes (n,) int64; `views` of them side by side are of one image."""
 
-    rows: np.ndarray
+    rows: np.ndarray | Rows
     codes: np.ndarray
+    views: int = 1
 
+    @property
+    def images(self) -> int:
+        """How many rows an epoch sees."""
+        return len(self.rows) // self.views
 
-def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    """The order in which epoch number `epoch` (from 1) of a fit visits its rows: a permutation (rows,) int64.
-
-    Examples
-    --------
-    >>> sorted(epoch_order(0, 1, 4).tolist()), bool((epoch_order(0, 1, 4) == epoch_order(0, 1, 4)).all())
-    ([0, 1, 2, 3], True)
-    """
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Which rows an epoch (from 1) sees, in order: of each image one, drawn anew each time."""
+        order = epoch_order(seed, epoch, self.images)
+        if self.views == 1:
+            return order
+        return order * self.views + epoch_views(seed, epoch, self.images, self.views)[order]
 
 
 def layer_seed(seed: int, position: int) -> int:
@@ -112,7 +118,8 @@ class Program:
 
     In fits that are worth it each full batch is one XLA program, so that the optimizer's many elementwise
     steps pass memory once; the loop over batches is in the graph. Rows are standardised batch by batch:
-    the matrix itself is never copied, and float16 rows stay float16 in memory.
+    the matrix itself is never copied, and float16 rows stay float16 in memory. `Rows` are streamed: a call of the
+    program then takes a piece of the epoch.
     """
 
     def __init__(
@@ -128,15 +135,17 @@ class Program:
         self._tf = tf
         self.layers = layers
         self.data = data
-        self.batch = min(settings["batch_size"], len(data.rows))
+        self.batch = min(settings["batch_size"], data.images)
         self.optimizer = optimizer(settings)
         self._l2 = settings["l2"]
         self._trainable = [v for layer in layers for v in layer.trainable_variables]
         self.optimizer.build(self._trainable)
         self._scaling = None if scaling is None else [tf.constant(part, tf.float32) for part in scaling]
         self._weights = None if weights is None else tf.constant(weights, tf.float32)
-        self._rows, self._codes = tf.convert_to_tensor(data.rows), tf.convert_to_tensor(data.codes)
-        work = sum(math.prod(v.shape) for v in self._trainable) * len(data.rows) * settings["epochs"]
+        self._whole = None
+        if isinstance(data.rows, np.ndarray):
+            self._whole = tf.convert_to_tensor(data.rows), tf.convert_to_tensor(data.codes)
+        work = sum(math.prod(v.shape) for v in self._trainable) * data.images * settings["epochs"]
         self._full = (
             tf.function(self._step, jit_compile=True, autograph=False) if work > COMPILE else self._step
         )
@@ -175,13 +184,13 @@ class Program:
         self.optimizer.apply(tape.gradient(loss, [v.value for v in self._trainable]), self._trainable)
         return tf.stack([loss * tf.cast(tf.shape(rows)[0], tf.float32), self._right(logits, codes)])
 
-    def _steps(self, full: Any, rest: Any) -> Any:
+    def _steps(self, rows: Any, codes: Any, full: Any, rest: Any) -> Any:
         """`full` (steps, batch) and `rest` (r,): row numbers in order; sums of loss and of right answers."""
         tf = self._tf
 
         def body(step: Any, sums: Any) -> Any:
             chosen = tf.ensure_shape(full[step], (self.batch,))  # XLA wants the shape before it runs
-            return step + 1, sums + self._full(tf.gather(self._rows, chosen), tf.gather(self._codes, chosen))
+            return step + 1, sums + self._full(tf.gather(rows, chosen), tf.gather(codes, chosen))
 
         _, sums = tf.while_loop(
             lambda step, sums: step < tf.shape(full)[0],
@@ -191,16 +200,30 @@ class Program:
         )
         if rest.shape[0]:
             # Not compiled: a second XLA program takes longer than all the short batches of a usual fit.
-            sums += self._step(tf.gather(self._rows, rest), tf.gather(self._codes, rest))
+            sums += self._step(tf.gather(rows, rest), tf.gather(codes, rest))
         return sums
 
     def run_epoch(self, order: np.ndarray) -> tuple[float, float]:
         """Train on all rows once in this order; mean loss and accuracy while the weights were moving."""
-        full = len(order) // self.batch * self.batch
-        sums = self._epoch(
-            self._tf.constant(order[:full].reshape(-1, self.batch)), self._tf.constant(order[full:])
-        ).numpy()
+        sums = np.zeros(2)
+        if self._whole is not None:
+            sums += self._run(*self._whole, order)
+        else:
+            for rows, numbers in batches(self.data.rows, self._piece(), order):
+                codes = self._tf.constant(self.data.codes[numbers])
+                sums += self._run(self._tf.constant(rows), codes, np.arange(len(rows)))
         return float(sums[0]) / len(order), float(sums[1]) / len(order)
+
+    def _run(self, rows: Any, codes: Any, order: np.ndarray) -> np.ndarray:
+        tf, full = self._tf, len(order) // self.batch * self.batch
+        sums: np.ndarray = self._epoch(
+            rows, codes, tf.constant(order[:full].reshape(-1, self.batch)), tf.constant(order[full:])
+        ).numpy()
+        return sums
+
+    def _piece(self) -> int:
+        """Rows of one call when they are streamed: whole batches, so that pieces change no step."""
+        return gather_rows(self.data.rows, self.batch)  # type: ignore[arg-type]
 
     def _sums(self, rows: Any, codes: Any) -> Any:
         tf = self._tf
@@ -253,7 +276,7 @@ def train(
     plateau_loss, plateau = math.inf, 0
     rate = settings["learning_rate"]
     for epoch in range(1, settings["epochs"] + 1):
-        order = epoch_order(settings["seed"], epoch, len(program.data.rows))
+        order = program.data.order(settings["seed"], epoch)
         loss, accuracy = program.run_epoch(order)
         entry = {"epoch": float(epoch), "loss": loss, "accuracy": accuracy}
         if validation is not None:

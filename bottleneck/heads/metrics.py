@@ -76,13 +76,21 @@ def measure(labels: Any, probabilities: np.ndarray, classes: tuple[str, ...]) ->
     """
     place = {name: column for column, name in enumerate(classes)}
     truth = np.array([place.get(label, -1) for label in labels])
-    said = probabilities.argmax(axis=1)
+    known = truth >= 0
+    own = np.zeros(len(truth))
+    own[known] = probabilities[known, truth[known]]
+    return measure_said(truth, probabilities.argmax(axis=1), own, classes)
+
+
+def measure_said(truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: tuple[str, ...]) -> Metrics:
+    """Figures from true codes (n,), predicted codes (n,) and the probabilities (n,) given to the true ones.
+
+    A code of -1 is a label that is none of `classes`: it counts as wrong, with probability 0.
+    """
     known = truth >= 0
     correct = int((truth == said).sum())
     confusion = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion, (truth[known], said[known]), 1)
-    own = np.zeros(len(truth))
-    own[known] = probabilities[known, truth[known]]
     images, right, taken = confusion.sum(axis=1), confusion.diagonal(), confusion.sum(axis=0)
     recalls = right[images > 0] / images[images > 0]
     return Metrics(

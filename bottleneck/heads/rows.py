@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from bottleneck.errors import HeadError
+from bottleneck.store.rows import Rows
 
 #: A feature that varies by less than this part of its largest magnitude is constant: another machine or batch
 #: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
@@ -25,20 +26,21 @@ class BadRows(HeadError, ValueError):
     """Rows or labels that a head cannot take; a ValueError too, as scikit-learn's tools expect."""
 
 
-def training_rows(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     """Rows and labels of a fit; sets ``feature_shape_``, ``n_features_in_`` and column names.
 
     Parameters
     ----------
     head : estimator
     X : array-like, (n, *shape)
-        float16 stays float16 (it is what the cache holds, and half of the memory); else float32.
+        float16 stays float16 (it is what the cache holds, and half of the memory); else float32. `Rows` of a store
+        stay on disk: what is stored is finite, so no pass over them is needed to know it.
     y : array-like, (n,)
         Labels of any one kind: strings, integers, bools.
 
     Returns
     -------
-    rows : ndarray, (n, d) float16 or float32
+    rows : ndarray or Rows, (n, d) float16 or float32
     codes : ndarray, (n,) int64
         Positions in `classes`.
     classes : ndarray, (k,)
@@ -56,7 +58,11 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np
                 f"{type(head).__name__} requires y to be passed, but the target y is None: give one label "
                 "a row"
             )
-        rows, labels = validate_data(head, _flat(X), y, dtype=[np.float32, np.float16])
+        if isinstance(X, Rows):
+            rows, labels = _stored_rows(head, X), np.asarray(y)
+            check_consistent_length(rows, labels)
+        else:
+            rows, labels = validate_data(head, _flat(X), y, dtype=[np.float32, np.float16])
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
@@ -71,8 +77,10 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np
     return rows, codes.reshape(-1).astype(np.int64), classes
 
 
-def known_rows(head: Any, X: Any) -> np.ndarray:
-    """Rows for a fitted head: (n, d) float16 or float32, checked against the shape it was fitted on.
+def known_rows(head: Any, X: Any) -> Any:
+    """Rows for a fitted head, checked against the shape it was fitted on: (n, d) float16 or float32.
+
+    They stay on disk where `X` is `Rows`.
 
     Raises
     ------
@@ -89,7 +97,10 @@ def known_rows(head: Any, X: Any) -> np.ndarray:
             "that this head was fitted on"
         )
     try:
-        rows: np.ndarray = validate_data(head, _flat(X), dtype=[np.float32, np.float16], reset=False)
+        if isinstance(X, Rows):
+            rows: Any = _stored_rows(head, X, reset=False)
+        else:
+            rows = validate_data(head, _flat(X), dtype=[np.float32, np.float16], reset=False)
     except ValueError as error:
         raise BadRows(str(error)) from error
     if shape is not None and shape != head.feature_shape_:
@@ -97,6 +108,23 @@ def known_rows(head: Any, X: Any) -> np.ndarray:
             f"expected rows of shape {head.feature_shape_}, got {shape}: the axes are in another order"
         )
     return rows
+
+
+def check_views(codes: np.ndarray, views: int) -> None:
+    """That every `views` rows side by side can be of one image. Raises `BadRows`."""
+    if views < 1 or len(codes) % views or (np.ptp(codes.reshape(-1, views), axis=1) != 0).any():
+        raise BadRows(
+            f"views={views} of {len(codes)} rows: expected that many rows of each image, side by side and with "
+            "one label"
+        )
+
+
+def _stored_rows(head: Any, X: Rows, *, reset: bool = True) -> Rows:
+    """`X` flattened; what `validate_data` does for arrays, on one row of zeros in its stead."""
+    if reset and not len(X):
+        raise ValueError("found 0 rows, and a head needs some to learn from")
+    validate_data(head, np.zeros((1, X.width), X.dtype), dtype=[np.float32, np.float16], reset=reset)
+    return X.flat
 
 
 def _shape(X: Any) -> tuple[int, ...] | None:
@@ -114,19 +142,19 @@ def _flat(X: Any) -> Any:
     return X if shape is None or len(shape) == 1 else np.asarray(X).reshape(len(X), -1)
 
 
-def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
     """Consecutive pieces of `rows` as float64, 32 MiB each."""
     step = max(1, _CHUNK // max(1, rows.shape[1] * 8))
     for start in range(0, len(rows), step):
         yield rows[start : start + step].astype(np.float64)
 
 
-def scaler(rows: np.ndarray, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
+def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
     """Mean and inverse standard deviation of each feature.
 
     Parameters
     ----------
-    rows : ndarray, (n, d)
+    rows : ndarray or Rows, (n, d)
     divide : bool
         False: centre only, the inverse is 1 where a feature varies.
 
@@ -192,11 +220,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     >>> softmax(np.array([[0.0, 0.0]], np.float32)).tolist()
     [[0.5, 0.5]]
     """
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return shifted.astype(np.float32)
+    found = np.empty(logits.shape, np.float32)
+    step = max(1, _CHUNK // max(1, logits.shape[1] * 8))
+    for start in range(0, len(logits), step):
+        shifted = logits[start : start + step].astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        np.exp(shifted, out=shifted)
+        shifted /= shifted.sum(axis=1, keepdims=True)
+        found[start : start + step] = shifted
+    return found
 
 
 def class_weights(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck.heads.folds import cross_validate, spread_columns
-from bottleneck.heads.metrics import Metrics, measure
+from bottleneck.heads.folds import cross_validate, fit_views, measure_head
+from bottleneck.heads.metrics import Metrics
 from bottleneck.progress import Progress
 from bottleneck.store.join import Features
 
@@ -21,8 +21,11 @@ def fit_and_measure(
     folds: int | None,
     seed: int,
     progress: Progress,
+    memory: int | str | None = None,
 ) -> tuple[Any, dict[str, Metrics], tuple[Metrics, ...]]:
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
+
+    Where the rows have views, the head learns from these, and everything is measured on the images as they are.
 
     Parameters
     ----------
@@ -38,14 +41,17 @@ def fit_and_measure(
         Cross-validate on the training rows first, a fresh head a fold.
     seed : int
     progress : Progress
+    memory : int or str, optional
+        Rows are read at once where they take no more than this, half of what is free by default; else streamed.
 
     Returns
     -------
     head, dict of str to Metrics, tuple of Metrics
         The fitted head, figures by split, figures by fold.
     """
-    training = rows.where(splits == "train")
-    held = rows.where(splits == "validation")
+    # Read once, where they fit; else every head streams them.
+    training = rows.where(splits == "train").loaded(memory)
+    held = rows.where(splits == "validation").loaded(memory)
     figures: tuple[Metrics, ...] = ()
     if folds:
         with progress.bar("folds", folds, "folds") as bar:
@@ -58,14 +64,15 @@ def fit_and_measure(
                 classes,
                 count=folds,
                 seed=seed,
+                views=training.views,
                 done=lambda: bar.update(1),
             )
-    known = np.isin(held.y.astype(str), np.array(classes)) if len(held) else np.zeros(0, bool)
-    validation = (held.X[known], held.y[known].astype(str)) if known.any() else None
+    watched = held.where(np.isin(held.y.astype(str), np.array(classes))) if len(held) else held
+    validation = (watched.X, watched.y.astype(str)) if len(watched) else None
     # A head without epochs (logistic) never moves this bar, which is then not worth drawing.
     epochs = getattr(head, "epochs", None)
     if epochs is None:
-        head.fit(training.X, training.y.astype(str), validation_data=validation)
+        _fit(head, training, validation_data=validation)
     else:
         with progress.bar("train", epochs, "epochs") as bar:
 
@@ -79,17 +86,31 @@ def fit_and_measure(
                     )
                 )
 
-            head.fit(training.X, training.y.astype(str), validation_data=validation, on_epoch=epoch_done)
+            _fit(head, training, validation_data=validation, on_epoch=epoch_done)
     return head, measure_splits(head, rows, splits, classes), figures
 
 
+def _fit(head: Any, training: Features, **watching: Any) -> None:
+    labels = training.y.astype(str)
+    if training.views is None:
+        head.fit(training.X, labels, **watching)
+    else:
+        fit_views(head, training.views, labels, **watching)
+
+
 def measure_splits(
-    head: Any, rows: Features, splits: np.ndarray, classes: tuple[str, ...]
+    head: Any, rows: Features, splits: np.ndarray, classes: tuple[str, ...], *, average_views: bool = False
 ) -> dict[str, Metrics]:
-    """Figures of each split that has rows, in the order train, validation, test, others."""
+    """Figures of each split that has rows, in the order train, validation, test, others.
+
+    Of the images as they are, or of the mean of the probabilities over their views.
+    """
     order = {"train": 0, "validation": 1, "test": 2}
     found = {}
     for name in sorted({str(s) for s in splits if s is not None}, key=lambda s: (order.get(s, 3), s)):
         part = rows.where(splits == name)
-        found[name] = measure(part.y, spread_columns(head, part.X, classes), classes)
+        if average_views and part.views is not None:
+            found[name] = measure_head(head, part.views.flat, part.y, classes, part.views.count)
+        else:
+            found[name] = measure_head(head, part.X, part.y, classes)
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -51,41 +52,59 @@ def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda co
     >>> listing.paths.to_pylist(), listing.labels.to_pylist(), listing.signatures[0].tolist()
     ([b'a', b'b'], ['cat', None], [5, 1])
     """
-    paths: list[pa.Array] = []
-    numbers: tuple[list[np.ndarray], ...] = ([], [], [], [])
-    texts: tuple[list[pa.Array], ...] = ([], [], [])
-    named: list[np.ndarray] = []
+    paths, numbers, named = _Texts(), array("q"), bytearray()
+    words = [_Texts(), _Texts(), _Texts()]
     stream = iter(entries)
     while batch := list(islice(stream, _BATCH)):
-        path, signature, *words, name = zip(*batch, strict=True)
-        paths.append(pa.array(path, pa.large_binary()))
-        rows = np.fromiter(chain.from_iterable(signature), np.int64, 4 * len(batch)).reshape(-1, 4)
-        for column, kept in enumerate(numbers):
-            kept.append(rows[:, column].copy())
-        for word, texts_kept in zip(words, texts, strict=True):
-            texts_kept.append(pa.array(word, pa.string()))
-        named.append(np.array(name, bool))
+        path, signature, *columns, name = zip(*batch, strict=True)
+        paths.extend(path)
+        numbers.extend(chain.from_iterable(signature))
+        for word, column in zip(words, columns, strict=True):
+            word.extend([None if text is None else text.encode("utf-8") for text in column])
+        named.extend(name)
         moved(len(batch))
-    # One column at a time, its parts let go as soon as they are joined: the peak is then one column's copy.
-    joined = _joined(paths, pa.large_binary())
-    order = pc.sort_indices(joined)
+    # One column at a time, its unsorted form let go at once, the paths last: the peak is then one column's copy.
+    unsorted = paths.take_out()
+    order = pc.sort_indices(unsorted)
     at = order.to_numpy()
-    joined = joined.take(order)
-    signatures = tuple(_gathered(kept, at, np.int64) for kept in numbers)
-    labels, groups, splits = (pa.chunked_array([_joined(kept, pa.string()).take(order)]) for kept in texts)
-    return Listing(joined, signatures, labels, groups, splits, _gathered(named, at, np.bool_))
+    table = np.frombuffer(numbers, np.int64).reshape(-1, 4)
+    signatures = tuple(table[at, column] for column in range(4))
+    del table, numbers
+    labels, groups, splits = (_sorted_strings(words.pop(0).take_out(), order) for _ in range(3))
+    by_table = np.frombuffer(named, np.bool_)[at]
+    return Listing(unsorted.take(order), signatures, labels, groups, splits, by_table)
 
 
-def _joined(parts: list[pa.Array], kind: pa.DataType) -> pa.Array:
-    whole = pa.concat_arrays(parts) if parts else pa.array([], kind)
-    parts.clear()
-    return whole
+class _Texts:
+    """One column of bytes or nulls, end to end in buffers that grow in place.
+
+    Thousands of small arrays, joined at the end, cost twice the column and leave the heap in pieces.
+    """
+
+    def __init__(self) -> None:
+        self._data, self._lengths = bytearray(), array("i")
+
+    def extend(self, values: Sequence[bytes | None]) -> None:
+        self._lengths.extend([-1 if value is None else len(value) for value in values])
+        self._data += b"".join(value for value in values if value is not None)
+
+    def take_out(self) -> pa.LargeBinaryArray:
+        """The column, over this object's own bytes: nothing can be added then."""
+        lengths = np.frombuffer(self._lengths, np.int32)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(np.maximum(lengths, 0), out=offsets[1:])
+        there = pa.py_buffer(np.packbits(lengths >= 0, bitorder="little"))
+        return pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), len(lengths), [there, pa.py_buffer(offsets), pa.py_buffer(self._data)]
+        )
 
 
-def _gathered(parts: list[np.ndarray], at: np.ndarray, kind: type[np.generic]) -> np.ndarray:
-    whole = np.concatenate(parts) if parts else np.zeros(0, kind)
-    parts.clear()
-    return whole[at]
+def _sorted_strings(column: pa.LargeBinaryArray, order: pa.Array) -> pa.ChunkedArray:
+    pieces = [
+        column.take(order.slice(start, _PIECE)).cast(pa.binary()).cast(pa.string())
+        for start in range(0, len(order), _PIECE)
+    ]
+    return pa.chunked_array(pieces, pa.string())
 
 
 def plain_paths(paths: pa.LargeBinaryArray) -> pa.ChunkedArray:

@@ -19,7 +19,7 @@ from bottleneck.errors import Rejected
 from bottleneck.files import shown
 from bottleneck.images import scan_index
 from bottleneck.images.header import IMAGE_SUFFIXES, looks_like_image
-from bottleneck.images.listing import Listing, collect, fixed_binary, plain_paths
+from bottleneck.images.listing import Listing, collect, fixed_binary
 from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
 from bottleneck.progress import Bar, Progress, Silent
 from bottleneck.schema import Inventory, Rejection
@@ -44,6 +44,7 @@ def scan(
     index_folder: Path | None,
     *,
     rehash: bool = False,
+    keep: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Inventory:
@@ -61,6 +62,8 @@ def scan(
         cannot be written is no error: the next scan then reads again.
     rehash : bool
         Read everything, whatever the index says.
+    keep : bool
+        Write what was read to the index.
     workers : int, optional
         Threads; default: twice the processors, 32 at most (reading waits on the disk).
     progress : Progress, optional
@@ -103,7 +106,7 @@ def scan(
     if len(unknown):
         with progress.bar("hash", len(unknown), "files", brief=True) as bar:
             problems = _read_all(source, listing, unknown, contents, states, workers, bar)
-    if file is not None and (len(unknown) or recorded != len(listing)):
+    if file is not None and keep and (len(unknown) or recorded != len(listing)):
         _, modified, changed, _ = listing.signatures
         settled = (modified < started - _SETTLED_NS) & (changed < started - _SETTLED_NS)
         try:
@@ -215,7 +218,7 @@ def _rejections(
 
 def _table(listing: Listing, contents: np.ndarray, kept: np.ndarray) -> pa.Table:
     columns = {
-        "path": plain_paths(listing.paths),
+        "path": listing.paths,
         "content": fixed_binary(contents),
         "label": listing.labels,
         "group": listing.groups,

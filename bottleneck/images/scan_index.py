@@ -6,8 +6,10 @@ costs reading the images again. Pages carry checksums, so that a damaged one is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bottleneck.files import publish
 from bottleneck.images.listing import Listing, fixed_binary, plain_paths
 
 #: What a row says about a file that is known: whether it begins with an image's signature.
@@ -122,23 +123,31 @@ def _bisect(paths: pa.LargeBinaryArray, path: bytes, *, after: bool) -> int:
 def save(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarray, trusted: np.ndarray) -> None:
     """Publish the index anew: the rows of `trusted` ((n,) bool) that are known. Raises OSError."""
     known = np.flatnonzero(trusted & (states != UNKNOWN))
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        _SCHEMA,
-        compression={name: "none" if name == "sha256" else "zstd" for name in _SCHEMA.names},
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-    ) as writer:
-        for start in range(0, len(known), _GROUP):
-            rows = known[start : start + _GROUP]
-            columns = [
-                plain_paths(listing.paths.take(pa.array(rows))).combine_chunks(),
-                *(pa.array(column[rows]) for column in listing.signatures),
-                fixed_binary(contents[rows]),
-                pa.array(states[rows] == IMAGE),
-            ]
-            writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
     file.parent.mkdir(parents=True, exist_ok=True)
-    publish(file, memoryview(sink.getvalue()), replace=True)
+    # Straight to the disk, a group of rows at a time, and without waiting for it: whatever a power cut leaves of an
+    # index fails its checksums, and then costs one more reading of the images, no more.
+    aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with pq.ParquetWriter(
+            aside,
+            _SCHEMA,
+            compression={name: "none" if name == "sha256" else "zstd" for name in _SCHEMA.names},
+            use_dictionary=False,
+            write_statistics=False,
+            write_page_checksum=True,
+        ) as writer:
+            for start in range(0, len(known), _GROUP):
+                rows = known[start : start + _GROUP]
+                columns = [
+                    plain_paths(listing.paths.take(pa.array(rows))).combine_chunks(),
+                    *(pa.array(column[rows]) for column in listing.signatures),
+                    fixed_binary(contents[rows]),
+                    pa.array(states[rows] == IMAGE),
+                ]
+                writer.write_table(pa.table(columns, schema=_SCHEMA), row_group_size=_GROUP)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(aside, file)
+    finally:
+        # Those of dead runs too; a living one whose own goes this way has an index no better than this.
+        for left in file.parent.glob(f".{file.name}.*.tmp"):
+            left.unlink(missing_ok=True)

@@ -143,7 +143,7 @@ def _images(
     chosen = there[np.linspace(0, len(there) - 1, min(_OWN, len(there)), dtype=int)] if len(there) else there
     pixels, kept = [], []
     try:
-        source = open_source(folder.run.source)
+        source = open_source(folder.run.source, fetched=cache.fetched)
     except Exception as error:
         raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
     for row in chosen:

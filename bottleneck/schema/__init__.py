@@ -16,13 +16,17 @@ from bottleneck.schema.base import (
     StoreSpec,
 )
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Split, Task
+from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
-from bottleneck.schema.record import FORMAT, Cache, Record, RejectedContent
+from bottleneck.schema.record import FORMAT, Cache, Record, RejectedContent, Rounding
 from bottleneck.schema.run import Certificate, Comparison, Difference, HeadSpec, Run, SplitPolicy
 from bottleneck.schema.values import Frozen, canonical_json, explain, parse
+from bottleneck.schema.views import DEFAULT_VIEWS, MOST_VIEWS, ViewPolicy, Views
 
 __all__ = [
+    "DEFAULT_VIEWS",
     "FORMAT",
+    "MOST_VIEWS",
     "PREPROCESSINGS",
     "TASK_BYTES",
     "TASK_ROWS",
@@ -39,6 +43,7 @@ __all__ = [
     "HeadSpec",
     "ImageRecord",
     "Inventory",
+    "Limits",
     "Pixels",
     "Pooling",
     "Precision",
@@ -48,12 +53,15 @@ __all__ = [
     "RejectedContent",
     "Rejection",
     "Resize",
+    "Rounding",
     "RowType",
     "Run",
     "Split",
     "SplitPolicy",
     "StoreSpec",
     "Task",
+    "ViewPolicy",
+    "Views",
     "canonical_json",
     "explain",
     "parse",

@@ -13,6 +13,7 @@ from pydantic import Field
 from bottleneck.files import safe_name
 from bottleneck.schema.pixels import Pixels, Preprocessing, Resize
 from bottleneck.schema.values import Frozen
+from bottleneck.schema.views import ViewPolicy
 
 Pooling = Literal["none", "avg", "max"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -60,17 +61,35 @@ class Recipe(Frozen):
 
 
 class StoreSpec(Frozen):
-    """A recipe with the names a person knows it by and the shape of its rows."""
+    """A recipe with the names a person knows it by and the shape of its rows.
+
+    With `views`, the store holds augmented views of the images instead, made by that policy.
+    """
 
     base: str
     cut: str
     shape: tuple[int, ...]
     recipe: Recipe
+    views: ViewPolicy | None = None
 
     @property
     def folder(self) -> str:
         """Name of the store's folder."""
-        return f"{safe_name(self.base)}-{safe_name(self.cut)}-{self.recipe.fingerprint[:12]}"
+        return f"{safe_name(self.base)}-{safe_name(self.cut)}{self.ending}"
+
+    @property
+    def ending(self) -> str:
+        """The part of the folder's name that tells recipes and policies apart."""
+        views = f"-views-{self.views.fingerprint[:8]}" if self.views else ""
+        return f"-{self.recipe.fingerprint[:12]}{views}"
+
+    @property
+    def identity(self) -> str:
+        """What a shard's record is bound to: the recipe's fingerprint, and the policy's where rows are views."""
+        if self.views is None:
+            return self.recipe.fingerprint
+        both = self.recipe.fingerprint + self.views.fingerprint
+        return hashlib.sha256(b"bottleneck views of a recipe 1\n" + both.encode("ascii")).hexdigest()
 
     @property
     def row_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,40 @@ _HEX64 = r"^[0-9a-f]{64}$"
 
 
 class RejectedContent(Frozen):
-    """A content that has no row because of its bytes, in a shard's record: it is not tried again."""
+    """A content that has no row, in a shard's record.
+
+    Where its bytes are to blame it is not tried again; with `retry` its circumstances are (a deadline, memory, a
+    worker that died), and every run tries it anew, last and alone.
+    """
 
     content: str = Field(pattern=_HEX64)
     stage: str = Field(max_length=40)
     reason: str = Field(max_length=2000)
+    retry: bool = False
+
+
+class Rounding(Frozen):
+    """What storing rows in fewer bits cost, measured on the rows of one task.
+
+    Attributes
+    ----------
+    relative : float
+        Largest ``|stored - x| / |x|`` of a row (Euclidean norms).
+    cosine : float
+        Smallest cosine of a row with its stored form, the task's mean row taken out of both: raw cosines hide what
+        a large common part hides. 1.0 where no row differs from the mean.
+    """
+
+    relative: float = Field(ge=0.0)
+    cosine: float = Field(ge=-1.0, le=1.0)
 
 
 class Record(Frozen):
     """A shard's commit: the shard counts when this exists and is sound.
 
     `blocks_root` is sha256 over the block hashes in order; the hashes themselves lie in ``<id>-<sha16>.blocks``.
-    Each block's hash covers the shard's id, the block's position and its bytes.
+    Each block's hash covers the shard's id, the block's position and its bytes. `supersedes` names the files of records
+    that this one replaces; `rounding` is there for stored types of fewer bits than the computed ones.
     """
 
     format: Literal[1] = 1
@@ -38,13 +61,15 @@ class Record(Frozen):
     shape: tuple[int, ...]
     dtype: RowType
     file_sha256: str = Field(pattern=_HEX64)
-    file_bytes: int = Field(ge=0)
-    features_offset: int = Field(ge=0)
-    content_offset: int = Field(ge=0)
+    file_bytes: int = Field(ge=0, le=1 << 62)
+    features_offset: int = Field(ge=0, le=1 << 62)
+    content_offset: int = Field(ge=0, le=1 << 62)
     content_sha256: str = Field(pattern=_HEX64)
-    block_rows: int = Field(ge=1)
+    block_rows: int = Field(ge=1, le=1 << 32)
     blocks_root: str = Field(pattern=_HEX64)
     rejected: tuple[RejectedContent, ...] = ()
+    supersedes: tuple[str, ...] = ()
+    rounding: Rounding | None = None
     environment: Mapping[str, str]
     canary: str = Field(pattern=_HEX64)
 
@@ -61,9 +86,20 @@ class Record(Frozen):
 
 @dataclass(frozen=True)
 class Cache:
-    """Where things lie below the cache's root."""
+    """Where things lie below the cache's root, and the URL of a cache that what it lacks is read from, if any."""
 
     root: Path
+    remote: str | None = None
+
+    @classmethod
+    def at(cls, given: str | os.PathLike[str] | None, remote: str | None = None) -> Cache:
+        """The cache at `given`, else at ``$BOTTLENECK_CACHE``, else in the user's cache folder."""
+        chosen = given or os.environ.get("BOTTLENECK_CACHE")
+        if not chosen:
+            import platformdirs
+
+            chosen = platformdirs.user_cache_dir("bottleneck-features", appauthor=False)
+        return cls(Path(chosen).expanduser().absolute(), remote and remote.rstrip("/"))
 
     @property
     def scans(self) -> Path:
@@ -79,3 +115,8 @@ class Cache:
     def stores(self) -> Path:
         """Feature stores."""
         return self.root / "stores"
+
+    @property
+    def fetched(self) -> Path:
+        """What was fetched from URLs: tables, archives, shards. Disposable."""
+        return self.root / "remote"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bottleneck.schema.base import BaseRequest, StoreSpec
 from bottleneck.schema.values import Frozen
+from bottleneck.schema.views import Views
 
 
 class HeadSpec(Frozen):
@@ -38,6 +39,7 @@ class Run(Frozen):
     head: HeadSpec
     split: SplitPolicy
     classes: tuple[str, ...]
+    views: Views | None = None
     created: str
     versions: Mapping[str, str]
 

@@ -22,7 +22,8 @@ from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.members import Members, OpenFile
 from bottleneck.sources.reading import FILE, reason_of, signature
 
-_PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+#: Endings of tars that cannot be read at random places.
+PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 _UNSOUND = (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, OverflowError, NotImplementedError)
 
 
@@ -118,7 +119,7 @@ class TarSource:
     @classmethod
     def claims(cls, location: str) -> bool:
         """Files called ``.tar``, and the compressed ones, to say what to do with them."""
-        return location.lower().endswith((".tar", *_PACKED_TARS)) and os.path.isfile(location)
+        return location.lower().endswith((".tar", *PACKED_TARS)) and os.path.isfile(location)
 
     @classmethod
     def open(cls, location: str) -> TarSource:

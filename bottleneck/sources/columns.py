@@ -194,6 +194,8 @@ def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow.compute as pc
 
     odd = pc.match_substring_regex(paths, rb"(^|/)\.{0,2}(/|$)".decode())
+    url = pc.match_substring_regex(paths, rb"^[A-Za-z][A-Za-z0-9+.-]+://".decode())
+    odd = pc.and_not(odd, url)  # two slashes mean something there
     if not pc.any(odd).as_py():
         return paths
     fixed = pa.array([posixpath.normpath(p) for p in paths.filter(odd).to_pylist()], pa.binary())

@@ -27,7 +27,8 @@ from bottleneck.schema import Split
 #: The sources there are, for the messages of everybody who has to refuse one.
 LAYOUTS = (
     "a folder with one sub-folder a class, or train/, val/ and test/ of these; "
-    "a CSV or Parquet table with columns path,label[,group,split]; or a zip or tar of the same layouts"
+    "a CSV or Parquet table with columns path,label[,group,split]; or a zip or tar of the same layouts; "
+    "or one of these behind a URL (s3://, gs://, https://)"
 )
 
 SPLIT_NAMES: Mapping[str, Split] = {

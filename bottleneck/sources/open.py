@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
+from pathlib import Path
+from typing import Any
 
-from bottleneck import catalog
+from bottleneck import catalog, objects
 from bottleneck.contracts import Source
 from bottleneck.errors import SourceError
 from bottleneck.files import shown
+from bottleneck.schema import Cache
 from bottleneck.sources.layout import LAYOUTS
 
-_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 
-
-def open_source(location: str | os.PathLike[str]) -> Source:
-    """The source at `location`: the first kind in `catalog.SOURCES` that claims its absolute path.
+def open_source(location: str | os.PathLike[str], *, fetched: Path | None = None) -> Source:
+    """The source at `location`: the first kind in the catalog that claims its absolute path, or its URL.
 
     Parameters
     ----------
     location : str or path
-        A folder, a CSV or Parquet table, a zip or a tar; ``~`` is the home folder. Links are kept as they are
-        written, so one spelling is one source.
+        A folder, a CSV or Parquet table, a zip or a tar, or one of these behind a URL (``s3://``, ``https://``,
+        …); ``~`` is the home folder. Links are kept as they are written, so one spelling is one source.
+    fetched : Path, optional
+        Folder (`Cache.fetched`) for tables and archives that have to be fetched; by default the user's cache.
 
     Returns
     -------
     Source
-        Picklable; `location` is the absolute path.
+        Picklable; `location` is the absolute path, or the URL.
 
     Raises
     ------
@@ -45,8 +47,8 @@ def open_source(location: str | os.PathLike[str]) -> Source:
     text = os.fspath(location)
     if not text:
         raise SourceError(f"the source is empty text; expected {LAYOUTS}")
-    if _URL.match(text):
-        raise SourceError(f"{shown(text)}: addresses are not read; copy the images first; expected {LAYOUTS}")
+    if objects.is_url(text):
+        return _open_url(text, fetched or Cache.at(None).fetched)
     path = os.path.abspath(os.path.expanduser(text))
     try:
         there = os.path.exists(path)
@@ -60,6 +62,15 @@ def open_source(location: str | os.PathLike[str]) -> Source:
             return kind.open(path)
     tried = ", ".join(catalog.SOURCES)
     raise SourceError(f"{shown(path)}: none of the known kinds ({tried}) reads this; expected {LAYOUTS}")
+
+
+def _open_url(url: str, fetched: Path) -> Source:
+    for reference in catalog.REMOTE_SOURCES.values():
+        kind: Any = catalog.resolve(reference)
+        if kind.claims(url):
+            opened: Source = kind.open(url, fetched)
+            return opened
+    raise SourceError(f"{shown(url)}: no kind reads this; expected {LAYOUTS}")
 
 
 def _nearest(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,17 +11,24 @@ from pydantic import Field
 
 from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
-from bottleneck.schema import Cache, Frozen, StoreSpec
-from bottleneck.store.record import read_file
+from bottleneck.schema import BaseRequest, Cache, Frozen, StoreSpec
+from bottleneck.store.record import read_file, seal, unseal
 from bottleneck.strict import MalformedDocument, loads, validate
+
+_MOST_BYTES = 1 << 20
 
 
 class Header(Frozen):
-    """What `recipe.json` says. The batch shape is fixed by the store's first plan: bits depend on it."""
+    """What `recipe.json` says. The batch shape is fixed by the store's first plan: bits depend on it.
+
+    `request` is how the first builder asked for the base, so that rows can be computed again by the store alone; no
+    part of any identity.
+    """
 
     format: Literal[1] = 1
     spec: StoreSpec
     batch: int | None = Field(default=None, ge=1)
+    request: BaseRequest | None = None
 
 
 def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, Header]:
@@ -28,15 +37,14 @@ def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, Header]:
     The hex digits of the recipe decide; the names before them are for people, and are whatever the first builder
     called base and cut.
     """
-    ending = f"-{spec.recipe.fingerprint[:12]}"
-    for folder in sorted(cache.stores.glob(f"*{ending}")):
+    for folder in sorted(cache.stores.glob(f"*{spec.ending}")):
         header = read_header(folder)
         if header is None:
             continue
-        if header.spec.recipe != spec.recipe or header.spec.shape != spec.shape:
+        if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
             raise StoreError(
-                f"{folder} is of recipe {header.spec.recipe.fingerprint[:16]} with rows of {header.spec.shape}; "
-                f"{spec.recipe.fingerprint[:16]} with rows of {spec.shape} was expected: move the folder away"
+                f"{folder} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
+                f"{spec.identity[:16]} with rows of {spec.shape} was expected: move the folder away"
             )
         return folder, header
     return cache.stores / spec.folder, Header(spec=spec)
@@ -51,23 +59,57 @@ def read_header(folder: Path) -> Header | None:
         Newer than this version, or damaged.
     """
     try:
-        document = loads(read_file(folder, "recipe.json", None), most_bytes=1 << 20)
+        return parse_header(read_file(folder, "recipe.json", None, most=_MOST_BYTES), str(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def parse_header(data: bytes, where: str) -> Header:
+    """The header that a `recipe.json` in `where` holds. Raises as `read_header`."""
+    try:
+        document = loads(data, most_bytes=_MOST_BYTES)
         version = document.get("format") if isinstance(document, dict) else None
         if isinstance(version, int) and version > 1:
             raise NewerFormat(
-                f"{folder} has format {version}; this version of bottleneck-features reads 1: "
+                f"{where} has format {version}; this version of bottleneck-features reads 1: "
                 "upgrade it (pip install -U bottleneck-features). Nothing was touched"
             )
+        if isinstance(document, dict) and "self" in document:  # the first ones had none
+            unseal(document)
         return validate(Header, document)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except MalformedDocument as error:
         raise StoreError(
-            f"{folder}/recipe.json is damaged ({error}): remove that file alone, and the next `extract` makes it anew"
+            f"{where}/recipe.json is damaged ({error}): remove that file alone, and the next `extract` makes it anew"
         ) from error
 
 
-def found(cache: Cache, spec: StoreSpec, batch: int) -> tuple[Path, Header]:
+def open_for_building(cache: Cache, folder: Path) -> None:
+    """Make a store's folders, or refuse at once, before anything is computed.
+
+    Raises
+    ------
+    StoreError
+        The cache cannot be written to.
+    """
+    try:
+        for part in ("shards", "plans", "locks", "log"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            if not os.access(folder / part, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unwritable(cache, folder, error) from error
+
+
+def _unwritable(cache: Cache, folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"the cache {cache.root} cannot be written to ({folder}: {error.strerror or error}): "
+        "choose another with --cache DIR or BOTTLENECK_CACHE"
+    )
+
+
+def found(
+    cache: Cache, spec: StoreSpec, batch: int, request: BaseRequest | None = None
+) -> tuple[Path, Header]:
     """The store's folder, made if it was not there, and the header that counts: the first builder's.
 
     Raises
@@ -78,11 +120,8 @@ def found(cache: Cache, spec: StoreSpec, batch: int) -> tuple[Path, Header]:
     folder, _ = find_store(cache, spec)
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        mine = Header(spec=spec, batch=batch)
-        publish(folder / "recipe.json", mine.model_dump_json(indent=1).encode("utf-8") + b"\n")
+        mine = Header(spec=spec, batch=batch, request=request)
+        publish(folder / "recipe.json", seal(mine))
     except OSError as error:
-        raise StoreError(
-            f"the cache {cache.root} cannot be written to ({error.strerror or error}): "
-            "choose another with --cache DIR or BOTTLENECK_CACHE"
-        ) from error
+        raise _unwritable(cache, folder, error) from error
     return folder, read_header(folder) or mine

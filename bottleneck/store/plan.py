@@ -1,53 +1,85 @@
-"""What is missing, cut into tasks. Pure: an inventory and the contents a store has go in, a plan comes out."""
+"""What is missing, cut into tasks. Pure: an inventory, the contents a store has and plans that others published go in,
+a plan comes out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from bottleneck.schema import Inventory, StoreSpec, Task
+from bottleneck.schema import Inventory, StoreSpec, Task, ViewPolicy
+
+
+class Published(NamedTuple):
+    """A plan that somebody published: (n, 32) uint8 contents in order, and how many make a task."""
+
+    keys: np.ndarray
+    task_rows: int
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Contents to compute, in order of first path.
+    """Contents to compute, each once: tasks of published plans, then new ones in order of first path, then suspects.
 
     Attributes
     ----------
     inventory : Inventory
     rows : numpy.ndarray
-        (n,) int64: for each planned content, the inventory row of its first path.
+        (n,) int64: for each planned content, the inventory row of its first path, task after task.
+    edges : numpy.ndarray
+        (tasks + 1,) int64: where each task begins in `rows`, and the end.
+    adopted : int
+        So many tasks at the front were cut by somebody else.
+    lone : int
+        So many tasks at the end hold one suspect each.
     task_rows : int
-        Rows a task.
+        Rows of a new task.
+    views : ViewPolicy or None
+        What is made of each image, where it is not taken as it is.
     """
 
     inventory: Inventory
     rows: np.ndarray
+    edges: np.ndarray
+    adopted: int
+    lone: int
     task_rows: int
+    views: ViewPolicy | None = None
 
     def __len__(self) -> int:
         """How many tasks there are."""
-        return (len(self.rows) + self.task_rows - 1) // self.task_rows
+        return len(self.edges) - 1
 
     @property
     def images(self) -> int:
         """How many contents there are to compute."""
         return len(self.rows)
 
+    @property
+    def anew(self) -> np.ndarray:
+        """(m,) int64: the inventory rows that no published plan covers and that are no suspects."""
+        return self.rows[self.edges[self.adopted] : self.edges[len(self) - self.lone]]
+
+    def keys(self, number: int) -> np.ndarray:
+        """Contents of task `number`, (k, 32) uint8."""
+        return np.ascontiguousarray(self.inventory.keys[self._rows(number)])
+
     def __getitem__(self, number: int) -> Task:
         """Task `number`, made when asked for: at 100 million rows a list of objects does not fit."""
-        if not 0 <= number < len(self):
-            raise IndexError(f"task {number} of {len(self)}")
-        rows = self.rows[number * self.task_rows : (number + 1) * self.task_rows]
-        keys = np.ascontiguousarray(self.inventory.keys[rows])
-        paths = self.inventory.table.column("path").take(rows).to_pylist()
-        return Task(task_id(keys), keys, tuple(paths))
+        keys = self.keys(number)
+        paths = self.inventory.table.column("path").take(self._rows(number)).to_pylist()
+        return Task(task_id(keys), keys, tuple(paths), self.views)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[number] for number in range(len(self)))
+
+    def _rows(self, number: int) -> np.ndarray:
+        if not 0 <= number < len(self):
+            raise IndexError(f"task {number} of {len(self)}")
+        return self.rows[self.edges[number] : self.edges[number + 1]]
 
 
 def task_id(keys: np.ndarray) -> str:
@@ -60,9 +92,15 @@ def plan(
     spec: StoreSpec,
     known: np.ndarray,
     *,
+    suspects: np.ndarray | None = None,
+    published: Sequence[Published] = (),
     task_rows: int | None = None,
 ) -> Plan:
-    """The contents of `inventory` that are not known yet, in order of first path, cut into tasks.
+    """The contents of `inventory` that are not known yet, cut into tasks.
+
+    A task of a published plan is taken over as it was cut when all of its contents are missing here: builders that
+    start at different moments then cut alike, and share. What no such task covers is planned anew, in order of first
+    path. Suspects come last, each alone.
 
     Parameters
     ----------
@@ -72,6 +110,10 @@ def plan(
         Its rows' size decides the task size, so that every builder cuts alike.
     known : numpy.ndarray
         (len(inventory),) bool: the store has a row, or a lasting rejection, for this content.
+    suspects : numpy.ndarray, optional
+        (len(inventory),) bool: the content was rejected for its circumstances.
+    published : sequence of Published
+        In an order that all builders share; where two cover a content, the first is followed.
     task_rows : int, optional
         For tests and benchmarks only.
 
@@ -92,7 +134,49 @@ def plan(
     >>> p.images, len(p), p[0].paths
     (2, 1, (b'a', b'b'))
     """
-    return Plan(inventory, first_rows(inventory.keys, ~known), task_rows or spec.task_rows)
+    suspects = np.zeros(len(inventory), bool) if suspects is None else suspects & ~known
+    missing = first_rows(inventory.keys, ~known & ~suspects)
+    adopted = _adopt(inventory.keys, missing, published)
+    anew = missing
+    if adopted:
+        covered = np.zeros(len(inventory), bool)
+        covered[np.concatenate(adopted)] = True
+        anew = missing[~covered[missing]]
+    alone = first_rows(inventory.keys, suspects)
+    size = task_rows or spec.task_rows
+    sizes = [len(rows) for rows in adopted]
+    sizes += [min(size, len(anew) - start) for start in range(0, len(anew), size)]
+    sizes += [1] * len(alone)
+    edges = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))])
+    rows = np.concatenate([*adopted, anew, alone]).astype(np.int64)
+    return Plan(inventory, rows, edges, len(adopted), len(alone), size, spec.views)
+
+
+def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[Published]) -> list[np.ndarray]:
+    """Inventory rows of each task of `published` whose contents are all `missing`, and in no task before it."""
+    if not published or not len(missing):
+        return []
+    prefix = prefixes(keys[missing])
+    order = np.argsort(prefix, kind="stable")
+    prefix, rows = prefix[order], missing[order]
+    free = np.ones(len(keys), bool)
+    found: list[np.ndarray] = []
+    for one in published:
+        place = np.minimum(np.searchsorted(prefix, prefixes(one.keys)), len(rows) - 1)
+        row = rows[place]
+        # Two contents that share these eight bytes: at worst such a task is planned anew.
+        here = (keys[row] == one.keys).all(axis=1) & free[row]
+        for start in range(0, len(row), one.task_rows):
+            part = slice(start, start + one.task_rows)
+            if here[part].all() and len(np.unique(row[part])) == len(row[part]) and free[row[part]].all():
+                free[row[part]] = False
+                found.append(row[part])
+    return found
+
+
+def prefixes(keys: np.ndarray) -> np.ndarray:
+    """Eight bytes of each key as a number, (n,) uint64: six of the content and the last two, by which views differ."""
+    return np.concatenate((keys[:, :6], keys[:, 30:]), axis=1).view(np.uint64).ravel()
 
 
 def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -111,9 +195,22 @@ def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         int64.
     """
     rows = np.flatnonzero(wanted)
-    if not len(rows):
-        return rows
-    view = np.ascontiguousarray(keys[rows]).view("V32").ravel()
-    # return_index gives the first of equal keys because the sort that unique uses for it is stable.
-    _, first = np.unique(view, return_index=True)
-    return rows[np.sort(first)]
+    # By the first eight bytes, so that nothing of the size of all keys is copied or sorted; contents that share
+    # them (copies, nearly always) are then told apart by the whole key.
+    prefix = np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
+    if len(rows) < len(prefix):
+        prefix = prefix[rows]
+    order = np.argsort(prefix)
+    prefix = prefix[order]
+    same = prefix[1:] == prefix[:-1]
+    del prefix
+    shared = np.append(same, False) | np.append(False, same)
+    kept = np.ones(len(rows), bool)
+    if shared.any():
+        doubtful = np.sort(order[shared])
+        whole = np.ascontiguousarray(keys[rows[doubtful]]).view("V32").ravel()
+        # return_index gives the first of equal keys because the sort that unique uses for it is stable.
+        _, first = np.unique(whole, return_index=True)
+        kept[doubtful] = False
+        kept[doubtful[first]] = True
+    return rows[kept]

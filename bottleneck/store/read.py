@@ -2,116 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bottleneck.errors import DamagedShard, NewerFormat, StoreError
+from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.store.header import Header, find_store
-from bottleneck.store.record import RECORD_NAME, hash_block, hash_content, read_file, read_record, root_of
+from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
+from bottleneck.store.plan import prefixes
+from bottleneck.store.record import RECORD_NAME, check_fits, read_record
+from bottleneck.store.remote import Mirror, mirror
+from bottleneck.store.rows import Rows
 from bottleneck.strict import MalformedDocument
 
-_TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-
-
-class ShardFile:
-    """One shard's rows behind a memory map; every block is hashed before its first use in this process."""
-
-    def __init__(self, folder: Path, record: Record) -> None:
-        self.record = record
-        self._folder = folder
-        self._map: np.ndarray | None = None
-        self._blocks: list[bytes] = []
-        self._checked = np.zeros(-(-record.rows // record.block_rows), bool)
-
-    def content(self) -> np.ndarray:
-        """Contents of the rows, (rows, 32) uint8, checked against the record."""
-        record = self.record
-        descriptor = self._descriptor()
-        try:
-            raw = os.pread(descriptor, record.rows * 32, record.content_offset)
-        finally:
-            os.close(descriptor)
-        if hash_content(record.id, raw) != record.content_sha256:
-            raise self._damaged("its content column is not what was committed")
-        return np.frombuffer(raw, np.uint8).reshape(-1, 32)
-
-    def take(self, rows: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
-        """Copy `rows` of this shard to `places` of `out`."""
-        features = self._open()
-        needed = np.unique(rows // self.record.block_rows)
-        for block in needed[~self._checked[needed]]:
-            self._check(int(block), features)
-        out[places] = features[rows]
-
-    def check_blocks(self) -> None:
-        """That the list of block hashes is there whole, by its size. Raises `DamagedShard`."""
-        if not self.record.rows:
-            return
-        path = self._folder / self.record.blocks
-        try:
-            size = path.lstat().st_size
-        except FileNotFoundError as error:
-            raise self._damaged("its list of block hashes is gone") from error
-        if size != 32 * len(self._checked):
-            raise self._damaged(f"its list of block hashes has {size} bytes")
-
-    def _descriptor(self) -> int:
-        path = self._folder / self.record.shard
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        try:
-            descriptor = os.open(path, flags)
-        except FileNotFoundError as error:
-            raise self._damaged("its file is gone") from error
-        size = os.fstat(descriptor).st_size
-        if size != self.record.file_bytes:
-            os.close(descriptor)
-            raise self._damaged(f"its file has {size} bytes; {self.record.file_bytes} were committed")
-        return descriptor
-
-    def _open(self) -> np.ndarray:
-        if self._map is not None:
-            return self._map
-        record = self.record
-        try:
-            listing = read_file(self._folder, record.blocks, 32 * len(self._checked))
-        except FileNotFoundError as error:
-            raise self._damaged("its list of block hashes is gone") from error
-        except StoreError as error:
-            raise self._damaged(str(error)) from error
-        blocks = [listing[start : start + 32] for start in range(0, len(listing), 32)]
-        if root_of(blocks) != record.blocks_root:
-            raise self._damaged("its list of block hashes is not what was committed")
-        descriptor = self._descriptor()
-        try:
-            whole = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
-        count = record.rows * int(np.prod(record.shape, dtype=np.int64))
-        flat = np.frombuffer(whole, _TYPES[record.dtype], count, record.features_offset)
-        self._blocks, self._map = blocks, flat.reshape(record.rows, *record.shape)
-        return self._map
-
-    def _check(self, block: int, features: np.ndarray) -> None:
-        start = block * self.record.block_rows
-        data = features[start : start + self.record.block_rows].tobytes()
-        if hash_block(self.record.id, block, data) != self._blocks[block]:
-            stop = min(start + self.record.block_rows, self.record.rows)
-            raise self._damaged(f"rows {start} to {stop - 1} are not what was committed")
-        self._checked[block] = True
-
-    def _damaged(self, what: str) -> DamagedShard:
-        return DamagedShard(
-            f"shard {self.record.id} in {self._folder}: {what}. No such row is served; "
-            f"remove {self.record.shard} there and run `bottleneck extract` again: its images are computed anew"
-        )
+#: How often the folder is looked at before records that are gone count as lost.
+_LOOKS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,22 +31,23 @@ class Store:
     ----------
     folder : Path
     header : Header
-    shards : tuple of ShardFile
+    shards : Shards
+        Their rows, numbered through; ``shards.files`` are the files, one a record.
     rejected : mapping of bytes to RejectedContent
-        By content, (32,) bytes.
+        Contents, (32,) bytes, that have no row because of their bytes.
+    suspects : mapping of bytes to RejectedContent
+        Contents that have none because of circumstances: they are tried again.
     damaged : mapping of str to str
         Record name to what is wrong with it: its images count as missing.
     """
 
     folder: Path
     header: Header
-    shards: tuple[ShardFile, ...]
+    shards: Shards
     rejected: Mapping[bytes, RejectedContent]
-    damaged: Mapping[str, str] = field(default_factory=dict)
-    _prefix: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64), repr=False)
-    _keys: np.ndarray = field(default_factory=lambda: np.zeros((0, 32), np.uint8), repr=False)
-    _shard: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
-    _row: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
+    suspects: Mapping[bytes, RejectedContent]
+    damaged: Mapping[str, str]
+    index: Index = field(repr=False)
 
     @property
     def spec(self) -> StoreSpec:
@@ -146,7 +56,7 @@ class Store:
 
     def __len__(self) -> int:
         """How many rows there are, by content."""
-        return len(self._prefix)
+        return len(self.index)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Where each content's row is.
@@ -159,17 +69,30 @@ class Store:
         Returns
         -------
         numpy.ndarray
-            (n,) int64 positions for `gather`, -1 where the store has no row.
+            (n,) int64 positions for `gather` and `rows`, -1 where the store has no row.
         """
-        return _lookup(self._prefix, self._keys, keys)
+        return self.index.find(keys)
 
     def known(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) bool: a row, or a rejection, is there for the content."""
+        """(n,) bool: a row, or a lasting rejection, is there for the content."""
         known = self.find(keys) >= 0
         if self.rejected:
             missing = np.flatnonzero(~known)
             known[missing] = [keys[i].tobytes() in self.rejected for i in missing]
         return known
+
+    def rows(self, positions: np.ndarray) -> Rows:
+        """An array-like over the rows at `positions` (n,) from `find`, none of them -1; reads nothing yet.
+
+        Raises
+        ------
+        StoreError
+            A position is -1.
+        """
+        lost = int((positions < 0).sum())
+        if lost:
+            raise StoreError(f"{lost} of {len(positions)} contents have no row in {self.folder}")
+        return Rows(self.shards, self.index.numbers[positions], self.spec.shape)
 
     def gather(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Rows in the order asked for, each block checked before its first use.
@@ -179,7 +102,7 @@ class Store:
         positions : numpy.ndarray
             (n,) from `find`, none of them -1.
         out : numpy.ndarray, optional
-            (n, *shape) to write to; its dtype may differ from the stored one.
+            (n, *shape) to write to, C-contiguous; its dtype may differ from the stored one.
 
         Returns
         -------
@@ -190,58 +113,193 @@ class Store:
         ------
         DamagedShard
             Names the shard and its rows.
+        ReadFailure
+            The disk refused the read.
         """
-        if len(positions) and positions.min() < 0:
-            raise StoreError(
-                f"{int((positions < 0).sum())} of {len(positions)} contents have no row in {self.folder}"
-            )
-        if out is None:
-            out = np.empty((len(positions), *self.spec.shape), _TYPES[self.spec.recipe.dtype])
-        shard, row = self._shard[positions], self._row[positions]
-        order = np.argsort(shard, kind="stable")
-        edges = np.flatnonzero(np.diff(shard[order], prepend=-1, append=-1))
-        for start, stop in itertools.pairwise(edges):
-            places = order[start:stop]
-            self.shards[shard[places[0]]].take(row[places], out, places)
-        return out
+        return self.rows(positions).read(out)
 
 
-def open_store(cache: Cache, spec: StoreSpec) -> Store:
-    """The store of `spec` as it is now; an empty one where nothing was ever stored. Writes nothing.
+@dataclass(frozen=True, eq=False)
+class Index:
+    """From content to row: 48 bytes a row.
 
-    A record that is not sound, or whose files are not there whole, is left out and named in `Store.damaged`.
+    Attributes
+    ----------
+    keys : numpy.ndarray
+        (rows, 32) uint8, in the order of the shards' rows; a content may be there more than once.
+    prefix : numpy.ndarray
+        (n,) uint64: eight bytes of each distinct content, ascending.
+    numbers : numpy.ndarray
+        (n,) the row of each of these; of several, the one in the first record.
+    """
+
+    keys: np.ndarray
+    prefix: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray) -> Index:
+        """The index of rows with these contents."""
+        prefix = prefixes(keys)
+        order = np.argsort(prefix, kind="stable")
+        prefix = prefix[order]
+        numbers = order.astype(np.int32 if len(keys) < 1 << 31 else np.int64)
+        del order
+        repeated = np.flatnonzero(prefix[1:] == prefix[:-1])
+        if len(repeated):
+            dropped = _repeats(keys, numbers, prefix, np.unique(prefix[repeated]))
+            prefix, numbers = np.delete(prefix, dropped), np.delete(numbers, dropped)
+        return cls(keys, prefix, numbers)
+
+    def __len__(self) -> int:
+        return len(self.prefix)
+
+    def find(self, keys: np.ndarray) -> np.ndarray:
+        """(n,) int64 places in `numbers`, -1 for contents that are not there."""
+        wanted = prefixes(keys)
+        found = np.full(len(keys), -1, np.int64)
+        place = np.searchsorted(self.prefix, wanted)
+        pending = np.arange(len(keys))
+        # One round is the rule; more only where two contents share these eight bytes.
+        while len(pending):
+            pending = pending[place[pending] < len(self.prefix)]
+            pending = pending[self.prefix[place[pending]] == wanted[pending]]
+            equal = (self.keys[self.numbers[place[pending]]] == keys[pending]).all(axis=1)
+            found[pending[equal]] = place[pending[equal]]
+            pending = pending[~equal]
+            place[pending] += 1
+        return found
+
+
+def _repeats(keys: np.ndarray, numbers: np.ndarray, prefix: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Places in `numbers` of contents that an earlier place has, among those whose prefix is one of `shared`."""
+    places = np.flatnonzero(np.isin(prefix, shared))
+    contents = np.ascontiguousarray(keys[numbers[places]]).view("V32").ravel()
+    # The sort that unique uses for return_index is stable: it names the first of equal ones.
+    _, first = np.unique(contents, return_index=True)
+    return np.delete(places, first)
+
+
+def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), mapped: bool = True) -> Store:
+    """The store of `spec` as it is now; an empty one where nothing was ever stored. Writes nothing to it.
+
+    A record that is not sound, or whose files are not there whole, is left out and named in `Store.damaged`. One that
+    a sound record supersedes is left out without a word. What the cache lacks and the one behind `cache.remote` has is
+    read from there, through files in `cache.fetched`.
+
+    Parameters
+    ----------
+    cache : Cache
+    spec : StoreSpec
+    without : collection of str
+        Names of records to treat as if they were not there.
+    mapped : bool
+        False reads rows with pread instead of through memory maps.
 
     Raises
     ------
     NewerFormat
         The store was written by a newer version.
+    ReadFailure
+        The system refused to read one of its files: that is no reason to hold its rows for lost.
     StoreError
         Its folder cannot be read.
     """
-    folder, header = find_store(cache, spec)
-    shards: list[ShardFile] = []
-    contents: list[np.ndarray] = []
-    rejected: dict[bytes, RejectedContent] = {}
+    behind = mirror(cache, spec)
+    # Somebody who makes many shards into few may do so between our list and our reads: then the list has changed.
+    for _ in range(_LOOKS - 1):
+        store, names = _opened(cache, spec, behind, without, mapped)
+        if not store.damaged or names == _record_names(store.folder / "shards"):
+            return store
+    return _opened(cache, spec, behind, without, mapped)[0]
+
+
+def _opened(
+    cache: Cache, spec: StoreSpec, behind: Mirror | None, without: Collection[str], mapped: bool
+) -> tuple[Store, list[str]]:
+    """The store as its folder was just now, and the records' names that were there."""
+    try:
+        folder, header = find_store(cache, spec)
+    except OSError as error:
+        raise ReadFailure.of(error.filename or cache.stores, error) from error
+    place = folder / "shards"
+    names = _record_names(place)
+    records, damaged = _sound_records(place, names, spec, without)
+    files = {name: ShardFile(place, record, mapped=mapped) for name, record in records.items()}
+    if behind is not None:
+        for name in behind.records.keys() - files.keys() - set(without):
+            files[name] = behind.file(behind.records[name], mapped=mapped)
+        damaged = {name: why for name, why in {**behind.damaged, **damaged}.items() if name not in files}
+    files = _kept(files, damaged, ShardFile.check_sizes)
+    keys = np.empty((sum(file.record.rows for file in files.values()), 32), np.uint8)
+    end = 0
+
+    def index(file: ShardFile) -> None:
+        nonlocal end
+        if file.record.rows:
+            keys[end : end + file.record.rows] = file.content()
+            end += file.record.rows
+
+    files = _kept(files, damaged, index)
+    replaced = {old for file in files.values() for old in file.record.supersedes}
+    if replaced & files.keys():
+        keep = np.repeat([name not in replaced for name in files], [f.record.rows for f in files.values()])
+        keys, end = keys[:end][keep], int(keep.sum())
+        files = {name: file for name, file in files.items() if name not in replaced}
+    without_row = {
+        bytes.fromhex(item.content): item for file in files.values() for item in file.record.rejected
+    }
+    width = int(np.prod(spec.shape, dtype=np.int64))
+    store = Store(
+        folder,
+        header,
+        Shards([file for file in files.values() if file.record.rows], width, TYPES[spec.recipe.dtype]),
+        {content: item for content, item in without_row.items() if not item.retry},
+        {content: item for content, item in without_row.items() if item.retry},
+        {name: why for name, why in damaged.items() if name not in replaced},
+        Index.of(keys[:end]),
+    )
+    return store, names
+
+
+def _sound_records(
+    place: Path, names: Collection[str], spec: StoreSpec, without: Collection[str]
+) -> tuple[dict[str, Record], dict[str, str]]:
+    """The records of `names` that hold what they say, and why the others do not count."""
+    records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
-    for name in _record_names(folder / "shards"):
+    for name in names:
+        if name in without:
+            continue
         try:
-            record = read_record(folder / "shards", name)
-            _check_fits(record, spec)
-            shard = ShardFile(folder / "shards", record)
-            shard.check_blocks()
-            content = shard.content() if record.rows else np.zeros((0, 32), np.uint8)
+            record = read_record(place, name)
+            check_fits(record, spec)
+            records[name] = record
+        except OSError as error:
+            if not is_absence(error):
+                raise ReadFailure.of(place / name, error) from error
+            damaged[name] = f"{place / name} is gone"
         except NewerFormat:
             raise
-        except (MalformedDocument, StoreError, OSError) as error:
+        except (MalformedDocument, StoreError) as error:
             damaged[name] = str(error)
-            continue
-        if record.rows:
-            shards.append(shard)
-            contents.append(content)
-        for item in record.rejected:
-            rejected[bytes.fromhex(item.content)] = item
-    keys, where, row = _index(contents)
-    return Store(folder, header, tuple(shards), rejected, damaged, _prefix(keys), keys, where, row)
+    return records, damaged
+
+
+def _kept(
+    files: Mapping[str, ShardFile], damaged: dict[str, str], check: Callable[[ShardFile], None]
+) -> dict[str, ShardFile]:
+    """Those of `files`, by name, that pass `check`; what is wrong with the others goes to `damaged`."""
+    kept: dict[str, ShardFile] = {}
+    for name in sorted(files):
+        try:
+            check(files[name])
+            kept[name] = files[name]
+        except ReadFailure:
+            raise
+        except StoreError as error:
+            damaged[name] = str(error)
+    return kept
 
 
 def _record_names(folder: Path) -> list[str]:
@@ -252,52 +310,3 @@ def _record_names(folder: Path) -> list[str]:
     except OSError as error:
         raise StoreError(f"{folder} cannot be listed: {error.strerror}") from error
     return sorted(name for name in names if RECORD_NAME.fullmatch(name))
-
-
-def _check_fits(record: Record, spec: StoreSpec) -> None:
-    if record.recipe != spec.recipe.fingerprint:
-        raise MalformedDocument(f"of recipe {record.recipe[:12]}, not {spec.recipe.fingerprint[:12]}")
-    if record.shape != spec.shape or record.dtype != spec.recipe.dtype:
-        raise MalformedDocument(
-            f"rows of {record.shape} {record.dtype}, not {spec.shape} {spec.recipe.dtype}"
-        )
-    end = record.features_offset + record.rows * spec.row_bytes
-    if max(end, record.content_offset + record.rows * 32) > record.file_bytes:
-        raise MalformedDocument("its offsets lie outside of its file")
-
-
-def _index(contents: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys sorted by prefix, each once (the first record's row wins), with shard and row numbers."""
-    if not contents:
-        return np.zeros((0, 32), np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int32)
-    keys = np.concatenate(contents)
-    shard = np.repeat(np.arange(len(contents), dtype=np.int32), [len(c) for c in contents])
-    row = np.concatenate([np.arange(len(c), dtype=np.int32) for c in contents])
-    order = np.argsort(_prefix(keys), kind="stable")
-    keys, shard, row = keys[order], shard[order], row[order]
-    if len(keys) > 1:
-        same = np.flatnonzero((keys[1:] == keys[:-1]).all(axis=1)) + 1
-        if len(same):
-            keys, shard, row = (np.delete(a, same, axis=0) for a in (keys, shard, row))
-    return keys, shard, row
-
-
-def _prefix(keys: np.ndarray) -> np.ndarray:
-    """The first eight bytes as one big-endian number."""
-    return np.ascontiguousarray(keys[:, :8]).view(">u8").ravel().astype(np.uint64)
-
-
-def _lookup(prefix: np.ndarray, sorted_keys: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    wanted = _prefix(keys)
-    found = np.full(len(keys), -1, np.int64)
-    place = np.searchsorted(prefix, wanted)
-    pending = np.arange(len(keys))
-    # One round is the rule; more only where two contents share their first eight bytes.
-    while len(pending):
-        pending = pending[place[pending] < len(prefix)]
-        pending = pending[prefix[place[pending]] == wanted[pending]]
-        equal = (sorted_keys[place[pending]] == keys[pending]).all(axis=1)
-        found[pending[equal]] = place[pending[equal]]
-        pending = pending[~equal]
-        place[pending] += 1
-    return found

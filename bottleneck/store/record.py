@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,12 +10,13 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
-from bottleneck.schema import Record, RejectedContent, StoreSpec, canonical_json
+from bottleneck.schema import Frozen, Record, RejectedContent, Rounding, StoreSpec, canonical_json
 from bottleneck.store.shard import Image, build
 from bottleneck.strict import MalformedDocument, loads, validate
 
@@ -22,7 +24,7 @@ from bottleneck.strict import MalformedDocument, loads, validate
 RECORD_NAME = re.compile(r"([0-9a-f]{16})(?:\.([1-9][0-9]{0,2}))?\.json")
 
 _BLOCK_BYTES = 256 << 10
-_MOST_RECORD_BYTES = 64 << 20
+MOST_RECORD_BYTES = 64 << 20
 
 
 def block_rows(row_bytes: int) -> int:
@@ -72,12 +74,14 @@ def commit(
     rejected: Sequence[RejectedContent],
     environment: Mapping[str, str],
     canary: str,
+    supersedes: Sequence[str] = (),
+    rounding: Rounding | None = None,
 ) -> Record:
     """Publish one shard: its file, its block hashes, then the record that makes them count.
 
     A sound record of the same task that is already there wins, and what this call made is dropped. Where the one
     that is there names damaged files, they are put right when the bytes are the same, else a further record under
-    ``<id>.<k>.json`` stands in for it.
+    ``<id>.<k>.json`` stands in for it. One without a row that blamed circumstances does not win over a later verdict.
 
     Parameters
     ----------
@@ -94,6 +98,10 @@ def commit(
         What the bits depend on.
     canary : str
         sha256 of the canary rows in this environment.
+    supersedes : sequence of str
+        File names of records that this one replaces.
+    rounding : Rounding, optional
+        What the storage type cost.
 
     Returns
     -------
@@ -110,7 +118,7 @@ def commit(
     blocks = hash_blocks(identity, features, rows_a_block)
     record = Record(
         id=identity,
-        recipe=spec.recipe.fingerprint,
+        recipe=spec.identity,
         rows=len(keys),
         shape=spec.shape,
         dtype=spec.recipe.dtype,
@@ -122,13 +130,17 @@ def commit(
         block_rows=rows_a_block,
         blocks_root=root_of(blocks),
         rejected=tuple(rejected),
+        supersedes=tuple(supersedes),
+        rounding=rounding,
         environment=dict(environment),
         canary=canary,
     )
     listing = b"".join(blocks)
     for attempt in range(1000):
         name = f"{identity}.json" if attempt == 0 else f"{identity}.{attempt}.json"
-        there = _sound(folder, name)
+        there = sound(folder, name, spec)
+        if there is not None and _is_overtaken(there, record):
+            continue
         if there is not None and there.file_sha256 != record.file_sha256:
             return there
         if there is None and os.path.lexists(folder / name) and not _names_our_files(folder, name, record):
@@ -140,12 +152,18 @@ def commit(
                 publish(folder / part, data, replace=True)
         if publish(folder / name, seal(record)):
             return record
-        there = _sound(folder, name)
-        if there is not None:
+        there = sound(folder, name, spec)
+        if there is not None and not _is_overtaken(there, record):
             return there
     raise StoreError(
         f"shard {identity}: 1,000 damaged records in {folder}; look at the disk, then move them away"
     )
+
+
+def _is_overtaken(there: Record, record: Record) -> bool:
+    """Whether all that `there` says is that it could not tell, of contents that `record` can tell of."""
+    unsure = {why.content for why in record.rejected if why.retry}
+    return not there.rows and any(why.retry and why.content not in unsure for why in there.rejected)
 
 
 def _names_our_files(folder: Path, name: str, record: Record) -> bool:
@@ -162,10 +180,11 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def _sound(folder: Path, name: str) -> Record | None:
-    """The record `name` when it and the files that it names are whole, else None."""
+def sound(folder: Path, name: str, spec: StoreSpec) -> Record | None:
+    """The record `name` when it is of `spec`'s store and the files that it names are whole, else None."""
     try:
         record = read_record(folder, name)
+        check_fits(record, spec)
         if not record.rows:
             return record
         data = read_file(folder, record.shard, record.file_bytes)
@@ -176,14 +195,48 @@ def _sound(folder: Path, name: str) -> Record | None:
     return record if whole and hashlib.sha256(listing).hexdigest() == record.blocks_root else None
 
 
-def seal(record: Record) -> bytes:
-    """The record's file: readable JSON that carries its own hash."""
-    document = record.model_dump(mode="json")
+def is_committed(folder: Path, name: str, spec: StoreSpec) -> bool:
+    """Whether a record of this name is there, and its shard's file by its size: rows are checked when served."""
+    try:
+        record = read_record(folder, name)
+        check_fits(record, spec)
+        return not record.rows or (folder / record.shard).lstat().st_size == record.file_bytes
+    except (OSError, MalformedDocument, StoreError):
+        return False
+
+
+def check_fits(record: Record, spec: StoreSpec) -> None:
+    """That `record` is of this store and its offsets lie within its file. Raises `MalformedDocument`."""
+    if record.recipe != spec.identity:
+        raise MalformedDocument(f"of recipe {record.recipe[:12]}, not {spec.identity[:12]}")
+    if record.shape != spec.shape or record.dtype != spec.recipe.dtype:
+        raise MalformedDocument(
+            f"rows of {record.shape} {record.dtype}, not {spec.shape} {spec.recipe.dtype}"
+        )
+    end = max(record.features_offset + record.rows * spec.row_bytes, record.content_offset + record.rows * 32)
+    if end > record.file_bytes:
+        raise MalformedDocument("its offsets lie outside of its file")
+
+
+def seal(value: Frozen) -> bytes:
+    """A record's file, or a header's: readable JSON that carries its own hash."""
+    document = value.model_dump(mode="json")
     own = hashlib.sha256(canonical_json(document)).hexdigest()
     return (
         json.dumps({**document, "self": own}, indent=1, sort_keys=True, allow_nan=False).encode("ascii")
         + b"\n"
     )
+
+
+def unseal(document: dict[str, Any]) -> None:
+    """Take the document's own hash out of it. Raises `MalformedDocument` where it does not fit."""
+    own = document.pop("self", None)
+    try:
+        whole = own == hashlib.sha256(canonical_json(document)).hexdigest()
+    except ValueError as error:
+        raise MalformedDocument(str(error)) from error
+    if not whole:
+        raise MalformedDocument("its own hash does not fit")
 
 
 def read_record(folder: Path, name: str) -> Record:
@@ -200,33 +253,34 @@ def read_record(folder: Path, name: str) -> Record:
     OSError
         It cannot be read.
     """
+    if RECORD_NAME.fullmatch(name) is None:
+        raise MalformedDocument(f"{name!r} is no record's name")
+    data = read_file(folder, name, None, most=MOST_RECORD_BYTES)
+    return parse_record(name, data, str(folder / name))
+
+
+def parse_record(name: str, data: bytes, where: str) -> Record:
+    """The record that the file `name` holds, wherever it was read. Raises as `read_record`, but for OSError."""
     match = RECORD_NAME.fullmatch(name)
     if match is None:
         raise MalformedDocument(f"{name!r} is no record's name")
-    data = read_file(folder, name, None)
-    document = loads(data, most_bytes=_MOST_RECORD_BYTES)
+    document = loads(data, most_bytes=MOST_RECORD_BYTES)
     if not isinstance(document, dict):
         raise MalformedDocument("a record is an object")
     version = document.get("format")
     if isinstance(version, int) and version > 1:
         raise NewerFormat(
-            f"{folder / name} has format {version}; this version of bottleneck-features reads 1: "
+            f"{where} has format {version}; this version of bottleneck-features reads 1: "
             "upgrade it (pip install -U bottleneck-features). Nothing was touched"
         )
-    own = document.pop("self", None)
-    try:
-        whole = own == hashlib.sha256(canonical_json(document)).hexdigest()
-    except ValueError as error:
-        raise MalformedDocument(str(error)) from error
-    if not whole:
-        raise MalformedDocument("its own hash does not fit")
+    unseal(document)
     record = validate(Record, document)
     if record.id != match[1]:
         raise MalformedDocument(f"it is the record of {record.id}, under another's name")
     return record
 
 
-def read_file(folder: Path, name: str, size: int | None) -> bytes:
+def read_file(folder: Path, name: str, size: int | None, *, most: int = 8 << 30) -> bytes:
     """All bytes of a regular file `name` directly in `folder`, of exactly `size` bytes when one is given.
 
     Opened without following links and without waiting on devices: a store folder may come from anywhere.
@@ -239,13 +293,25 @@ def read_file(folder: Path, name: str, size: int | None) -> bytes:
         | getattr(os, "O_NONBLOCK", 0)
         | getattr(os, "O_CLOEXEC", 0)
     )
-    descriptor = os.open(folder / name, flags)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        descriptor = os.open(folder / name, flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device that nobody drives
+            raise StoreError(f"{folder / name} is no regular file") from error
+        raise
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise StoreError(f"{folder / name} is no regular file")
         if size is not None and state.st_size != size:
             raise StoreError(f"{folder / name} has {state.st_size} bytes; its record says {size}")
-        if state.st_size > 8 << 30:
-            raise StoreError(f"{folder / name} has {state.st_size} bytes: no file of a store is that large")
-        return file.read()
+        if state.st_size > most:
+            raise StoreError(f"{folder / name} has {state.st_size} bytes: no file of its kind is that large")
+        try:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        except OSError as error:
+            # The system does not say of which file.
+            raise OSError(error.errno, error.strerror, os.fspath(folder / name)) from error
+    finally:
+        os.close(descriptor)

@@ -68,6 +68,12 @@ def build(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.ndarray
             "recipe": spec.recipe.fingerprint,
             "recipe_json": spec.recipe.canonical().decode("ascii"),
         }
+        if spec.views is not None:
+            notes["views_json"] = spec.views.canonical().decode("ascii")
+            notes["about_views"] = (
+                "These rows are of augmented views: the last two bytes of 'content' number the view (big-endian), "
+                "the 30 before them are the first of the image file's sha256."
+            )
         for name, text in notes.items():
             # Fixed-length strings: one flipped bit in variable-length data can hang the library.
             file.attrs[name] = np.bytes_(text.encode("utf-8"))

@@ -1,22 +1,35 @@
-"""Features for other tools: a matrix and a table in the same order, readable with NumPy, pyarrow or h5py alone."""
+"""Features for other tools: a matrix and a table in the same order, readable with NumPy, pyarrow or h5py alone.
+
+Rows are written as they are read: a matrix larger than memory leaves the store as well as a small one.
+"""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from bottleneck.errors import UsageError
-from bottleneck.files import publish
+from bottleneck.files import publish, sync_folder
 from bottleneck.store.join import Features
+from bottleneck.store.memory import budget
+from bottleneck.store.rows import Rows
 from bottleneck.store.shard import build_takeout
 
 Format = Literal["npy", "parquet", "h5"]
 
+#: Bytes of a Parquet row group, about.
+_GROUP = 64 << 20
 
-def take_out(features: Features, folder: Path, kind: Format) -> list[Path]:
+
+def take_out(
+    features: Features, folder: Path, kind: Format, *, memory: int | str | None = None
+) -> list[Path]:
     """Write `features` to `folder`.
 
     Parameters
@@ -28,6 +41,8 @@ def take_out(features: Features, folder: Path, kind: Format) -> list[Path]:
         ``npy``: ``features.npy`` (n, *shape) and ``table.parquet``. ``parquet``: ``features.parquet``, the table
         with one more column ``features``, a fixed-size list of the flattened row. ``h5``: ``features.h5`` with the
         datasets ``features``, ``content``, ``path``, ``label``, ``split``, and ``table.parquet``.
+    memory : int or str, optional
+        An HDF5 file is made in memory, and so must fit twice into this: half of what is free by default.
 
     Returns
     -------
@@ -37,34 +52,76 @@ def take_out(features: Features, folder: Path, kind: Format) -> list[Path]:
     Raises
     ------
     UsageError
-        More values than the format takes.
+        More than the format takes.
+    OSError
+        Disk full and its kin; files of that name are then as they were.
     """
-    import pyarrow as pa
-
     folder.mkdir(parents=True, exist_ok=True)
-    table = _table(features)
-    written: list[Path] = []
-
-    def put(name: str, data: bytes) -> None:
-        publish(folder / name, data, replace=True)
-        written.append(folder / name)
-
+    matrix = folder / f"features.{kind}"
+    if kind == "parquet":
+        with _aside(matrix) as file:
+            _write_groups(features, file)
+        return [matrix]
     if kind == "npy":
-        buffer = io.BytesIO()
-        np.save(buffer, features.X, allow_pickle=False)
-        put("features.npy", buffer.getvalue())
-    elif kind == "parquet":
-        width = int(np.prod(features.X.shape[1:], dtype=np.int64))
-        if features.X.size > 2**31 - 1:
-            raise UsageError("one Parquet list column takes at most 2,147,483,647 values; use --format npy")
-        flat = pa.array(np.ascontiguousarray(features.X).reshape(-1))
-        table = table.append_column("features", pa.FixedSizeListArray.from_arrays(flat, width))
-        put("features.parquet", _parquet(table))
-        return written
+        with _aside(matrix) as file:
+            _write_npy(features, file)
     else:
-        put("features.h5", build_takeout(features.X, features.keys, _texts(features)))
-    put("table.parquet", _parquet(table))
-    return written
+        # HDF5 never writes to a disk itself: a full one would kill the process by a signal.
+        if isinstance(features.X, Rows) and 2 * features.X.nbytes > budget(memory):
+            raise UsageError(
+                f"{features.X.nbytes:,} bytes of features do not fit in memory twice, which an HDF5 file needs; "
+                "use --format npy or --format parquet, which are written piece by piece"
+            )
+        publish(matrix, build_takeout(np.asarray(features.X), features.keys, _texts(features)), replace=True)
+    with _aside(folder / "table.parquet") as file:
+        _write_table(features, file)
+    return [matrix, folder / "table.parquet"]
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes `path`'s name when it is whole and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _write_npy(features: Features, file: BinaryIO) -> None:
+    X = features.X
+    header = {"descr": np.lib.format.dtype_to_descr(X.dtype), "fortran_order": False, "shape": X.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for piece in _pieces(X):
+        file.write(np.ascontiguousarray(piece).data.cast("B") if piece.size else b"")
+
+
+def _write_groups(features: Features, file: BinaryIO) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    X = features.X
+    width = int(np.prod(X.shape[1:], dtype=np.int64))
+    step = max(1, min(_GROUP // max(1, width * X.dtype.itemsize), (2**31 - 1) // max(1, width)))
+    plain = _table(features)
+    column = pa.field("features", pa.list_(pa.from_numpy_dtype(X.dtype), width))
+    with parquet.ParquetWriter(file, plain.schema.append(column)) as writer:
+        for start in range(0, max(1, len(X)), step):
+            rows = np.ascontiguousarray(X[start : start + step]).reshape(-1)
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(rows), width)
+            writer.write_table(plain.slice(start, step).append_column(column, lists))
+
+
+def _pieces(X: Rows | np.ndarray) -> Iterator[np.ndarray]:
+    if isinstance(X, np.ndarray):
+        yield X
+    else:
+        yield from X.pieces()
 
 
 def _texts(features: Features) -> dict[str, list[bytes]]:
@@ -78,27 +135,31 @@ def _texts(features: Features) -> dict[str, list[bytes]]:
 def _table(features: Features) -> Any:
     import pyarrow as pa
 
-    try:
-        paths = pa.array([path.decode("utf-8") for path in features.paths], pa.string())
-    except UnicodeDecodeError:
-        # Names that are not UTF-8 keep their bytes: a path must open again.
-        paths = pa.array(features.paths, pa.binary())
+    paths = features.table.column("path")
+    # Names that are not UTF-8 keep their bytes: a path must open again.
+    with contextlib.suppress(pa.ArrowInvalid):
+        paths = paths.cast(pa.string())
     return pa.table(
         {
             "path": paths,
-            "label": pa.array(features.y, pa.string()),
-            "group": pa.array(features.groups, pa.string()),
-            "split": pa.array(features.splits, pa.string()),
-            "content": pa.array([key.tobytes().hex() for key in features.keys], pa.string()),
+            **{name: features.table.column(name).cast(pa.string()) for name in ("label", "group", "split")},
+            "content": _hex(features.keys),
         }
     )
 
 
-def _parquet(table: Any) -> bytes:
+def _hex(keys: np.ndarray) -> Any:
+    """(n, 32) bytes as a column of 64 hex digits, without a Python object a row."""
     import pyarrow as pa
+
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text = np.stack([digits[keys >> 4], digits[keys & 15]], axis=-1)
+    ends = np.arange(len(keys) + 1, dtype=np.int64) * 64
+    column = pa.LargeStringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(text.tobytes()))
+    return column.cast(pa.string()) if len(keys) < 1 << 24 else column
+
+
+def _write_table(features: Features, file: BinaryIO) -> None:
     import pyarrow.parquet as parquet
 
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    parquet.write_table(_table(features), file)

@@ -35,6 +35,7 @@ def test_a_keras_file(tmp_path: Path) -> None:
         load(request(str(path), weights="random:0"), Cache(tmp_path))
 
 
+@pytest.mark.fault(49)
 @pytest.mark.keras
 def test_code_in_a_keras_file_is_refused(tmp_path: Path) -> None:
     import keras

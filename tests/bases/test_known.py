@@ -41,6 +41,7 @@ def test_what_was_remembered_is_recalled_for_that_request_alone(tmp_path: Path) 
         assert recall(request.model_copy(update=change), cache) is None
 
 
+@pytest.mark.fault(52)
 def test_files_count_by_their_bytes(tmp_path: Path) -> None:
     cache, file = Cache(tmp_path / "c"), tmp_path / "net.keras"
     request = BaseRequest(base=str(file))

@@ -48,6 +48,17 @@ def task(request):
     return clusters(40, shape, classes), shape, classes
 
 
+def test_views_side_by_side_are_taken_as_one_image(name, task):
+    """An epoch sees one of them, a head without epochs each as a part: equal views teach what the image does."""
+    (X, y), _, _ = task
+    alone = new(name).fit(X, y)
+    views = new(name).fit(np.repeat(X, 3, axis=0), np.repeat(y, 3), views=3)
+    assert views.classes_.tolist() == alone.classes_.tolist()
+    np.testing.assert_allclose(views.predict_proba(X), alone.predict_proba(X), atol=0.02)
+    with pytest.raises(BadRows, match="views=3 of 40 rows"):
+        new(name).fit(X, y, views=3)
+
+
 def through(layers, X):
     value = X
     for layer in layers:

@@ -26,18 +26,22 @@ def _table(folder: Path) -> Path:
 
 
 #: How each kind is given the images. A new source adds its line here.
-MAKERS: dict[str, Callable[[Path], Path]] = {
+MAKERS: dict[str, Callable[[Path], Path | str]] = {
     "folder": lambda folder: tree(folder, dict(IMAGES)),
     "table": _table,
     "zip": lambda folder: zipped(folder / "images.zip", dict(IMAGES)),
     "tar": lambda folder: tarred(folder / "images.tar", dict(IMAGES)),
+    "remote folder": lambda folder: f"file://{tree(folder, dict(IMAGES))}",
+    "remote table": lambda folder: f"file://{_table(folder)}",
+    "remote archive": lambda folder: f"file://{zipped(folder / 'images.zip', dict(IMAGES))}",
 }
+KINDS = {**catalog.SOURCES, **catalog.REMOTE_SOURCES}
 
 
-@pytest.fixture(params=sorted(catalog.SOURCES))
+@pytest.fixture(params=sorted(KINDS))
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     assert request.param in MAKERS, f"the contract does not know how to make a {request.param} source"
-    kind = catalog.resolve(catalog.SOURCES[request.param])
+    kind = catalog.resolve(KINDS[request.param])
     made = MAKERS[request.param](tmp_path)
     opened = open_source(made)
     assert type(opened) is kind, "another kind claims this location"
@@ -46,7 +50,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
 
 def test_is_a_source(source: Source) -> None:
     assert isinstance(source, Source)
-    assert Path(source.location).is_absolute()
+    assert Path(source.location).is_absolute() or source.location.startswith("file:///")
 
 
 def test_lists_every_image_once_with_its_label(source: Source) -> None:
@@ -73,7 +77,7 @@ def test_reads_the_very_bytes(source: Source) -> None:
 
 
 def test_reads_without_listing_first(source: Source) -> None:
-    assert type(source).open(source.location).read(b"a/1.png") == png(IMAGES["a/1.png"])
+    assert open_source(source.location).read(b"a/1.png") == png(IMAGES["a/1.png"])
 
 
 def test_reads_from_many_threads(source: Source) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bottleneck import pipeline
-from bottleneck.errors import BaseError, BottleneckError, SourceError, StoreError, TooManyBadImages
-from bottleneck.extraction.fill import Extraction, fill
+from bottleneck.errors import BaseError, SourceError, StoreError, TooManyBadImages
+from bottleneck.extraction.fill import fill
+from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
 from bottleneck.progress import Silent
@@ -72,6 +73,7 @@ def test_a_worker_process_computes_each_image_once(tmp_path: Path) -> None:
     check_served(source, cache)
 
 
+@pytest.mark.fault(57, 58)
 def test_names_labels_and_folders_cost_no_forward_pass(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 20, "dog": 20}), tmp_path / "cache"
     here(source, cache)
@@ -88,6 +90,7 @@ def test_names_labels_and_folders_cost_no_forward_pass(tmp_path: Path) -> None:
     check_served(source, cache)
 
 
+@pytest.mark.fault(56)
 def test_changed_bytes_under_an_old_name_and_date_are_computed_anew(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 5, "dog": 5}), tmp_path / "cache"
     here(source, cache)
@@ -137,6 +140,7 @@ def test_bad_images_cost_themselves_alone(tmp_path: Path) -> None:
     assert len(join(store, inventory)) == 20
 
 
+@pytest.mark.fault(71)
 def test_too_many_bad_images_end_the_run_with_everything_good_stored(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 4, "dog": 4}), tmp_path / "cache"
     for name in "abc":
@@ -148,6 +152,7 @@ def test_too_many_bad_images_end_the_run_with_everything_good_stored(tmp_path: P
     assert counts(pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)) == {"reused": 8, "rejected": 3}
 
 
+@pytest.mark.fault(72)
 def test_a_row_that_is_not_finite_is_a_rejection(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -159,6 +164,7 @@ def test_a_row_that_is_not_finite_is_a_rejection(tmp_path: Path) -> None:
     assert len(store) == 6
 
 
+@pytest.mark.fault(72)
 def test_a_feature_that_overflows_float16_is_a_rejection_that_says_so(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6, "dog": 6}), tmp_path / "cache"
     forward = FakeForward(dtype="float16", scale=20000.0)
@@ -171,6 +177,7 @@ def test_a_feature_that_overflows_float16_is_a_rejection_that_says_so(tmp_path: 
     assert np.isfinite(rows).all()
 
 
+@pytest.mark.fault(54, 55)
 def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
     other = (write_images(tmp_path / "other", {"x": 1}, seed=5) / "x" / "000.png").read_bytes()
@@ -208,17 +215,6 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path)
     check_served(source, cache)
 
 
-@pytest.mark.parametrize("word", ["KILLED", "ABORT"])
-def test_a_worker_that_dies_twice_ends_the_run_and_says_where(tmp_path: Path, word: str) -> None:
-    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    with (source / "cat" / "001.png").open("ab") as file:
-        file.write(word.encode())
-    with pytest.raises(BottleneckError, match=r"(SIGKILL|SIGABRT).*Twice.*cat/000.png"):
-        pipeline.extract(source, FAKE, cache=cache)
-    (source / "cat" / "001.png").unlink()
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 2}
-
-
 def test_a_base_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 3})
     for base, words in [
@@ -230,6 +226,7 @@ def test_a_base_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
             pipeline.extract(source, base, cache=tmp_path / "cache")
 
 
+@pytest.mark.fault(52)
 def test_other_weights_are_another_store(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
     first = pipeline.extract(source, FAKE, cache=cache)
@@ -238,6 +235,7 @@ def test_other_weights_are_another_store(tmp_path: Path) -> None:
     assert other.store != first.store
 
 
+@pytest.mark.fault(53)
 def test_a_machine_whose_numbers_differ_may_not_append(tmp_path: Path) -> None:
     class Drifts(FakeForward):
         def features(self, pixels: np.ndarray) -> np.ndarray:

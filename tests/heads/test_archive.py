@@ -129,18 +129,21 @@ def test_what_does_not_belong_together_is_not_written(tmp_path):
 # ------------------------------------------------------------------------------ fault 50: not for these features
 
 
+@pytest.mark.fault(50)
 def test_another_recipe_is_refused_with_both_fingerprints(saved):
     said = refused(saved, "b" * 64, recipe="b" * 64)
     assert RECIPE in said
     assert "train a head" in said
 
 
+@pytest.mark.fault(50)
 def test_another_shape_or_class_list_is_refused(saved):
     assert "(12,)" in refused(saved, "(3, 4)", feature_shape=(3, 4))
     assert "'class a'" in refused(saved, "['cat', 'dog']", classes=["cat", "dog"])
     refused(saved, "classes", classes=["class c", "class b", "class a"])
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize("file", ["head.json", "head.npz"])
 def test_swapped_files_of_two_heads_are_refused(tmp_path, file):
     for name, seed in (("one", 0), ("two", 1)):
@@ -150,6 +153,7 @@ def test_swapped_files_of_two_heads_are_refused(tmp_path, file):
     refused(tmp_path / "one", "sha256")
 
 
+@pytest.mark.fault(50)
 def test_a_document_that_vouches_for_another_heads_weights_fails_the_probe(tmp_path):
     for name, seed in (("one", 0), ("two", 1)):
         (tmp_path / name).mkdir()
@@ -177,6 +181,7 @@ class Bomb:
         return os.mkdir, (self.marker,)
 
 
+@pytest.mark.fault(48)
 def test_a_pickle_in_the_arrays_never_runs(saved, tmp_path):
     marker = tmp_path / "ran"
     objects = np.array([Bomb(marker)], dtype=object)
@@ -197,6 +202,7 @@ def test_a_pickle_in_the_arrays_never_runs(saved, tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.fault(48)
 def test_a_head_outside_the_catalog_is_not_looked_for(saved):
     edit(saved, lambda d: d["spec"].update(name="os:system"))
     refused(saved, "no head called 'os:system'")
@@ -211,6 +217,7 @@ def test_compressed_members_are_refused_before_they_grow(saved):
 # -------------------------------------------------------------------------------- fault 51: arrays that are wrong
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -245,6 +252,7 @@ def test_wrong_arrays(saved, change, words):
     refused(saved, words)
 
 
+@pytest.mark.fault(51)
 def test_every_flipped_or_missing_byte_is_noticed(saved):
     whole = (saved / "head.npz").read_bytes()
     for position in range(0, len(whole), max(1, len(whole) // 60)):
@@ -308,6 +316,7 @@ def test_documents_that_are_none(saved, text, words):
     refused(saved, words)
 
 
+@pytest.mark.fault(50, 51)
 @pytest.mark.parametrize(
     "change",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bottleneck.heads.linear import LogisticHead
@@ -15,17 +16,17 @@ from tests.fakes import FakeForward
 from tests.heads.data import clusters
 
 
-def rows(n: int = 90) -> Features:
+def rows(n: int = 90, strange: slice = slice(0)) -> Features:
     X, y = clusters(n, (12,), 3)
-    nothing = np.full(n, None, object)
+    classes = tuple(sorted(set(y)))
+    y[strange] = "yak"
+    nothing = pa.nulls(n, pa.string())
+    paths = pa.array([b"%d" % i for i in range(n)], pa.binary())
     return Features(
         X=X,
-        y=y.astype(object),
         keys=np.random.default_rng(0).integers(0, 256, (n, 32)).astype(np.uint8),
-        groups=nothing,
-        paths=np.array([b"%d" % i for i in range(n)], object),
-        splits=nothing,
-        classes=tuple(sorted(set(y))),
+        table=pa.table({"path": paths, "label": pa.array(y), "group": nothing, "split": nothing}),
+        classes=classes,
         spec=FakeForward().spec,
     )
 
@@ -58,9 +59,8 @@ def test_a_head_is_fitted_on_the_training_rows_alone(seen: dict[str, Any]) -> No
 
 
 def test_validation_rows_of_unknown_classes_are_measured_and_not_fitted_on(seen: dict[str, Any]) -> None:
-    table = rows()
+    table = rows(strange=slice(60, 65))
     splits = np.array(["train"] * 60 + ["validation"] * 30, object)
-    table.y[60:65] = "yak"
     _, figures, _ = fit_and_measure(
         LogisticHead(), table, splits, table.classes, folds=None, seed=0, progress=Silent()
     )

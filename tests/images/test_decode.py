@@ -81,6 +81,7 @@ def test_jpeg_at_ratio_1_equals_pillow_bit_for_bit(mode: str, options: dict[str,
     assert np.array_equal(decoded(data), pillow(data))
 
 
+@pytest.mark.fault(69)
 def test_cmyk_jpeg_is_converted_as_pillow_does_to_within_one() -> None:
     data = encoded(Image.fromarray(photo(channels=4), "CMYK"), "JPEG", quality=95)
     assert np.abs(decoded(data) - pillow(data)).max() <= 1
@@ -119,6 +120,7 @@ def png(colour: int, depth: int, rows: np.ndarray, *chunks: tuple[bytes, bytes],
     )
 
 
+@pytest.mark.fault(69)
 def test_png_of_16_bits_is_scaled_and_not_cut_or_saturated() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (H, W, 4), dtype=np.uint16)
     big = values.astype(">u2")
@@ -142,6 +144,7 @@ def test_grey_png_of_few_bits_with_and_without_a_transparent_shade(depth: int, c
     assert np.array_equal(decoded(data, 8, 16), np.repeat(expected[..., None], 3, axis=2))
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize("depth", [2, 8])
 def test_palette_png_with_transparency(depth: int) -> None:
     indices = np.random.default_rng(2).integers(0, 4, (8, 16), dtype=np.uint8)
@@ -153,6 +156,7 @@ def test_palette_png_with_transparency(depth: int) -> None:
     assert np.abs(decoded(data, 8, 16) - (palette * alpha + 255 * (1 - alpha))[indices]).max() < 1e-3
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("WebP", "RGBA")])
 def test_alpha_lies_on_white(kind: str, mode: str) -> None:
     image = Image.fromarray(photo(channels=4), "RGBA").convert(mode)
@@ -168,6 +172,7 @@ def test_webp(options: dict[str, object]) -> None:
     assert np.array_equal(decoded(data), pillow(data))
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize("kind", ["GIF", "PNG"])
 def test_the_first_frame_of_an_animation(kind: str) -> None:
     frames = [Image.fromarray(photo(seed=i)) for i in range(4)]
@@ -176,6 +181,7 @@ def test_the_first_frame_of_an_animation(kind: str) -> None:
     assert np.array_equal(decoded(data), pillow(data))
 
 
+@pytest.mark.fault(69)
 def test_an_animated_webp_is_refused_before_the_decoder_sees_it() -> None:
     """TensorFlow 2.21 corrupts its heap on these: without the refusal this test takes the process with it."""
     frames = [Image.fromarray(photo(seed=i)) for i in range(4)]
@@ -227,6 +233,7 @@ def test_bmp_of_16_colours_and_from_top_to_bottom() -> None:
 # ------------------------------------------------------------------------------------------------- refusals
 
 
+@pytest.mark.fault(65)
 def test_what_is_refused_and_in_which_words() -> None:
     bmp = encoded(photo(), "BMP")
     for data in (b"", b"\xff", b"hello", b"<html>", encoded(photo(), "TIFF"), b"RIFF\0\0\0\0WAVEfmt "):
@@ -239,6 +246,7 @@ def test_what_is_refused_and_in_which_words() -> None:
     refused(b"GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2\x44\1\0;", "GIF without colours")
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize("kind", ["JPEG", "progressive", "PNG", "GIF", "BMP", "WebP", "lossless", "alpha"])
 def test_a_file_cut_anywhere_is_refused_and_never_half_grey(kind: str) -> None:
     options = {"progressive": {"progressive": True}, "lossless": {"lossless": True}}.get(kind, {})
@@ -284,6 +292,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.asarray(image.transpose(Image.Transpose[way]) if way else image).astype(np.float32)
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_all_eight_orientations(kind: str, order: str) -> None:

@@ -79,6 +79,7 @@ def test_the_canvas_of_a_gif_holds_its_first_frame() -> None:
     assert inspect(gif((1, 1), (5, 6, 65000, 10000)))[1:] == (65005, 10006)
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize(
     "data",
     [

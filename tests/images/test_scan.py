@@ -131,6 +131,7 @@ def test_files_changed_just_now_are_not_trusted(tmp_path: Path, which: str) -> N
     assert young.read_paths == [b"1.png"]
 
 
+@pytest.mark.fault(56)
 def test_a_real_file_edited_with_its_time_put_back_is_read_again(tmp_path: Path) -> None:
     root = tree(tmp_path / "images", {"cats/1.png": 1, "dogs/2.png": 2})
     time.sleep(2.1)
@@ -224,6 +225,7 @@ def test_what_counts_as_an_image(tmp_path: Path) -> None:
         assert inventory.unreadable == ()
 
 
+@pytest.mark.fault(62)
 def test_unreadable_files_are_rejections_and_tried_again(tmp_path: Path) -> None:
     source = Memory({name: png(1) for name in (b"a.png", b"b\n.png", b"c.txt", b"d.txt", b"e", b"f.png")})
     source.named = {b"d.txt"}
@@ -323,6 +325,7 @@ def test_archives_are_trusted_by_checksum_and_offset(tmp_path: Path, monkeypatch
     assert scan(open_source(path), tmp_path / "scans").table.equals(first.table)
 
 
+@pytest.mark.fault(58)
 def test_duplicates_labels_and_straddling() -> None:
     class Labelled(Memory):
         def entries(self) -> Iterator[Entry]:

@@ -16,6 +16,7 @@ from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
 from bottleneck.store.read import Store
+from bottleneck.store.rows import Rows
 from tests.fakes import FakeForward, rows_by_hand, write_images
 
 
@@ -79,3 +80,68 @@ def test_a_part_keeps_columns_together(filled: tuple[Path, Inventory, Store]) ->
     assert all(path.startswith(b"dog/") for path in dogs.paths)
     np.testing.assert_array_equal(dogs.X, rows.X[9:])
     np.testing.assert_array_equal(dogs.keys, rows.keys[9:])
+
+
+def test_joining_and_picking_read_no_row_until_they_are_loaded(
+    filled: tuple[Path, Inventory, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, inventory, store = filled
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "gather", lambda *_: pytest.fail("rows were read"))
+        patched.setattr(Rows, "read", lambda *_: pytest.fail("rows were read"))
+        rows = join(store, inventory)
+        dogs = rows.where(rows.y == "dog").where(np.array([8, 0]))
+    assert isinstance(dogs.X, Rows)
+    read = dogs.loaded()
+    assert isinstance(read.X, np.ndarray)
+    by_hand = rows_by_hand(source)
+    np.testing.assert_array_equal(read.X, [by_hand[path] for path in dogs.paths])
+    assert rows.loaded(memory=0).X is rows.X
+    assert rows.where(np.ones(18, bool)) is rows
+
+
+def test_one_split_alone(filled: tuple[Path, Inventory, Store]) -> None:
+    _, inventory, store = filled
+    splits = pa.array((["train", "test", None] * 6), pa.string())
+    table = inventory.table.set_column(inventory.table.column_names.index("split"), "split", splits)
+    rows = join(store, Inventory(table, inventory.location), split="test")
+    assert len(rows) == 6 and set(rows.splits) == {"test"}
+    assert list(rows.paths) == table.column("path").take(list(range(1, 18, 3))).to_pylist()
+    assert len(join(store, inventory, split="train")) == 0
+
+
+def test_columns_cannot_be_written_to_because_it_would_be_lost(
+    filled: tuple[Path, Inventory, Store],
+) -> None:
+    _, inventory, store = filled
+    rows = join(store, inventory)
+    for column in (rows.y, rows.groups, rows.splits, rows.paths):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = "x"
+
+
+def test_scikit_learn_takes_features_as_they_are(filled: tuple[Path, Inventory, Store]) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    _, inventory, store = filled
+    rows = join(store, inventory)
+    array = rows.X.read()
+    model = LogisticRegression()
+    expected = model.fit(array, rows.y).predict_proba(array)
+    np.testing.assert_array_equal(LogisticRegression().fit(rows.X, rows.y).predict_proba(rows.X), expected)
+    np.testing.assert_array_equal(
+        cross_val_score(model, rows.X, rows.y, cv=3), cross_val_score(model, array, rows.y, cv=3)
+    )
+    piped = make_pipeline(StandardScaler(), model)
+    search = GridSearchCV(piped, {"logisticregression__C": [0.1, 1.0]}, cv=3, n_jobs=2)
+    found = search.fit(rows.X, rows.y).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(found, search.fit(array, rows.y).cv_results_["mean_test_score"])
+    for got, wanted in zip(
+        train_test_split(rows.X, rows.y, random_state=0),
+        train_test_split(array, rows.y, random_state=0),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(got, wanted)

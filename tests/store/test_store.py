@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -114,6 +115,7 @@ def test_a_damaged_shard_is_stood_in_for_by_other_bytes(cache: Cache) -> None:
     np.testing.assert_array_equal(served(store, keys), rows * 2)
 
 
+@pytest.mark.fault(29)
 def test_every_flipped_bit_of_the_rows_is_found_before_they_are_served(cache: Cache) -> None:
     keys, rows = some(20)
     folder = put(cache, keys, rows)
@@ -129,6 +131,7 @@ def test_every_flipped_bit_of_the_rows_is_found_before_they_are_served(cache: Ca
             served(store, keys)
 
 
+@pytest.mark.fault(30, 31)
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -147,6 +150,7 @@ def test_a_shard_of_another_length_is_a_miss_with_a_reason(cache: Cache, change:
     assert why in store.damaged[f"{task_id(keys)}.json"]
 
 
+@pytest.mark.fault(33)
 def test_two_shards_whose_files_were_swapped_are_refused(cache: Cache) -> None:
     (keys, rows), (others, more) = some(10), some(10, 1)
     folder = put(cache, keys, rows)
@@ -160,6 +164,7 @@ def test_two_shards_whose_files_were_swapped_are_refused(cache: Cache) -> None:
     assert len(store.damaged) == 2
 
 
+@pytest.mark.fault(32)
 def test_swapped_blocks_are_refused(cache: Cache) -> None:
     spec = SPEC.model_copy(update={"shape": (1 << 15,)})
     folder, _ = found(cache, spec, 4)
@@ -182,6 +187,7 @@ def test_swapped_blocks_are_refused(cache: Cache) -> None:
     np.testing.assert_array_equal(served(store, keys[4:]), rows[4:])
 
 
+@pytest.mark.fault(37, 38)
 def test_a_record_that_is_cut_or_changed_is_a_miss(cache: Cache) -> None:
     keys, rows = some(3)
     folder = put(cache, keys, rows)
@@ -202,6 +208,7 @@ def test_a_record_that_is_cut_or_changed_is_a_miss(cache: Cache) -> None:
             assert path.name in store.damaged
 
 
+@pytest.mark.fault(42)
 def test_a_record_of_a_newer_format_is_refused_and_left_alone(cache: Cache) -> None:
     keys, rows = some(3)
     folder = put(cache, keys, rows)
@@ -213,6 +220,7 @@ def test_a_record_of_a_newer_format_is_refused_and_left_alone(cache: Cache) -> N
         open_store(cache, SPEC)
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize(
     "data",
     [
@@ -236,6 +244,7 @@ def test_hostile_records_are_malformed_and_nothing_else(cache: Cache, data: byte
     assert len(open_store(cache, SPEC)) == 3
 
 
+@pytest.mark.fault(39)
 def test_a_record_cannot_lead_outside_of_its_store(cache: Cache, tmp_path: Path) -> None:
     keys, rows = some(3)
     folder = put(cache, keys, rows)
@@ -252,6 +261,7 @@ def test_a_record_cannot_lead_outside_of_its_store(cache: Cache, tmp_path: Path)
         read_record(folder, f"{record.id}.json")
 
 
+@pytest.mark.fault(34)
 def test_a_shard_of_another_recipe_is_a_miss(cache: Cache) -> None:
     keys, rows = some(3)
     foreign = other_base().spec
@@ -322,3 +332,98 @@ def test_a_cache_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be written to.*--cache"):
         found(Cache(tmp_path / "file" / "cache"), SPEC, 4)
+
+
+def test_a_content_with_a_suspicion_is_tried_again_and_one_with_a_verdict_is_not(cache: Cache) -> None:
+    keys, rows = some(3)
+    circumstances = RejectedContent(content="ab" * 32, stage="decode", reason="took too long", retry=True)
+    verdict = RejectedContent(content="cd" * 32, stage="decode", reason="not an image")
+    put(cache, keys, rows, rejected=[circumstances, verdict])
+    store = open_store(cache, SPEC)
+    assert dict(store.suspects) == {bytes.fromhex("ab" * 32): circumstances}
+    assert dict(store.rejected) == {bytes.fromhex("cd" * 32): verdict}
+    asked = np.frombuffer(bytes.fromhex("ab" * 32 + "cd" * 32), np.uint8).reshape(2, 32)
+    assert store.known(asked).tolist() == [False, True]
+
+
+def rewrite(folder: Path, name: str, **changes: object) -> None:
+    """Change a record and its own hash with it."""
+    document = json.loads((folder / name).read_bytes())
+    document.pop("self")
+    document.update(changes)
+    document["self"] = hashlib.sha256(canonical_json(document)).hexdigest()
+    (folder / name).write_bytes(json.dumps(document).encode())
+
+
+def test_a_superseded_record_is_left_out_where_what_replaces_it_is_sound(cache: Cache) -> None:
+    (keys, rows), (others, more) = some(10), some(4, 1)
+    put(cache, keys[:5], rows[:5])
+    folder = put(cache, others, more)
+    put(cache, keys, rows + 1)  # holds the first five anew, with other values
+    old, new = f"{task_id(keys[:5])}.json", f"{task_id(keys)}.json"
+    rewrite(folder, new, supersedes=[old])
+    store = open_store(cache, SPEC)
+    assert len(store) == 14 and not store.damaged
+    assert old not in {f"{file.record.id}.json" for file in store.shards.files}
+    np.testing.assert_array_equal(served(store, keys), rows + 1)
+    np.testing.assert_array_equal(served(store, others), more)
+    # What names it as replaced is damaged: then the old one counts again.
+    (folder / read_record(folder, new).shard).unlink()
+    store = open_store(cache, SPEC)
+    np.testing.assert_array_equal(served(store, keys[:5]), rows[:5])
+    assert (store.find(keys[5:]) == -1).all() and list(store.damaged) == [new]
+
+
+def test_a_superseded_record_that_is_damaged_is_not_worth_a_word(cache: Cache) -> None:
+    keys, rows = some(10)
+    put(cache, keys[:5], rows[:5])
+    folder = put(cache, keys, rows)
+    old = f"{task_id(keys[:5])}.json"
+    rewrite(folder, f"{task_id(keys)}.json", supersedes=[old])
+    (folder / old).write_bytes(b"{")
+    store = open_store(cache, SPEC)
+    assert not store.damaged and len(store) == 10
+
+
+def test_a_distrusted_record_is_as_if_it_were_not_there(cache: Cache) -> None:
+    (keys, rows), (others, more) = some(10), some(4, 1)
+    put(cache, keys, rows)
+    put(cache, others, more)
+    store = open_store(cache, SPEC, without=[f"{task_id(keys)}.json"])
+    assert len(store) == 4 and (store.find(keys) == -1).all() and not store.damaged
+
+
+def test_a_content_in_two_shards_is_one_row_of_the_first_record(cache: Cache) -> None:
+    keys, rows = some(10)
+    keys[:, :8] = keys[0, :8]  # and all share a prefix
+    put(cache, keys[:7], rows[:7])
+    put(cache, keys[3:], rows[3:] + 1)
+    shared = rows[3:7] + (task_id(keys[3:]) < task_id(keys[:7]))
+    store = open_store(cache, SPEC)
+    assert len(store) == 10
+    expected = np.concatenate([rows[:3], shared, rows[7:] + 1])
+    np.testing.assert_array_equal(served(store, keys), expected)
+
+
+def test_records_that_are_replaced_while_the_store_opens_are_not_missed(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, rows = some(10)
+    folder = put(cache, keys[:5], rows[:5])
+    old = read_record(folder, f"{task_id(keys[:5])}.json")
+    listed = os.listdir
+    looks = []
+
+    def compacted_meanwhile(path: Path) -> list[str]:
+        names = listed(path)
+        if not looks:
+            put(cache, keys, rows)
+            for name in (f"{old.id}.json", old.shard, old.blocks):
+                (folder / name).unlink()
+        looks.append(names)
+        return names
+
+    monkeypatch.setattr(os, "listdir", compacted_meanwhile)
+    store = open_store(cache, SPEC)
+    assert looks and not store.damaged
+    np.testing.assert_array_equal(served(store, keys), rows)

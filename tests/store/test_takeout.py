@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bottleneck.errors import UsageError
+from bottleneck.store import takeout
 from bottleneck.store.join import Features
+from bottleneck.store.rows import Rows
 from bottleneck.store.takeout import take_out
 from tests.fakes import FakeForward
+from tests.store.stored import as_rows
 
 
 def features(n: int = 7, shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **columns: Any) -> Features:
-    def column(name: str, values: list[Any]) -> np.ndarray:
-        made = np.empty(n, object)
-        made[:] = columns.get(name, values)
-        return made
-
     random = np.random.default_rng(0)
+    table = {
+        "path": pa.array(columns.get("paths", [b"a/%d.png" % i for i in range(n)]), pa.binary()),
+        "label": pa.array(columns.get("y", [f"class {i % 2}" for i in range(n)]), pa.string()),
+        "group": pa.array(columns.get("groups", [None] * n), pa.string()),
+        "split": pa.array(["train", None, "test"] * (n // 3) + [None] * (n % 3), pa.string()),
+    }
     return Features(
         X=random.normal(size=(n, *shape)).astype(dtype),
-        y=column("y", [f"class {i % 2}" for i in range(n)]),
         keys=random.integers(0, 256, (n, 32)).astype(np.uint8),
-        groups=column("groups", [None] * n),
-        paths=column("paths", [b"a/%d.png" % i for i in range(n)]),
-        splits=column("splits", ["train", None, "test"] * (n // 3) + [None] * (n % 3)),
+        table=pa.table(table),
         classes=("class 0", "class 1"),
         spec=FakeForward().spec,
     )
@@ -101,3 +104,53 @@ def test_no_file_holds_a_pickle(tmp_path: Path) -> None:
         take_out(features(), tmp_path, kind)  # type: ignore[arg-type]
     for path in tmp_path.iterdir():
         assert b"numpy.core" not in path.read_bytes() and not path.read_bytes().startswith(b"\x80")
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "h5"])
+def test_rows_on_disk_are_written_as_rows_in_memory_are(tmp_path: Path, kind: Any) -> None:
+    given = features(50)
+    lazy = replace(given, X=as_rows(tmp_path / "cache", given.X))
+    take_out(given, tmp_path / "a", kind)
+    take_out(lazy, tmp_path / "b", kind)
+    for path in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_matrix_is_never_held_whole(tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = features(64, (1 << 10,))
+    X = as_rows(tmp_path / "cache", given.X)
+    read, most = Rows.read, []
+
+    def watched(self: Rows, out: np.ndarray | None = None) -> np.ndarray:
+        most.append(len(self))
+        return read(self, out)
+
+    monkeypatch.setattr(Rows, "read", watched)
+    monkeypatch.setattr(takeout, "_GROUP", 10 << 12)
+    monkeypatch.setattr(Rows, "pieces", lambda self: (self[i : i + 10] for i in range(0, len(self), 10)))
+    (path, *_) = take_out(replace(given, X=X), tmp_path / "out", kind)
+    assert max(most) == 10 and sum(most) == 64
+    if kind == "npy":
+        np.testing.assert_array_equal(np.load(path), given.X)
+    else:
+        assert pq.ParquetFile(path).num_row_groups == 7
+        flat = pq.read_table(path).column("features").combine_chunks().flatten().to_numpy()
+        np.testing.assert_array_equal(flat, given.X.ravel())
+
+
+def test_hdf5_refuses_what_it_would_have_to_hold_in_memory(tmp_path: Path) -> None:
+    given = features(50)
+    lazy = replace(given, X=as_rows(tmp_path / "cache", given.X))
+    with pytest.raises(UsageError, match=r"--format npy or --format parquet"):
+        take_out(lazy, tmp_path / "out", "h5", memory=2 * lazy.X.nbytes - 1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_fails_halfway_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_out(features(4), tmp_path, "npy")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(takeout.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        take_out(features(7), tmp_path, "npy")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

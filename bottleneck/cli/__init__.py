@@ -1,0 +1,90 @@
+"""The command line: options in, one pipeline call, a table or one JSON object out. The only place that prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from typing import NoReturn
+
+import click
+
+from bottleneck.cli.commands import app
+from bottleneck.cli.speaking import note, say
+from bottleneck.cli.store import store
+from bottleneck.errors import BottleneckError
+from bottleneck.streams import Terminated, drop_output, speaking
+
+__all__ = ["app", "main"]
+
+app.add_command(store)
+
+
+def _warn_of_namesake() -> None:
+    """PyPI's `Bottleneck` installs a package of the same name over this one."""
+    import importlib.metadata
+
+    try:
+        importlib.metadata.version("Bottleneck")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    note(
+        "the distribution 'Bottleneck' (pandas' accelerator) is installed in this environment too; both are "
+        "imported as `bottleneck`, so one of them is broken. Keep them in separate environments: "
+        "pip uninstall Bottleneck, then pip install --force-reinstall --no-deps bottleneck-features"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
+    # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
+    warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with speaking():
+        _warn_of_namesake()
+        _run(arguments, "--json" in arguments)
+
+
+def _run(arguments: list[str], as_json: bool) -> None:
+    try:
+        app.main(arguments, prog_name="bottleneck", standalone_mode=False)
+    except BottleneckError as error:
+        _fail(str(error), error.exit_status, type(error).__name__, as_json)
+    except click.ClickException as error:
+        if as_json:
+            _fail(error.format_message(), error.exit_code, "UsageError", True)
+        error.show()
+        raise SystemExit(error.exit_code) from error
+    except (click.Abort, KeyboardInterrupt):
+        _fail(f"interrupted; {_KEPT}", 130, "Interrupted", as_json)
+    except Terminated as error:
+        _fail(f"terminated; {_KEPT}", int(str(error.code)), "Terminated", as_json)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        drop_output()
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", 1, type(error).__name__, as_json)
+    except Exception as error:
+        # A fault of ours: the traceback is for its report, the object for the program that waits for one.
+        if as_json:
+            say(json.dumps({"error": str(error), "kind": type(error).__name__, "exit_status": 1}))
+        raise
+
+
+_KEPT = "finished shards are kept, and the same command goes on from there"
+
+
+def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
+    from bottleneck.files import shown
+
+    # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
+    safe = "\n".join(shown(line) for line in text.split("\n"))
+    if as_json:
+        say(json.dumps({"error": text, "kind": kind, "exit_status": status}))
+    click.echo(f"error: {safe}", err=True)
+    raise SystemExit(status)

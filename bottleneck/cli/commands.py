@@ -1,0 +1,195 @@
+"""The commands of the trip, one function each: options in, one pipeline call, a table or one JSON object out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bottleneck import __version__
+from bottleneck.cli.options import BASE, READING, SESSION, SOURCE, VIEWS
+from bottleneck.cli.speaking import note, say, session, show
+from bottleneck.errors import UsageError
+from bottleneck.streams import writing
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="bottleneck")
+def app() -> None:
+    """Run a frozen base once over images, train heads on its features in seconds, merge, and prove the merge.
+
+    SOURCE is a folder with one sub-folder a class, train/ val/ test/ of these, a flat folder, a CSV or Parquet
+    table `path,label[,group,split]`, a zip, a WebDataset tar, or the URL of one of these.
+    """
+
+
+@app.command(short_help="What bases there are, with sizes, cuts and shapes.")
+@click.argument("name", required=False)
+@SESSION
+def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
+    """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
+    from bottleneck import documents, pipeline, tables
+
+    found = pipeline.list_bases() if name is None else [pipeline.base_named(name)]
+    show(
+        as_json,
+        quiet,
+        lambda: {"bases": [documents.base_document(b) for b in found]},
+        lambda: tables.base_details(found[0]) if name else tables.base_table(found),
+    )
+
+
+@app.command(short_help="Fill the store: each new image goes through the base once.")
+@SOURCE
+@BASE
+@VIEWS
+@click.option("--dry-run", is_flag=True, help="Say what there is to compute, and write nothing.")
+@READING
+@SESSION
+def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Fill the store: each image that it lacks goes through the base once."""
+    from bottleneck import documents, pipeline, tables
+
+    if dry_run:
+        left = pipeline.foresee(source, options.pop("base"), **session(quiet, options))
+        show(as_json, quiet, lambda: documents.estimate_document(left), lambda: tables.estimate_table(left))
+        return
+    done = pipeline.extract(source, options.pop("base"), **session(quiet, options))
+    show(as_json, quiet, lambda: documents.extraction_document(done), lambda: tables.extraction_table(done))
+
+
+@app.command(short_help="Take features out for other tools.")
+@SOURCE
+@BASE
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder to write to.")
+@click.option(
+    "--format", "kind", type=click.Choice(["npy", "parquet", "h5"]), default="npy", show_default=True
+)
+@READING
+@SESSION
+def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Take features out for other tools: a matrix and a table in the same order."""
+    from bottleneck import documents, pipeline, tables
+
+    rows = pipeline.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: documents.features_document(rows, Path(out), kind),
+        lambda: tables.features_table(rows, Path(out), kind),
+    )
+
+
+@app.command(short_help="Train a head on cached features.")
+@SOURCE
+@BASE
+@VIEWS
+@click.option("--head", default="logistic", show_default=True, metavar="NAME", help="logistic or dense.")
+@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting of the head; repeatable.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of training images held out, unless the source names a validation split.",
+)
+@click.option("--split", type=click.Choice(["hash", "exact"]), default="hash", show_default=True)
+@click.option("--folds", type=click.IntRange(2), metavar="K", help="Cross-validate too.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--run", required=True, type=click.Path(file_okay=False), help="Folder for the run.")
+@READING
+@SESSION
+def train(source: str, given: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+    """Train a head on cached features; what is missing is extracted first."""
+    from bottleneck import documents, pipeline, tables
+
+    settings = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"--set {item!r}: expected KEY=VALUE, for instance --set C=0.1")
+        settings[key.strip()] = value
+    done = pipeline.train(
+        source, options.pop("base"), settings=settings, told=note, **session(quiet, options)
+    )
+    show(as_json, quiet, lambda: documents.training_document(done), lambda: tables.training_table(done))
+
+
+@app.command(short_help="Measure a run's head.")
+@click.argument("run", type=click.Path(readable=False))
+@click.argument("source", type=click.Path(readable=False), required=False)
+@click.option(
+    "--average-views", is_flag=True, help="Of the mean of the probabilities over the views it was trained on."
+)
+@READING
+@SESSION
+def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Measure a run's head: on its own splits, or on another SOURCE."""
+    from bottleneck import documents, pipeline, tables
+
+    found = pipeline.evaluate(run, source, told=note, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: {"run": run, **documents.metrics_document(found)},
+        lambda: tables.evaluation_table(found),
+    )
+
+
+@app.command(short_help="Class probabilities, one line an image.")
+@click.argument("run_or_model", metavar="RUN|MODEL.keras", type=click.Path(readable=False))
+@SOURCE
+@click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Share of images that may be rejected.",
+)
+@click.option("--rehash", is_flag=True, help="Read every file again, whatever the scan index says.")
+@SESSION
+def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Class probabilities for each image, one line a file, on standard output."""
+    from bottleneck import documents, pipeline
+
+    found = pipeline.predict(run_or_model, source, **session(quiet, options))
+    if as_json:
+        show(True, quiet, lambda: documents.predictions_document(found), lambda: None)
+        return
+    if sys.stdout is not None:  # closed by whoever called
+        with writing():
+            for line in found.lines(kind):
+                sys.stdout.buffer.write(line)
+            sys.stdout.buffer.flush()
+
+
+@app.command(short_help="One certified model from image to probabilities.")
+@click.argument("run", type=click.Path(readable=False))
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="The .keras file to write.")
+@SESSION
+def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """One model from image to probabilities, certified equal to the run's cached head."""
+    from bottleneck import documents, pipeline, tables
+
+    done = pipeline.merge(run, out, **session(quiet, options))
+    show(as_json, quiet, lambda: documents.delivery_document(done), lambda: tables.delivery_table(done))
+
+
+@app.command(short_help="The whole trip on real images.")
+@click.option(
+    "--images", type=click.Path(readable=False), help="Your own class folders instead of the digits."
+)
+@click.option("--out", type=click.Path(file_okay=False), default="bottleneck-demo", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out split.")
+@SESSION
+def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **options: Any) -> None:
+    """The whole trip on real images: extract, train two heads, merge the better one, certify it."""
+    from bottleneck import demo as trip
+    from bottleneck import documents, tables
+
+    speak = (lambda _: None) if quiet or as_json else say
+    done = trip.run(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
+    show(as_json, quiet, lambda: documents.demo_document(done), lambda: tables.demo_table(done))

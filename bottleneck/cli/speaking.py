@@ -1,0 +1,56 @@
+"""How a command speaks: progress, remarks, and one table or one JSON object. The only place that prints results."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bottleneck.streams import writing
+
+if TYPE_CHECKING:
+    from bottleneck.progress import Progress
+
+
+def session(quiet: bool, options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the pipeline takes them, with the progress a person should see."""
+    return {**options, "progress": progress_for(quiet)}
+
+
+def progress_for(quiet: bool) -> Progress:
+    """Bars on standard error, or none."""
+    from bottleneck.progress import Silent, Terminal
+
+    return Silent() if quiet else Terminal()
+
+
+def note(text: str) -> None:
+    """A remark on standard error."""
+    click.echo(f"note: {text}", err=True)
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    # What happens next is not worth a run: standard output may be full, or nobody may listen.
+    with contextlib.suppress(OSError):
+        click.echo(text)
+
+
+def show(as_json: bool, quiet: bool, document: Callable[[], Any], table: Callable[[], Any]) -> None:
+    """The result: one JSON object, or a table for a person; made only when it is shown."""
+    if as_json:
+        with writing():
+            click.echo(json.dumps(document(), allow_nan=False))
+    elif not quiet:
+        from rich.console import Console
+
+        # A file or a pipe has no right edge; lines that people copy (paths, commands) run on at any width.
+        console = Console(highlight=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = 160
+        with writing():
+            console.print(table(), crop=False)

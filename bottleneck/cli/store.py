@@ -1,0 +1,172 @@
+"""`bottleneck store …`: looking at stores, verifying and repairing them, keeping house."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from bottleneck.cli.options import SESSION
+from bottleneck.cli.speaking import session, show
+from bottleneck.streams import writing
+
+_STORES = click.argument("names", nargs=-1, metavar="[STORE]…")
+_MIB = 1 << 20
+
+
+@click.group(short_help="Look at stores, verify and repair them, keep house.")
+def store() -> None:
+    """Look at the feature stores of a cache, verify and repair them, and keep house.
+
+    STORE is the name of a store's folder, a part of it that no other has, or the 12 hex digits of its recipe.
+    """
+
+
+@store.command("ls", short_help="All stores: base, cut, rows, size, damage.")
+@SESSION
+def ls(as_json: bool, quiet: bool, **options: Any) -> None:
+    """All stores of the cache: base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change."""
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.list_stores(**session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: {"stores": [store_documents.state_document(state) for state in found]},
+        lambda: store_tables.states_table(found),
+    )
+
+
+@store.command("show", short_help="One store in detail.")
+@click.argument("name", metavar="STORE")
+@SESSION
+def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """One store in detail: its recipe in words, how it was asked for, who computed what, what was rejected."""
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.show_store(name, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: store_documents.details_document(found),
+        lambda: store_tables.state_table(found),
+    )
+
+
+@store.command(short_help="Every byte against what was committed.")
+@_STORES
+@click.option("--digest", is_flag=True, help="Print only the sha256 that stands for the set of shard files.")
+@click.option(
+    "--repair", metavar="SOURCE", type=click.Path(readable=False), help="Compute what is lost again."
+)
+@click.option(
+    "--sample", type=click.IntRange(0), default=0, metavar="N", help="Compute N rows again, compare."
+)
+@click.option(
+    "--source", metavar="SOURCE", type=click.Path(readable=False), help="Where --sample finds images."
+)
+@click.option("--seed", type=int, metavar="N", help="Of the rows that --sample draws.  [default: chance]")
+@SESSION
+def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Hash every record, shard and list of block hashes, and look at the structure of each file.
+
+    Ends with status 1 when something is damaged. --repair computes what is lost again from a source of images, and
+    only that; --digest gives the same line for the same set of shard files, however they came to be.
+    """
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.verify(names, **session(quiet, options))
+    if digest and not as_json:
+        with writing():
+            for one in found:
+                if one.verdict is not None:
+                    click.echo(f"{one.verdict.digest}  {one.folder.name}")
+    else:
+        show(
+            as_json,
+            quiet,
+            lambda: store_documents.checked_document(found),
+            lambda: store_tables.checked_table(found),
+        )
+    if not all(one.sound for one in found):
+        raise SystemExit(1)
+
+
+@store.command(short_help="Many small shards into few.")
+@_STORES
+@click.option(
+    "--target",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    metavar="MIB",
+    help="Size of a shard; so much memory is needed three times.",
+)
+@SESSION
+def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Write many small shards as few large ones. Killed at any moment, the store serves the same rows."""
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.compact(names, target=target * _MIB, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: store_documents.compaction_document(found),
+        lambda: store_tables.compaction_table(found),
+    )
+    if any(not isinstance(one, stores.StoreState) and (one.failed or one.damaged) for one in found):
+        raise SystemExit(1)
+
+
+@store.command(short_help="Remove what no source needs any more.")
+@_STORES
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="SOURCE",
+    type=click.Path(readable=False),
+    help="What these images need stays; repeatable.",
+)
+@click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
+@SESSION
+def prune(
+    names: tuple[str, ...], keep: tuple[str, ...], yes: bool, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Remove rows that none of the --keep sources refers to, and files that nothing refers to.
+
+    Without --keep only the latter go. Without --yes nothing is removed.
+    """
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.prune(names, keep=keep, yes=yes, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: store_documents.pruning_document(found),
+        lambda: store_tables.pruning_table(found),
+    )
+    if any(not isinstance(one, stores.StoreState) and one.failed for one in found):
+        raise SystemExit(1)
+
+
+@store.command(short_help="Stores to another cache, on a disk or behind a URL.")
+@click.argument("names", nargs=-1, metavar="[STORE|URL]…")
+@click.argument("target", metavar="DEST")
+@SESSION
+def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Copy stores, all of the cache where none is named, to the cache at DEST: a folder, or a URL (s3://bucket/cache).
+
+    Every byte is checked on its way. Killed at any moment, what has arrived is served from there, and the same command
+    goes on. A URL instead of STORE copies the store, or the whole cache, that lies there.
+    """
+    from bottleneck import store_documents, store_tables, stores
+
+    found = stores.copy(names, target, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: store_documents.copying_document(found),
+        lambda: store_tables.copying_table(found),
+    )
+    if any(one.damaged for one in found):
+        raise SystemExit(1)

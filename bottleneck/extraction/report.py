@@ -1,0 +1,180 @@
+"""What an extraction did, and whether that is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bottleneck.errors import SourceError, TooManyBadImages
+from bottleneck.extraction.rounding import worst
+from bottleneck.extraction.task import Outcome
+from bottleneck.files import shown
+from bottleneck.schema import Inventory, Rejection, Rounding, StoreSpec
+from bottleneck.store.plan import first_rows
+from bottleneck.store.read import Store
+
+
+class ClassCount(NamedTuple):
+    """A label's images that could be read at all, and those of them that have a row."""
+
+    images: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction did, counted in files of the source.
+
+    ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``; what other builders
+    computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards. `views`
+    is the same of augmented views, where they were asked for: there an image is one of its views.
+    """
+
+    images: int
+    computed: int
+    reused: int
+    duplicates: int
+    rejected: int
+    ignored: int
+    seconds: float
+    images_per_second: float
+    bottleneck_stage: str
+    store: Path
+    spec: StoreSpec
+    rejections: tuple[Rejection, ...] = ()
+    ignored_why: Mapping[str, int] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, ClassCount] = field(default_factory=dict)
+    rounding: Rounding | None = None
+    views: Extraction | None = None
+
+    @property
+    def rows(self) -> int:
+        """Distinct contents that have a row."""
+        return self.computed + self.reused
+
+
+def report(
+    inventory: Inventory,
+    store: Store,
+    outcomes: Sequence[Outcome],
+    seconds: float,
+    damaged: Mapping[str, str],
+) -> Extraction:
+    """Count what is there now against what this run computed."""
+    there = store.find(inventory.keys) >= 0
+    rows = len(first_rows(inventory.keys, there))
+    # Files may have gone between planning and the last scan: then more was computed than is still there.
+    computed = min(sum(outcome.computed for outcome in outcomes), rows)
+    clock = total_clock(outcomes)
+    return Extraction(
+        images=len(inventory) + len(inventory.unreadable),
+        computed=computed,
+        reused=rows - computed,
+        duplicates=int(there.sum()) - rows,
+        rejected=int((~there).sum()) + len(inventory.unreadable),
+        ignored=sum(inventory.ignored.values()),
+        seconds=seconds,
+        images_per_second=computed / seconds if seconds else 0.0,
+        bottleneck_stage=max(clock, key=lambda name: clock[name]) if clock else "nothing to compute",
+        store=store.folder,
+        spec=store.spec,
+        rejections=_rejections(inventory, store, there, outcomes),
+        ignored_why=dict(inventory.ignored),
+        damaged=dict(damaged),
+        classes=_classes(inventory, there),
+        rounding=worst([s.record.rounding for s in store.shards.files if s.record.rounding is not None]),
+    )
+
+
+def total_clock(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Seconds by stage over all tasks."""
+    total: dict[str, float] = {}
+    for outcome in outcomes:
+        for stage, seconds in outcome.seconds.items():
+            total[stage] = total.get(stage, 0.0) + seconds
+    return total
+
+
+def _classes(inventory: Inventory, there: np.ndarray) -> dict[str, ClassCount]:
+    column = inventory.table.column("label").combine_chunks()
+    coded = column.dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    images = np.bincount(codes[codes >= 0], minlength=len(coded.dictionary))
+    rows = np.bincount(codes[(codes >= 0) & there], minlength=len(coded.dictionary))
+    counted = zip(coded.dictionary.to_pylist(), images.tolist(), rows.tolist(), strict=True)
+    return {label: ClassCount(*counts) for label, *counts in sorted(counted)}
+
+
+def _rejections(
+    inventory: Inventory, store: Store, there: np.ndarray, outcomes: Sequence[Outcome]
+) -> tuple[Rejection, ...]:
+    """Every image-like file without a row, each with a reason: from the records, from this run, or none."""
+    this_run = {why.path: why for outcome in outcomes for why in outcome.rejections}
+    found: list[Rejection] = list(inventory.unreadable)
+    paths = inventory.table.column("path")
+    for row in np.flatnonzero(~there):
+        path = paths[int(row)].as_py().decode("utf-8", "backslashreplace")
+        key = inventory.keys[row].tobytes()
+        stored = store.rejected.get(key)
+        if stored is None and path in this_run:
+            found.append(this_run[path])
+            continue
+        stored = stored or store.suspects.get(key)
+        if stored is not None:
+            found.append(Rejection(**stored.model_dump() | {"path": path}))
+        else:
+            reason = "it kept changing while it was read"
+            found.append(Rejection(content=key.hex(), path=path, stage="read", reason=reason, retry=True))
+    return tuple(found)
+
+
+def check_bad(report: Extraction, max_bad: float) -> None:
+    """Refuse a run with too many bad images, after everything good is stored.
+
+    Raises
+    ------
+    TooManyBadImages
+        More than `max_bad` of the image-like files, and more than one of them, have no row.
+    SourceError
+        There was no image at all.
+    """
+    good = report.images - report.rejected
+    refuse_bad(
+        report.images,
+        [f"{_named(r, report.spec)}: {r.stage}: {r.reason}" for r in report.rejections],
+        report.ignored_why,
+        max_bad,
+        "(each view counted) have no features" if report.spec.views else "have no features",
+        f" The other {good:,} are stored." if good else "",
+    )
+
+
+def _named(rejection: Rejection, spec: StoreSpec) -> str:
+    image = rejection.path or rejection.content[:16]
+    # The number of a view is the end of its key.
+    return f"{image}, view {int(rejection.content[60:], 16)}" if spec.views and rejection.content else image
+
+
+def refuse_bad(
+    images: int, bad: Sequence[str], ignored: Mapping[str, int], max_bad: float, what: str, rest: str = ""
+) -> None:
+    """`check_bad` in plain values: `bad` says of each bad image which and why, `what` what is wrong."""
+    if not images:
+        why = ", ".join(f"{count:,} {name}" for name, count in ignored.items())
+        raise SourceError(
+            f"no images were found{f' (passed over: {why})' if why else ''}; expected JPEG, PNG, BMP, GIF or WebP files"
+        )
+    allowed = max(1, int(max_bad * images))
+    # Nothing good at all is no success, unless everything may be bad by the user's own word.
+    if len(bad) > allowed or (len(bad) == images and max_bad < 1):
+        first = "\n".join(f"  {shown(line)}" for line in bad[:10])
+        more = f"\n  … and {len(bad) - 10:,} more" if len(bad) > 10 else ""
+        raise TooManyBadImages(
+            f"{len(bad):,} of {images:,} images {what}; --max-bad {max_bad:g} allows {allowed:,}."
+            f"{rest} The first:\n{first}{more}"
+        )

@@ -1,0 +1,236 @@
+"""Sharing one store's work with whoever else is at it: the same command, started any number of times, anywhere.
+
+No protocol: plans lie there to be taken over, a lock a task saves work, and a task whose record appears is done. Where
+that fails, work is done twice and the first record wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bottleneck.extraction.task import Outcome
+from bottleneck.schema import Cache, Inventory, StoreSpec, Task
+from bottleneck.store.locks import Lock, Locks
+from bottleneck.store.plan import Plan, plan, task_id
+from bottleneck.store.plans import publish_plan, published, remove_settled
+from bottleneck.store.read import Store, open_store
+from bottleneck.store.record import RECORD_NAME, is_committed, sound
+
+#: Seconds after which work that another holds is done here too; longer where this builder's own tasks take longer.
+PATIENCE = 20.0
+
+#: Other machines may be slower than this one.
+_USUAL = 3.0
+
+#: The same, before this builder has seen a task done.
+_UNKNOWN = 300.0
+
+_POLLS = (0.02, 1.0)
+
+#: Looks for a quiet moment between two listings, before a plan is published all the same.
+_LOOKS = 5
+
+
+@dataclass
+class Shared:
+    """What became of a plan here: outcomes of own tasks, numbers of tasks that others committed."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    by_others: list[int] = field(default_factory=list)
+
+
+def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
+    """(n,) bool: the store says of the content (n, 32) that its circumstances failed it."""
+    found = np.zeros(len(keys), bool)
+    if store.suspects:
+        found[:] = [key.tobytes() in store.suspects for key in keys]
+    return found
+
+
+def cut(
+    inventory: Inventory, spec: StoreSpec, store: Store, *, again: bool, task_rows: int | None = None
+) -> Plan:
+    """What `store` lacks of `inventory`, after the plans that are published now.
+
+    Suspects have had their chance in this run when it looks `again`.
+    """
+    known, suspects = store.known(inventory.keys), suspected(store, inventory.keys)
+    if (known | (suspects & again)).all():
+        return plan(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
+    return plan(
+        inventory,
+        spec,
+        known | suspects if again else known,
+        suspects=None if again else suspects,
+        published=tuple(published(store.folder / "plans", max(spec.task_rows, task_rows or 0)).values()),
+        task_rows=task_rows,
+    )
+
+
+class Builder:
+    """One of the builders of a store.
+
+    Parameters
+    ----------
+    cache : Cache
+    spec : StoreSpec
+    folder : Path
+        The store's, which can be written to.
+    patience : float, optional
+        Seconds; see `PATIENCE`.
+    """
+
+    def __init__(self, cache: Cache, spec: StoreSpec, folder: Path, *, patience: float = PATIENCE) -> None:
+        self.locks = Locks(folder / "locks")
+        self.folder = folder
+        self._cache, self._spec = cache, spec
+        self._patience = patience
+        self._before: frozenset[str] = frozenset()
+        self._damaged: Collection[str] = ()
+        self._slowest = 0.0
+
+    def agree(self, inventory: Inventory, *, again: bool, task_rows: int | None) -> Plan:
+        """The plan that all builders of these images come to; its new part is published before anything is computed.
+
+        Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
+        its rows are there already, shows itself by records that came while this builder looked: then it looks again.
+
+        Raises
+        ------
+        OSError
+            The plan cannot be written.
+        """
+        for _ in range(_LOOKS):
+            self._before = self._records()
+            store = open_store(self._cache, self._spec)
+            self._damaged = frozenset(store.damaged)
+            todo = cut(inventory, self._spec, store, again=again, task_rows=task_rows)
+            if not len(todo.anew) or self._before == self._records():
+                break
+        if len(todo.anew):
+            publish_plan(self.folder / "plans", inventory.keys[todo.anew], todo.task_rows)
+        return todo
+
+    def work(self, todo: Plan, compute: Callable[[Task], Outcome], moved_on: Callable[[int], None]) -> Shared:
+        """Bring every task of `todo` to a record: by computing it, or by another builder's doing so.
+
+        Parameters
+        ----------
+        todo : Plan
+        compute : callable
+            Runs one task; tells progress itself.
+        moved_on : callable
+            Told how many images others have done.
+        """
+        done = Shared()
+
+        def run(number: int, lock: Lock) -> None:
+            with lock:
+                task = todo[number]
+                if self._is_committed(task.id):
+                    done.by_others.append(number)
+                    moved_on(len(task.keys))
+                else:
+                    started = time.monotonic()
+                    done.outcomes.append(compute(task))
+                    self._slowest = max(self._slowest, time.monotonic() - started)
+                lock.release(settled=True)
+
+        shared = len(todo) - todo.lone
+        self._share(todo, range(shared), run, done, moved_on)
+        # A suspect may cost a deadline: one builder tries it, and the others take its word.
+        for number in range(shared, len(todo)):
+            lock = self.locks.take(_id(todo, number))
+            if lock is not None:
+                run(number, lock)
+            else:
+                done.by_others.append(number)
+                moved_on(1)
+        return done
+
+    def settle(self, store: Store) -> None:
+        """Remove the plans that `store` has outgrown, with what their tasks left of locks, and `sweep`."""
+        gone = remove_settled(self.folder / "plans", lambda keys: store.known(keys) | suspected(store, keys))
+        for task in gone:
+            lock = self.locks.take(task)
+            if lock is not None:
+                lock.release(settled=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what dead builders left half written."""
+        self.locks.sweep([self.folder / "shards", self.folder / "plans"])
+        for name in ("recipe.json", "canary.f32"):
+            # Nobody holds a lock for these. Once one is there, whoever still makes it finds that he need not.
+            if (self.folder / name).exists():
+                for path in self.folder.glob(f".{name}.*.tmp"):
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
+    def _share(
+        self,
+        todo: Plan,
+        numbers: Sequence[int],
+        run: Callable[[int, Lock], None],
+        done: Shared,
+        moved_on: Callable[[int], None],
+    ) -> None:
+        pending = list(numbers)
+        attempt, idle_since, pause = 0, time.monotonic(), _POLLS[0]
+        while pending:
+            held: list[int] = []
+            for number in pending:
+                task = _id(todo, number)
+                if self._is_committed(task):
+                    done.by_others.append(number)
+                    moved_on(int(todo.edges[number + 1] - todo.edges[number]))
+                    continue
+                lock = self.locks.take(task)
+                if lock is None and attempt:
+                    lock = self.locks.take(task, attempt)
+                if lock is None:
+                    held.append(number)
+                    continue
+                run(number, lock)
+                if not attempt:
+                    # Meanwhile the others went on too.
+                    idle_since, pause = time.monotonic(), _POLLS[0]
+            if len(held) < len(pending):
+                pending = held
+                continue
+            usual = max(self._patience, _USUAL * self._slowest) if self._slowest else _UNKNOWN
+            if time.monotonic() - idle_since > usual:
+                attempt, idle_since = attempt + 1, time.monotonic()
+                continue
+            time.sleep(pause)
+            pause = min(2 * pause, _POLLS[1])
+
+    def _is_committed(self, task: str) -> bool:
+        """Whether somebody has committed the task since this builder looked."""
+        shards = self.folder / "shards"
+        for attempt in range(1000):
+            name = f"{task}.{attempt}.json" if attempt else f"{task}.json"
+            if name not in self._before:
+                return is_committed(shards, name, self._spec)
+            # Its files were damaged, and may have been put right under the same name.
+            if name in self._damaged and sound(shards, name, self._spec) is not None:
+                return True
+        return False
+
+    def _records(self) -> frozenset[str]:
+        try:
+            names = os.listdir(self.folder / "shards")
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(name for name in names if RECORD_NAME.fullmatch(name))
+
+
+def _id(todo: Plan, number: int) -> str:
+    return task_id(todo.keys(number))

@@ -1,0 +1,130 @@
+"""Rows of a store computed again from a source, aside, by the store's own base: for `store verify`."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bottleneck.errors import ForeignEnvironment, StoreError
+from bottleneck.extraction.fill import fill
+from bottleneck.filling import filled, scan_for
+from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
+from bottleneck.schema import BaseRequest, Cache, Inventory
+from bottleneck.sources.open import open_source
+from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.prune import Kept
+from bottleneck.store.repair import Recomputed
+from bottleneck.store.verify import CANARY, read_contents
+from bottleneck.store.views import CONTENT_BYTES, views_wanted
+
+
+class Again:
+    """The rows that `source` gives for a store.
+
+    Parameters
+    ----------
+    cache : Cache
+    listing : Listing
+        Of the store: its header says how its base is built.
+    source : path
+    session : Session
+    """
+
+    def __init__(self, cache: Cache, listing: Listing, source: PathLike, session: Session) -> None:
+        self._cache, self._listing, self._source, self._session = cache, listing, source, session
+
+    def recompute(self, keys: np.ndarray) -> Recomputed:
+        """The rows of the contents `keys` (n, 32), computed in a store of their own for a moment.
+
+        Raises
+        ------
+        ForeignEnvironment
+            This machine's numbers differ from the store's by more than rounding.
+        StoreError
+            The store does not say how its base is built, or what is built now is another.
+        """
+        request, header = self._request(), self._listing.header
+        inventory = _only(self._inventory(keys), keys)
+        with tempfile.TemporaryDirectory(prefix="bottleneck-") as scratch:
+            own = _aside(Path(scratch), self._cache, self._listing)
+            try:
+                _, _, store = fill(
+                    open_source(self._source, fetched=self._cache.fetched),
+                    lambda: inventory,
+                    request,
+                    own,
+                    progress_of(self._session),
+                    limits=limits_of(self._session),
+                    views=header.spec.views,
+                )
+            except ForeignEnvironment as error:
+                raise ForeignEnvironment(str(error).replace(scratch, str(self._cache.root))) from error
+            if store.spec.recipe != header.spec.recipe:
+                raise StoreError(
+                    f"{request.base}, as it is built now, has recipe {store.spec.recipe.fingerprint[:12]} and not "
+                    f"{header.spec.recipe.fingerprint[:12]}: its weights or its code changed since"
+                )
+            places = store.find(keys)
+            there = np.flatnonzero(places >= 0)
+            records = list(list_store(store.folder).standing.values())
+            rejected = {**store.suspects, **store.rejected}
+            return Recomputed(
+                np.ascontiguousarray(keys[there]),
+                store.gather(places[there]),
+                records[0].environment if records else {},
+                records[0].canary if records else "0" * 64,
+                {content: f"{why.stage}: {why.reason}" for content, why in rejected.items()},
+            )
+
+    def refill(self) -> None:
+        """Compute, into the store itself, what it lacks of the source."""
+        options: Options = {**self._session, "max_bad": 1.0}  # type: ignore[typeddict-item]
+        views = self._listing.header.spec.views
+        if views is not None:
+            known = [read_contents(self._listing.shards, r) for r in self._listing.standing.values()]
+            options |= {"views": max((_views(keys) for keys in known), default=2), "augment": views}
+        filled(self._source, self._request(), options)
+
+    def _inventory(self, keys: np.ndarray) -> Inventory:
+        """What the source lists: its images, or as many views of each as `keys` are of."""
+        inventory = scan_for(self._source, self._session)
+        if self._listing.header.spec.views is None:
+            return inventory
+        return views_wanted(inventory, Kept(keys).contains(inventory.keys, CONTENT_BYTES), _views(keys))
+
+    def _request(self) -> BaseRequest:
+        header, name = self._listing.header, self._listing.folder.name
+        if header.request is None or header.request.base.startswith("object:"):
+            raise StoreError(
+                f"{name} does not say how its base is built (a model object, or an early version): run the "
+                "extraction that made it again, which computes what is missing"
+            )
+        return header.request.model_copy(update={"batch": header.batch})
+
+
+def _aside(scratch: Path, cache: Cache, listing: Listing) -> Cache:
+    """A cache for a moment, with the store's own header and canary: a machine that computes otherwise is refused."""
+    own = Cache(scratch)
+    folder = own.stores / listing.folder.name
+    folder.mkdir(parents=True)
+    for name in ("recipe.json", CANARY):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / name).write_bytes((listing.folder / name).read_bytes())
+    if cache.bases.is_dir():
+        with contextlib.suppress(OSError, NotImplementedError):
+            own.bases.symlink_to(cache.bases.resolve(), target_is_directory=True)
+    return own
+
+
+def _views(keys: np.ndarray) -> int:
+    """How many views an image has, itself included, where these keys are all there are."""
+    return 1 + int(np.ascontiguousarray(keys[:, CONTENT_BYTES:]).view(">u2").max(initial=1))
+
+
+def _only(inventory: Inventory, keys: np.ndarray) -> Inventory:
+    """The images with one of these contents."""
+    mine, wanted = (np.ascontiguousarray(k).view("V32").ravel() for k in (inventory.keys, keys))
+    return Inventory(inventory.table.take(np.flatnonzero(np.isin(mine, wanted))), inventory.location)

@@ -1,0 +1,183 @@
+"""A table or an archive at a URL: fetched once for each version of its content, then read as a local one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bottleneck import objects
+from bottleneck.errors import Rejected, RemoteError, SourceError
+from bottleneck.files import shown
+from bottleneck.schema import Entry, Split
+from bottleneck.sources import columns
+from bottleneck.sources.archive import PACKED_TARS, TarSource, ZipSource
+from bottleneck.sources.layout import Layout
+from bottleneck.sources.remote import looked_at, unusable
+
+_BATCH = 1 << 10
+
+
+@dataclass(frozen=True)
+class RemoteTable:
+    """A CSV or Parquet table at a URL; its paths are relative to the table's URL, or URLs themselves.
+
+    Parameters
+    ----------
+    location : str
+        The table's URL.
+    fetched : Path
+        Folder for the fetched table.
+    """
+
+    location: str
+    fetched: Path = field(compare=False)
+    _passed: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """URLs whose path ends in ``.csv`` or ``.parquet``, in any case."""
+        return objects.is_url(location) and _path(location).endswith((".csv", ".parquet"))
+
+    @classmethod
+    def open(cls, location: str, fetched: Path) -> RemoteTable:
+        """The source at `location`. Raises `SourceError` when its columns are not those of such a table."""
+        source = cls(location, fetched)
+        source._of_table(columns.columns_of)
+        return source
+
+    def entries(self) -> Iterator[Entry]:
+        """One entry a path, in table order. Raises `SourceError` naming the rows that cannot be."""
+        self._passed.clear()
+        table, repeated = self._of_table(columns.read_columns)
+        if repeated:
+            self._passed["row listed twice"] = repeated
+        for batch in table.to_batches(max_chunksize=_BATCH):
+            rows: list[tuple[bytes, str, str | None, Split | None]] = list(
+                zip(
+                    *(batch.column(name).to_pylist() for name in ("path", "label", "group", "split")),
+                    strict=True,
+                )
+            )
+            seen = dict(looked_at([row[0] for row in rows], self._url))
+            for path, label, group, split in rows:
+                yield Entry(path, seen[path], label, group, split, named=True)
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one object. Raises OSError, or `Rejected` where there is none."""
+        try:
+            return objects.read(self._url(path))
+        except FileNotFoundError:
+            raise Rejected("read", "the table names this object, but there is none", retry=True) from None
+        except RemoteError as error:
+            raise Rejected("read", str(error), retry=True) from error
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why, with counts."""
+        return dict(self._passed)
+
+    def _url(self, path: bytes) -> str:
+        text = path.decode("utf-8", "surrogateescape")
+        if objects.is_url(text):
+            return text
+        host, above = objects.parts(self.location)
+        start = "/" if text.startswith("/") else posixpath.dirname("/" + above)
+        return objects.join(host, posixpath.normpath(posixpath.join(start, text)).lstrip("/"))
+
+    def _of_table(self, ask: Callable[[str], Any]) -> Any:
+        local = str(_brought(self.location, self.fetched))
+        try:
+            return ask(local)
+        except SourceError as error:
+            raise SourceError(str(error).replace(shown(local), shown(self.location))) from error
+
+
+@dataclass(frozen=True)
+class RemoteArchive:
+    """A zip or tar at a URL: fetched once for each version of its content, then read as the local one.
+
+    Parameters
+    ----------
+    location : str
+        The archive's URL.
+    inner : ZipSource or TarSource
+        The archive as it was fetched.
+    """
+
+    location: str
+    inner: ZipSource | TarSource
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """URLs whose path ends in ``.zip`` or ``.tar``, and compressed tars, to say what to do with them."""
+        return objects.is_url(location) and _path(location).endswith((".zip", ".tar", *PACKED_TARS))
+
+    @classmethod
+    def open(cls, location: str, fetched: Path) -> RemoteArchive:
+        """The source at `location`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
+        if _path(location).endswith(PACKED_TARS):
+            raise SourceError(
+                f"{shown(location)}: a compressed tar cannot be read at random places; "
+                "decompress it first and give the plain .tar"
+            )
+        local = str(_brought(location, fetched))
+        kind: type[ZipSource | TarSource] = ZipSource if local.endswith(".zip") else TarSource
+        try:
+            return cls(location, kind.open(local))
+        except SourceError as error:
+            raise SourceError(str(error).replace(shown(local), shown(location))) from error
+
+    def layout(self) -> Layout:
+        """How the folders inside are read; `Layout.note` says it to a person."""
+        return self.inner.layout()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file in the archive. Raises `SourceError`."""
+        return self.inner.entries()
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one member. Raises OSError or `Rejected`."""
+        return self.inner.read(path)
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why, with counts."""
+        return self.inner.passed_over()
+
+
+def _brought(url: str, folder: Path) -> Path:
+    """The object at `url` as a local file, fetched unless this version of it is there. Raises `SourceError`."""
+    try:
+        before = objects.look(url)
+        if before.folder:
+            raise SourceError(f"{shown(url)}: this is a folder, though it is called like a file")
+        version = "\n".join((before.tag, str(before.modified_ns), str(before.size))).encode(
+            "utf-8", "replace"
+        )
+        stem = "-".join(hashlib.sha256(part).hexdigest()[:16] for part in (os.fsencode(url), version))
+        file = folder / (stem + posixpath.splitext(_path(url))[1])
+        if file.is_file() and before.versioned:
+            return file
+        folder.mkdir(parents=True, exist_ok=True)
+        if not before.versioned:
+            file.unlink(missing_ok=True)
+
+        def whole(aside: Path) -> None:
+            size = aside.stat().st_size
+            if before.size not in (-1, size) or objects.look(url)[:4] != before[:4]:
+                raise SourceError(
+                    f"{shown(url)}: it changed, or broke off, while it was fetched; run this again"
+                )
+
+        objects.fetch(url, file, whole)
+        return file
+    except (OSError, RemoteError) as error:
+        raise unusable(url, error) from error
+
+
+def _path(url: str) -> str:
+    return url.partition("://")[2].partition("?")[0].lower()

@@ -1,0 +1,171 @@
+"""A prefix behind a URL, laid out like a folder: its objects are listed and read in place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bottleneck import objects
+from bottleneck.errors import RemoteError, SourceError
+from bottleneck.files import shown
+from bottleneck.objects import Found
+from bottleneck.schema import Entry
+from bottleneck.sources import layout
+from bottleneck.sources.layout import LAYOUTS, Layout
+from bottleneck.sources.reading import UNSEEN, reason_of
+
+#: Questions to a service at a time, where one answer does not tell about many objects.
+_ASKED_AT_ONCE = 32
+_BATCH = 1 << 10
+#: A page may link to itself for ever; no collection of images is this deep.
+_DEEPEST = 64
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """All objects below a prefix; over HTTP, the files that a page and the pages below it link to.
+
+    Parameters
+    ----------
+    location : str
+        The URL, without a slash at its end.
+    """
+
+    location: str
+    _passed: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Every URL."""
+        return objects.is_url(location)
+
+    @classmethod
+    def open(cls, location: str, fetched: Path) -> RemoteFolder:
+        """The source at `location`. Raises `SourceError` when there is nothing to list."""
+        source = cls(_plain(location))
+        try:
+            there = objects.look(source.location)
+        except FileNotFoundError:
+            # A page need not answer to be a prefix of others, and some services know no empty folder.
+            there = Found("", True)
+        except (OSError, RemoteError) as error:
+            raise unusable(location, error) from error
+        if not there.folder and not source.location.startswith("http"):
+            raise SourceError(
+                f"{shown(location)}: this is one object, and by its name neither a table nor an archive; "
+                f"expected {LAYOUTS}"
+            )
+        source.layout()
+        return source
+
+    def layout(self) -> Layout:
+        """How the folders below are read; `Layout.note` says it to a person. Raises `SourceError`."""
+        try:
+            listed = list(objects.children(self.location))
+        except (OSError, RemoteError) as error:
+            raise unusable(self.location, error) from error
+        if not listed:
+            raise SourceError(f"{shown(self.location)}: nothing is listed there; expected {LAYOUTS}")
+        tops = [_raw(found) for found in listed if found.folder]
+        return layout.decide(
+            {
+                name: layout.split_of(name) is not None and self._holds_folders(name)
+                for name in tops
+                if layout.skipped_folder(name) is None
+            }
+        )
+
+    def entries(self) -> Iterator[Entry]:
+        """Every object, one folder listed at a time. Raises `SourceError`."""
+        placing = self.layout()
+        passed = self._passed
+        passed.clear()
+        folders = [b""]
+        while folders:
+            folder = folders.pop()
+            label, split = placing.place(folder)
+            files: list[Found] = []
+            start = folder + b"/" if folder else b""
+            try:
+                for found in objects.children(self._url(folder)):
+                    name = _raw(found)
+                    reason = layout.skipped_folder(name) if found.folder else layout.skipped_file(name)
+                    if found.folder and folder.count(b"/") >= _DEEPEST:
+                        reason = f"folder below {_DEEPEST} others"
+                    if reason:
+                        passed[reason] += 1
+                    elif found.folder:
+                        folders.append(start + name)
+                    else:
+                        files.append(found)
+            except FileNotFoundError:
+                passed["folder that vanished"] += 1
+            except OSError:
+                passed["unreadable folder"] += 1
+                # `read` of it fails with the same error, so that it ends among the rejections, by name.
+                yield Entry(folder or b".", UNSEEN, label, None, split, named=True)
+            known = [found for found in files if found.versioned]
+            for found in known:
+                yield Entry(start + _raw(found), found.signature, label, None, split)
+            bare = [start + _raw(found) for found in files if not found.versioned]
+            for path, seen in looked_at(bare, self._url):
+                yield Entry(path, seen, label, None, split)
+
+    def read(self, path: bytes) -> bytes:
+        """The bytes of one object. Raises OSError."""
+        return objects.read(self._url(path))
+
+    def passed_over(self) -> Mapping[str, int]:
+        """What the last `entries()` left out and why, with counts."""
+        return dict(self._passed)
+
+    def _url(self, path: bytes) -> str:
+        return objects.join(self.location, path.decode("utf-8", "surrogateescape")) if path else self.location
+
+    def _holds_folders(self, name: bytes) -> bool:
+        try:
+            below = [_raw(found) for found in objects.children(self._url(name)) if found.folder]
+        except OSError:  # the walk says what is wrong with it
+            return False
+        return any(layout.skipped_folder(folder) is None for folder in below)
+
+
+def looked_at(
+    paths: list[bytes], url_of: Callable[[bytes], str]
+) -> Iterator[tuple[bytes, tuple[int, int, int, int]]]:
+    """Each path with the signature of its object, asked for several at a time, in order."""
+
+    def ask(path: bytes) -> tuple[int, int, int, int]:
+        try:
+            return objects.look(url_of(path)).signature
+        except (OSError, RemoteError):
+            return UNSEEN  # reading it says why
+
+    if not paths:
+        return
+    with ThreadPoolExecutor(_ASKED_AT_ONCE, thread_name_prefix="look") as pool:
+        for start in range(0, len(paths), _BATCH):
+            some = paths[start : start + _BATCH]
+            yield from zip(some, pool.map(ask, some), strict=True)
+
+
+def unusable(url: str, error: Exception) -> SourceError:
+    """What to say when `url` could not be listed or read at all."""
+    if isinstance(error, FileNotFoundError):
+        return SourceError(f"{shown(url)}: nothing is there; expected {LAYOUTS}")
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    return SourceError(
+        reason if reason.startswith(shown(url)) else f"{shown(url)}: it cannot be read: {reason}"
+    )
+
+
+def _plain(url: str) -> str:
+    stripped = url.rstrip("/")
+    return url if stripped.endswith(":") else stripped
+
+
+def _raw(found: Found) -> bytes:
+    return found.name.encode("utf-8", "surrogateescape")

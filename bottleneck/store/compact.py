@@ -1,0 +1,149 @@
+"""Many small shards into few. Whenever it is killed, the store serves the same rows, and the next time finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bottleneck.errors import DamagedShard
+from bottleneck.schema import Record
+from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.removal import Removed
+from bottleneck.store.rewrite import replaced, rewrite
+from bottleneck.store.verify import read_whole
+
+#: Large enough that a store of millions of rows has hundreds of shards, small enough to be built in memory.
+TARGET = 256 << 20
+
+_MOST_REJECTED = 20_000  # a record is read whole
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What became of one store.
+
+    Attributes
+    ----------
+    folder : Path
+    before, after : int
+        Records that count.
+    rows : int
+        Rows that were written anew.
+    freed : int
+        Bytes of files removed less bytes written.
+    damaged : mapping of str to str
+        Records that were left alone, and why.
+    failed : mapping of str to str
+        Files that are superseded and could not be removed, and why.
+    """
+
+    folder: Path
+    before: int
+    after: int
+    rows: int
+    freed: int
+    damaged: Mapping[str, str]
+    failed: Mapping[str, str]
+
+
+def plan_compaction(records: Mapping[str, Record], target: int = TARGET) -> list[dict[str, Record]]:
+    """Which records become one: small ones of equal environment and canary, in the order of their names.
+
+    Parameters
+    ----------
+    records : mapping of str to Record
+        Those that count, by name.
+    target : int
+        Bytes of a shard; what has half of that is left as it is.
+
+    Returns
+    -------
+    list of dict of str to Record
+        Groups of two or more.
+    """
+    alike: dict[object, list[tuple[str, Record]]] = {}
+    for name, record in sorted(records.items()):
+        if record.file_bytes < target // 2:
+            key = (tuple(sorted(record.environment.items())), record.canary)
+            alike.setdefault(key, []).append((name, record))
+    groups: list[dict[str, Record]] = []
+    for members in alike.values():
+        group: dict[str, Record] = {}
+        size = rejected = 0
+        for name, record in members:
+            if group and (
+                size + record.file_bytes > target or rejected + len(record.rejected) > _MOST_REJECTED
+            ):
+                groups.append(group)
+                group, size, rejected = {}, 0, 0
+            group[name] = record
+            size += record.file_bytes
+            rejected += len(record.rejected)
+        groups.append(group)
+    return [group for group in groups if len(group) > 1]
+
+
+def compact_store(
+    folder: Path, *, target: int = TARGET, moved: Callable[[int], None] = lambda _: None
+) -> Compaction:
+    """Rewrite the small shards of the store in `folder` as few.
+
+    A group's new shard and its record, which supersedes the group's, are durable before anything is removed.
+
+    Parameters
+    ----------
+    folder : Path
+    target : int
+        Bytes of a shard.
+    moved : callable
+        Told how many bytes of shards are done with.
+
+    Raises
+    ------
+    NewerFormat, StoreError
+        Nothing was touched.
+    OSError
+        Disk full and its kin: what was done stays done, and the store is whole.
+    """
+    removed = Removed()
+    listing = list_store(folder)
+    damaged = {**listing.broken, **listing.lacking}
+    before = len(listing.standing)
+    # What an earlier compaction had left when it was ended.
+    old, parts = replaced(listing)
+    removed.records(listing.shards, old)
+    for part in parts:
+        removed.file(listing.shards / part)
+    written = rows = groups = members = 0
+    for group in plan_compaction(listing.standing, target):
+        size = sum(record.file_bytes for record in group.values())
+        try:
+            record = rewrite(listing, group)
+        except DamagedShard:
+            group = {name: r for name, r in group.items() if _is_sound(listing, name, r, damaged)}
+            record = rewrite(listing, group) if len(group) > 1 else None
+        if record is not None:
+            removed.records(listing.shards, group)
+            written += record.file_bytes + 32 * -(-record.rows // record.block_rows)
+            rows += record.rows
+            groups, members = groups + 1, members + len(group)
+        moved(size)
+    after = before - members + groups
+    return Compaction(folder, before, after, rows, removed.size - written, damaged, dict(removed.failed))
+
+
+def bytes_to_compact(folder: Path, target: int = TARGET) -> int:
+    """Bytes of the shards that `compact_store` would rewrite."""
+    groups = plan_compaction(list_store(folder).standing, target)
+    return sum(record.file_bytes for group in groups for record in group.values())
+
+
+def _is_sound(listing: Listing, name: str, record: Record, damaged: dict[str, str]) -> bool:
+    try:
+        if record.rows:
+            read_whole(listing.shards, record)
+    except DamagedShard as error:
+        damaged[name] = str(error)
+        return False
+    return True

@@ -1,0 +1,210 @@
+"""A store to another cache, on a disk or behind a URL. Safe to kill: what has its record counts, the rest is redone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
+from bottleneck.schema import Record
+from bottleneck.store.header import Header
+from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
+from bottleneck.store.record import RECORD_NAME, check_fits, parse_record
+from bottleneck.store.verify import CANARY, CANARY_IMAGES
+from bottleneck.strict import MalformedDocument
+
+#: As where a builder appends: features of machines that differ by more are not one set.
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What `copy_store` did.
+
+    Attributes
+    ----------
+    source, target : str
+        Paths or URLs of the two folders.
+    shards, rows, size : int
+        Shards, rows and bytes that were written.
+    present : int
+        Shards that were there already.
+    damaged : mapping of str to str
+        Name of a record that was not copied, and why.
+    """
+
+    source: str
+    target: str
+    shards: int = 0
+    rows: int = 0
+    size: int = 0
+    present: int = 0
+    damaged: Mapping[str, str] = field(default_factory=dict)
+
+
+def copy_store(source: Place, cache: str, moved: Callable[[int], None] = lambda _: None) -> Copied:
+    """Copy all of a store that counts to the cache at a path or a URL.
+
+    First what the rows are (`recipe.json`, the canary), then shard after shard: its file, its block hashes, and the
+    record that makes them count. Every byte is checked on its way against the record; a shard that is damaged is
+    passed over and named. What is there already is not written again: by its bytes on a disk, by its size and its
+    record behind a URL.
+
+    Parameters
+    ----------
+    source : Place
+    cache : str
+        Root of the cache to copy to.
+    moved : callable
+        Told how many bytes of shards are done with.
+
+    Returns
+    -------
+    Copied
+
+    Raises
+    ------
+    NewerFormat
+        The store, or a record in it, is of a newer version.
+    ForeignEnvironment
+        There are rows of another machine there, whose canary differs by more than rounding.
+    StoreError
+        One of the two cannot be read or written.
+    """
+    header = header_of(source)
+    if header is None:
+        raise StoreError(f"{source.name} has no recipe.json: it is no store")
+    target, there = place_for(cache, header.spec)
+    if there is None:
+        target.write(RECIPE, source.read(RECIPE) or b"")
+    _copy_canary(source, target, header)
+    records, damaged = standing(source, header)
+    present = dict(target.sizes())
+    shards = rows = size = skipped = 0
+    for name, record in records.items():
+        try:
+            done = _copy_shard(source, target, name, record, present)
+        except _Damaged as error:
+            damaged[name] = str(error)
+            continue
+        finally:
+            moved(record.file_bytes)
+        if done:
+            shards, rows, size = shards + 1, rows + record.rows, size + record.file_bytes
+        else:
+            skipped += 1
+    return Copied(source.name, target.name, shards, rows, size, skipped, damaged)
+
+
+def standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[str, str]]:
+    """Records that count, by name, and those that cannot be read as one, with the reason."""
+    records: dict[str, Record] = {}
+    damaged: dict[str, str] = {}
+    sizes = source.sizes()
+    for name in sorted(filter(RECORD_NAME.fullmatch, sizes)):
+        try:
+            data = source.read(f"{SHARDS}/{name}")
+            if data is None:
+                continue  # removed since it was listed
+            records[name] = parse_record(name, data, f"{source.name}/{SHARDS}/{name}")
+            check_fits(records[name], header.spec)
+        except NewerFormat:
+            raise
+        except (MalformedDocument, StoreError) as error:
+            records.pop(name, None)
+            damaged[name] = str(error)
+    whole = {
+        name for name, record in records.items() if all(sizes.get(p) in (n, -1) for p, n in parts(record))
+    }
+    away = {old for name in whole for old in records[name].supersedes}
+    return {name: record for name, record in records.items() if name not in away}, damaged
+
+
+def parts(record: Record) -> list[tuple[str, int]]:
+    """The files that `record` stands for, with their sizes."""
+    if not record.rows:
+        return []
+    return [(record.shard, record.file_bytes), (record.blocks, 32 * -(-record.rows // record.block_rows))]
+
+
+class _Damaged(Exception):
+    """This shard cannot be copied."""
+
+
+def _copy_shard(source: Place, target: Place, name: str, record: Record, present: Mapping[str, int]) -> bool:
+    """Copy one shard; False where it was there. Raises `_Damaged` when the source has other bytes than committed."""
+    if name in present and _holds(target, name, record, present):
+        return False
+    hashes = (record.file_sha256, record.blocks_root)
+    ready: list[tuple[str, bytes]] = []
+    for (part, size), wanted in zip(parts(record), hashes, strict=False):
+        if present.get(part) == size and (not target.local or _hash(target, part) == wanted):
+            continue
+        try:
+            data = source.read(f"{SHARDS}/{part}", size)
+        except StoreError as error:
+            raise _Damaged(str(error)) from error
+        if data is None:
+            raise _Damaged(f"{part} is gone")
+        if hashlib.sha256(data).hexdigest() != wanted:
+            raise _Damaged(f"{part} is not what was committed")
+        ready.append((part, data))
+    for part, data in ready:
+        # A file of this name that holds other bytes is damaged: its name promises these.
+        target.write(f"{SHARDS}/{part}", data, replace=part in present)
+    sealed = source.read(f"{SHARDS}/{name}")
+    if sealed is None or parse_record(name, sealed, name) != record:
+        raise _Damaged("its record changed while it was copied")
+    identity = record.id
+    names = [name] if not target.local else [name, *(f"{identity}.{k}.json" for k in range(1, 1000))]
+    for free in names:
+        if target.write(f"{SHARDS}/{free}", sealed) or _record(target, free) == record:
+            return True
+    raise StoreError(f"shard {identity}: 1,000 damaged records in {target.name}; look at the disk")
+
+
+def _holds(target: Place, name: str, record: Record, present: Mapping[str, int]) -> bool:
+    """Whether a whole record of this name, ours or another's of the same task, and its files are there."""
+    there = _record(target, name)
+    if there is None or any(present.get(part) != size for part, size in parts(there)):
+        return False
+    if not target.local:
+        return True
+    hashes = (there.file_sha256, there.blocks_root)
+    return all(_hash(target, part) == wanted for (part, _), wanted in zip(parts(there), hashes, strict=False))
+
+
+def _record(target: Place, name: str) -> Record | None:
+    try:
+        data = target.read(f"{SHARDS}/{name}")
+        return None if data is None else parse_record(name, data, f"{target.name}/{SHARDS}/{name}")
+    except MalformedDocument:
+        return None
+
+
+def _hash(target: Place, part: str) -> str:
+    return hashlib.sha256(target.read(f"{SHARDS}/{part}") or b"").hexdigest()
+
+
+def _copy_canary(source: Place, target: Place, header: Header) -> None:
+    ours, theirs = source.read(CANARY), target.read(CANARY)
+    if ours is None or ours == theirs:
+        return
+    if theirs is None:
+        target.write(CANARY, ours)
+        return
+    a, b = (np.frombuffer(data[: len(data) // 4 * 4], "<f4") for data in (ours, theirs))
+    if len(a) != len(b) or len(a) % CANARY_IMAGES:
+        raise StoreError(
+            f"{target.name}/{CANARY} has {len(theirs)} bytes, {len(ours)} were expected: it is damaged"
+        )
+    spread = float(np.sqrt(b.reshape(CANARY_IMAGES, -1).var(axis=0).mean())) or 1.0
+    largest = float(np.abs(a - b).max()) / spread
+    if not largest <= _TOLERANCE:
+        raise ForeignEnvironment(
+            f"{source.name} and {target.name} hold features of machines that differ by {largest:.2g} of their spread "
+            f"({_TOLERANCE:g} is rounding): mixing them would not be one set. Copy {header.spec.base} to another cache"
+        )

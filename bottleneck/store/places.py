@@ -1,0 +1,168 @@
+"""A store's folder wherever it is, on a disk or behind a URL: which files it has, their bytes, and new ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from bottleneck import objects
+from bottleneck.errors import RemoteError, StoreError
+from bottleneck.files import publish
+from bottleneck.schema import Cache, StoreSpec
+from bottleneck.store.header import Header, find_store, parse_header
+from bottleneck.store.listing import store_folders
+from bottleneck.store.record import read_file
+
+RECIPE, SHARDS = "recipe.json", "shards"
+
+
+class Place(Protocol):
+    """A store's folder. Files are named ``recipe.json``, ``canary.f32`` or ``shards/<name>``."""
+
+    #: As a person knows it: a path or a URL.
+    name: str
+    #: Whether another process may look at a file while it is written, and whether reading it back costs little.
+    local: bool
+
+    def sizes(self) -> Mapping[str, int]:
+        """Name to bytes of what lies in ``shards/``; -1 where unknown. Raises `StoreError`."""
+
+    def read(self, name: str, size: int | None = None) -> bytes | None:
+        """A whole file, of `size` bytes where one is given; None where there is none. Raises `StoreError`."""
+
+    def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        """Put a file there, whole or not at all; False where one is there already and stays. Raises `StoreError`."""
+
+
+class Folder:
+    """A store's folder on a disk."""
+
+    local = True
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, str(path)
+
+    def sizes(self) -> Mapping[str, int]:
+        """As `Place`."""
+        with _told(self.name):
+            try:
+                with os.scandir(self.path / SHARDS) as entries:
+                    return {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
+            except FileNotFoundError:
+                return {}
+
+    def read(self, name: str, size: int | None = None) -> bytes | None:
+        """As `Place`."""
+        folder, _, file = name.rpartition("/")
+        with _told(self.name):
+            try:
+                return read_file(self.path / folder, file, size)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        """As `Place`."""
+        with _told(self.name):
+            (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
+            return publish(self.path / name, data, replace=replace)
+
+
+class Prefix:
+    """A store's folder behind a URL."""
+
+    local = False
+
+    def __init__(self, url: str) -> None:
+        self.url = self.name = url
+
+    def sizes(self) -> Mapping[str, int]:
+        """As `Place`."""
+        with _told(self.name):
+            try:
+                return {
+                    f.name: f.size for f in objects.children(objects.join(self.url, SHARDS)) if not f.folder
+                }
+            except FileNotFoundError:
+                return {}
+
+    def read(self, name: str, size: int | None = None) -> bytes | None:
+        """As `Place`."""
+        with _told(self.name):
+            url = objects.join(self.url, name)
+            try:
+                return objects.read(url) if size is None else objects.read_whole(url, size)
+            except FileNotFoundError:
+                return None
+
+    def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
+        """As `Place`; whoever writes last wins, so look first."""
+        with _told(self.name):
+            objects.write(objects.join(self.url, name), data)
+            return True
+
+
+def places_of(cache: str | Path) -> list[Place]:
+    """Every store of the cache at a path or a URL, by name. Raises `StoreError` where they cannot be listed."""
+    if not (isinstance(cache, str) and objects.is_url(cache)):
+        return [Folder(folder) for folder in store_folders(Cache(Path(cache)))]
+    url = objects.join(cache, "stores")
+    with _told(url):
+        try:
+            names = sorted(found.name for found in objects.children(url) if found.folder)
+        except FileNotFoundError:
+            return []
+    return [Prefix(objects.join(url, name)) for name in names]
+
+
+def stores_at(url: str) -> list[Place]:
+    """The store at a URL, or every store of the cache there. Raises `StoreError` where there is neither."""
+    there = Prefix(url.rstrip("/"))
+    if there.read(RECIPE) is not None:
+        return [there]
+    found = places_of(there.url)
+    if not found:
+        raise StoreError(f"{url}: neither a store (recipe.json) nor a cache (stores/) lies there")
+    return found
+
+
+def place_for(cache: str | Path, spec: StoreSpec) -> tuple[Place, Header | None]:
+    """Where `spec`'s store lies in the cache at a path or a URL, and its header; None where it is not there yet."""
+    if not (isinstance(cache, str) and objects.is_url(cache)):
+        folder, _ = find_store(Cache(Path(cache)), spec)
+        there: Place = Folder(folder)
+        return there, header_of(there)
+    for there in places_of(cache):
+        if there.name.endswith(spec.ending):
+            header = header_of(there)
+            if header is not None:
+                check_identity(there.name, header, spec)
+                return there, header
+    return Prefix(objects.join(objects.join(cache, "stores"), spec.folder)), None
+
+
+def header_of(there: Place) -> Header | None:
+    """What its `recipe.json` says, None where it has none. Raises `StoreError`."""
+    data = there.read(RECIPE)
+    return None if data is None else parse_header(data, there.name)
+
+
+def check_identity(name: str, header: Header, spec: StoreSpec) -> None:
+    """That the store called `name` holds rows of `spec`. Raises `StoreError`."""
+    if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
+        raise StoreError(
+            f"{name} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
+            f"{spec.identity[:16]} with rows of {spec.shape} was expected"
+        )
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except RemoteError as error:
+        raise StoreError(str(error)) from error
+    except OSError as error:
+        raise StoreError(f"{name}: {error.strerror or error}") from error

@@ -1,0 +1,292 @@
+"""What nothing refers to any more: named first, removed only when told to, record before shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bottleneck.errors import DamagedShard
+from bottleneck.schema import Cache, Record
+from bottleneck.store.listing import TEMPORARY, Listing, list_store
+from bottleneck.store.plans import published
+from bottleneck.store.read import Index, open_store
+from bottleneck.store.removal import Removed, named_now, sizes_of, unheld
+from bottleneck.store.rewrite import Keeps, replaced, rewrite
+from bottleneck.store.verify import read_contents
+from bottleneck.store.views import CONTENT_BYTES
+
+#: A shard with kept rows is written anew when that frees at least this share of them.
+SHARE = 0.2
+
+
+class Kept:
+    """The contents that sources refer to.
+
+    Parameters
+    ----------
+    keys : numpy.ndarray
+        (n, 32) uint8.
+
+    Examples
+    --------
+    >>> cat, dog = np.zeros((1, 32), np.uint8), np.ones((1, 32), np.uint8)
+    >>> Kept(cat).contains(np.concatenate([cat, dog]), 32)
+    array([ True, False])
+    """
+
+    def __init__(self, keys: np.ndarray) -> None:
+        self._keys = keys
+        self._indexes: dict[int, Index] = {}
+
+    def contains(self, keys: np.ndarray, width: int) -> np.ndarray:
+        """(m,) bool for `keys` (m, 32), by their first `width` bytes."""
+        # One index for all shards: a store of many asks many times.
+        if width not in self._indexes:
+            self._indexes[width] = Index.of(_cut(self._keys, width))
+        return self._indexes[width].find(_cut(keys, width)) >= 0
+
+
+def _cut(keys: np.ndarray, width: int) -> np.ndarray:
+    """The first `width` bytes of each key, zeros after them."""
+    if width == keys.shape[1]:
+        return keys
+    cut = keys.copy()
+    cut[:, width:] = 0
+    return cut
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What would be done to one store; nothing was yet.
+
+    Attributes
+    ----------
+    removed : mapping of str to Record
+        Records without a kept content, by name.
+    rewritten : mapping of str to Record
+        Records of which enough is not kept.
+    rows : int
+        Rows that would go.
+    damaged : mapping of str to str
+        Records whose contents cannot be told: they stay.
+    leftovers : tuple of str
+        Files below the store's folder that no record names and nobody is at work on.
+    """
+
+    removed: Mapping[str, Record]
+    rewritten: Mapping[str, Record]
+    rows: int
+    damaged: Mapping[str, str]
+    leftovers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was done to one store, or would be.
+
+    Attributes
+    ----------
+    folder : Path
+    done : bool
+        False for a dry run.
+    rows : int
+        Rows removed.
+    shards : int
+        Shards removed whole.
+    rewritten : int
+        Shards written anew with the kept rows.
+    leftovers : tuple of str
+    freed : int
+        Bytes; an estimate for a dry run.
+    damaged : mapping of str to str
+        Records that were left alone, and why.
+    failed : mapping of str to str
+        Files that could not be removed, and why.
+    """
+
+    folder: Path
+    done: bool
+    rows: int
+    shards: int
+    rewritten: int
+    leftovers: tuple[str, ...]
+    freed: int
+    damaged: Mapping[str, str]
+    failed: Mapping[str, str]
+
+
+def plan_pruning(listing: Listing, kept: Kept | None) -> Steps:
+    """What nothing in `kept` refers to; with None, what no record refers to.
+
+    A record whose contents cannot be read stays, whatever it holds.
+    """
+    # A superseded record's rows are served by another.
+    removed, _ = replaced(listing)
+    rewritten: dict[str, Record] = {}
+    damaged = {**listing.broken, **listing.lacking}
+    rows = 0
+    for name, record in listing.standing.items():
+        if kept is None:
+            break
+        try:
+            counts = _counts(listing, record, kept)
+        except DamagedShard as error:
+            damaged[name] = str(error)
+            continue
+        if not any(counts.kept):
+            removed[name] = record
+            rows += record.rows
+        elif record.rows and counts.lost >= SHARE * record.rows:
+            rewritten[name] = record
+            rows += counts.lost
+    return Steps(removed, rewritten, rows, damaged, _leftovers(listing))
+
+
+def prune_store(
+    folder: Path, kept: Kept | None, *, done: bool = False, moved: Callable[[int], None] = lambda _: None
+) -> Pruning:
+    """Remove from the store in `folder` what `kept` does not refer to; a dry run unless `done`.
+
+    Parameters
+    ----------
+    folder : Path
+    kept : Kept or None
+        None: only what no record refers to goes.
+    done : bool
+        Do it.
+    moved : callable
+        Told how many shards are done with.
+
+    Returns
+    -------
+    Pruning
+        With what could not be removed; the rest went nevertheless.
+
+    Raises
+    ------
+    NewerFormat, StoreError
+        Nothing was touched.
+    OSError
+        Disk full and its kin while a shard was written anew; the store is whole.
+    """
+    listing = list_store(folder)
+    steps = plan_pruning(listing, kept)
+    removed, damaged, written, rewritten = Removed(), dict(steps.damaged), 0, 0
+    keeps = keeper(listing, kept)
+    if done:
+        # First of all: what is written anew below may be the very file that an earlier, ended prune left.
+        _remove_leftovers(listing, steps.leftovers, removed)
+        removed.records(listing.shards, steps.removed)
+        moved(len(steps.removed))
+        for name, record in steps.rewritten.items():
+            try:
+                fresh = rewrite(listing, {name: record}, keeps)
+            except DamagedShard as error:
+                damaged[name] = str(error)
+                continue
+            finally:
+                moved(1)
+            removed.records(listing.shards, {name: record})
+            written += fresh.file_bytes if fresh else 0
+            rewritten += 1
+        freed = removed.size - written
+    else:
+        rewritten = len(steps.rewritten)
+        freed = _estimate(listing, steps, keeps)
+    return Pruning(
+        folder,
+        done,
+        steps.rows,
+        len([name for name in steps.removed if name not in listing.superseded]),
+        rewritten,
+        steps.leftovers,
+        freed,
+        damaged,
+        dict(removed.failed),
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    kept: tuple[int, int]
+    lost: int
+
+
+def _counts(listing: Listing, record: Record, kept: Kept) -> _Counts:
+    keeps = keeper(listing, kept)
+    rows = int(keeps(read_contents(listing.shards, record)).sum())
+    rejected = np.frombuffer(bytes.fromhex("".join(r.content for r in record.rejected)), np.uint8)
+    return _Counts((rows, int(keeps(rejected.reshape(-1, 32)).sum())), record.rows - rows)
+
+
+def keeper(listing: Listing, kept: Kept | None) -> Keeps:
+    """Which keys of the store are of kept contents; with None, all are."""
+    width = CONTENT_BYTES if listing.header.spec.views else 32
+    return lambda keys: np.ones(len(keys), bool) if kept is None else kept.contains(keys, width)
+
+
+def _leftovers(listing: Listing) -> tuple[str, ...]:
+    """Files below the store that nothing needs, relative to it; what somebody holds a lock for is passed over."""
+    found: list[str] = []
+    for name in listing.orphans:
+        with unheld(listing.folder, name[:16]) as free:
+            found += [f"shards/{name}"] if free else []
+    for name in listing.temporaries:
+        match = TEMPORARY.fullmatch(name)
+        with unheld(listing.folder, match["name"][:16] if match else "") as free:
+            found += [f"shards/{name}"] if free else []
+    found += [
+        f"{p.parent.name}/{p.name}" for sub in ("plans", "log") for p in _temporaries(listing.folder / sub)
+    ]
+    found += [path.name for path in _temporaries(listing.folder)]
+    found += [f"plans/{name}" for name in _finished_plans(listing)]
+    for path in sorted((listing.folder / "locks").glob("*.lock")):
+        with unheld(listing.folder, path.stem[:16]) as free:
+            found += [f"locks/{path.name}"] if free else []
+    return tuple(found)
+
+
+def _finished_plans(listing: Listing) -> list[str]:
+    """Plans of which every task has a content that is known already, and files that are no plans."""
+    folder = listing.folder / "plans"
+    plans = published(folder, 1 << 32)
+    finished = sorted(path.name for path in folder.glob("*.plan") if path.name not in plans)
+    if plans:
+        store = open_store(Cache(listing.folder.parents[1]), listing.header.spec)
+        for name, one in plans.items():
+            known = store.known(one.keys)
+            if np.logical_or.reduceat(known, np.arange(0, len(known), one.task_rows)).all():
+                finished.append(name)
+    return finished
+
+
+def _temporaries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(".*.tmp") if TEMPORARY.fullmatch(path.name))
+
+
+def _remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removed) -> None:
+    for name in names:
+        path = listing.folder / name
+        match = TEMPORARY.fullmatch(path.name)
+        identity = (match["name"] if match else path.name)[:16]
+        with unheld(listing.folder, identity) as free:
+            # Between the listing and the lock, its record may have come.
+            if free and not (
+                path.parent == listing.shards and path.name in named_now(path.parent, {identity})
+            ):
+                removed.file(path)
+
+
+def _estimate(listing: Listing, steps: Steps, keeps: Keeps) -> int:
+    """Bytes that would be freed, but for the headers of what is written anew."""
+    parts = [
+        name for record in steps.removed.values() for name in (record.shard, record.blocks) if record.rows
+    ]
+    size = sizes_of(listing.shards, [*parts, *steps.removed]) + sizes_of(listing.folder, steps.leftovers)
+    row = listing.header.spec.row_bytes + 32
+    for record in steps.rewritten.values():
+        size += row * int((~keeps(read_contents(listing.shards, record))).sum())
+    return size

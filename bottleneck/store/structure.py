@@ -1,0 +1,201 @@
+"""Is a shard's file the plain HDF5 that we write? Asked of a child process, which may hang or die of it alone.
+
+Serving never parses HDF5. A person's tools do, so `store verify` looks at each file after its hash was found right:
+two contiguous datasets behind hard links, nothing external, virtual or filtered, types, shapes, offsets and storage
+sizes as recorded. The library reads no data here, walks over nothing, and loads no plugin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bottleneck.errors import StoreError
+from bottleneck.schema import Record
+
+#: A sound file takes milliseconds; the first answer waits for the library too.
+_SECONDS, _START_SECONDS = 10.0, 120.0
+_MEMORY = 256 << 20
+
+
+class StructureChecker:
+    """A child process that opens one file at a time; started when first needed, and again when it had to be ended.
+
+    Examples
+    --------
+    >>> with StructureChecker() as structure:  # doctest: +SKIP
+    ...     structure.check(folder / "shards", record)
+    ''
+    """
+
+    def __init__(self, *, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def check(self, folder: Path, record: Record) -> str:
+        """What is wrong with the structure of `record`'s shard file; empty when nothing is."""
+        child = self._running()
+        ask = {
+            "path": str(folder / record.shard),
+            "datasets": {
+                "features": [[record.rows, *record.shape], record.dtype, record.features_offset],
+                "content": [[record.rows, 32], "uint8", record.content_offset],
+            },
+        }
+        assert child.stdin is not None
+        try:
+            child.stdin.write(json.dumps(ask).encode("ascii") + b"\n")
+            child.stdin.flush()
+        except BrokenPipeError:
+            return self._ended("the process that looked at its structure is gone")
+        answer = self._answer(child, self._seconds)
+        if answer is None:
+            return self._ended(
+                f"its structure took more than {self._seconds:g} s to look at, or ended who looked"
+            )
+        return str(answer)
+
+    def __enter__(self) -> StructureChecker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._stop()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
+        environment["HDF5_PLUGIN_PRELOAD"] = "::"  # the library's own word for "no plugins"
+        environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "bottleneck.store.structure"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        if self._answer(self._child, _START_SECONDS) is None:
+            status = self._child.poll()
+            self._stop()
+            raise StoreError(f"the process that looks at shards with HDF5 did not start (status {status})")
+        return self._child
+
+    @staticmethod
+    def _answer(child: subprocess.Popen[bytes], seconds: float) -> Any:
+        """One line from the child, parsed; None when it is late or gone."""
+        assert child.stdout is not None
+        with selectors.DefaultSelector() as ready:
+            ready.register(child.stdout, selectors.EVENT_READ)
+            if not ready.select(seconds):
+                return None
+        line = child.stdout.readline()  # written in one piece, and shorter than a pipe's
+        return json.loads(line) if line else None
+
+    def _ended(self, why: str) -> str:
+        self._stop()
+        return why
+
+    def _stop(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def inspect(path: str, datasets: Mapping[str, Any]) -> str:
+    """What is wrong with the file at `path`, empty for nothing. Opens it with HDF5: for the child only.
+
+    Parameters
+    ----------
+    path : str
+    datasets : mapping of str to (shape, dtype, offset)
+    """
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        count = file.id.get_num_objs()
+        if count != len(datasets):
+            return f"it holds {count} objects where {len(datasets)} were written"
+        for name, (shape, dtype, offset) in datasets.items():
+            wrong = _wrong(h5py, file.id, name.encode("ascii"), tuple(shape), dtype, offset)
+            if wrong:
+                return f"its dataset {name!r} {wrong}"
+    return ""
+
+
+def _wrong(h5py: Any, file: Any, name: bytes, shape: tuple[int, ...], dtype: str, offset: int) -> str:
+    import numpy as np
+
+    if not file.links.exists(name):
+        return "is not there"
+    # First of all: opening what lies behind another kind of link could open another file.
+    if file.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        return "lies behind a link to elsewhere"
+    found = h5py.h5o.open(file, name)
+    if not isinstance(found, h5py.h5d.DatasetID):
+        return "is no dataset"
+    made = found.get_create_plist()
+    if made.get_layout() != h5py.h5d.CONTIGUOUS:
+        return "is not contiguous (chunked, compact or virtual)"
+    if made.get_external_count():
+        return "keeps its data in another file"
+    if made.get_nfilters():
+        return "is filtered"
+    expected = np.dtype(dtype).newbyteorder("<")
+    if not found.get_type().equal(h5py.h5t.py_create(expected)):
+        return f"has another type than {dtype}"
+    if found.shape != shape:
+        return f"has the shape {found.shape}; {shape} was committed"
+    size = int(np.prod(shape, dtype=np.int64)) * expected.itemsize
+    if found.get_offset() != offset or found.get_storage_size() != size:
+        return f"lies at {found.get_offset()} with {found.get_storage_size()} bytes; {size} at {offset} were committed"
+    return ""
+
+
+def _limit_memory() -> None:
+    """What a file declares must not become what this process holds."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Entry point of the child: a line of JSON in, a line of JSON out, until the asking side closes."""
+    import h5py
+
+    # What the library was built to look for, and what it was told to by somebody's environment.
+    with contextlib.suppress(RuntimeError, AttributeError):
+        while h5py.h5pl.size():
+            h5py.h5pl.remove(0)
+    _limit_memory()
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers.write(b'""\n')
+    for line in sys.stdin.buffer:
+        ask = json.loads(line)
+        try:
+            wrong = inspect(ask["path"], ask["datasets"])
+        except Exception as error:  # h5py raises many kinds for one broken file
+            wrong = f"HDF5 cannot read it: {type(error).__name__}: {error}"[:500]
+        answers.write(json.dumps(wrong).encode("ascii") + b"\n")
+
+
+if __name__ == "__main__":
+    main()

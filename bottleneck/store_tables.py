@@ -1,0 +1,201 @@
+"""What `bottleneck store …` found, for a person: rich tables. Prints nothing."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bottleneck.store.compact import Compaction
+from bottleneck.store.copy import Copied
+from bottleneck.store.prune import Pruning
+from bottleneck.store.verify import Damage
+from bottleneck.stores import Checked, StoreState
+from bottleneck.tables import _facts, _group, _plain, _shape, _table, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SHOWN = 10
+
+
+def states_table(states: Sequence[StoreState]) -> RenderableType:
+    """All stores of a cache."""
+    if not states:
+        return _plain("no stores yet: bottleneck extract SOURCE --base NAME makes one")
+    table = _table(
+        "base", "cut", "recipe", ">rows", ">row", "type", ">shards", ">size", ">damaged", "last change"
+    )
+    problems: list[str] = []
+    for state in states:
+        if state.header is None:
+            problems.append(f"{state.folder.name}: {state.problem}")
+            continue
+        spec = state.header.spec
+        table.add_row(
+            _plain(spec.base),
+            _plain(spec.cut + (" (views)" if spec.views else "")),
+            spec.recipe.fingerprint[:12],
+            f"{state.rows:,}",
+            _shape(spec.shape),
+            spec.recipe.dtype,
+            f"{state.shards:,}",
+            size(state.size),
+            f"{len(state.damaged or {}):,}",
+            _moment(state.changed),
+        )
+    note = "One store in detail: bottleneck store show RECIPE (or another part of its name)"
+    return _group(table, _plain("\n".join([*problems, note])))
+
+
+def state_table(state: StoreState) -> RenderableType:
+    """One store."""
+    if state.header is None:
+        return _facts([("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))])
+    header, spec = state.header, state.header.spec
+    recipe, pixels = spec.recipe, spec.recipe.pixels
+    facts = [
+        ("folder", str(state.folder)),
+        ("recipe", recipe.fingerprint),
+        ("base", f"{spec.base}, digest {recipe.base_digest[:16]}"),
+        ("cut", spec.cut if recipe.pooling == "none" else f"{spec.cut}, {recipe.pooling} pooling"),
+        ("pixels", f"{pixels.height} x {pixels.width}, {pixels.resize}"),
+        ("preprocessing", str(recipe.preprocessing.model_dump(mode="json"))),
+        ("row", f"{_shape(spec.shape)} {recipe.dtype}, computed in {recipe.precision}"),
+        ("rows", f"{state.rows:,} in {state.shards:,} shards"),
+        ("size", size(state.size)),
+        ("last change", _moment(state.changed)),
+        ("batch", str(header.batch or "")),
+    ]
+    if spec.views is not None:
+        facts.append(("views", spec.views.model_dump_json(exclude_defaults=True)))
+    if header.request is not None:
+        facts.append(("asked for as", header.request.model_dump_json(exclude_defaults=True)))
+    for environment, rows in state.environments:
+        text = ", ".join(f"{name} {value}" for name, value in environment.items())
+        facts.append((f"{rows:,} rows by", text))
+    for name, items in (("rejected", state.rejected), ("to be tried again", state.suspects)):
+        if items:
+            facts.append((name, f"{len(items):,}"))
+        facts += [("", f"{why.content[:16]}: {why.stage}: {why.reason}") for why in items[:_SHOWN]]
+    facts += _named("damaged", state.damaged or {})
+    return _facts(facts, title=state.folder.name)
+
+
+def checked_table(found: Sequence[Checked]) -> RenderableType:
+    """What `verify` found and did, a store at a time."""
+    if not found:
+        return _plain("no stores yet: there is nothing to verify")
+    return _group(*(_facts(_checked(one), title=one.folder.name) for one in found))
+
+
+def _checked(one: Checked) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    if one.verdict is not None:
+        verdict = one.verdict
+        facts += [
+            ("sound", f"{verdict.rows:,} rows in {verdict.shards:,} shards, {size(verdict.size)}"),
+            ("digest", verdict.digest),
+        ]
+        facts += [("damaged", _damage(damage)) for damage in verdict.damaged]
+        if any(damage.shard for damage in verdict.damaged) and one.repair is None:
+            facts.append(("to do", "bottleneck store verify --repair SOURCE computes just these rows again"))
+        if verdict.orphans:
+            facts.append(
+                ("left over", f"{len(verdict.orphans):,} files; bottleneck store prune --yes removes them")
+            )
+        facts += [("note", remark) for remark in verdict.remarks]
+    if one.problem:
+        facts.append(("note", one.problem))
+    if one.repair is not None:
+        repair = one.repair
+        facts.append(("recomputed", f"{repair.recomputed:,} rows"))
+        facts.append(
+            ("put right", f"{len(repair.in_place):,} shards in place, {len(repair.superseded):,} by others")
+        )
+        if repair.lost:
+            facts.append(
+                ("lost", f"{len(repair.lost):,} rows whose images the source does not have any more")
+            )
+        facts += [("", content) for content in repair.lost[:_SHOWN]]
+        facts += [*_named("left", repair.left), *_named("not removed", repair.failed)]
+    if one.sample is not None:
+        sample = one.sample
+        facts.append(
+            (
+                "computed again",
+                f"{sample.rows:,} rows ({sample.exact:,} compared bit for bit); {len(sample.differing):,} differ; "
+                f"largest difference {sample.largest:.2g} of the spread",
+            )
+        )
+        facts += [("differs", content) for content in sample.differing[:_SHOWN]]
+        facts += _named("no row now", sample.missing)
+    return facts
+
+
+def compaction_table(found: Sequence[Compaction | StoreState]) -> RenderableType:
+    """What `compact` did."""
+    table = _table("store", ">records before", ">after", ">rows rewritten", ">freed")
+    notes: list[str] = []
+    for one in found:
+        if isinstance(one, StoreState):
+            notes.append(f"{one.folder.name}: {one.problem}")
+            continue
+        row = (f"{one.before:,}", f"{one.after:,}", f"{one.rows:,}", _signed(one.freed))
+        table.add_row(_plain(one.folder.name), *row)
+        notes += _notes(one.folder.name, one.damaged, one.failed)
+    return _group(table, _plain("\n".join(notes)))
+
+
+def copying_table(found: Sequence[Copied]) -> RenderableType:
+    """What `copy` did."""
+    table = _table("store", "now at", ">shards copied", ">there already", ">rows copied", ">size")
+    notes: list[str] = []
+    for one in found:
+        counts = (one.shards, one.present, one.rows)
+        table.add_row(
+            _plain(one.source), _plain(one.target), *(f"{count:,}" for count in counts), size(one.size)
+        )
+        notes += [f"{one.source}: {name} was not copied: {why}" for name, why in one.damaged.items()]
+    return _group(table, _plain("\n".join(notes)))
+
+
+def pruning_table(found: Sequence[Pruning | StoreState]) -> RenderableType:
+    """What `prune` did, or would do."""
+    table = _table("store", ">rows", ">shards", ">rewritten", ">files left over", ">freed")
+    notes: list[str] = []
+    for one in found:
+        if isinstance(one, StoreState):
+            notes.append(f"{one.folder.name}: {one.problem}")
+            continue
+        counts = (one.rows, one.shards, one.rewritten, len(one.leftovers))
+        table.add_row(_plain(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
+        notes += _notes(one.folder.name, one.damaged, one.failed)
+    if not any(isinstance(one, Pruning) and one.done for one in found):
+        notes.append("nothing was removed: the same command with --yes does it")
+    return _group(table, _plain("\n".join(notes)))
+
+
+def _damage(damage: Damage) -> str:
+    where = f"shard {damage.shard}" if damage.shard else damage.name
+    return f"{where}: {damage.why}"
+
+
+def _notes(store: str, damaged: Mapping[str, str], failed: Mapping[str, str]) -> list[str]:
+    return [
+        *(f"{store}: {name} is damaged and was left alone: {why}" for name, why in damaged.items()),
+        *(f"{store}: {name} could not be removed: {why}" for name, why in failed.items()),
+    ]
+
+
+def _named(label: str, items: Mapping[str, str]) -> list[tuple[str, str]]:
+    lines = [(label, f"{name}: {why}") for name, why in list(items.items())[:_SHOWN]]
+    return [*lines, (label, f"… and {len(items) - _SHOWN:,} more")] if len(items) > _SHOWN else lines
+
+
+def _signed(count: int) -> str:
+    return f"-{size(-count)}" if count < 0 else size(count)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else ""

@@ -1,0 +1,389 @@
+"""What `bottleneck store …` does, as a Python API: look at stores, verify and repair them, and keep house."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bottleneck.errors import ForeignEnvironment, NewerFormat, SourceError, StoreError, UsageError
+from bottleneck.files import shown
+from bottleneck.objects import is_url
+from bottleneck.options import PathLike, Session, cache_at, progress_of
+from bottleneck.recomputing import Again
+from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.compact import TARGET, Compaction, bytes_to_compact, compact_store
+from bottleneck.store.copy import Copied, copy_store
+from bottleneck.store.header import Header
+from bottleneck.store.listing import find_folder, list_store, store_folders
+from bottleneck.store.places import Folder, Place, stores_at
+from bottleneck.store.prune import Kept, Pruning, keeper, prune_store
+from bottleneck.store.read import open_store
+from bottleneck.store.repair import Repair, repair_store
+from bottleneck.store.sample import Sample, compare, draw
+from bottleneck.store.verify import CANARY, Damage, Verdict, bytes_of, verify_store
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """One store as `ls` and `show` tell of it.
+
+    Attributes
+    ----------
+    folder : Path
+    problem : str
+        Why it cannot be read (a newer format, a damaged `recipe.json`); empty when it can.
+    header : Header or None
+        None where it cannot be read.
+    rows : int
+        Contents that have a row.
+    shards : int
+        Shards that count.
+    size : int
+        Bytes of all files of the store.
+    changed : float
+        When a record last came or went, in seconds since 1970.
+    rejected, suspects : tuple of RejectedContent
+        Contents without a row because of their bytes, and because of circumstances.
+    environments : tuple of (mapping of str to str, int)
+        Numeric environments with the rows that each computed.
+    damaged : mapping of str to str
+        Records that count as missing, and why.
+    """
+
+    folder: Path
+    problem: str = ""
+    header: Header | None = None
+    rows: int = 0
+    shards: int = 0
+    size: int = 0
+    changed: float = 0.0
+    rejected: tuple[RejectedContent, ...] = ()
+    suspects: tuple[RejectedContent, ...] = ()
+    environments: tuple[tuple[Mapping[str, str], int], ...] = ()
+    damaged: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `verify` found and did in one store.
+
+    Attributes
+    ----------
+    folder : Path
+    problem : str
+        Why it was not looked at: then all else is None.
+    verdict : Verdict or None
+        As things are now, after a repair.
+    repair : Repair or None
+    sample : Sample or None
+    """
+
+    folder: Path
+    problem: str = ""
+    verdict: Verdict | None = None
+    repair: Repair | None = None
+    sample: Sample | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged, lost or differing."""
+        return not (
+            (self.verdict and self.verdict.damaged)
+            or (self.repair and (self.repair.lost or self.repair.failed))
+            or (self.sample and (self.sample.differing or self.sample.missing))
+            or (self.problem and self.verdict is None and not self.problem.startswith(_NEWER))
+        )
+
+
+_NEWER = "newer format: "
+
+
+def list_stores(**session: Unpack[Session]) -> list[StoreState]:
+    """Every store of the cache, by name. Writes nothing."""
+    cache = cache_at(session.get("cache"))
+    return [_state(cache, folder) for folder in store_folders(cache)]
+
+
+def show_store(name: str, **session: Unpack[Session]) -> StoreState:
+    """One store: a folder's name, a part of it that is unique, or the 12 hex digits of its recipe.
+
+    Raises
+    ------
+    UnknownName
+        There is none; the nearest are listed.
+    """
+    cache = cache_at(session.get("cache"))
+    return _state(cache, find_folder(cache, name))
+
+
+def verify(
+    names: Sequence[str] = (),
+    *,
+    repair: PathLike | None = None,
+    sample: int = 0,
+    source: PathLike | None = None,
+    seed: int | None = None,
+    **session: Unpack[Session],
+) -> list[Checked]:
+    """Hash every byte of stores and look at the structure of their files; put right, or compute rows again, on demand.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Which stores; all of the cache when empty.
+    repair : path, optional
+        A source of images: what is damaged is computed again from it, and only that.
+    sample : int
+        So many rows, drawn at random among those of `source`, are computed again and compared.
+    source : path, optional
+        Where `sample` finds images; `repair`'s by default.
+    seed : int, optional
+        Of the draw.
+
+    Returns
+    -------
+    list of Checked
+
+    Raises
+    ------
+    UsageError
+        A sample without a source.
+    NewerFormat
+        A store that was named is of a newer version; where none was named it is passed over, with a word.
+    """
+    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    images = source or repair
+    if sample and images is None:
+        raise UsageError("--sample N computes rows again: name the images, --source SOURCE")
+    folders = _chosen(cache, names)
+    found: list[Checked] = []
+    with progress.bar("verify", sum(bytes_of(folder) for folder in folders), "B", brief=True) as bar:
+        for folder in folders:
+            try:
+                found.append(Checked(folder, verdict=verify_store(folder, bar.update)))
+            except NewerFormat as error:
+                if names:
+                    raise
+                found.append(Checked(folder, problem=f"{_NEWER}{error}"))
+            except StoreError as error:
+                found.append(Checked(folder, problem=str(error)))
+    if repair is not None:
+        found = [_repaired(cache, checked, repair, session) for checked in found]
+    if sample and images is not None:
+        found = [_sampled(cache, checked, images, sample, seed, session) for checked in found]
+    return found
+
+
+def compact(
+    names: Sequence[str] = (), *, target: int = TARGET, **session: Unpack[Session]
+) -> list[Compaction | StoreState]:
+    """Many small shards into few, in the stores `names`, or in all. Safe to kill; the next time finishes.
+
+    Parameters
+    ----------
+    target : int
+        Bytes of a shard.
+
+    Returns
+    -------
+    list of Compaction or StoreState
+        A state, with its problem, for a store that was passed over.
+    """
+    if target < 1:
+        raise UsageError(f"--target {target}: expected a number of bytes, at least 1")
+    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    folders, problems = _readable(_chosen(cache, names), bool(names))
+    total = sum(bytes_to_compact(folder, target) for folder in folders)
+    with progress.bar("compact", total, "B", brief=True) as bar:
+        return [*problems, *(compact_store(folder, target=target, moved=bar.update) for folder in folders)]
+
+
+def prune(
+    names: Sequence[str] = (), *, keep: Sequence[PathLike] = (), yes: bool = False, **session: Unpack[Session]
+) -> list[Pruning | StoreState]:
+    """Remove what none of the sources `keep` refers to; what no record refers to where none is given.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Which stores; all of the cache when empty.
+    keep : sequence of path
+        Sources of images. Each must be readable whole, before anything is removed.
+    yes : bool
+        Do it. Default False: only say what would go.
+
+    Returns
+    -------
+    list of Pruning or StoreState
+        A state, with its problem, for a store that was passed over.
+
+    Raises
+    ------
+    SourceError
+        A source cannot be scanned, has unreadable files or no images: what it refers to is not known.
+    """
+    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    folders, problems = _readable(_chosen(cache, names), bool(names))
+    kept = _kept(keep, session) if keep else None
+    with progress.bar("prune", None, "shards", brief=True) as bar:
+        return [*problems, *(prune_store(folder, kept, done=yes, moved=bar.update) for folder in folders)]
+
+
+def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> list[Copied]:
+    """Copy stores to another cache. Safe to kill; the next time goes on.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Stores of the cache, or URLs of stores or of whole caches; all of the cache when empty.
+    target : path
+        The other cache: a folder, or a URL.
+
+    Returns
+    -------
+    list of Copied
+        Shards that are damaged in the source are passed over, and named.
+
+    Raises
+    ------
+    UnknownName
+        The cache has no such store.
+    StoreError
+        A URL leads to no store, or one of the two sides cannot be read or written.
+    """
+    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    where = os.fspath(target) if is_url(os.fspath(target)) else os.path.abspath(os.fspath(target))
+    sources: list[Place] = [] if names else [Folder(folder) for folder in store_folders(cache)]
+    for name in names:
+        sources += stores_at(name) if is_url(name) else [Folder(find_folder(cache, name))]
+    if not sources:
+        raise StoreError(
+            f"the cache {cache.root} has no stores to copy; name another by --cache DIR, or by its URL"
+        )
+    with progress.bar("copy", None, "B", brief=True) as bar:
+        return [copy_store(source, where, bar.update) for source in sources]
+
+
+# ------------------------------------------------------------------------------------------------------ inside
+
+
+def _chosen(cache: Cache, names: Sequence[str]) -> list[Path]:
+    return sorted({find_folder(cache, name) for name in names}) if names else store_folders(cache)
+
+
+def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[StoreState]]:
+    """Stores that this version reads, and the others with their problem; one that was asked for by name is an error."""
+    fine: list[Path] = []
+    problems: list[StoreState] = []
+    for folder in folders:
+        try:
+            list_store(folder)
+            fine.append(folder)
+        except StoreError as error:
+            if named:
+                raise
+            problems.append(StoreState(folder, str(error)))
+    return fine, problems
+
+
+def _state(cache: Cache, folder: Path) -> StoreState:
+    size, changed = _size(folder)
+    try:
+        listing = list_store(folder)
+        store = open_store(cache, listing.header.spec)
+    except StoreError as error:
+        return StoreState(folder, str(error), size=size, changed=changed)
+    standing = listing.standing.values()
+    environments: dict[tuple[tuple[str, str], ...], int] = {}
+    for record in standing:
+        key = tuple(sorted(record.environment.items()))
+        environments[key] = environments.get(key, 0) + record.rows
+    return StoreState(
+        folder,
+        "",
+        listing.header,
+        len(store),
+        sum(1 for record in standing if record.rows),
+        size,
+        changed,
+        tuple(store.rejected.values()),
+        tuple(store.suspects.values()),
+        tuple((dict(key), rows) for key, rows in environments.items()),
+        dict(store.damaged),
+    )
+
+
+def _size(folder: Path) -> tuple[int, float]:
+    total, changed = 0, 0.0
+    for parent, _, files in os.walk(folder):
+        with contextlib.suppress(OSError):
+            if Path(parent).name == "shards":
+                changed = max(changed, Path(parent).stat().st_mtime)
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).lstat().st_size
+    return total, changed
+
+
+def _kept(keep: Sequence[PathLike], session: Session) -> Kept:
+    from bottleneck.filling import scan_for
+
+    keys: list[np.ndarray] = []
+    for source in keep:
+        inventory = scan_for(source, session)
+        where = shown(os.fspath(source))
+        if inventory.unreadable:
+            first = inventory.unreadable[0]
+            raise SourceError(
+                f"--keep {where}: {len(inventory.unreadable):,} of its files cannot be read ({shown(first.path)}: "
+                f"{first.reason}), so nobody knows which features they need. Nothing was removed"
+            )
+        if not len(inventory):
+            raise SourceError(f"--keep {where}: no images were found there. Nothing was removed")
+        keys.append(inventory.keys)
+    return Kept(np.concatenate(keys))
+
+
+def _repaired(cache: Cache, checked: Checked, source: PathLike, session: Session) -> Checked:
+    verdict = checked.verdict
+    if verdict is None or not any(damage.shard for damage in verdict.damaged):
+        return checked
+    listing = list_store(checked.folder)
+    again = Again(cache, listing, source, session)
+    repair = repair_store(checked.folder, verdict.damaged, again.recompute, again.refill)
+    return Checked(checked.folder, verdict=verify_store(checked.folder), repair=repair)
+
+
+def _sampled(
+    cache: Cache, checked: Checked, source: PathLike, count: int, seed: int | None, session: Session
+) -> Checked:
+    verdict = checked.verdict
+    if verdict is None:
+        return checked
+    if verdict.damaged:
+        return Checked(checked.folder, "rows are computed again once it is repaired", verdict, checked.repair)
+    from bottleneck.filling import scan_for
+
+    listing = list_store(checked.folder)
+    drawn = draw(listing, keeper(listing, Kept(scan_for(source, session).keys)), count, seed)
+    if not len(drawn.keys):
+        return Checked(
+            checked.folder, f"none of its rows is of {shown(os.fspath(source))}", verdict, checked.repair
+        )
+    try:
+        again = Again(cache, listing, source, session).recompute(drawn.keys)
+    except ForeignEnvironment as error:
+        damage = Damage(CANARY, "", None, str(error))
+        verdict = replace(verdict, damaged=(*verdict.damaged, damage))
+        return Checked(checked.folder, "", verdict, checked.repair)
+    found = compare(drawn, again, listing.header.spec)
+    return Checked(checked.folder, "", verdict, checked.repair, found)

@@ -1,0 +1,75 @@
+"""Several builders of one store as real processes: the same work, started so many times.
+
+    python -m tests.extraction.builders SOURCE CACHE [BASE [TASK_ROWS [PATIENCE]]]
+
+is one of them; `start` and `finish` are for tests and for measurements of any size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bottleneck.extraction.fill import fill
+from bottleneck.images.scan import scan
+from bottleneck.progress import Silent
+from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.sources.open import open_source
+
+SLOW = "tests.fakes:slow_base"
+ROOT = Path(__file__).parent.parent.parent
+
+
+def start(
+    source: Path, cache: Path, *, base: str = SLOW, task_rows: int = 4, patience: float = 20.0
+) -> subprocess.Popen[str]:
+    """One more builder."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.extraction.builders", str(source), str(cache)),
+            *(base, str(task_rows), str(patience)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(builder: subprocess.Popen[str], timeout: float = 120) -> dict[str, Any]:
+    """What a builder reports; an error of its own is an error here."""
+    out, err = builder.communicate(timeout=timeout)
+    assert builder.returncode == 0, err
+    return json.loads(out)
+
+
+def twice(reports: list[dict[str, Any]], rows: int) -> float:
+    """Share of the rows that were computed more than once."""
+    return sum(report["computed"] for report in reports) / rows - 1
+
+
+def main(
+    source: str, cache: str, base: str = SLOW, task_rows: str = "4", patience: str = "20"
+) -> dict[str, Any]:
+    opened = open_source(source)
+    where = Cache(Path(cache))
+    done, _, _ = fill(
+        opened,
+        lambda: scan(opened, where.scans),
+        BaseRequest(base=base),
+        where,
+        Silent(),
+        limits=Limits(deadline=5),
+        task_rows=int(task_rows),
+        patience=float(patience),
+    )
+    names = ("images", "computed", "reused", "duplicates", "rejected", "seconds")
+    return {name: value for name, value in dataclasses.asdict(done).items() if name in names}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

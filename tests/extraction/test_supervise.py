@@ -1,0 +1,182 @@
+"""An image that kills, stalls or bloats its worker costs itself; a machine that does is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bottleneck import pipeline
+from bottleneck.errors import UsageError
+from bottleneck.extraction.supervise import WorkerDied, WorkerProcess, resident
+from bottleneck.schema import BaseRequest, Cache
+from bottleneck.store.read import open_store
+from tests.extraction.test_fill import FAKE, check_served, counts
+from tests.fakes import base, write_images
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def mark(source: Path, name: str, word: str) -> None:
+    with (source / "cat" / name).open("ab") as file:
+        file.write(word.encode())
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("KILLED", "SIGKILL"),
+        ("ABORT", "SIGABRT"),
+        ("HANGS", "no sign of life for 2 s"),
+        ("GREEDY", "over the --memory-limit of 0.34 GB"),
+    ],
+)
+def test_a_bad_image_costs_itself_alone(tmp_path: Path, word: str, why: str) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 20}), tmp_path / "cache"
+    mark(source, "013.png", word)
+    deadline = 2 if word == "HANGS" else 30
+    done = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+    assert counts(done) == {"computed": 19, "rejected": 1}
+    (bad,) = done.rejections
+    assert bad.path == "cat/013.png"
+    assert bad.stage == "decode"
+    assert bad.retry
+    assert why in bad.reason
+    store = open_store(Cache(cache), base().spec)
+    assert [item.reason for item in store.suspects.values()] == [bad.reason]
+    # Its circumstances may be better today: it is tried again, alone, and nothing else is.
+    again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+    assert counts(again) == {"reused": 19, "rejected": 1}
+    assert why in again.rejections[0].reason
+    assert len(list((again.store / "shards").glob("*.h5"))) == 1
+
+
+def test_a_suspect_that_does_well_later_gets_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    mark(source, "002.png", "KILLED")
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5, "rejected": 1}
+    # Now it gets a record of its own, which must not win for ever.
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
+    monkeypatch.setenv("FAKES_ARE_KIND", "1")
+    done = pipeline.extract(source, FAKE, cache=cache)
+    assert counts(done) == {"computed": 1, "reused": 5}
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 6}
+    check_served(source, cache)
+
+
+def test_several_bad_images_of_one_task_are_all_found(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 12}), tmp_path / "cache"
+    for name in ("000.png", "001.png", "011.png"):
+        mark(source, name, "ABORT")
+    done = pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)
+    assert counts(done) == {"computed": 9, "rejected": 3}
+    assert [bad.path for bad in done.rejections] == ["cat/000.png", "cat/001.png", "cat/011.png"]
+
+
+def test_a_forward_pass_that_dies_of_one_image_rejects_that_image(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 11}), tmp_path / "cache"
+    Image.new("RGB", (9, 9), (1, 1, 1)).save(source / "cat" / "005b.png")
+    done = pipeline.extract(source, "tests.fakes:fragile_base", cache=cache)
+    assert counts(done) == {"computed": 11, "rejected": 1}
+    (bad,) = done.rejections
+    assert (bad.path, bad.stage, bad.retry) == ("cat/005b.png", "forward", True)
+    check_served_others(source, cache)
+
+
+def check_served_others(source: Path, cache: Path) -> None:
+    (source / "cat" / "005b.png").unlink()
+    check_served(source, cache)
+
+
+def test_a_base_that_dies_of_every_image_is_to_blame_itself(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 40})
+    with pytest.raises(WorkerDied, match=r"SIGABRT.*No single image explains it.*smaller --batch"):
+        pipeline.extract(source, "tests.fakes:doomed_base", cache=tmp_path / "cache")
+
+
+def test_a_memory_limit_below_what_the_worker_itself_needs_is_said(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 5})
+    with pytest.raises(WorkerDied, match=r"--memory-limit of 0.01 GB.*larger --memory-limit"):
+        pipeline.extract(source, "tests.fakes:slow_base", cache=tmp_path / "cache", memory_limit=10_000_000)
+
+
+@pytest.mark.parametrize("options", [{"deadline": 0}, {"deadline": -1}, {"memory_limit": "much"}])
+def test_limits_are_read_at_the_door(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="--deadline, --memory-limit"):
+        pipeline.extract(write_images(tmp_path, {"cat": 1}), FAKE, cache=tmp_path / "c", **options)
+
+
+def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 60}), tmp_path / "cache"
+    with WorkerProcess(BaseRequest(base="tests.fakes:slow_base"), Cache(cache)) as worker:
+        assert worker.spec
+        victim = worker._process.pid
+
+        def strike() -> None:
+            time.sleep(0.4)
+            os.kill(victim, signal.SIGKILL)
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        from bottleneck.extraction.fill import fill
+        from bottleneck.images.scan import scan
+        from bottleneck.progress import Silent
+        from bottleneck.sources.open import open_source
+
+        opened = open_source(source)
+        request = BaseRequest(base="tests.fakes:slow_base")
+        done, _, _ = fill(opened, lambda: scan(opened, None), request, Cache(cache), Silent(), worker=worker)
+        thread.join()
+        assert worker._process.pid != victim
+    assert counts(done) == {"computed": 60}
+
+
+def test_a_worker_dies_with_its_parent(tmp_path: Path) -> None:
+    """kill -9 of the parent while the worker hangs in an image: nobody computes on."""
+    source = write_images(tmp_path / "in", {"cat": 5})
+    mark(source, "003.png", "HANGS")
+    parent = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bottleneck", "extract", str(source), "--base", FAKE),
+            *("--cache", str(tmp_path / "cache"), "--quiet"),
+        ],
+        cwd=ROOT,
+    )
+    worker = child_of(parent.pid)
+    time.sleep(1.0)
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while time.monotonic() < until and Path(f"/proc/{worker}").exists() and not is_zombie(worker):
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists() or is_zombie(worker)
+
+
+def child_of(parent: int) -> int:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for child in found:
+            if "bottleneck.extraction.worker" in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
+        time.sleep(0.02)
+    raise AssertionError("no worker was started")
+
+
+def is_zombie(process: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_the_memory_of_a_process_is_what_the_system_says() -> None:
+    assert 1 << 20 < resident(os.getpid()) < 1 << 40
+    assert resident(1 << 30) == 0

@@ -1,0 +1,140 @@
+"""What became of each fault: a summary at the end of a run, and the table that `scripts/faults` keeps.
+
+A test says with ``@pytest.mark.fault(29)`` which rows of `tests.faults.rows` it injects, wherever in the suite it is.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.rows import AWAITED, LATER, ROWS
+
+NOTE = "fault note"
+
+_STARTED = pytest.StashKey[float]()
+_SEEN = pytest.StashKey["dict[str, Seen]"]()
+
+
+@dataclass
+class Seen:
+    """One test of one or more rows."""
+
+    rows: tuple[int, ...]
+    name: str
+    outcome: str = "passed"
+    why: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def regime() -> str:
+    """``full`` when `scripts/faults` asks for whole sweeps, else ``sample``: one seeded sample of each."""
+    return os.environ.get("BOTTLENECK_FAULTS", "sample")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", metavar="FILE", help="write what became of each fault to FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STARTED] = time.monotonic()
+    config.stash[_SEEN] = {}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome = yield
+    rows = tuple(sorted({row for mark in item.iter_markers("fault") for row in mark.args}))
+    if not rows:
+        return
+    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
+    seen = item.config.stash[_SEEN].setdefault(item.nodeid, Seen(rows, item.name.partition("[")[0]))
+    seen.notes = [str(value) for name, value in item.user_properties if name == NOTE]
+    if report.failed:
+        seen.outcome = "failed"
+    elif report.skipped:
+        seen.outcome = "skipped"
+        seen.why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        seen.why = seen.why.removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    found = list(config.stash[_SEEN].values())
+    if not found:
+        return
+    write = terminalreporter.write_line
+    write("")
+    run = {row for seen in found for row in seen.rows if seen.outcome != "skipped"}
+    write(f"faults ({regime()}): {len(run)} of {len(ROWS)} rows injected")
+    skipped = sorted({(row, seen.why) for seen in found for row in seen.rows if seen.outcome == "skipped"})
+    for row, why in skipped:
+        part = " in part" if row in run else ""
+        write(f"  skipped{part}: {row} {ROWS.get(row, '')} ({why})")
+    for row in sorted(AWAITED - run):
+        write(f"  without a test: {row} {ROWS[row]}")
+    for row, why in LATER.items():
+        write(f"  without a test: {row} {ROWS[row]} ({why})")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    target = session.config.getoption("--fault-table")
+    if target:
+        seconds = time.monotonic() - session.config.stash[_STARTED]
+        text = table(list(session.config.stash[_SEEN].values()), seconds)
+        Path(target).write_text(text, encoding="utf-8")
+
+
+def table(found: list[Seen], seconds: float) -> str:
+    """The table as Markdown."""
+    lines = [
+        "# Faults injected",
+        "",
+        "Written by `scripts/faults`; each row is an entry of [rows.py](rows.py). The oracle: each served row equals a "
+        "reference made for the image's current bytes, or a typed error is raised; acknowledged work survives; a rerun "
+        "completes without anyone cleaning up.",
+        "",
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {regime()} regime, {seconds / 60:.1f} minutes; "
+        f"{_machine()}.",
+        "",
+        "| row | fault | tests | outcome | notes |",
+        "|---|---|---|---|---|",
+    ]
+    for row, fault in ROWS.items():
+        mine = [seen for seen in found if row in seen.rows]
+        names = list(dict.fromkeys(seen.name for seen in mine))
+        tests = ", ".join(names[:3]) + (f", {len(names) - 3} more" if len(names) > 3 else "")
+        notes = [note for seen in mine for note in seen.notes]
+        notes += sorted({f"skipped: {seen.why}" for seen in mine if seen.outcome == "skipped"})
+        cells = (str(row), fault, tests, _outcome(row, mine), "; ".join(notes))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(row: int, mine: list[Seen]) -> str:
+    if not mine:
+        return LATER.get(row, "awaited" if row in AWAITED else "not run")
+    count = {kind: sum(seen.outcome == kind for seen in mine) for kind in ("passed", "failed", "skipped")}
+    if count["failed"]:
+        return f"FAILED ({count['failed']} of {len(mine)})"
+    if not count["passed"]:
+        return "skipped"
+    return f"passed ({count['passed']})"
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    libraries = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "h5py", "keras", "tensorflow")
+    )
+    return (
+        f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} processors, "
+        f"{memory:.0f} GiB, Python {platform.python_version()}, {libraries}"
+    )

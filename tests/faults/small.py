@@ -1,0 +1,46 @@
+"""The command line with small tasks, as a process of its own: `python -m tests.faults.small ROWS PATIENCE COMMAND …`.
+
+What a run acknowledges, task by task, goes to the file that FAULTS_ACKS names: a task is acknowledged when the worker
+has said that it is done. With FAULTS_HERE the worker is in the same process, for what is laid on one process.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bottleneck import cli, filling
+from bottleneck.extraction import fill as filler
+from bottleneck.extraction.fill import fill
+from bottleneck.extraction.supervise import WorkerProcess
+from tests.here import WorkerHere
+
+
+def acknowledge(path: Path) -> None:
+    """Have every finished task written down."""
+    real = WorkerProcess.compute
+
+    def compute(self: WorkerProcess, source: Any, task: Any, moved_on: Callable[[int], None]) -> Any:
+        outcome = real(self, source, task, moved_on)
+        with path.open("a", encoding="ascii") as file:
+            file.write(task.id + "\n")
+        return outcome
+
+    WorkerProcess.compute = compute  # type: ignore[method-assign]
+
+
+def main(rows: str, patience: str, *arguments: str) -> None:
+    filling.fill = functools.partial(fill, task_rows=int(rows), patience=float(patience))  # type: ignore[attr-defined]
+    if "FAULTS_ACKS" in os.environ:
+        acknowledge(Path(os.environ["FAULTS_ACKS"]))
+    if "FAULTS_HERE" in os.environ:
+        filler.WorkerProcess = WorkerHere  # type: ignore[misc, assignment]
+    cli.main(list(arguments))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,320 @@
+"""The process around the package: numbers, forks, descriptors, streams, users, locales. Rows 53 and 73 to 77."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bottleneck import pipeline
+from bottleneck.errors import ForeignEnvironment
+from bottleneck.schema import Cache
+from tests.fakes import write_images
+from tests.faults.ground import (
+    FAKE,
+    ROOT,
+    bottleneck,
+    check_served,
+    python,
+    serve,
+    shards_of,
+    snapshot,
+    some_store,
+)
+
+Note = Callable[[str], None]
+
+# ---------------------------------------------------------------------------------------------------- 53: numbers
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize(
+    ("factor", "joins"), [("1", True), ("1.000001", True), ("1.001", False), ("nan", False)]
+)
+def test_another_environment_may_add_only_what_agrees(
+    tmp_path: Path, cache: Cache, worker_here: None, monkeypatch: pytest.MonkeyPatch, factor: str, joins: bool
+) -> None:
+    """A flag is other than when the store began: what was computed before is served, and the canary decides."""
+    name = "tests.faults.bases:elsewhere"
+    monkeypatch.setenv("FAULTS_ONEDNN", "1")
+    monkeypatch.setenv("FAULTS_FACTOR", "1")
+    source = write_images(tmp_path / "in", {"a": 5})
+    pipeline.extract(source, name, cache=cache.root)
+    before = snapshot(shards_of(cache))
+    monkeypatch.setenv("FAULTS_ONEDNN", "0")
+    monkeypatch.setenv("FAULTS_FACTOR", factor)
+    assert pipeline.extract(source, name, cache=cache.root).reused == 5
+    write_images(source, {"b": 4}, seed=1)
+    if joins:
+        assert pipeline.extract(source, name, cache=cache.root).computed == 4
+        found = [json.loads(path.read_text())["environment"] for path in shards_of(cache).glob("*.json")]
+        assert sorted(environment["onednn"] for environment in found) == ["0", "1"]
+        assert before.items() <= snapshot(shards_of(cache)).items()
+    else:
+        with pytest.raises(ForeignEnvironment, match="canary"):
+            pipeline.extract(source, name, cache=cache.root)
+        assert snapshot(shards_of(cache)) == before
+        assert check_served(source / "a", cache.root) == 5
+
+
+@pytest.mark.keras
+@pytest.mark.fault(53)
+def test_real_flags_are_recorded_and_agree_or_are_refused(tmp_path: Path, full: bool, note: Note) -> None:
+    """The same base with and without oneDNN, on one thread and on many: other bits at most, and few."""
+    if not full:
+        pytest.skip("five processes with TensorFlow; scripts/faults runs them")
+    source = write_images(tmp_path / "in", {"a": 3}, size=(40, 40))
+    arguments = (
+        "extract",
+        source,
+        "--base",
+        "squeezenet",
+        "--weights",
+        "random:0",
+        "--size",
+        48,
+        "--json",
+        "--quiet",
+    )
+    arguments += ("--cache", tmp_path / "cache")
+    settings = [
+        {},
+        {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1"},
+        {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
+        {"NVIDIA_TF32_OVERRIDE": "0"},
+    ]
+    environments = []
+    for seed, flags in enumerate(settings):
+        write_images(source, {f"more{seed}": 2}, seed=seed + 1)
+        done = bottleneck(*arguments, timeout=300, **flags)
+        assert done.returncode == 0 or "canary" in done.stderr, done.stderr[-2000:]
+        found = [
+            json.loads(path.read_text())["environment"]
+            for path in (tmp_path / "cache").glob("stores/*/shards/*.json")
+        ]
+        environments.append(len({json.dumps(each, sort_keys=True) for each in found}))
+    assert environments[-1] >= 3, "what may change numbers is in the records"
+    note(f"{len(settings)} settings, {environments[-1]} environments recorded")
+
+
+# ----------------------------------------------------------------------------------------------- 73, 74: processes
+
+
+@pytest.mark.fault(73)
+def test_readers_forked_after_opening(cache: Cache) -> None:
+    """Before the first row was read, and after some were: both maps and what was checked are inherited."""
+    some_store(cache, 4, 20)
+    script = """
+import os, sys, tempfile
+from pathlib import Path
+import numpy as np
+from bottleneck.schema import Cache
+from bottleneck.store.read import open_store
+from tests.faults.ground import SPEC, some_store
+keys, rows = some_store(Cache(Path(tempfile.mkdtemp())), 4, 20)
+store = open_store(Cache(Path(sys.argv[1])), SPEC)
+bad = 0
+for warm in (0, 30):
+    store.gather(store.find(keys[:warm]))
+    children = []
+    for seed in range(6):
+        child = os.fork()
+        if not child:
+            try:
+                draw = np.random.default_rng(seed)
+                for _ in range(30):
+                    order = draw.permutation(80)
+                    if not np.array_equal(store.gather(store.find(keys[order])), rows[order]):
+                        os._exit(1)
+                os._exit(0)
+            except BaseException:
+                os._exit(2)
+        children.append(child)
+    bad += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    if not np.array_equal(store.gather(store.find(keys)), rows):
+        bad += 100
+print(bad)
+"""
+    done = python(script, cache.root)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n"
+
+
+@pytest.mark.fault(74)
+@pytest.mark.needs_tool("prlimit")
+def test_few_descriptors_and_many_shards(cache: Cache, full: bool) -> None:
+    keys, _ = some_store(cache, 300 if full else 80, 2)
+    script = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np
+from bottleneck.schema import Cache
+from bottleneck.store.read import open_store
+from tests.faults.ground import SPEC, some_store
+shards = int(sys.argv[2])
+keys, rows = some_store(Cache(Path(tempfile.mkdtemp())), shards, 2)
+store = open_store(Cache(Path(sys.argv[1])), SPEC)
+order = np.random.default_rng(0).permutation(len(keys))
+for _ in range(3):
+    assert np.array_equal(store.gather(store.find(keys[order])), rows[order])
+    assert all(np.array_equal(store.gather(store.find(keys[n : n + 1]))[0], rows[n]) for n in order)
+print("right")
+"""
+    done = python(script, cache.root, len(keys) // 2, prefix=("prlimit", "--nofile=64"))
+    assert done.stdout == "right\n", done.stderr
+
+
+@pytest.mark.fault(74)
+@pytest.mark.needs_tool("prlimit")
+@pytest.mark.parametrize("limit", [64, 24, 16, 10, 7])
+def test_a_build_with_few_descriptors_is_done_or_says_so(tmp_path: Path, limit: int) -> None:
+    source, cache = write_images(tmp_path / "in", {"a": 30}), tmp_path / "cache"
+    arguments = ("extract", source, "--base", FAKE, "--cache", cache, "--quiet")
+    done = bottleneck(*arguments, prefix=("prlimit", f"--nofile={limit}"))
+    assert done.returncode in (0, 1), done.stderr
+    if done.returncode:
+        assert limit < 64
+        assert "Too many open files" in done.stderr, done.stderr[-1500:]
+    again = pipeline.extract(source, FAKE, cache=cache)
+    assert again.rows == 30
+    assert check_served(source, cache) == 30
+
+
+# -------------------------------------------------------------------------------- 75, 76, 77: streams, users, text
+
+
+@pytest.mark.fault(75)
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>&1", "2>&-", "< /dev/null | true"])
+def test_a_build_nobody_listens_to(tmp_path: Path, streams: str) -> None:
+    source, cache = write_images(tmp_path / "in", {"a": 12}), tmp_path / "cache"
+    arguments = [
+        sys.executable,
+        "-m",
+        "bottleneck",
+        "extract",
+        str(source),
+        "--base",
+        FAKE,
+        "--cache",
+        str(cache),
+    ]
+    command = ["sh", "-c", f'"$@" {streams}', "sh", *arguments]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120)
+    done = pipeline.extract(source, FAKE, cache=cache)
+    assert (done.computed, done.reused) == (0, 12), "the build was whole, whoever heard of it"
+    assert check_served(source, cache) == 12
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that others may enter, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
+#: Another user may not be able to start this Python a second time: the worker runs in the same process.
+AS_NOBODY = (
+    "import os, sys, bottleneck.extraction.fill as fill; from tests.here import WorkerHere\n"
+    "fill.WorkerProcess = WorkerHere\n"
+    "from bottleneck.cli import main; main(sys.argv[1:])"
+)
+
+
+@pytest.mark.fault(76)
+@pytest.mark.needs_tool("setpriv")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_cache_of_another_user(open_folder: Path, umask: int) -> None:
+    """Made by one user, used by another: read when it may be, refused by name when not, never half written."""
+    if python("import tests.here", prefix=NOBODY).returncode:
+        pytest.skip("this Python cannot be run by another user")
+    source, cache = write_images(open_folder / "in", {"a": 6}), open_folder / "cache"
+    script = f"import os; os.umask({umask}); from bottleneck import pipeline; import sys\n"
+    made = python(
+        script + "pipeline.extract(sys.argv[1], sys.argv[2], cache=sys.argv[3])", source, FAKE, cache
+    )
+    assert made.returncode == 0, made.stderr
+    before = snapshot(cache)
+    arguments = ("extract", str(source), "--base", FAKE, "--cache", str(cache), "--quiet")
+    done = python(AS_NOBODY, *arguments, prefix=NOBODY)
+    if umask == 0o022:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert_no_permission(done, cache)
+    write_images(source, {"b": 3}, seed=1)
+    done = python(AS_NOBODY, *arguments, prefix=NOBODY)
+    assert_no_permission(done, cache)
+    assert snapshot(cache) == before
+    assert pipeline.extract(source, FAKE, cache=cache).computed == 3
+    assert check_served(source, cache) == 9
+
+
+def assert_no_permission(done: subprocess.CompletedProcess[str], cache: Path) -> None:
+    assert done.returncode in (1, 2), (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert str(cache) in done.stderr
+    assert "ermission denied" in done.stderr or "is not readable" in done.stderr, done.stderr
+
+
+@pytest.mark.fault(77)
+def test_the_locale_changes_no_byte(tmp_path: Path) -> None:
+    """C, an unknown one, UTF-8 off and on, Latin-1: same scan, same shards, same paths, names in any script."""
+    folder = os.fsencode(tmp_path / "in") + "/классы".encode()
+    os.makedirs(folder)
+    plain = write_images(tmp_path / "plain", {"a": 6})
+    names = [
+        "猫.png".encode(),
+        b"\xe9.png",
+        b"\xff\xfe.png",
+        "é.png".encode(),
+        b"plain.png",
+        b"new\nline.png",
+    ]
+    for name, path in zip(names, sorted((plain / "a").iterdir()), strict=True):
+        os.rename(path, folder + b"/" + name)
+    settings: list[dict[str, str]] = [
+        {"LC_ALL": "C.UTF-8"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C", "PYTHONUTF8": "1"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "no_SUCH.locale", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"},
+    ]
+    seen = []
+    for number, flags in enumerate(settings):
+        out, cache = tmp_path / f"out{number}", tmp_path / f"cache{number}"
+        more = ("--base", FAKE, "--cache", cache, "--quiet")
+        done = bottleneck("features", tmp_path / "in", *more, "--out", out, **flags)
+        assert done.returncode == 0, (flags, done.stderr)
+        shards = {name: h for name, h in snapshot(cache).items() if "/shards/" in name}
+        seen.append((shards, snapshot(out)))
+        matrix = np.load(out / "features.npy")
+        assert matrix.shape == (6, 6)
+    assert all(each == seen[0] for each in seen)
+
+
+@pytest.mark.fault(77)
+def test_served_under_another_locale(cache: Cache) -> None:
+    keys, rows = some_store(cache, 2, 5)
+    assert serve(cache, keys, rows).verdict == "harmless"
+    script = (
+        "import sys, tempfile\nfrom pathlib import Path\nfrom bottleneck.schema import Cache\n"
+        "from tests.faults.ground import serve, some_store\n"
+        "reference = some_store(Cache(Path(tempfile.mkdtemp())), 2, 5)\n"
+        "print(serve(Cache(Path(sys.argv[1])), *reference).verdict)"
+    )
+    for flags in (
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "tr_TR.ISO8859-9"},
+    ):
+        assert python(script, cache.root, **flags).stdout == "harmless\n"

@@ -1,0 +1,317 @@
+"""`bottleneck store …` through the command line: what is said, what is done, and what is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bottleneck.schema import Cache
+from bottleneck.store.listing import list_store, store_folders
+from bottleneck.store.read import open_store
+from tests.fakes import base, rows_by_hand, write_images
+from tests.here import FAKE, Call, WorkerHere, caller
+from tests.store.housed import snapshot
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
+    return caller(capfdbinary)
+
+
+@pytest.fixture
+def cats(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "cats", {"cat": 9, "kitten": 9})
+
+
+@pytest.fixture
+def dogs(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "dogs", {"dog": 7, "puppy": 7}, seed=5)
+
+
+@pytest.fixture
+def folder(call: Call, cats: Path, dogs: Path, tmp_path: Path) -> Path:
+    """A store of the fake base with two shards."""
+    for source in (cats, dogs):
+        assert call("extract", source, "--base", FAKE, "--quiet").status == 0
+    (found,) = store_folders(Cache(tmp_path / "cache"))
+    return found
+
+
+def served(folder: Path, source: Path) -> None:
+    """Every image of `source` has its right row."""
+    import hashlib
+
+    store = open_store(Cache(folder.parents[1]), base().spec)
+    for path, row in rows_by_hand(source).items():
+        key = hashlib.sha256((source / os.fsdecode(path)).read_bytes()).digest()
+        place = store.find(np.frombuffer(key, np.uint8).reshape(1, 32))
+        np.testing.assert_array_equal(store.gather(place)[0], row)
+
+
+def flip(folder: Path, rows: int) -> str:
+    """One bit of the first row of the shard with so many rows; its record's name."""
+    name, record = next((n, r) for n, r in list_store(folder).standing.items() if r.rows == rows)
+    path = folder / "shards" / record.shard
+    broken = bytearray(path.read_bytes())
+    broken[record.features_offset] ^= 1
+    path.write_bytes(broken)
+    return name
+
+
+def test_ls_and_show_say_what_there_is_and_write_nothing(call: Call, folder: Path) -> None:
+    before = snapshot(folder.parents[1])
+    (listed,) = call("store", "ls", "--json").json["stores"]
+    assert listed["store"] == folder.name and listed["damaged"] == {}
+    assert (listed["base"], listed["rows"], listed["shards"], listed["shape"]) == ("fake", 32, 2, [6])
+    assert listed["bytes"] == sum(len(data) for data in snapshot(folder).values())
+    table = call("store", "ls").out
+    assert "fake" in table and listed["recipe"][:12] in table and "32" in table
+    for name in (folder.name, folder.name[-12:], "fake-t"):
+        shown = call("store", "show", name, "--json").json
+        assert shown["store"] == folder.name and shown["request"]["base"] == FAKE
+        assert sum(one["rows"] for one in shown["environments"]) == 32
+    text = call("store", "show", "fake").out
+    assert listed["recipe"] in text and str(folder) in text and "forward fake 1" in text
+    assert call("store", "show", "fake", "--quiet").out == ""
+    assert snapshot(folder.parents[1]) == before
+
+
+def test_an_empty_cache_has_no_stores(call: Call, tmp_path: Path) -> None:
+    assert call("store", "ls", "--json").json == {"stores": []}
+    assert "no stores yet" in call("store", "ls").out
+    assert call("store", "verify", "--json").json == {"sound": True, "stores": []}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_unknown_and_doubtful_names_are_refused_with_the_nearest(
+    call: Call, folder: Path, cats: Path
+) -> None:
+    said = call("store", "show", "fake-topp-" + folder.name[-12:])
+    assert said.status == 2 and f"nearest: {folder.name}" in said.err
+    assert call("extract", cats, "--base", "tests.fakes:other_base", "--quiet").status == 0
+    said = call("store", "verify", "fake")
+    assert said.status == 2 and "may be 2 stores" in said.err
+    assert call("store", "verify", folder.name[-12:], "--quiet").status == 0
+
+
+def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
+    call: Call, folder: Path, cats: Path, dogs: Path
+) -> None:
+    whole = snapshot(folder / "shards")
+    sound = call("store", "verify", "--json")
+    assert sound.status == 0 and sound.json["sound"]
+    (line,) = call("store", "verify", "--digest").out.splitlines()
+    digest = sound.json["stores"][0]["digest"]
+    assert line == f"{digest}  {folder.name}"
+    name = flip(folder, 18)
+    said = call("store", "verify", "--json")
+    (found,) = said.json["stores"]
+    assert said.status == 1 and not said.json["sound"]
+    assert [(d["name"], d["rows"]) for d in found["damaged"]] == [(name, [0, 18])]
+    text = call("store", "verify")
+    assert text.status == 1 and name[:16] in text.out and "--repair SOURCE" in text.out
+    mended = call("store", "verify", "--repair", cats, "--json")
+    assert mended.status == 0, mended.err
+    (done,) = mended.json["stores"]
+    assert (done["repair"]["recomputed"], done["repair"]["in_place"]) == (18, [name])
+    assert done["digest"] == digest and snapshot(folder / "shards") == whole
+    served(folder, cats)
+    served(folder, dogs)
+
+
+def test_a_repair_from_a_source_that_lacks_images_says_which_are_lost(
+    call: Call, folder: Path, cats: Path
+) -> None:
+    flip(folder, 18)
+    for path in sorted((cats / "cat").iterdir())[:4]:
+        path.unlink()
+    said = call("store", "verify", "--repair", cats, "--json")
+    (done,) = said.json["stores"]
+    assert said.status == 1 and len(done["repair"]["lost"]) == 4 and done["repair"]["recomputed"] == 14
+    assert done["damaged"] == []
+    served(folder, cats)
+    assert call("store", "verify", "--quiet").status == 0
+
+
+def test_a_lost_record_and_a_lost_shard_are_filled_from_the_source(
+    call: Call, folder: Path, cats: Path, dogs: Path
+) -> None:
+    names = {record.rows: (name, record) for name, record in list_store(folder).standing.items()}
+    (folder / "shards" / names[18][0]).write_bytes(b"{}")
+    (folder / "shards" / names[14][1].shard).unlink()
+    assert call("store", "verify", "--quiet").status == 1
+    said = call("store", "verify", "--repair", cats, "--json")
+    (done,) = said.json["stores"]
+    assert said.status == 1 and list(done["repair"]["left"]) == [names[14][0]]
+    served(folder, cats)
+    assert call("store", "verify", "--repair", dogs, "--quiet").status == 0
+    served(folder, cats)
+    served(folder, dogs)
+
+
+def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder: Path, cats: Path) -> None:
+    said = call("store", "verify", "--sample", 5, "--source", cats, "--seed", 1, "--json")
+    assert said.status == 0, said.err
+    sample = said.json["stores"][0]["sample"]
+    assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
+    # Rows that are well hashed and yet not the images': only computing can tell.
+    from bottleneck.store.record import commit
+    from bottleneck.store.verify import read_whole
+
+    listing = list_store(folder)
+    name, record = next((n, r) for n, r in listing.standing.items() if r.rows == 18)
+    rows = read_whole(listing.shards, record)
+    for path in (name, record.shard, record.blocks):
+        (folder / "shards" / path).unlink()
+    commit(
+        *(
+            folder / "shards",
+            record.id,
+            listing.header.spec,
+            rows.keys.copy(),
+            rows.features * np.float32(1.5),
+        ),
+        rejected=[],
+        environment=record.environment,
+        canary=record.canary,
+    )
+    assert call("store", "verify", "--quiet").status == 0
+    said = call("store", "verify", "--sample", 4, "--source", cats, "--json")
+    assert said.status == 1 and len(said.json["stores"][0]["sample"]["differing"]) == 4
+    assert call("store", "verify", "--sample", 4).status == 2
+
+
+def test_a_machine_that_computes_otherwise_is_told(call: Call, folder: Path, cats: Path) -> None:
+    canary = np.frombuffer((folder / "canary.f32").read_bytes(), "<f4")
+    (folder / "canary.f32").write_bytes((canary + 1).tobytes())
+    said = call("store", "verify", "--sample", 3, "--source", cats, "--json")
+    (damage,) = said.json["stores"][0]["damaged"]
+    assert said.status == 1 and damage["name"] == "canary.f32" and str(folder) in damage["why"]
+
+
+def test_views_are_verified_sampled_repaired_and_pruned_by_their_images(
+    call: Call, cats: Path, dogs: Path, tmp_path: Path
+) -> None:
+    for source in (cats, dogs):
+        assert call("extract", source, "--base", FAKE, "--views", 3, "--quiet").status == 0
+    plain, views = store_folders(Cache(tmp_path / "cache"))
+    assert views.name.startswith(f"{plain.name}-views-")
+    whole = snapshot(views / "shards")
+    said = call("store", "verify", "--sample", 5, "--source", cats, "--json")
+    assert said.status == 0, said.err
+    assert [store["sample"]["exact"] for store in said.json["stores"]] == [5, 5]
+    name = flip(views, 36)
+    said = call("store", "verify", "--repair", cats, "--json")
+    assert said.status == 0, said.err
+    assert said.json["stores"][1]["repair"]["in_place"] == [name]
+    assert snapshot(views / "shards") == whole
+    assert call("store", "prune", "--keep", dogs, "--yes", "--quiet").status == 0
+    assert [store["rows"] for store in call("store", "ls", "--json").json["stores"]] == [14, 28]
+    assert call("extract", dogs, "--base", FAKE, "--views", 3, "--json").json["computed"] == 0
+
+
+def test_prune_keeps_what_sources_refer_to_and_asks_first(
+    call: Call, folder: Path, cats: Path, dogs: Path, tmp_path: Path
+) -> None:
+    before = snapshot(folder / "shards")
+    said = call("store", "prune", "--keep", cats, "--json")
+    assert said.status == 0 and not said.json["done"] and said.json["stores"][0]["rows"] == 14
+    assert "--yes" in call("store", "prune", "--keep", cats).out
+    assert snapshot(folder / "shards") == before
+    for missing in ("gone", "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        said = call("store", "prune", "--keep", cats, "--keep", tmp_path / missing, "--yes")
+        assert said.status == 1 and missing in said.err
+    assert snapshot(folder / "shards") == before
+    assert call("store", "prune", "--keep", cats, "--keep", dogs, "--yes", "--quiet").status == 0
+    assert snapshot(folder / "shards") == before
+    said = call("store", "prune", "--keep", cats, "--yes", "--json")
+    assert said.json["done"] and said.json["stores"][0]["shards"] == 1
+    served(folder, cats)
+    assert len(open_store(Cache(tmp_path / "cache"), base().spec)) == 18
+
+
+def test_what_could_not_be_removed_is_an_exit_status(call: Call, folder: Path, cats: Path) -> None:
+    (folder / "shards" / ("0" * 16 + "-" + "1" * 16 + ".h5")).mkdir()
+    said = call("store", "prune", "--yes")
+    assert said.status == 1 and "could not be removed" in said.out
+    served(folder, cats)
+
+
+def test_compact_makes_one_shard_and_extract_finds_its_rows(
+    call: Call, folder: Path, cats: Path, dogs: Path
+) -> None:
+    said = call("store", "compact", "--json")
+    (done,) = said.json["stores"]
+    assert said.status == 0 and (done["before"], done["after"], done["rows"]) == (2, 1, 32)
+    for source in (cats, dogs):
+        assert call("extract", source, "--base", FAKE, "--json").json["computed"] == 0
+        served(folder, source)
+    assert call("store", "verify", "--quiet").status == 0
+    flip(folder, 32)
+    assert call("store", "verify", "--repair", cats, "--json").json["stores"][0]["repair"]["recomputed"] == 18
+    served(folder, cats)
+
+
+def test_newer_stores_are_named_and_never_touched(call: Call, folder: Path, cats: Path) -> None:
+    path = folder / "recipe.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    before = snapshot(folder)
+    for command in ("ls", "verify", "compact", "prune"):
+        said = call("store", command, *(["--yes", "--keep", cats] if command == "prune" else []), "--json")
+        assert said.status == 0, said.err
+        assert "format 2" in said.json["stores"][0]["problem"]
+        assert "format 2" in call("store", command).out
+    for command in ("verify", "compact", "prune"):
+        said = call("store", command, folder.name)
+        assert said.status == 1 and "format 2" in said.err
+    assert snapshot(folder) == before
+
+
+def test_a_damaged_header_is_named(call: Call, folder: Path) -> None:
+    (folder / "recipe.json").write_bytes(b"{")
+    assert "damaged" in call("store", "ls", "--json").json["stores"][0]["problem"]
+    assert call("store", "verify", "--quiet").status == 1
+
+
+@pytest.mark.parametrize("command", ["compact", "prune"])
+def test_killed_in_a_real_process_it_goes_on(
+    call: Call, folder: Path, cats: Path, tmp_path: Path, command: str
+) -> None:
+    for number in range(6):
+        more = write_images(tmp_path / f"more{number}", {"x": 6}, seed=100 + number)
+        assert call("extract", more, "--base", FAKE, "--quiet").status == 0
+    arguments = ["store", command, *(["--keep", str(cats), "--yes"] if command == "prune" else [])]
+    draw = np.random.default_rng(7)
+    for number in range(2):
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(tmp_path / "cache", copy)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bottleneck", *arguments, "--quiet", "--cache", str(copy)], cwd=ROOT
+        )
+        place = copy / "stores" / folder.name
+        names = {path.name for path in (place / "shards").iterdir()}
+        while process.poll() is None and {path.name for path in (place / "shards").iterdir()} == names:
+            time.sleep(0.0005)
+        time.sleep(float(draw.uniform(0, 0.01)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        served(place, cats)
+        assert call(*arguments, "--quiet", "--cache", copy).status == 0
+        served(place, cats)
+        said = call("store", "verify", "--json", "--cache", copy)
+        assert said.status == 0, json.dumps(said.json)
+        assert said.json["stores"][0]["rows"] == (18 if command == "prune" else 68)
