@@ -155,6 +155,10 @@ def extraction_table(done: Extraction) -> RenderableType:
     ]
     if done.computed:
         counts.append(("most time in", done.bottleneck_stage))
+    if done.environments > 1:
+        # Their canaries agree, or the later ones were refused; bits may differ all the same.
+        several = f"{done.environments} numeric environments; `bottleneck store show` lists them"
+        counts.append(("computed in", several))
     if done.rounding:
         cost = f"relative error up to {done.rounding.relative:.1e}, centred cosine from {done.rounding.cosine:.6f}"
         counts.append((f"{done.spec.recipe.dtype} costs", cost))

@@ -13,7 +13,7 @@ from bottleneck.errors import SourceError, TooManyBadImages
 from bottleneck.extraction.rounding import worst
 from bottleneck.extraction.task import Outcome
 from bottleneck.files import shown
-from bottleneck.schema import Inventory, Rejection, Rounding, StoreSpec
+from bottleneck.schema import Inventory, Rejection, Rounding, StoreSpec, canonical_json
 from bottleneck.store.plan import first_rows
 from bottleneck.store.read import Store
 
@@ -30,8 +30,9 @@ class Extraction:
     """What an extraction did, counted in files of the source.
 
     ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``; what other builders
-    computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards. `views`
-    is the same of augmented views, where they were asked for: there an image is one of its views.
+    computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards, and
+    `environments` is how many numeric environments its rows were computed in (their canaries agree). `views` is the
+    same of augmented views, where they were asked for: there an image is one of its views.
     """
 
     images: int
@@ -50,6 +51,7 @@ class Extraction:
     damaged: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, ClassCount] = field(default_factory=dict)
     rounding: Rounding | None = None
+    environments: int = 0
     views: Extraction | None = None
 
     @property
@@ -88,6 +90,7 @@ def report(
         damaged=dict(damaged),
         classes=_classes(inventory, there),
         rounding=worst([s.record.rounding for s in store.shards.files if s.record.rounding is not None]),
+        environments=len({canonical_json(dict(s.record.environment)) for s in store.shards.files}),
     )
 
 

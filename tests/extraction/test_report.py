@@ -63,6 +63,20 @@ def test_float16_says_what_it_costs_and_the_worst_shard_counts(tmp_path: Path) -
     assert plain.rounding is None
 
 
+@pytest.mark.fault(53)
+def test_rows_of_another_environment_are_said_even_where_the_canary_agrees(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
+    first, _, _ = here(source, cache)
+    assert first.environments == 1
+    assert "numeric environments" not in text_of(first)
+    write_images(source, {"dog": 5}, seed=1)
+    elsewhere = FakeForward()
+    elsewhere.environment = {"forward": "fake 1", "isa": "another"}
+    done, _, _ = here(source, cache, elsewhere)
+    assert (done.computed, done.environments, extraction_document(done)["environments"]) == (5, 2, 2)
+    assert "2 numeric environments" in text_of(done)
+
+
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 9))
 def test_rounding_is_what_plain_numpy_says(seed: int, rows: int, width: int) -> None:
     draw = np.random.default_rng(seed)
