@@ -240,7 +240,10 @@ def memory(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     for times in (1, 2, 3):
         cache = made(given.work, times * limit // (4 * width), width, "float32", 256)
         for head in ("logistic", "dense"):
-            command = [sys.executable, __file__, "trained", str(cache.root), str(width), head]
+            # The same number of steps at every size: what a process holds settles over its first thousand steps,
+            # and only the size of the store is to differ.
+            passes = {"logistic": 12, "dense": 6}[head] // times
+            command = [sys.executable, __file__, "trained", str(cache.root), str(width), head, str(passes)]
             figures[f"{head} {times}x"] = steps.run(
                 f"{head} on {times} GiB of rows in 1 GiB", lambda c=command: _limited(c, limit)
             )
@@ -268,8 +271,8 @@ def memory(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     return {"limit": limit, "width": width, **figures, "largest_change": flat}
 
 
-def _trained(root: str, width: str, head: str) -> dict[str, Any]:
-    """Fit on all rows and measure on a tenth of them; the peak of anonymous memory from start to end."""
+def _trained(root: str, width: str, head: str, passes: str) -> dict[str, Any]:
+    """Fit on all rows, at most so many times over, and measure on a tenth of them; the peak of anonymous memory."""
     peak, over = [0], threading.Event()
 
     def watch() -> None:
@@ -283,7 +286,9 @@ def _trained(root: str, width: str, head: str) -> dict[str, Any]:
 
     X, codes = in_order(Cache(Path(root)), int(width), "float32")
     labels = np.array([f"class {code}" for code in range(CLASSES)])[codes]
-    settings = {"epochs": 2, "patience": None, "hidden": (64,)} if head == "dense" else {"max_iter": 4}
+    settings: dict[str, Any] = {"max_iter": int(passes)}
+    if head == "dense":
+        settings = {"epochs": int(passes), "patience": None, "hidden": (64,)}
     started = time.perf_counter()
     fitted = make(HeadSpec(name=head, settings=settings)).fit(X, labels)
     seconds = time.perf_counter() - started

@@ -56,7 +56,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "streams": {"errors"},
     "options": {"errors", "objects", "progress", "schema"},
-    "filling": {"bases", "errors", "extraction", "images", "options", "progress", "schema", "sources", "store"},
+    "filling": {
+        "bases",
+        "errors",
+        "extraction",
+        "images",
+        "options",
+        "progress",
+        "schema",
+        "sources",
+        "store",
+    },
     "training": {
         "errors",
         "extraction",

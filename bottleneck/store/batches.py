@@ -16,8 +16,9 @@ _GATHER_BYTES = 4 << 20
 #: No gather is larger than this, however many shards there are.
 _MOST_GATHER_BYTES = 32 << 20
 
-#: Rows of each shard that a gather should have: fewer, and finding the shards costs more than copying the rows.
-_ROWS_A_SHARD = 8
+#: Rows of each shard that a gather should have, or so many bytes of them: with less, finding the shards costs more than
+#: copying the rows.
+_ROWS_A_SHARD, _BYTES_A_SHARD = 8, 32 << 10
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
@@ -34,7 +35,8 @@ def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
 def gather_rows(rows: Rows, batch: int) -> int:
     """How many rows to gather at once: a whole number of batches, at least one."""
     row_bytes = max(1, rows.dtype.itemsize * rows.width)
-    wanted = max(_GATHER_BYTES // row_bytes, _ROWS_A_SHARD * rows.shard_count)
+    a_shard = min(_ROWS_A_SHARD, _BYTES_A_SHARD // row_bytes)
+    wanted = max(_GATHER_BYTES // row_bytes, a_shard * rows.shard_count)
     return max(1, min(wanted, _MOST_GATHER_BYTES // row_bytes) // batch) * batch
 
 

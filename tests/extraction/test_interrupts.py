@@ -44,6 +44,7 @@ def source(tmp_path: Path) -> Path:
     return write_images(tmp_path / "in", {"cat": 700, "dog": 700}, size=(4, 4))
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize(
     ("signals", "status"),
     [
@@ -82,6 +83,7 @@ def test_interrupted_finished_shards_are_kept_and_the_rest_is_gone_on_with(
     assert [p.name for p in store_of(cache).rglob(".*")] == []
 
 
+@pytest.mark.fault(17)
 def test_with_nothing_to_compute_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
     here(source, cache)
@@ -101,6 +103,7 @@ def test_with_nothing_to_compute_nothing_is_written(tmp_path: Path, monkeypatch:
     assert counts(here(source, cache)[0]) == {"reused": 6}
 
 
+@pytest.mark.fault(17)
 def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +123,7 @@ def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_built(
         here(source, cache, Untouched())
 
 
+@pytest.mark.fault(20)
 def test_a_cache_that_is_removed_under_way_ends_the_run_and_does_not_come_back_half(
     source: Path, tmp_path: Path
 ) -> None:

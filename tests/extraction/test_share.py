@@ -65,6 +65,7 @@ def wait_for_records(cache: Path, count: int, timeout: float = 60) -> None:
     raise AssertionError(f"no {count} records after {timeout} s")
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("builders", [2, 8])
 def test_builders_at_once_share_the_work(
     source: Path, tmp_path: Path, straight: dict[str, str], builders: int
@@ -78,6 +79,7 @@ def test_builders_at_once_share_the_work(
     check_served(source, tmp_path)
 
 
+@pytest.mark.fault(1, 21)
 def test_killed_halfway_and_gone_on_with_by_others_the_files_are_the_same(
     source: Path, tmp_path: Path, straight: dict[str, str]
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_builder_that_starts_later_cuts_the_same_tasks(
     assert shards(tmp_path) == straight
 
 
+@pytest.mark.fault(27)
 def test_a_paused_owner_is_waited_for_and_then_done_without(
     source: Path, tmp_path: Path, straight: dict[str, str]
 ) -> None:
@@ -128,6 +131,7 @@ def test_a_paused_owner_is_waited_for_and_then_done_without(
     assert {p: p.stat().st_mtime_ns for p in (store_of(tmp_path) / "shards").iterdir()} == dates
 
 
+@pytest.mark.fault(26)
 def test_the_lock_of_a_dead_owner_is_free_at_once(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 8})
     first = start(source, tmp_path / "cache", task_rows=4, patience=600)

@@ -71,9 +71,7 @@ def test_the_kernel_ends_every_worker_for_its_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(6)
-def test_a_limit_of_the_address_space(
-    tmp_path: Path, full: bool, note: Callable[[str], None]
-) -> None:
+def test_a_limit_of_the_address_space(tmp_path: Path, full: bool, note: Callable[[str], None]) -> None:
     """The worker may have so many MiB more than the base took: rows, threads, pixels or the shard do not fit."""
     source = write_images(tmp_path / "in", {"cat": 24})
     straight = tmp_path / "straight"
@@ -81,9 +79,7 @@ def test_a_limit_of_the_address_space(
     ends: dict[int, int] = {}
     for spare in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512) if full else (2, 512):
         cache = tmp_path / str(spare)
-        ended = run(
-            source, cache, base="tests.faults.wide:cramped", rows=8, FAULTS_SPARE_MIB=str(spare)
-        )
+        ended = run(source, cache, base="tests.faults.wide:cramped", rows=8, FAULTS_SPARE_MIB=str(spare))
         if ended.status:
             ended.check_clean()
         ends[spare] = ended.status
