@@ -19,7 +19,7 @@ from bottleneck.errors import Rejected
 from bottleneck.extraction.messages import Care
 from bottleneck.extraction.rounding import measure
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
-from bottleneck.store.record import commit
+from bottleneck.store.record import commit, sound
 from bottleneck.store.views import is_of
 
 
@@ -82,6 +82,23 @@ class Pools:
 
     decode: ThreadPoolExecutor
     forward: ThreadPoolExecutor
+
+
+def told_before(task: Task, place: Place) -> Outcome | None:
+    """What the task's record says, where a whole one is there that tells of all its contents."""
+    for attempt in itertools.count():
+        name = f"{task.id}.{attempt}.json" if attempt else f"{task.id}.json"
+        if not (place.shards / name).exists():
+            return None
+        record = sound(place.shards, name, place.spec)
+        if record is not None and record.rows + len(record.rejected) == len(task.keys):
+            paths = {key.tobytes().hex(): path for key, path in zip(task.keys, task.paths, strict=True)}
+            rejections = tuple(
+                Rejection(**why.model_dump(), path=paths[why.content].decode("utf-8", "backslashreplace"))
+                for why in record.rejected
+            )
+            return Outcome(task.id, record.rows, rejections)
+    raise AssertionError("unreachable")
 
 
 def run_task(

@@ -22,7 +22,7 @@ import numpy as np
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching
-from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task
+from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task, told_before
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
@@ -67,7 +67,12 @@ class Worker:
 
     def run(self, source: Source, task: Task, watch: Watch, care: Care) -> Outcome:
         """`compute`, watched, and with care."""
-        return run_task(self.forward, source, task, self.place(task.views), self._pools, watch, care)
+        place = self.place(task.views)
+        if care != Care() and (done := told_before(task, place)) is not None:
+            # The worker before this one had committed, and died before it could say so.
+            watch.moved_on(len(task.keys))
+            return done
+        return run_task(self.forward, source, task, place, self._pools, watch, care)
 
     def place(self, views: ViewPolicy | None = None) -> Place:
         """Where the rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""

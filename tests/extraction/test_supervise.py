@@ -10,13 +10,20 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from bottleneck import pipeline
 from bottleneck.errors import UsageError
+from bottleneck.extraction.messages import Care
 from bottleneck.extraction.supervise import WorkerDied, WorkerProcess, resident
+from bottleneck.extraction.task import Watch
+from bottleneck.extraction.worker import Worker
+from bottleneck.images.scan import scan
 from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources.open import open_source
+from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
 from tests.extraction.test_fill import FAKE, check_served, counts
 from tests.fakes import base, write_images
@@ -111,6 +118,30 @@ def test_a_memory_limit_below_what_the_worker_itself_needs_is_said(tmp_path: Pat
 def test_limits_are_read_at_the_door(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--deadline, --memory-limit"):
         pipeline.extract(write_images(tmp_path, {"cat": 1}), FAKE, cache=tmp_path / "c", **options)
+
+
+def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(tmp_path: Path) -> None:
+    source, cache = open_source(write_images(tmp_path / "in", {"cat": 6})), Cache(tmp_path / "cache")
+    (tmp_path / "in" / "cat" / "003.png").write_bytes(b"<html>")
+    inventory = scan(source, None)
+    (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
+    with Worker(base(), cache) as first:
+        told = first.compute(source, task, lambda _: None)
+    assert told.computed == 5
+    seen: list[int] = []
+    with Worker(base(), cache) as second:
+        second.place()
+        second.forward.features = None  # type: ignore[method-assign]
+        again = second.run(source, task, Watch(seen.append), Care(careful=True))
+    assert (again.task, again.computed, again.rejections) == (told.task, 5, told.rejections)
+    assert sum(seen) == 6
+    # What is not whole was never said.
+    next(cache.stores.glob("*/shards/*.h5")).write_bytes(b"")
+    with Worker(base(), cache) as third:
+        passes, features = [], third.forward.features
+        third.forward.features = lambda pixels: passes.append(0) or features(pixels)  # type: ignore
+        assert third.run(source, task, Watch(seen.append), Care(careful=True)).computed == 5
+        assert passes
 
 
 def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
