@@ -213,6 +213,8 @@ def check_fits(record: Record, spec: StoreSpec) -> None:
         raise MalformedDocument(
             f"rows of {record.shape} {record.dtype}, not {spec.shape} {spec.recipe.dtype}"
         )
+    if not record.rows and record.file_bytes:
+        raise MalformedDocument(f"it claims no rows, in a file of {record.file_bytes} bytes")
     end = max(record.features_offset + record.rows * spec.row_bytes, record.content_offset + record.rows * 32)
     if end > record.file_bytes:
         raise MalformedDocument("its offsets lie outside of its file")
