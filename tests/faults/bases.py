@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -44,6 +45,18 @@ class ElsewhereForward(FakeForward):
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         return super().features(pixels) * self._factor
+
+
+class UnhurriedForward(FakeForward):
+    """So slow that others see the store grow, however busy the machine is."""
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        time.sleep(0.3)
+        return super().features(pixels)
+
+
+def unhurried() -> FakeForward:
+    return UnhurriedForward()
 
 
 def meddling() -> FakeForward:

@@ -94,7 +94,7 @@ def test_a_reader_during_a_build_sees_ever_more_right_rows(source: Path, tmp_pat
     seen: list[int] = []
     keys: set[bytes] = set()
     opened: list[Store] = []
-    with ended_at_last(start(source, cache, base=SLOW)) as running:
+    with ended_at_last(start(source, cache, base="tests.faults.bases:unhurried")) as running:
         while running.poll() is None:
             store = open_store(Cache(cache), spec)
             assert store.damaged == {}
