@@ -14,10 +14,11 @@ from bottleneck.filling import filled, scan_for
 from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
+from bottleneck.store.canary import CANARY
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.prune import Kept
 from bottleneck.store.repair import Recomputed
-from bottleneck.store.verify import CANARY, read_contents
+from bottleneck.store.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
 
 

@@ -17,6 +17,7 @@ from bottleneck.objects import is_url
 from bottleneck.options import PathLike, Session, cache_at, progress_of
 from bottleneck.recomputing import Again
 from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.canary import CANARY
 from bottleneck.store.compact import TARGET, Compaction, bytes_to_compact, compact_store
 from bottleneck.store.copy import Copied, copy_store
 from bottleneck.store.header import Header
@@ -26,7 +27,7 @@ from bottleneck.store.prune import Kept, Pruning, keeper, prune_store
 from bottleneck.store.read import open_store
 from bottleneck.store.repair import Repair, repair_store
 from bottleneck.store.sample import Sample, compare, draw
-from bottleneck.store.verify import CANARY, Damage, Verdict, bytes_of, verify_store
+from bottleneck.store.verify import Damage, Verdict, bytes_of, verify_store
 
 if TYPE_CHECKING:
     from typing import Unpack

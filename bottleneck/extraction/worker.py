@@ -26,11 +26,14 @@ from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, 
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
+from bottleneck.store.canary import (
+    CANARY,
+    CANARY_IMAGES,
+    CANARY_TOLERANCE,
+    canary_distance,
+    thinned,
+)
 from bottleneck.store.header import found
-
-CANARY_IMAGES = 8
-_CANARY_VALUES = 4096
-_CANARY_TOLERANCE = 1e-4
 
 
 class Worker:
@@ -110,13 +113,11 @@ class Worker:
             started = time.perf_counter()
             seen.append(np.array(self.forward.features(padded)[: len(part)], np.float32))
             self.pace = time.perf_counter() - started
-        flat = np.concatenate(seen).reshape(CANARY_IMAGES, -1)
-        # Large maps are sampled evenly: a store should not open with tens of megabytes of canary.
-        return np.ascontiguousarray(flat[:, :: max(1, -(-flat.shape[1] // _CANARY_VALUES))])
+        return thinned(np.concatenate(seen))
 
 
 def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
-    path = folder / "canary.f32"
+    path = folder / CANARY
     if publish(path, rows.astype("<f4").tobytes()):
         return
     first = np.frombuffer(path.read_bytes(), "<f4")
@@ -124,13 +125,11 @@ def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
         raise ForeignEnvironment(
             f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
         )
-    first = first.reshape(rows.shape)
-    spread = float(np.sqrt(first.var(axis=0).mean())) or 1.0
-    largest = float(np.abs(first - rows).max()) / spread
-    if not largest <= _CANARY_TOLERANCE:
+    largest = canary_distance(first, rows)
+    if not largest <= CANARY_TOLERANCE:
         raise ForeignEnvironment(
             f"this machine computes other features for {spec.base} than the ones in {folder}: the canary images "
-            f"differ by {largest:.2g} of their spread ({_CANARY_TOLERANCE:g} is rounding). Mixing them would not be "
+            f"differ by {largest:.2g} of their spread ({CANARY_TOLERANCE:g} is rounding). Mixing them would not be "
             "one set of features: use another --cache, or the machine and versions that began this store"
         )
 

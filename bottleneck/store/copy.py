@@ -10,14 +10,13 @@ import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
+from bottleneck.store.canary import CANARY, CANARY_IMAGES, CANARY_TOLERANCE, canary_distance
 from bottleneck.store.header import Header
 from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record
-from bottleneck.store.verify import CANARY, CANARY_IMAGES
 from bottleneck.strict import MalformedDocument
 
 #: As where a builder appends: features of machines that differ by more are not one set.
-_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -201,10 +200,10 @@ def _copy_canary(source: Place, target: Place, header: Header) -> None:
         raise StoreError(
             f"{target.name}/{CANARY} has {len(theirs)} bytes, {len(ours)} were expected: it is damaged"
         )
-    spread = float(np.sqrt(b.reshape(CANARY_IMAGES, -1).var(axis=0).mean())) or 1.0
-    largest = float(np.abs(a - b).max()) / spread
-    if not largest <= _TOLERANCE:
+    largest = canary_distance(b, a)
+    if not largest <= CANARY_TOLERANCE:
         raise ForeignEnvironment(
             f"{source.name} and {target.name} hold features of machines that differ by {largest:.2g} of their spread "
-            f"({_TOLERANCE:g} is rounding): mixing them would not be one set. Copy {header.spec.base} to another cache"
+            f"({CANARY_TOLERANCE:g} is rounding): mixing them would not be one set. Copy {header.spec.base} to "
+            "another cache"
         )

@@ -20,11 +20,11 @@ from bottleneck import objects
 from bottleneck.errors import DamagedShard, NewerFormat, ReadFailure, RemoteError, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, Record, StoreSpec
+from bottleneck.store.canary import CANARY
 from bottleneck.store.header import find_store
 from bottleneck.store.mapped import ShardFile
 from bottleneck.store.places import RECIPE, SHARDS, Folder, Place, place_for, places_of
 from bottleneck.store.record import RECORD_NAME, check_fits, hash_content, parse_record, read_file
-from bottleneck.store.verify import CANARY
 from bottleneck.strict import MalformedDocument
 
 _AT_ONCE = 16

@@ -14,15 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
-from bottleneck.schema import Record, StoreSpec
+from bottleneck.schema import Record
+from bottleneck.store.canary import CANARY, canary_values
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.record import hash_block, hash_content, read_file, root_of
 from bottleneck.store.structure import StructureChecker
 
 _PIECE = 4 << 20
-CANARY = "canary.f32"
-CANARY_IMAGES = 8
-CANARY_VALUES = 4096
 
 
 class Damage(NamedTuple):
@@ -221,12 +219,6 @@ def read_contents(folder: Path, record: Record) -> np.ndarray:
     if hash_content(record.id, raw) != record.content_sha256:
         raise DamagedShard(f"shard {record.id} in {folder}: its content column is not what was committed")
     return np.frombuffer(raw, np.uint8).reshape(-1, 32)
-
-
-def canary_values(spec: StoreSpec) -> int:
-    """How many values `canary.f32` holds for such rows: large maps are sampled evenly."""
-    width = int(np.prod(spec.shape, dtype=np.int64))
-    return CANARY_IMAGES * -(-width // max(1, -(-width // CANARY_VALUES)))
 
 
 def _check_canary(listing: Listing) -> tuple[list[Damage], list[str]]:

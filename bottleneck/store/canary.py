@@ -1,0 +1,52 @@
+"""The canary of a store: what eight fixed pictures give where it was made, thinned to a bounded number of values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bottleneck.schema import StoreSpec
+
+CANARY = "canary.f32"
+CANARY_IMAGES = 8
+
+#: Two machines whose canaries differ by more of their spread do not compute the same features.
+CANARY_TOLERANCE = 1e-4
+
+#: Values of one picture: large maps are sampled evenly, or a store would open with tens of megabytes of canary.
+_VALUES = 4096
+
+
+def _step(width: int) -> int:
+    return max(1, -(-width // _VALUES))
+
+
+def canary_values(spec: StoreSpec) -> int:
+    """How many values `canary.f32` holds for such rows."""
+    width = int(np.prod(spec.shape, dtype=np.int64))
+    return CANARY_IMAGES * -(-width // _step(width))
+
+
+def thinned(rows: np.ndarray) -> np.ndarray:
+    """What is kept of the rows (8, *shape) of the pictures: (8, values) contiguous.
+
+    Examples
+    --------
+    >>> thinned(np.zeros((8, 7, 7, 512), np.float32)).shape
+    (8, 3584)
+    """
+    flat = rows.reshape(CANARY_IMAGES, -1)
+    return np.ascontiguousarray(flat[:, :: _step(flat.shape[1])])
+
+
+def canary_distance(first: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two canaries (values,), relative to the spread of the first between pictures.
+
+    Examples
+    --------
+    >>> values = np.arange(16, dtype=np.float32)
+    >>> canary_distance(values, values)
+    0.0
+    """
+    rows = first.reshape(CANARY_IMAGES, -1)
+    spread = float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+    return float(np.abs(first.ravel() - other.ravel()).max()) / spread
