@@ -3,6 +3,7 @@
     python scripts/plain.py features FOLDER --out FEATURES.npy --base squeezenet --size 96
     python scripts/plain.py accuracy FOLDER --base squeezenet --size 96 [--cut fire8_concat]
     python scripts/plain.py epochs   FOLDER --base squeezenet --size 96 --epochs 2
+    python scripts/plain.py finetune FOLDER --base vgg16 --size 224 --below block4_pool --batch 16 --epochs 2
 
 Keras, scikit-learn and NumPy only, with one exception: SqueezeNet's layers and weight file, which keras.applications
 lacks, come from ``bottleneck.bases.squeezenet``. Other bases take ``--weights FILE.weights.h5``, or random numbers.
@@ -116,6 +117,26 @@ def epochs(given: argparse.Namespace) -> dict[str, Any]:
     return {"images": len(dataset.file_paths), "epoch_seconds": clock.seconds}
 
 
+def finetune(given: argparse.Namespace) -> dict[str, Any]:
+    """What a cached prefix replaces: `fit` with everything up to a layer frozen, BatchNorms with it."""
+    model, preprocess = frozen_base(given.base, given.size, given.cut, given.weights)
+    dataset = images(given.folder, given.size, given.batch, shuffle=True)
+    ready = dataset.map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)
+    model.trainable = True
+    below = True
+    for layer in model.layers:
+        if below or isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        below = below and layer.name != given.below
+    assert not below, f"no layer {given.below}"
+    probabilities = keras.layers.Dense(len(dataset.class_names), activation="softmax")(model.output)
+    whole = keras.Model(model.input, probabilities)
+    whole.compile(keras.optimizers.SGD(1e-4, momentum=0.9), "sparse_categorical_crossentropy", ["accuracy"])
+    clock = Clock()
+    whole.fit(ready, epochs=given.epochs, verbose=0, callbacks=[clock])
+    return {"images": len(dataset.file_paths), "epoch_seconds": clock.seconds}
+
+
 class Clock(keras.callbacks.Callback):
     """Seconds of each epoch; the first one holds the tracing."""
 
@@ -130,22 +151,26 @@ class Clock(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._started)
 
 
+WAYS = {"features": features, "accuracy": accuracy, "epochs": epochs, "finetune": finetune}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["features", "accuracy", "epochs"])
+    parser.add_argument("what", choices=list(WAYS))
     parser.add_argument("folder")
     parser.add_argument("--base", default="squeezenet")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--cut", help="Layer whose average is taken.")
+    parser.add_argument("--below", help="finetune: the last frozen layer.")
     parser.add_argument("--weights")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--out", default="features.npy")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=0)
     given = parser.parse_args()
-    print(json.dumps({"features": features, "accuracy": accuracy, "epochs": epochs}[given.what](given)))
+    print(json.dumps(WAYS[given.what](given)))
 
 
 if __name__ == "__main__":
