@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,9 @@ import pytest
 from tests.faults.rows import AWAITED, LATER, ROWS
 
 NOTE = "fault note"
+
+#: Carries a test's rows from the process that ran it to the one that counts.
+_ROWS = "fault rows"
 
 _STARTED = pytest.StashKey[float]()
 _SEEN = pytest.StashKey["dict[str, Seen]"]()
@@ -47,23 +49,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_STARTED] = time.monotonic()
     config.stash[_SEEN] = {}
+    config.pluginmanager.register(_Watcher(config.stash[_SEEN]), "fault-watcher")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    outcome = yield
-    rows = tuple(sorted({row for mark in item.iter_markers("fault") for row in mark.args}))
-    if not rows:
-        return
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    seen = item.config.stash[_SEEN].setdefault(item.nodeid, Seen(rows, item.name.partition("[")[0]))
-    seen.notes = [str(value) for name, value in item.user_properties if name == NOTE]
-    if report.failed:
-        seen.outcome = "failed"
-    elif report.skipped:
-        seen.outcome = "skipped"
-        seen.why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        seen.why = seen.why.removeprefix("Skipped: ")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        rows = tuple(sorted({row for mark in item.iter_markers("fault") for row in mark.args}))
+        if rows:
+            item.user_properties.append((_ROWS, rows))
+
+
+class _Watcher:
+    """Hears of every test, also of those that another process ran."""
+
+    def __init__(self, seen: dict[str, Seen]) -> None:
+        self._seen = seen
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        rows = next((tuple(value) for name, value in report.user_properties if name == _ROWS), ())
+        if not rows:
+            return
+        name = report.nodeid.rpartition("::")[2].partition("[")[0]
+        seen = self._seen.setdefault(report.nodeid, Seen(rows, name))
+        seen.notes = [str(value) for name, value in report.user_properties if name == NOTE]
+        if report.failed:
+            seen.outcome = "failed"
+        elif report.skipped:
+            seen.outcome = "skipped"
+            seen.why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            seen.why = seen.why.removeprefix("Skipped: ")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
