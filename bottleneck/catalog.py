@@ -36,6 +36,8 @@ BASES: Mapping[str, str] = MappingProxyType(
     {
         "applications": "bottleneck.bases.applications",
         "squeezenet": "bottleneck.bases.squeezenet",
+        "vggface": "bottleneck.bases.vggface",
+        "inception_v4": "bottleneck.bases.inception_v4",
     }
 )
 
