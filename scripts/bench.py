@@ -4,6 +4,7 @@
     python scripts/bench.py heads   [--images 2000]
     python scripts/bench.py rerun   [--images 10000]
     python scripts/bench.py import
+    python scripts/bench.py finetune --base vgg16|inceptionv3 [--images 160]     (in bench_finetune.py)
     python scripts/bench.py store | open | memory     (in bench_store.py)
 
 Contenders run in turn, round by round, on one machine in one go, each in processes of its own; figures are medians
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_finetune
 import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
@@ -420,11 +422,21 @@ def face_times(count: int) -> dict[str, Any]:
     return {name: spread(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
 
 
+def finetune(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """Epochs of fine-tuning on a cached prefix, from the pixels, and by Keras."""
+    if given.base not in bench_finetune.BASES:
+        raise SystemExit(f"--base: one of {', '.join(bench_finetune.BASES)}")
+    size = given.size or bench_finetune.BASES[given.base][-1]
+    folder, _ = photos(given.work, given.images)
+    return bench_finetune.finetune(given, steps, folder, weights(given.work, given.base, size))
+
+
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
     "extract": (extract, 1000),
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
+    "finetune": (finetune, 160),
     "store": (bench_store.store, 0),
     "open": (bench_store.opening, 0),
     "memory": (bench_store.memory, 0),
@@ -455,7 +467,7 @@ def main() -> None:
         measuring.squeezenet_weights(given.work)
     found = measure(given, steps)
     name = f"bench_{given.what}"
-    if given.what in ("extract", "heads"):
+    if given.what in ("extract", "heads", "finetune"):
         name += f"_{given.base}"
     measuring.save(name, found)
     steps.forget()

@@ -1,13 +1,14 @@
-"""Three promises, shown on demand: the demo, the model without this package, and a light face.
+"""Promises, shown on demand: the demo, the model and the SavedModel without this package, and a light face.
 
     python scripts/showcase.py demo      five split seeds from an empty folder, and once more: nothing to compute
     python scripts/showcase.py model     100 images of mixed formats, in an environment with only TensorFlow
+    python scripts/showcase.py bytes     200 image files as they are, through the SavedModel in that environment
     python scripts/showcase.py face      import time, --help, and pandas beside us
-    python scripts/showcase.py           all three
+    python scripts/showcase.py           all of these
 
-`model` makes that environment once with venv and ``pip install tensorflow`` (needs a package index; --venv says where
-it lies) and the images with Pillow from this one. Figures go to scripts/results/showcase_*.json; exit status 1 when a
-promise is not kept. A start that was cut off goes on where it ended.
+`model` and `bytes` make that environment once with venv and ``pip install tensorflow`` (needs a package index; --venv
+says where it lies) and the images with Pillow from this one. Figures go to scripts/results/showcase_*.json; exit status
+1 when a promise is not kept. A start that was cut off goes on where it ended.
 """
 
 from __future__ import annotations
@@ -145,24 +146,8 @@ def show_model(given: argparse.Namespace, steps: Steps) -> bool:
     """The merged file and decode.py in a bare environment against `bottleneck predict`."""
     python = bare_environment(given.venv)
     images = given.work / "mixed"
-    kinds = make_images(images)
-    out, cache = given.work / "model", given.work / "caches" / "model"
-
-    def merged() -> dict[str, Any]:
-        shutil.rmtree(out, ignore_errors=True)
-        measuring.fresh_cache(given.work, cache.name)
-        command = [*OURS, "demo", "--out", str(out), "--cache", str(cache), "--json"]
-        told = watched(command, timeout=given.timeout).json()
-        # A run with a soft head as well: the demo's own is sure of most images, and 0 equals 0 proves little.
-        base = ["--base", "squeezenet", "--weights", "imagenet", "--cut", "fire8", "--size", "96"]
-        run = str(out / "runs" / "soft")
-        train = [*OURS, "train", str(out / "digits"), *base, "--set", "C=0.0001", "--run", run]
-        watched([*train, "--cache", str(cache), "--json"], timeout=given.timeout)
-        soft = out / "soft" / "model.keras"
-        watched(
-            [*OURS, "merge", run, "--out", str(soft), "--cache", str(cache), "--json"], timeout=given.timeout
-        )
-        return {"best": told["best"]}
+    kinds = make_images(images, 100)
+    out = given.work / "model"
 
     def compare(model: Path, run: Path) -> dict[str, Any]:
         shutil.copyfile(model.parent / "decode.py", reader.parent / "decode.py")
@@ -176,23 +161,13 @@ def show_model(given: argparse.Namespace, steps: Steps) -> bool:
         return {
             "foreign": read["foreign"],
             "tensorflow": read["tensorflow"],
-            **differences(read["rows"], predictions(model), predictions(run)),
+            **differences(read["rows"], predictions(given, model, images), predictions(given, run, images)),
         }
-
-    def predictions(what: Path) -> dict[str, list[float]]:
-        """Probabilities by file name, of those that `bottleneck predict` gives any."""
-        command = [*OURS, "predict", str(what), str(images), "--format", "jsonl", "--cache", str(cache)]
-        done = watched([*command, "--quiet"], timeout=given.timeout)
-        lines = [json.loads(line) for line in done.output.splitlines()]
-        bad = [line for line in lines if "error" in line]
-        for line in bad:
-            say(f"rejected: {line['path']}: {line['error']}")
-        return {line["path"]: list(line["probabilities"].values()) for line in lines if "error" not in line}
 
     reader = given.work / "reader" / "reader.py"
     reader.parent.mkdir(parents=True, exist_ok=True)
     reader.write_text(READER, "utf-8")
-    best = steps.run("model: demo and a soft head, merged", merged)["best"]
+    best = steps.run("model: demo and a soft head, merged", lambda: two_heads(given))["best"]
     found = {
         "demo's": steps.run("model: the demo's", lambda: compare(out / "model.keras", out / "runs" / best)),
         "soft": steps.run(
@@ -245,6 +220,35 @@ def show_model(given: argparse.Namespace, steps: Steps) -> bool:
     return kept
 
 
+def two_heads(given: argparse.Namespace) -> dict[str, Any]:
+    """The demo, and a soft head beside it; both merged."""
+    out, cache = given.work / "model", given.work / "caches" / "model"
+    shutil.rmtree(out, ignore_errors=True)
+    measuring.fresh_cache(given.work, cache.name)
+    command = [*OURS, "demo", "--out", str(out), "--cache", str(cache), "--json"]
+    told = watched(command, timeout=given.timeout).json()
+    # A run with a soft head as well: the demo's own is sure of most images, and 0 equals 0 proves little.
+    base = ["--base", "squeezenet", "--weights", "imagenet", "--cut", "fire8", "--size", "96"]
+    run = str(out / "runs" / "soft")
+    train = [*OURS, "train", str(out / "digits"), *base, "--set", "C=0.0001", "--run", run]
+    watched([*train, "--cache", str(cache), "--json"], timeout=given.timeout)
+    soft = out / "soft" / "model.keras"
+    watched([*OURS, "merge", run, "--out", str(soft), "--cache", str(cache), "--json"], timeout=given.timeout)
+    return {"best": told["best"]}
+
+
+def predictions(given: argparse.Namespace, what: Path, images: Path) -> dict[str, list[float]]:
+    """Probabilities by file name, of those that `bottleneck predict` gives any."""
+    cache = given.work / "caches" / "model"
+    command = [*OURS, "predict", str(what), str(images), "--format", "jsonl", "--cache", str(cache)]
+    done = watched([*command, "--quiet"], timeout=given.timeout)
+    lines = [json.loads(line) for line in done.output.splitlines()]
+    bad = [line for line in lines if "error" in line]
+    for line in bad:
+        say(f"rejected: {line['path']}: {line['error']}")
+    return {line["path"]: list(line["probabilities"].values()) for line in lines if "error" not in line}
+
+
 def differences(
     rows: dict[str, Any], model: dict[str, list[float]], run: dict[str, list[float]]
 ) -> dict[str, Any]:
@@ -278,8 +282,8 @@ def bare_environment(folder: Path) -> str:
     return str(python)
 
 
-def make_images(folder: Path) -> dict[str, int]:
-    """100 images of every kind that the pixel contract reads, 5 x 3 to 2000 x 1500 and strips; counted by kind."""
+def make_images(folder: Path, count: int) -> dict[str, int]:
+    """`count` images of every kind that the pixel contract reads, 5 x 3 to 2000 x 1500 and strips; counted by kind."""
     import numpy as np
     from PIL import Image
 
@@ -350,10 +354,83 @@ def make_images(folder: Path) -> dict[str, int]:
         ("webp alpha", "webp", lambda n: with_alpha(rgb(n)), lambda n: {"lossless": True}),
     ]
     chance.shuffle(sizes)
-    for number in range(100):
+    for number in range(count):
         kind, suffix, image, options = makers[number % len(makers)]
         save(kind, suffix, image(number), **options(number))
     return dict(kinds)
+
+
+# ------------------------------------------------------------------------------------------------ files as they are
+
+#: Runs in the environment that has only TensorFlow, and is called as a server calls it: a batch of files in.
+SERVER = """
+import importlib.util, json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+foreign = [n for n in ("bottleneck", "sklearn", "pandas", "PIL", "pyarrow") if importlib.util.find_spec(n)]
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serve_bytes"]
+names = sorted(os.listdir(sys.argv[2]))
+rows = {}
+for start in range(0, len(names), 16):
+    part = names[start:start + 16]
+    files = [open(os.path.join(sys.argv[2], name), "rb").read() for name in part]
+    found = serve(image_bytes=tf.constant(files))["probabilities"].numpy()
+    rows.update(zip(part, found.tolist()))
+print(json.dumps({"foreign": foreign, "tensorflow": tf.__version__, "rows": rows}))
+"""
+
+
+def show_bytes(given: argparse.Namespace, steps: Steps) -> bool:
+    """200 files as they are through the SavedModel's own decoding, against the cached head."""
+    python = bare_environment(given.venv)
+    images = given.work / "mixed-200"
+    kinds = make_images(images, 200)
+    out, count = given.work / "model", 200
+    best = steps.run("bytes: demo and a soft head, merged", lambda: two_heads(given))["best"]
+    server = given.work / "reader" / "server.py"
+    server.parent.mkdir(parents=True, exist_ok=True)
+    server.write_text(SERVER, "utf-8")
+
+    def compare(name: str) -> dict[str, Any]:
+        run, folder = out / "runs" / name, out / f"export-{name}"
+        export = [*OURS, "export", str(run), "--format", "saved_model", "--out", str(folder), "--json"]
+        watched([*export, "--cache", str(given.work / "caches" / "model")], timeout=given.timeout)
+        bare = {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1"}
+        served = watched(
+            [python, str(server), str(folder / "saved_model"), str(images)],
+            timeout=given.timeout,
+            extra=bare,
+            cwd=server.parent,
+        ).json()
+        head = predictions(given, run, images)
+        pairs = [(row, head[file]) for file, row in served["rows"].items() if file in head]
+        return {
+            "foreign": served["foreign"],
+            "tensorflow": served["tensorflow"],
+            "compared": len(pairs),
+            "largest": max(abs(a - b) for one, two in pairs for a, b in zip(one, two, strict=True)),
+            "median_top": statistics.median(max(row) for row, _ in pairs),
+        }
+
+    found = {name: steps.run(f"bytes: {name}", lambda n=name: compare(n)) for name in (best, "soft")}
+    worst = max(one["largest"] for one in found.values())
+    answered, soft = min(one["compared"] for one in found.values()), found["soft"]
+    kept = verdicts(
+        f"{count} files as they are, through SavedModel's `serve_bytes` in an environment with only TensorFlow",
+        [
+            (
+                "only TensorFlow there",
+                ", ".join(soft["foreign"]) or "no foreign package",
+                not soft["foreign"],
+            ),
+            ("files answered, twice", str(answered), answered == count),
+            ("largest difference to the cached head ≤ 1e-5", f"{worst:.1e}", worst <= 1e-5),
+            ("the soft head is not sure of itself", f"{soft['median_top']:.2f}", soft["median_top"] < 0.9),
+        ],
+    )
+    measuring.save("showcase_bytes", {"images": kinds, "heads": found, "worst": worst, "kept": kept})
+    return kept
 
 
 # ------------------------------------------------------------------------------------------------ the face
@@ -405,6 +482,7 @@ def main() -> int:
     shows: dict[str, Callable[[argparse.Namespace, Steps], bool]] = {
         "demo": show_demo,
         "model": show_model,
+        "bytes": show_bytes,
         "face": show_face,
     }
     parser = argparse.ArgumentParser(
