@@ -1,6 +1,6 @@
 """One line for each pluggable thing; nothing is imported until it is asked for.
 
-Adding a base, head or source: write its file, add its line here, and the contract suites cover it.
+Adding a base, head, source or exporter: write its file, add its line here, and the contract suites cover it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,21 @@ HEADS: Mapping[str, str] = MappingProxyType(
     {
         "logistic": "bottleneck.heads.linear:LogisticHead",
         "dense": "bottleneck.heads.dense:DenseHead",
+    }
+)
+
+#: Kinds of artefact, in the order in which they are made and shown.
+EXPORTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "keras": "bottleneck.exports.keras_archive:KerasFile",
+        "saved_model": "bottleneck.exports.saved_model:SavedModel",
+        "litert": "bottleneck.exports.litert:Float32",
+        "litert-float16": "bottleneck.exports.litert:Float16",
+        "litert-dynamic": "bottleneck.exports.litert:Dynamic",
+        "litert-int16x8": "bottleneck.exports.litert:Int16x8",
+        "litert-int8": "bottleneck.exports.litert:Int8",
+        "onnx": "bottleneck.exports.onnx_file:OnnxFile",
+        "openvino": "bottleneck.exports.openvino_file:OpenVinoFile",
     }
 )
 

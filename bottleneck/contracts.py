@@ -6,12 +6,15 @@ The suites in ``tests/contracts/`` run over the catalog and hold every entry to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
-    from bottleneck.schema import BaseSpec, Cache, Entry, StoreSpec, ViewPolicy
+    from bottleneck.schema import BaseSpec, Cache, Entry, Pixels, StoreSpec, ViewPolicy
 
 
 @runtime_checkable
@@ -125,3 +128,79 @@ class BaseFamily(Protocol):
 
     def pretrained(self, spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
         """The same with its published weights, fetched or taken from the cache."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What runs one format without this package: a file of ``exports/readers/`` that stands alone.
+
+    It imports the format's library and NumPy. ``open_model(path)`` gives a function from (n, height, width, 3) pixels,
+    uint8 or float in 0..255, to a dict of the arrays ``features``, ``logits`` and ``probabilities``;
+    ``document(path)`` gives what `bottleneck.json` in the artefact says; where the format takes image files,
+    ``open_files(path)`` gives a function from a list of their contents to a dict of ``probabilities``.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without suffix.
+    libraries : tuple of str
+        Modules that making and running the format need beyond what this package always brings.
+    extra : str
+        The extra of this distribution that brings them; empty when there are none.
+    """
+
+    name: str
+    libraries: tuple[str, ...] = ()
+    extra: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Making:
+    """What goes into an artefact beside the model, or is needed to make it.
+
+    Attributes
+    ----------
+    document : Mapping
+        What `bottleneck.json` says: ``classes`` and the recipe among it. It goes into every artefact as it is.
+    pixels : Pixels
+        The pixel contract, for signatures that take image files.
+    sample : numpy.ndarray
+        (n, height, width, 3) float32 in 0..255: representative images, for kinds that are quantized by example. Others
+        do not look at it, and it may be empty.
+    """
+
+    document: Mapping[str, Any]
+    pixels: Pixels
+    sample: np.ndarray
+
+
+class Exporter(Protocol):
+    """One kind of artefact, made without arguments from the catalog, which names it `kind`.
+
+    Every artefact gives three named outputs, ``features``, ``logits`` and ``probabilities``, and carries what
+    `Making.document` says.
+    """
+
+    kind: str
+    """The catalog's name."""
+
+    name: str
+    """What the file or folder is called that it writes; no two kinds share one."""
+
+    tolerance: float | None
+    """Largest difference from the cached head that passes, as a share of the spread between images; None: the kind
+    rounds, and is judged by how often its first choice is the head's."""
+
+    reader: Reader
+    """What runs it without this package, and which libraries making and running it need."""
+
+    takes_bytes: bool
+    """Whether it has an entry for raw image files, `open_files` of its reader, which gives probabilities."""
+
+    def write(self, model: Any, folder: Path, making: Making) -> Path:
+        """Write merged `model` into `folder`, which exists, and return the path of the file or folder made there.
+
+        An artefact of that name is replaced when the new one is whole, and stays as it is when the write fails;
+        nothing else in `folder` is touched, and nothing else is left there. Raises `ExportError`: a library is
+        missing, the model cannot take this form, or the disk refuses.
+        """

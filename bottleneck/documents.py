@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bottleneck.extraction.estimate import Estimate
     from bottleneck.extraction.report import Extraction
     from bottleneck.models.deliver import Delivery
-    from bottleneck.pipeline import Trained
+    from bottleneck.models.exporting import Exported
+    from bottleneck.pipeline import FineTuned, Trained
     from bottleneck.predicting import Predictions
     from bottleneck.store.join import Features
 
@@ -121,6 +122,19 @@ def training_document(done: Trained) -> dict[str, Any]:
     }
 
 
+def tuning_document(done: FineTuned) -> dict[str, Any]:
+    """What a fine-tuning did, for a program."""
+    return {
+        "run": str(done.folder.path),
+        "kept": done.tuned.kept,
+        "tuned": done.tuned.model_dump(mode="json"),
+        "before": metrics_document(done.before)["metrics"],
+        **metrics_document(done.metrics),
+        "seconds": round(done.folder.figures.seconds, 3),
+        "advice": list(done.advice),
+    }
+
+
 def predictions_document(found: Predictions) -> dict[str, Any]:
     """Predictions for a program."""
     return {
@@ -136,6 +150,20 @@ def delivery_document(done: Delivery) -> dict[str, Any]:
         "parity": str(done.parity),
         "decode": str(done.decode),
         "bytes": done.size,
+        "certificate": done.certificate.model_dump(mode="json"),
+    }
+
+
+def export_document(done: Exported) -> dict[str, Any]:
+    """What `export` delivered and refused, for a program."""
+    return {
+        "folder": str(done.folder),
+        "artefacts": [
+            {**item.model_dump(mode="json"), "path": str(done.folder / item.path)}
+            for item in done.manifest.artefacts
+        ],
+        "refused": [item.model_dump(mode="json") for item in done.manifest.refused],
+        "left_out": list(done.left_out),
         "certificate": done.certificate.model_dump(mode="json"),
     }
 

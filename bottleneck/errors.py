@@ -103,6 +103,14 @@ class ParityError(BottleneckError):
     """Two forms of one model disagree, or the comparison has no power to tell."""
 
 
+class TuningError(BottleneckError):
+    """A fine-tuning that cannot go on: a loss that is no number, a frozen weight that moved, rows that do not fit."""
+
+
+class ExportError(BottleneckError):
+    """An artefact that cannot be made, written or run."""
+
+
 class TooManyBadImages(BottleneckError):
     """More images were rejected than ``--max-bad`` allows; everything good is stored already."""
 

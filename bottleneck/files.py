@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import glob
 import os
 import re
 import secrets
@@ -137,17 +138,22 @@ def _name(temporary: Path, path: Path, *, replace: bool) -> bool:
     return _rename(temporary, path)
 
 
-def _rename(temporary: Path, path: Path) -> bool:
-    """Give the file its name unless it is taken, without links."""
+def _renameat2(one: Path, other: Path, how: int) -> int:
+    """Rename in one step as `how` says; 0, or the number of what the system said."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):  # not Linux, or an old C library
-        number = errno.ENOSYS
-    else:
-        here, no_replace = -100, 1
-        if not renameat2(here, os.fsencode(temporary), here, os.fsencode(path), no_replace):
-            return True
-        number = ctypes.get_errno()
+        return errno.ENOSYS
+    here = -100
+    return ctypes.get_errno() if renameat2(here, os.fsencode(one), here, os.fsencode(other), how) else 0
+
+
+def _rename(temporary: Path, path: Path) -> bool:
+    """Give the file its name unless it is taken, without links."""
+    no_replace = 1
+    number = _renameat2(temporary, path, no_replace)
+    if not number:
+        return True
     if number == errno.EEXIST:
         return False
     if number not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV):
@@ -176,6 +182,77 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file below `folder`, and every name, durable."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            descriptor = os.open(os.path.join(place, name), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_folder(Path(place))
+
+
+def swap(made: Path, target: Path) -> Path | None:
+    """Give the folder `made` the name `target`, whatever folder had it; both lie in one parent.
+
+    Where the system can exchange two names it is one step, so that at every moment a whole folder is there. Elsewhere
+    it is two renames: killed between them, the folder that was there lies beside under the name that `recover` looks
+    for.
+
+    Returns
+    -------
+    Path or None
+        Where the folder that had the name lies now; None where there was none.
+
+    Raises
+    ------
+    OSError
+        Nothing was changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp())
+    >>> (place / "old").mkdir(), (place / "new").mkdir(), (place / "new" / "file").touch()
+    (None, None, None)
+    >>> was = swap(place / "new", place / "old")
+    >>> [path.name for path in (place / "old").iterdir()], list(was.iterdir())
+    (['file'], [])
+    """
+    if not os.path.lexists(target):
+        os.rename(made, target)
+        sync_folder(target.parent)
+        return None
+    exchange = 2
+    number = _renameat2(made, target, exchange)
+    if not number:
+        sync_folder(target.parent)
+        return made
+    if number not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV):
+        raise OSError(number, os.strerror(number), str(target))
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.was")
+    os.rename(target, aside)
+    try:
+        os.rename(made, target)
+    except BaseException:
+        os.rename(aside, target)
+        raise
+    sync_folder(target.parent)
+    return aside
+
+
+def recover(target: Path) -> bool:
+    """Give a folder its name back that a `swap` without exchange was killed over; True when there was one."""
+    left = sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.was"))
+    if os.path.lexists(target) or len(left) != 1:
+        return False
+    os.rename(left[0], target)
+    sync_folder(target.parent)
+    return True
 
 
 def safe_name(text: str, *, longest: int = 40) -> str:

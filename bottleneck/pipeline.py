@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from bottleneck import runs
 from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction, refuse_bad
 from bottleneck.filling import base_named, filled, foresee, scan, scan_for, views_store
+from bottleneck.finetuning import FineTuned, check_tuning, finetune
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
 from bottleneck.schema import BaseSpec
 from bottleneck.sources.open import open_source
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from bottleneck.models.deliver import Delivery
+    from bottleneck.models.exporting import Exported
     from bottleneck.predicting import Predictions
 
 __all__ = [
+    "FineTuned",
+    "Session",
     "Trained",
     "base_named",
+    "check_tuning",
     "evaluate",
+    "export",
     "extract",
     "features",
+    "finetune",
     "foresee",
     "list_bases",
     "merge",
@@ -145,3 +153,59 @@ def merge(run: PathLike, out: PathLike, **session: Unpack[Session]) -> Delivery:
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     where = cache_of(options_of_run(folder.run, session))
     return deliver(folder, target, where, progress_of(session))
+
+
+def export(
+    run: PathLike,
+    out: PathLike,
+    formats: Sequence[str] = ("keras",),
+    *,
+    gate: float = 0.97,
+    images: int = 256,
+    **session: Unpack[Session],
+) -> Exported:
+    """A folder of artefacts of a run's model, each run by a process without this package and proved equal.
+
+    Parameters
+    ----------
+    run : path
+        A run's folder.
+    out : path
+        A new folder, an empty one, or one that an earlier export made, which is replaced in one step at the end.
+    formats : sequence of str
+        ``keras``, ``saved_model``, ``litert``, ``litert-float16``, ``litert-dynamic``, ``litert-int16x8``,
+        ``litert-int8``, ``onnx``, ``openvino``; or ``all``, which leaves out those whose libraries are not installed.
+    gate : float
+        A kind that rounds (the last four of LiteRT) is delivered when it names the cached head's first choice for
+        this share of the run's images, and else refused by name.
+    images : int
+        Up to so many of the run's images are compared on, those that it did not learn from first.
+    **session
+        See `Session`.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    ParityError
+        A form differs, or the comparison has no power. Nothing is delivered, as with every other error.
+    ExportError, HeadError, BaseError, UsageError
+
+    Examples
+    --------
+    >>> done = export("runs/digits", "digits-export", ["keras", "onnx"])  # doctest: +SKIP
+    >>> [(item.kind, item.bytes) for item in done.manifest.artefacts]  # doctest: +SKIP
+    [('keras', 2972034), ('onnx', 2917542)]
+    """
+    from bottleneck.models import exporting
+
+    if not 0.0 <= gate <= 1.0:
+        raise UsageError(f"--gate {gate:g}: a share of first choices lies between 0 and 1")
+    if images < 1:
+        raise UsageError(f"--images {images}: at least one image must be compared on")
+    folder = runs.read(run)
+    where = cache_of(options_of_run(folder.run, session))
+    progress = progress_of(session)
+    return exporting.export(folder, Path(out), formats, where, progress, gate=gate, images=images)

@@ -71,6 +71,9 @@ class RunFolder:
 #: What a run's folder holds of its own, besides hidden files.
 _OURS = ("table.parquet", "run.json", "metrics.json", "head")
 
+#: How the file of a base ends that was fine-tuned for the run whose folder it lies in.
+TUNED = "_tuned.keras"
+
 
 def prepare(folder: Path) -> None:
     """Make a run's folder, or take an older run's; one that holds something else is not ours to fill.
@@ -82,7 +85,11 @@ def prepare(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and p.name[0] != ".")
+        others = sorted(
+            p.name
+            for p in folder.iterdir()
+            if p.name not in _OURS and p.name[0] != "." and not p.name.endswith(TUNED)
+        )
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise UsageError(f"--run {shown(str(folder))}: {error.strerror}") from error
@@ -166,7 +173,23 @@ def read(folder: str | os.PathLike[str]) -> RunFolder:
         raise UnknownName(f"run in {path.parent}", path.name, beside) from error
     except MalformedDocument as error:
         raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
-    return RunFolder(path, run, figures)
+    return RunFolder(path, _at_home(run, path), figures)
+
+
+def _at_home(run: Run, folder: Path) -> Run:
+    """`run` with its own base found: that is named relative to the folder, which may have been moved."""
+    base = run.request.base
+    if run.tuned is None or not base.endswith(TUNED) or os.path.isabs(base):
+        return run
+    return run.model_copy(
+        update={"request": run.request.model_copy(update={"base": os.path.abspath(folder / base)})}
+    )
+
+
+def has_own_base(folder: RunFolder) -> bool:
+    """Whether the run's base is a file in its own folder."""
+    base = Path(folder.run.request.base)
+    return folder.run.tuned is not None and base.parent == Path(os.path.abspath(folder.path))
 
 
 def _json(value: Frozen) -> bytes:

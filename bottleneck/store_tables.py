@@ -6,12 +6,12 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from bottleneck.drawing import columns, extents, listed, plain, size, stacked
 from bottleneck.store.compact import Compaction
 from bottleneck.store.copy import Copied
 from bottleneck.store.prune import Pruning
 from bottleneck.store.verify import Damage
 from bottleneck.stores import Checked, StoreState
-from bottleneck.tables import _facts, _group, _plain, _shape, _table, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,8 +22,8 @@ _SHOWN = 10
 def states_table(states: Sequence[StoreState]) -> RenderableType:
     """All stores of a cache."""
     if not states:
-        return _plain("no stores yet: bottleneck extract SOURCE --base NAME makes one")
-    table = _table(
+        return plain("no stores yet: bottleneck extract SOURCE --base NAME makes one")
+    table = columns(
         "base", "cut", "recipe", ">rows", ">row", "type", ">shards", ">size", ">damaged", "last change"
     )
     problems: list[str] = []
@@ -33,11 +33,11 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             continue
         spec = state.header.spec
         table.add_row(
-            _plain(spec.base),
-            _plain(spec.cut + (" (views)" if spec.views else "")),
+            plain(spec.base),
+            plain(spec.cut + (" (views)" if spec.views else "")),
             spec.recipe.fingerprint[:12],
             f"{state.rows:,}",
-            _shape(spec.shape),
+            extents(spec.shape),
             spec.recipe.dtype,
             f"{state.shards:,}",
             size(state.size),
@@ -45,13 +45,13 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             _moment(state.changed),
         )
     note = "One store in detail: bottleneck store show RECIPE (or another part of its name)"
-    return _group(table, _plain("\n".join([*problems, note])))
+    return stacked(table, plain("\n".join([*problems, note])))
 
 
 def state_table(state: StoreState) -> RenderableType:
     """One store."""
     if state.header is None:
-        return _facts([("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))])
+        return listed([("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))])
     header, spec = state.header, state.header.spec
     recipe, pixels = spec.recipe, spec.recipe.pixels
     facts = [
@@ -61,7 +61,7 @@ def state_table(state: StoreState) -> RenderableType:
         ("cut", spec.cut if recipe.pooling == "none" else f"{spec.cut}, {recipe.pooling} pooling"),
         ("pixels", f"{pixels.height} x {pixels.width}, {pixels.resize}"),
         ("preprocessing", str(recipe.preprocessing.model_dump(mode="json"))),
-        ("row", f"{_shape(spec.shape)} {recipe.dtype}, computed in {recipe.precision}"),
+        ("row", f"{extents(spec.shape)} {recipe.dtype}, computed in {recipe.precision}"),
         ("rows", f"{state.rows:,} in {state.shards:,} shards"),
         ("size", size(state.size)),
         ("last change", _moment(state.changed)),
@@ -79,14 +79,14 @@ def state_table(state: StoreState) -> RenderableType:
             facts.append((name, f"{len(items):,}"))
         facts += [("", f"{why.content[:16]}: {why.stage}: {why.reason}") for why in items[:_SHOWN]]
     facts += _named("damaged", state.damaged or {})
-    return _facts(facts, title=state.folder.name)
+    return listed(facts, title=state.folder.name)
 
 
 def checked_table(found: Sequence[Checked]) -> RenderableType:
     """What `verify` found and did, a store at a time."""
     if not found:
-        return _plain("no stores yet: there is nothing to verify")
-    return _group(*(_facts(_checked(one), title=one.folder.name) for one in found))
+        return plain("no stores yet: there is nothing to verify")
+    return stacked(*(listed(_checked(one), title=one.folder.name) for one in found))
 
 
 def _checked(one: Checked) -> list[tuple[str, str]]:
@@ -135,45 +135,45 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
 
 def compaction_table(found: Sequence[Compaction | StoreState]) -> RenderableType:
     """What `compact` did."""
-    table = _table("store", ">records before", ">after", ">rows rewritten", ">freed")
+    table = columns("store", ">records before", ">after", ">rows rewritten", ">freed")
     notes: list[str] = []
     for one in found:
         if isinstance(one, StoreState):
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
         row = (f"{one.before:,}", f"{one.after:,}", f"{one.rows:,}", _signed(one.freed))
-        table.add_row(_plain(one.folder.name), *row)
+        table.add_row(plain(one.folder.name), *row)
         notes += _notes(one.folder.name, one.damaged, one.failed)
-    return _group(table, _plain("\n".join(notes)))
+    return stacked(table, plain("\n".join(notes)))
 
 
 def copying_table(found: Sequence[Copied]) -> RenderableType:
     """What `copy` did."""
-    table = _table("store", "now at", ">shards copied", ">there already", ">rows copied", ">size")
+    table = columns("store", "now at", ">shards copied", ">there already", ">rows copied", ">size")
     notes: list[str] = []
     for one in found:
         counts = (one.shards, one.present, one.rows)
         table.add_row(
-            _plain(one.source), _plain(one.target), *(f"{count:,}" for count in counts), size(one.size)
+            plain(one.source), plain(one.target), *(f"{count:,}" for count in counts), size(one.size)
         )
         notes += [f"{one.source}: {name} was not copied: {why}" for name, why in one.damaged.items()]
-    return _group(table, _plain("\n".join(notes)))
+    return stacked(table, plain("\n".join(notes)))
 
 
 def pruning_table(found: Sequence[Pruning | StoreState]) -> RenderableType:
     """What `prune` did, or would do."""
-    table = _table("store", ">rows", ">shards", ">rewritten", ">files left over", ">freed")
+    table = columns("store", ">rows", ">shards", ">rewritten", ">files left over", ">freed")
     notes: list[str] = []
     for one in found:
         if isinstance(one, StoreState):
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
         counts = (one.rows, one.shards, one.rewritten, len(one.leftovers))
-        table.add_row(_plain(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
+        table.add_row(plain(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
         notes += _notes(one.folder.name, one.damaged, one.failed)
     if not any(isinstance(one, Pruning) and one.done for one in found):
         notes.append("nothing was removed: the same command with --yes does it")
-    return _group(table, _plain("\n".join(notes)))
+    return stacked(table, plain("\n".join(notes)))
 
 
 def _damage(damage: Damage) -> str:

@@ -7,8 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bottleneck.drawing import columns, extents, listed, plain, size, stacked
 from bottleneck.files import shown
 from bottleneck.heads.metrics import Metrics
 from bottleneck.schema import BaseSpec, Certificate
@@ -25,83 +26,24 @@ if TYPE_CHECKING:
     from bottleneck.store.join import Features
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    """Columns whose name begins with ``>`` are numbers, aligned right."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(
-            name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold"
-        )
-    return table
-
-
-def _facts(pairs: list[tuple[str, str]], title: str | None = None) -> RenderableType:
-    """Names and values, one line each at any width: paths and commands are there to be copied."""
-    from rich.text import Text
-
-    text = Text(no_wrap=True, overflow="ignore")
-    if title:
-        text.append(f"{shown(title)}\n", "bold")
-    width = max(len(name) for name, _ in pairs)
-    for name, value in pairs:
-        text.append(f"\n {name:<{width}}", "dim")
-        text.append(f"   {shown(value)}")
-    return text.append("\n")
-
-
-def _plain(text: str) -> Any:
-    """Text as it is: rich would read square brackets in file names as styles."""
-    from rich.text import Text
-
-    return Text(text)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(f"{extent:,}" for extent in shape)
-
-
-def _group(*parts: RenderableType) -> RenderableType:
-    from rich.console import Group
-
-    return Group(*parts)
-
-
-def size(count: float) -> str:
-    """Bytes for a person.
-
-    Examples
-    --------
-    >>> size(532), size(5_300_000)
-    ('532 B', '5.3 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 # ------------------------------------------------------------------------------------------------------- bases
 
 
 def base_table(bases: list[BaseSpec]) -> RenderableType:
     """All bases."""
-    table = _table("base", ">size", "default cut", ">row", ">parameters", "pixels")
+    table = columns("base", ">size", "default cut", ">row", ">parameters", "pixels")
     for base in bases:
         table.add_row(
             base.name,
             str(base.size),
             base.cut,
-            _shape(base.feature),
+            extents(base.feature),
             f"{base.parameters / 1e6:.1f} M",
             base.preprocessing,
         )
-    return _group(
+    return stacked(
         table,
-        _plain(
+        plain(
             "One base in detail, with its other cuts: bottleneck bases NAME; any layer's name is a cut too\n"
             "Your own: --base FILE.keras or --base module:function, with --preprocessing"
         ),
@@ -110,14 +52,14 @@ def base_table(bases: list[BaseSpec]) -> RenderableType:
 
 def base_details(base: BaseSpec) -> RenderableType:
     """One base."""
-    cuts = _table("cut", "layer", "pooling", "needs the top")
+    cuts = columns("cut", "layer", "pooling", "needs the top")
     for name, cut in base.cuts.items():
         mark = " (default)" if name == base.cut else ""
         cuts.add_row(name + mark, cut.layer, cut.pooling, "yes" if cut.top else "")
-    facts = _facts(
+    facts = listed(
         [
             ("size", f"{base.size} px (smallest {base.smallest})"),
-            ("row at the default cut", _shape(base.feature)),
+            ("row at the default cut", extents(base.feature)),
             ("parameters", f"{base.parameters:,} without the top"),
             ("preprocessing", base.preprocessing),
             ("blocks", base.blocks),
@@ -125,7 +67,7 @@ def base_details(base: BaseSpec) -> RenderableType:
         ],
         title=base.name,
     )
-    return _group(facts, cuts)
+    return stacked(facts, cuts)
 
 
 # -------------------------------------------------------------------------------------------------- extraction
@@ -146,7 +88,7 @@ def extraction_table(done: Extraction) -> RenderableType:
         why = ", ".join(f"{count:,} {name}" for name, count in done.ignored_why.items())
         counts.append(("ignored", f"{done.ignored:,}  ({why})"))
     counts += [
-        ("row", f"{_shape(done.spec.shape)} {done.spec.recipe.dtype}"),
+        ("row", f"{extents(done.spec.shape)} {done.spec.recipe.dtype}"),
         (
             "time",
             f"{done.seconds:.1f} s"
@@ -165,22 +107,22 @@ def extraction_table(done: Extraction) -> RenderableType:
     counts.append(("store", str(done.store)))
     if done.views:
         counts += _view_facts(done.views)
-    parts: list[RenderableType] = [_facts(counts, title=f"{done.spec.base} at {done.spec.cut}")]
+    parts: list[RenderableType] = [listed(counts, title=f"{done.spec.base} at {done.spec.cut}")]
     if done.rejections:
-        table = _table("rejected", "stage", "why")
+        table = columns("rejected", "stage", "why")
         for item in done.rejections[:20]:
-            table.add_row(_plain(shown(item.path)), item.stage, _plain(shown(item.reason)))
+            table.add_row(plain(shown(item.path)), item.stage, plain(shown(item.reason)))
         if len(done.rejections) > 20:
             table.add_row(f"… {len(done.rejections) - 20} more (--json lists all)", "", "")
         parts.append(table)
         if done.classes:
             parts.append(_balance(done))
     if done.damaged:
-        table = _table("damaged record", "what is wrong; its images were computed anew")
+        table = columns("damaged record", "what is wrong; its images were computed anew")
         for name, what in done.damaged.items():
-            table.add_row(_plain(shown(name)), _plain(shown(what)))
+            table.add_row(plain(shown(name)), plain(shown(what)))
         parts.append(table)
-    return _group(*parts)
+    return stacked(*parts)
 
 
 def _view_facts(done: Extraction) -> list[tuple[str, str]]:
@@ -197,10 +139,10 @@ def _view_facts(done: Extraction) -> list[tuple[str, str]]:
 
 def _balance(done: Extraction) -> Table:
     """What skipping left of each class: those that lost the largest share first."""
-    table = _table("class", ">images", ">with features", title="Classes after skipping")
+    table = columns("class", ">images", ">with features", title="Classes after skipping")
     items = sorted(done.classes.items(), key=lambda item: item[1].rows / max(1, item[1].images))
     for label, count in items[:20]:
-        table.add_row(_plain(shown(label)), f"{count.images:,}", f"{count.rows:,}")
+        table.add_row(plain(shown(label)), f"{count.images:,}", f"{count.rows:,}")
     if len(items) > 20:
         table.add_row(f"… {len(items) - 20} more (--json lists all)", "", "")
     return table
@@ -227,15 +169,15 @@ def estimate_table(left: Estimate) -> RenderableType:
             )
         )
     facts.append(("store", str(left.store)))
-    return _facts(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
+    return listed(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
 
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
     """What was taken out, for a person."""
-    return _facts(
+    return listed(
         [
             ("rows", f"{len(rows):,}"),
-            ("matrix", f"{_shape(rows.X.shape)} {rows.X.dtype.name}"),
+            ("matrix", f"{extents(rows.X.shape)} {rows.X.dtype.name}"),
             ("format", kind),
             ("folder", str(out)),
         ]
@@ -247,7 +189,7 @@ def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
 
 def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Table:
     """Figures by split, for a person."""
-    table = _table(
+    table = columns(
         "split",
         ">images",
         ">accuracy",
@@ -272,7 +214,7 @@ def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
     """Figures by split, and by class of the last split, for a person."""
     parts: list[RenderableType] = [metrics_table(found)]
     name, last = list(found.items())[-1]
-    each = _table(
+    each = columns(
         "class", ">images", ">recall", ">precision", "most often taken for", title=f"{name}, by class"
     )
     for row, item in enumerate(last.classes[:50]):
@@ -281,15 +223,15 @@ def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
         ]
         other = f"{last.classes[max(wrong)[1]].name} ({max(wrong)[0]})" if wrong else ""
         each.add_row(
-            _plain(shown(item.name)),
+            plain(shown(item.name)),
             f"{item.images:,}",
             *(f"{v:.3f}" if v is not None else "-" for v in (item.recall, item.precision)),
-            _plain(shown(other)),
+            plain(shown(other)),
         )
     if len(last.classes) > 50:
         each.add_row(f"… {len(last.classes) - 50} more", "", "", "", "")
     parts.append(each)
-    return _group(*parts)
+    return stacked(*parts)
 
 
 def training_table(done: Trained) -> RenderableType:
@@ -303,14 +245,14 @@ def training_table(done: Trained) -> RenderableType:
 
         values = [m.accuracy for m in figures.folds]
         parts.append(
-            _plain(
+            plain(
                 f"{len(values)} folds, a fresh head each: accuracy {statistics.mean(values):.4f} "
                 f"± {statistics.stdev(values):.4f} (from {min(values):.4f} to {max(values):.4f})"
             )
         )
     extraction = done.extraction
     parts.append(
-        _facts(
+        listed(
             [
                 ("features", f"{extraction.computed:,} computed, {extraction.reused:,} reused"),
                 *(_view_facts(extraction.views) if extraction.views else []),
@@ -320,7 +262,7 @@ def training_table(done: Trained) -> RenderableType:
             ]
         )
     )
-    return _group(*parts)
+    return stacked(*parts)
 
 
 # --------------------------------------------------------------------------------------- predictions, merging
@@ -329,7 +271,7 @@ def training_table(done: Trained) -> RenderableType:
 def parity_table(certificate: Certificate) -> Table:
     """The certificate: forms must agree, broken twins must not."""
     sizes = {c.images: c.count for c in certificate.forms}
-    table = _table(
+    table = columns(
         "form",
         ">features",
         ">logits",
@@ -355,9 +297,9 @@ def parity_table(certificate: Certificate) -> Table:
 
 def delivery_table(done: Delivery) -> RenderableType:
     """What `merge` wrote, for a person."""
-    return _group(
+    return stacked(
         parity_table(done.certificate),
-        _facts(
+        listed(
             [
                 ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:g})"),
                 ("model", f"{done.model} ({size(done.size)})"),
@@ -370,7 +312,7 @@ def delivery_table(done: Delivery) -> RenderableType:
 
 def demo_table(done: DemoResult) -> RenderableType:
     """The demo for a person: what came out, where it is, what to type next."""
-    heads = _table("head", ">held-out accuracy", ">95 % interval", ">trained in")
+    heads = columns("head", ">held-out accuracy", ">95 % interval", ">trained in")
     for name, trained in done.heads.items():
         m = done.held_out(name)
         heads.add_row(
@@ -382,11 +324,11 @@ def demo_table(done: DemoResult) -> RenderableType:
     # From `scripts/demo` the command is not on the path: what is to be typed must work as it stands.
     own = "bottleneck" if shutil.which("bottleneck") else os.path.relpath(sys.argv[0])
     model, run = done.delivery.model, done.heads[done.best].folder.path
-    return _group(
+    return stacked(
         extraction_table(done.extraction),
         heads,
         delivery_table(done.delivery),
-        _facts(
+        listed(
             [
                 ("images", str(done.images)),
                 ("run", str(run)),
@@ -395,7 +337,7 @@ def demo_table(done: DemoResult) -> RenderableType:
             ],
             title="Where everything is",
         ),
-        _facts(
+        listed(
             [
                 ("predict", f"{own} predict {model} YOUR_IMAGES"),
                 ("look closer", f"{own} evaluate {run}"),

@@ -188,7 +188,7 @@ def evaluate(
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"
         )
-    rows, splits = _rows_of(folder, source, told, session, folder.run.views if average_views else None)
+    rows, splits = rows_of(folder, source, told, session, folder.run.views if average_views else None)
     return measure_splits(folder.head(), rows, splits, folder.run.classes, average_views=average_views)
 
 
@@ -227,7 +227,7 @@ def _labelled(
     return rows.where(labelled), np.asarray(splits, object)[labelled], list(told)
 
 
-def _rows_of(
+def rows_of(
     folder: runs.RunFolder,
     source: PathLike | None,
     told: Callable[[str], None],

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck import files
-from bottleneck.files import publish, safe_name, shown
+from bottleneck.files import publish, recover, safe_name, shown, swap, sync_tree
 
 
 def names(folder: Path) -> list[str]:
@@ -212,3 +212,101 @@ def test_what_is_shown_is_one_harmless_line(path: bytes | str) -> None:
 def test_plain_names_are_shown_as_they_are(text: str) -> None:
     assert shown(text) == text
     assert shown(text.encode("utf-8")) == text
+
+
+def folder(path: Path, text: str) -> Path:
+    (path / "inner").mkdir(parents=True)
+    (path / "inner" / "file").write_text(text)
+    return path
+
+
+def text(path: Path) -> str:
+    return (path / "inner" / "file").read_text()
+
+
+def cannot_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_renameat2", lambda *_: errno.EINVAL)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_takes_the_name_of_another_which_is_handed_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        cannot_exchange(monkeypatch)
+    made, target = folder(tmp_path / "made", "new"), folder(tmp_path / "target", "old")
+    was = swap(made, target)
+    assert was is not None
+    assert (text(target), text(was)) == ("new", "old")
+    assert len(names(tmp_path)) == 2
+
+
+def test_a_folder_takes_a_name_that_nothing_has(tmp_path: Path) -> None:
+    assert swap(folder(tmp_path / "made", "new"), tmp_path / "target") is None
+    assert (text(tmp_path / "target"), names(tmp_path)) == ("new", ["target"])
+
+
+def test_a_swap_that_the_system_refuses_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, target = folder(tmp_path / "made", "new"), folder(tmp_path / "target", "old")
+    monkeypatch.setattr(files, "_renameat2", lambda *_: errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        swap(made, target)
+    assert (text(target), text(made)) == ("old", "new")
+    cannot_exchange(monkeypatch)
+    real = os.rename
+
+    def full(one: Path, other: Path) -> None:
+        if one == made:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(one, other)
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        swap(made, target)
+    assert (text(target), text(made)) == ("old", "new")
+    assert names(tmp_path) == ["made", "target"]
+
+
+def test_a_folder_that_lost_its_name_to_a_kill_gets_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two renames: nothing handles the end of the first."""
+    made, target = folder(tmp_path / "made", "new"), folder(tmp_path / "tar[get", "old")
+    cannot_exchange(monkeypatch)
+    real = os.rename
+
+    class Killed(BaseException):
+        pass
+
+    def killed(one: Path, other: Path) -> None:
+        if one != target:
+            raise Killed
+        real(one, other)
+
+    monkeypatch.setattr(os, "rename", killed)
+    with pytest.raises(Killed):
+        swap(made, target)
+    assert not target.exists()
+    monkeypatch.setattr(os, "rename", real)
+    assert recover(target)
+    assert text(target) == "old"
+    assert not recover(target)
+
+
+def test_a_tree_is_made_durable_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "a", "x")
+    real, synced = os.fsync, []
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    sync_tree(tmp_path / "a")
+    assert {
+        str(tmp_path / "a" / "inner" / "file"),
+        str(tmp_path / "a" / "inner"),
+        str(tmp_path / "a"),
+    } == set(synced)

@@ -39,7 +39,7 @@ def freeze(model: Any) -> Any:
     import keras
 
     try:
-        copy = keras.models.clone_model(model, clone_function=_quiet, recursive=True)
+        copy = keras.models.clone_model(model, clone_function=quiet, recursive=True)
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError, NotImplementedError) as error:
         raise BaseError(
@@ -50,7 +50,8 @@ def freeze(model: Any) -> Any:
     return copy
 
 
-def _quiet(layer: Any) -> Any:
+def quiet(layer: Any) -> Any:
+    """A copy of `layer` without its randomness and its weights; a bare operation is given back as it is."""
     import keras
 
     if not isinstance(layer, keras.layers.Layer):

@@ -35,6 +35,8 @@ class Step:
     refs: tuple[Ref, ...]
     #: dtype of the first output, as text.
     dtype: str
+    #: The symbolic tensors that it gave when the network was wired.
+    outputs: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,7 @@ def walk(model: Any) -> Network:
         arguments = keras.tree.map_structure(replaced, (node.arguments.args, node.arguments.kwargs))
         dtype = str(node.outputs[0].dtype) if node.outputs else "none"
         index[key] = len(steps)
-        steps.append(Step(node.operation, arguments, tuple(refs), dtype))
+        steps.append(Step(node.operation, arguments, tuple(refs), dtype, tuple(node.outputs)))
     return Network(root._inputs[0], tuple(steps), ref(top, root._outputs[0]))
 
 

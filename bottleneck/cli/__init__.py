@@ -13,12 +13,14 @@ import click
 from bottleneck.cli.commands import app
 from bottleneck.cli.speaking import note, say
 from bottleneck.cli.store import store
+from bottleneck.cli.tuning import finetune
 from bottleneck.errors import BottleneckError
 from bottleneck.streams import Terminated, drop_output, speaking
 
 __all__ = ["app", "main"]
 
 app.add_command(store)
+app.add_command(finetune)
 
 
 def _warn_of_namesake() -> None:

@@ -11,6 +11,7 @@ import click
 from bottleneck import __version__
 from bottleneck.cli.options import BASE, READING, SESSION, SOURCE, VIEWS
 from bottleneck.cli.speaking import note, say, session, show
+from bottleneck.cli.tuning import UNFREEZE, asked_after, tune_after
 from bottleneck.errors import UsageError
 from bottleneck.streams import writing
 
@@ -99,9 +100,26 @@ def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **opt
 @click.option("--folds", type=click.IntRange(2), metavar="K", help="Cross-validate too.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--run", required=True, type=click.Path(file_okay=False), help="Folder for the run.")
+@click.option(
+    "--unfreeze",
+    multiple=True,
+    metavar=UNFREEZE,
+    help="Fine-tune afterwards, into RUN-tuned: see `bottleneck finetune`. Repeatable.",
+)
+@click.option(
+    "--tune", multiple=True, metavar="KEY=VALUE", help="A setting of that (epochs=5, rate=1e-3); repeatable."
+)
 @READING
 @SESSION
-def train(source: str, given: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+def train(
+    source: str,
+    given: tuple[str, ...],
+    unfreeze: tuple[str, ...],
+    tune: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Train a head on cached features; what is missing is extracted first."""
     from bottleneck import documents, pipeline, tables
 
@@ -111,10 +129,14 @@ def train(source: str, given: tuple[str, ...], as_json: bool, quiet: bool, **opt
         if not equals:
             raise UsageError(f"--set {item!r}: expected KEY=VALUE, for instance --set C=0.1")
         settings[key.strip()] = value
+    after = asked_after(unfreeze, tune)
     done = pipeline.train(
         source, options.pop("base"), settings=settings, told=note, **session(quiet, options)
     )
-    show(as_json, quiet, lambda: documents.training_document(done), lambda: tables.training_table(done))
+    if after is None:
+        show(as_json, quiet, lambda: documents.training_document(done), lambda: tables.training_table(done))
+    else:
+        tune_after(done, unfreeze, after, as_json, quiet, options)
 
 
 @app.command(short_help="Measure a run's head.")
@@ -176,6 +198,53 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
 
     done = pipeline.merge(run, out, **session(quiet, options))
     show(as_json, quiet, lambda: documents.delivery_document(done), lambda: tables.delivery_table(done))
+
+
+@app.command(short_help="Certified artefacts: Keras, SavedModel, LiteRT, ONNX, OpenVINO.")
+@click.argument("run", type=click.Path(readable=False))
+@click.option(
+    "--format",
+    "formats",
+    required=True,
+    metavar="KIND[,KIND]…",
+    help="keras, saved_model, litert, litert-float16, litert-dynamic, litert-int16x8, litert-int8, onnx, openvino; "
+    "or all.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, readable=False), help="Folder to make."
+)
+@click.option(
+    "--gate",
+    type=click.FloatRange(0, 1),
+    default=0.97,
+    show_default=True,
+    help="Share of the head's first choices that a kind that rounds must keep to be delivered.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=256,
+    show_default=True,
+    metavar="N",
+    help="Images of the run to compare on, at most.",
+)
+@SESSION
+def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **options: Any) -> None:
+    """A folder of artefacts, each run by a process without this package and certified equal to the cached head.
+
+    With labels, the pixel contract as one Python file, the certificate and a model card. Kinds that round are
+    delivered when they pass the gate and are refused by name when they do not; where any other differs, nothing is
+    delivered, and what an earlier export left at --out stays as it is.
+    """
+    from bottleneck import documents, export_tables, pipeline
+
+    kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
+    done = pipeline.export(run, out, kinds, **session(quiet, options))
+    for kind in done.left_out:
+        note(f"{kind} was left out: its library is not installed here")
+    for item in done.manifest.refused:
+        note(f"{item.kind} is not delivered: {item.why}")
+    show(as_json, quiet, lambda: documents.export_document(done), lambda: export_tables.export_table(done))
 
 
 @app.command(short_help="The whole trip on real images.")

@@ -1,23 +1,40 @@
-"""The `.keras` file: written aside, tried, then named; with a member `bottleneck.json` that says what it is."""
+"""The `.keras` file, with a member `bottleneck.json` that says what it is."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import secrets
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bottleneck.contracts import Making, Reader
 from bottleneck.errors import BaseError
-from bottleneck.files import sync_folder
+from bottleneck.exports import aside
+from bottleneck.exports.artefact import Artefact
+from bottleneck.exports.making import DOCUMENT, add_member, as_text
 from bottleneck.strict import MalformedDocument, check_zip, loads
 
-MEMBER = "bottleneck.json"
+MEMBER = DOCUMENT
+
+
+class KerasFile(Artefact):
+    """Keras' own format, loaded in safe mode: stock layers, no code of anybody's."""
+
+    kind = "keras"
+    name = "model.keras"
+    reader = Reader("keras_file")
+
+    def make(self, model: Any, path: Path, making: Making) -> None:
+        """As `Artefact.make`."""
+        _save(model, path, making.document)
+
+
+def _save(model: Any, path: Path, document: Mapping[str, Any]) -> None:
+    model.save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        add_member(archive, MEMBER, as_text(document))
 
 
 @contextlib.contextmanager
@@ -30,22 +47,9 @@ def written_aside(model: Any, path: Path, document: Mapping[str, Any]) -> Iterat
         The temporary, to be reloaded and compared before it counts. An exception inside leaves the previous file
         at `path` as it was.
     """
-    folder = path.parent / f".{path.stem}.{secrets.token_hex(4)}.tmp"
-    folder.mkdir()
-    try:
-        aside = folder / "model.keras"
-        model.save(aside)
-        with zipfile.ZipFile(aside, "a", zipfile.ZIP_STORED) as archive:
-            # A fixed date: the file's bytes should not depend on the clock more than Keras makes them.
-            entry = zipfile.ZipInfo(MEMBER, (1980, 1, 1, 0, 0, 0))
-            archive.writestr(entry, json.dumps(document, indent=1, sort_keys=True, allow_nan=False))
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        yield aside
-        os.replace(aside, path)
-        sync_folder(path.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with aside.written_aside(path) as temporary:
+        _save(model, temporary, document)
+        yield temporary
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from bottleneck.schema import Comparison, Difference
+from bottleneck.schema import Accuracy, Comparison, Difference
 
 #: Float32 forms agree to this share of the spread between images; see the README for where it comes from.
 TOLERANCE = 1e-4
 
+#: Share of first choices that must stay as they are: for rows of reduced dtype and for forms that round on purpose.
+GATE = 0.97
+
 
 class Outputs(NamedTuple):
-    """What one form gives for n images."""
+    """What one form gives for n images; None for a stage that it does not show."""
 
-    features: np.ndarray
-    logits: np.ndarray
+    features: np.ndarray | None
+    logits: np.ndarray | None
     probabilities: np.ndarray
+
+    @classmethod
+    def of(cls, named: Mapping[str, np.ndarray]) -> Outputs:
+        """From arrays by name; ``probabilities`` must be there."""
+        return cls(named.get("features"), named.get("logits"), named["probabilities"])
 
 
 def spread(values: np.ndarray) -> float:
@@ -26,10 +35,40 @@ def spread(values: np.ndarray) -> float:
     return float(np.sqrt(flat.var(axis=0).mean()))
 
 
+def centred_cosine(reference: np.ndarray, other: np.ndarray) -> float:
+    """Smallest cosine of a row (n, …) with its counterpart, the reference's mean row taken out of both.
+
+    Raw cosines hide damage behind whatever all rows have in common.
+
+    Examples
+    --------
+    >>> rows = np.array([[101.0, 100.0], [100.0, 101.0]])
+    >>> round(centred_cosine(rows, rows), 6), round(centred_cosine(rows, rows[::-1]), 6)
+    (1.0, -1.0)
+    """
+    if not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        return -1.0
+    middle = np.asarray(reference, np.float64).mean(axis=0)
+    first, second = ((np.asarray(x, np.float64) - middle).reshape(len(x), -1) for x in (reference, other))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = np.einsum("ij,ij->i", first, second)
+    # A row that is the mean has no direction; it agrees where its counterpart has none either.
+    equal = (first == second).all(axis=1)
+    cosines = np.where(equal, 1.0, products / np.where(lengths > 0, lengths, np.inf))
+    return float(np.clip(cosines.min(initial=1.0), -1.0, 1.0))
+
+
 def compare(
-    form: str, images: str, reference: Outputs, other: Outputs, tolerance: float = TOLERANCE
+    form: str,
+    images: str,
+    reference: Outputs,
+    other: Outputs,
+    tolerance: float = TOLERANCE,
+    *,
+    gate: float | None = None,
+    truth: np.ndarray | None = None,
 ) -> Comparison:
-    """`other` against `reference`: features, logits and probabilities, each relative to the reference's spread.
+    """`other` against `reference`: each quantity that both give, relative to the reference's spread.
 
     Parameters
     ----------
@@ -39,44 +78,77 @@ def compare(
         Arrays of equal shapes, images first.
     tolerance : float
         Largest difference, as a share of the spread, that passes.
+    gate : float, optional
+        Judge by this share of equal first choices instead.
+    truth : numpy.ndarray, optional
+        (n,) the column of each image's own class, -1 for an image without one of the classes.
 
     Returns
     -------
     Comparison
-        Passed when no component of any quantity differs by more. Values that are not finite never pass.
+        Values that are not finite never pass.
+
+    Raises
+    ------
+    ValueError
+        Arrays of other shapes than the reference's.
 
     Examples
     --------
     >>> a = Outputs(np.eye(3), np.eye(3), np.eye(3))
     >>> compare("same", "toy", a, a).passed, compare("other", "toy", a, a._replace(logits=np.ones((3, 3)))).passed
     (True, False)
+    >>> compare("rounded", "toy", a, a._replace(features=a.features / 2), gate=0.97).passed
+    True
     """
-    differences = []
-    for name in Outputs._fields:
-        first = np.asarray(getattr(reference, name), np.float64)
-        second = np.asarray(getattr(other, name), np.float64)
-        if first.shape != second.shape:
-            raise ValueError(f"{form}: {name} of shape {second.shape} against {first.shape}")
-        scale = spread(first)
-        gap = np.abs(first - second)
-        largest, mean = (float(gap.max()), float(gap.mean())) if np.isfinite(gap).all() else (np.inf, np.inf)
-        differences.append(
-            Difference(
-                quantity=name,  # type: ignore[arg-type]
-                largest=_relative(largest, scale),
-                mean=_relative(mean, scale),
-                spread=scale,
-            )
-        )
+    differences = tuple(
+        _difference(form, name, first, second)
+        for name, first, second in zip(Outputs._fields, reference, other, strict=True)
+        if first is not None and second is not None
+    )
     top1 = float((reference.probabilities.argmax(1) == other.probabilities.argmax(1)).mean())
+    finite = all(item.largest < _BEYOND for item in differences)
+    within = all(item.largest <= tolerance for item in differences)
+    whole = reference.features is not None and other.features is not None
     return Comparison(
         form=form,
         images=images,
-        count=len(reference.features),
-        differences=tuple(differences),
+        count=len(reference.probabilities),
+        differences=differences,
         top1=top1,
-        passed=all(item.largest <= tolerance for item in differences),
+        cosine=centred_cosine(reference.features, other.features) if whole else None,  # type: ignore[arg-type]
+        tolerance=tolerance if gate is None else None,
+        gate=gate,
+        accuracy=_accuracy(reference, other, truth),
+        passed=within if gate is None else finite and top1 >= gate,
     )
+
+
+def _difference(form: str, name: str, first: np.ndarray, second: np.ndarray) -> Difference:
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"{form}: {name} of shape {second.shape} against {first.shape}")
+    scale = spread(first)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity: caught in the next line
+        gap = np.abs(first - second)
+    largest, mean = (float(gap.max()), float(gap.mean())) if np.isfinite(gap).all() else (np.inf, np.inf)
+    return Difference(
+        quantity=name,  # type: ignore[arg-type]
+        largest=_relative(largest, scale),
+        mean=_relative(mean, scale),
+        spread=scale,
+    )
+
+
+def _accuracy(reference: Outputs, other: Outputs, truth: np.ndarray | None) -> Accuracy | None:
+    known = np.zeros(0, bool) if truth is None else truth >= 0
+    if not known.any():
+        return None
+    head, form = (
+        float((outputs.probabilities.argmax(1)[known] == truth[known]).mean())  # type: ignore[index]
+        for outputs in (reference, other)
+    )
+    return Accuracy(images=int(known.sum()), form=form, head=head)
 
 
 #: Stands for a difference that is not finite, or relative to no spread at all, in a file that holds no infinity.

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bottleneck import runs
-from bottleneck.bases.load import LoadedBase, load
-from bottleneck.errors import BaseError, Rejected, UsageError
+from bottleneck.bases.load import LoadedBase
 from bottleneck.exports.keras_archive import written_aside
-from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
 from bottleneck.files import publish
 from bottleneck.images.standalone import standalone
 from bottleneck.models import parity
 from bottleneck.models.merge import merge
+from bottleneck.models.reference import reference
 from bottleneck.progress import Progress
-from bottleneck.schema import Cache, Certificate
-from bottleneck.sources.open import open_source
-from bottleneck.store.read import open_store
+from bottleneck.schema import Cache, Certificate, Run
 
-#: The user's own images in the certificate.
+#: The user's own images in the certificate of one file.
 _OWN = 32
 
 
@@ -57,57 +51,39 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
         A form differs from the cached head, or the comparison has no power. Nothing is written.
     BaseError
         The base is not the one that the run's features came from.
+    HeadError
+        The head was not made on the run's features.
     """
     import keras
 
-    run = folder.run
-    head = folder.head()
-    prepare_process()
     with progress.bar("merge", 5, "steps") as bar:
-        base = load(run.request, cache)
-        _same_base(base, run)
-        forward = KerasForward(base, batch_for(run.request, cache))
-        bar.update()
-        images, stored = _images(folder, forward, cache)
-        exact = run.spec.recipe.dtype == "float32"
-        references = {
-            name: parity.cached(forward, head, pixels, stored.get(name) if exact else None)
-            for name, pixels in images.items()
-        }
-        coarse = (
-            {} if exact else {n: parity.cached(forward, head, images[n], rows) for n, rows in stored.items()}
-        )
-        bar.update()
-        model = merge(base, head)
-        forms = {"merged model": {n: parity.of_model(model, x, forward.batch) for n, x in images.items()}}
-        broken = parity.twins(base, head, images["probes"], forward.batch)
-        bar.update()
-        recipe, named = run.spec.recipe.fingerprint, f"{run.head.name} {dict(run.head.settings)}"
-
-        def certificate() -> Certificate:
-            return parity.certify(references, forms, broken, stored=coarse, recipe=recipe, head=named)
-
+        known = reference(folder, cache, _OWN)
+        bar.update(2)
+        model = merge(known.base, known.head)
+        forms = known.compare("merged model", known.of_model(model))
+        twins = known.twins()
         # Before anything is written: a merged model that differs is not worth a file.
-        parity.require(certificate())
-        decode_file = _decode_file(target, base)
+        parity.require(known.certify(forms, twins))
+        bar.update()
+        decode_file = _decode_file(target, known.base)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(model, target, document(run)) as aside:
+        with written_aside(model, target, document(folder.run)) as aside:
             bar.update()
             again = keras.saving.load_model(aside, safe_mode=True)
-            forms["reloaded .keras"] = {
-                n: parity.of_model(again, x, forward.batch) for n, x in images.items()
-            }
-            final = certificate()
+            forms += known.compare("reloaded .keras", known.of_model(again))
+            with aside.open("rb") as file:
+                whose = {target.name: hashlib.file_digest(file, "sha256").hexdigest()}
+            final = known.certify(forms, twins).model_copy(update={"files": whose})
             parity.require(final)
             # Before the model gets its name: no stop may leave a model without its certificate.
             proof = target.with_suffix(".parity.json")
             publish(proof, final.model_dump_json(indent=1).encode("utf-8") + b"\n", replace=True)
-            publish(decode_file, _decode_text(base).encode("utf-8"), replace=True)
+            publish(decode_file, decode_text(known.base).encode("utf-8"), replace=True)
         bar.update()
     return Delivery(target, proof, decode_file, final, target.stat().st_size)
 
 
-def document(run: Any) -> dict[str, Any]:
+def document(run: Run) -> dict[str, Any]:
     """What the model's file says of itself in `bottleneck.json`."""
     return {
         "format": 1,
@@ -121,49 +97,8 @@ def document(run: Any) -> dict[str, Any]:
     }
 
 
-def _same_base(base: LoadedBase, run: Any) -> None:
-    if base.spec.recipe != run.spec.recipe:
-        raise BaseError(
-            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
-            f"{base.spec.recipe.fingerprint[:16]}, the run's {run.spec.recipe.fingerprint[:16]}. Its weights or "
-            "code changed since: put the old ones back, or train again"
-        )
-
-
-def _images(
-    folder: runs.RunFolder, forward: KerasForward, cache: Cache
-) -> tuple[dict[str, np.ndarray], Mapping[str, np.ndarray]]:
-    """Probe images and some of the user's own, with the stored rows of the latter."""
-    images = {"probes": parity.probe_pixels(forward.base)}
-    store = open_store(cache, forward.spec)
-    inventory = folder.inventory()
-    positions = store.find(inventory.keys)
-    there = np.flatnonzero(positions >= 0)
-    # Spread over the table, which is sorted by path, so that every class has a chance.
-    chosen = there[np.linspace(0, len(there) - 1, min(_OWN, len(there)), dtype=int)] if len(there) else there
-    pixels, kept = [], []
-    try:
-        source = open_source(folder.run.source, fetched=cache.fetched)
-    except Exception as error:
-        raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
-    for row in chosen:
-        image = inventory[int(row)]
-        try:
-            data = source.read(image.path)
-            # Another picture under the old name would be compared with the old one's features.
-            if hashlib.sha256(data).digest() == image.content:
-                pixels.append(forward.decode(data))
-                kept.append(row)
-        except (OSError, Rejected):
-            continue  # gone since; others stand for it
-    if not kept:
-        return images, {}
-    images["own images"] = np.stack(pixels)
-    rows = store.gather(positions[np.array(kept)])
-    return images, {"own images": rows.astype(np.float32, copy=False)}
-
-
-def _decode_text(base: LoadedBase) -> str:
+def decode_text(base: LoadedBase) -> str:
+    """The pixel contract of `base` as one Python file."""
     pixels = base.spec.recipe.pixels
     return standalone(pixels.height, pixels.width, pixels.resize)
 
@@ -171,6 +106,6 @@ def _decode_text(base: LoadedBase) -> str:
 def _decode_file(target: Path, base: LoadedBase) -> Path:
     """Where the pixel contract goes; another model's in the same folder is not overwritten."""
     path = target.parent / "decode.py"
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != _decode_text(base):
+    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != decode_text(base):
         return target.with_name(f"{target.stem}_decode.py")
     return path

@@ -7,7 +7,7 @@ lets one of them through has no power, and certifies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +17,8 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
-from bottleneck.images.probes import probes
-from bottleneck.models.compare import TOLERANCE, Outputs, compare
+from bottleneck.models.compare import GATE, TOLERANCE, Outputs, compare
 from bottleneck.schema import Certificate, Comparison, Preprocessing
-
-PROBES = 32
-
-#: Share of first choices that rows of reduced dtype must leave as they are.
-GATE = 0.97
-
-Images = dict[str, np.ndarray]
 
 
 def cached(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | None = None) -> Outputs:
@@ -119,83 +111,63 @@ def _batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: i
         yield np.asarray(function(padded), np.float32)[: len(part)]
 
 
-def probe_pixels(base: LoadedBase) -> np.ndarray:
-    """The probe images at the base's size."""
-    pixels = base.spec.recipe.pixels
-    return probes(PROBES, pixels.height, pixels.width)
+def judge_twin(name: str, reference: Outputs, outputs: Outputs) -> Comparison:
+    """A broken twin on the probes: it "passes" where its break does not show. Pure."""
+    found = compare(name, "probes", reference, outputs)
+    return found.model_copy(update={"passed": not _shows(found)})
+
+
+def judge_rows(images: str, reference: Outputs, outputs: Outputs, gate: float = GATE) -> Comparison:
+    """The head on stored rows of reduced dtype against the head on float32 features. Pure."""
+    found = compare("stored rows", images, reference, outputs, gate=gate)
+    close = found.cosine is not None and found.cosine >= gate
+    return found.model_copy(update={"passed": found.passed and close})
 
 
 def certify(
-    references: dict[str, Outputs],
-    forms: dict[str, dict[str, Outputs]],
-    broken: dict[str, Outputs],
+    forms: Sequence[Comparison],
+    twins: Sequence[Comparison],
+    drift: Sequence[Comparison] = (),
     *,
-    stored: dict[str, Outputs] | None = None,
     recipe: str,
     head: str,
-    tolerance: float = TOLERANCE,
 ) -> Certificate:
-    """The verdict, from what each form gave. Pure.
+    """The verdict, from what was compared. Pure.
 
     Parameters
     ----------
-    references : dict
-        Images' name to what the cached head gives for them; ``probes`` is one of the names.
-    forms : dict
-        Form's name to the same, from that form.
-    broken : dict
-        Twin's name to what it gives for the probes.
-    stored : dict, optional
-        For a store of reduced dtype: images' name to what the head gives on the stored rows.
+    forms : sequence of Comparison
+        From `compare`. Those held to a tolerance decide; those at a gate are reported, and refused one by one.
+    twins : sequence of Comparison
+        From `judge_twin`.
+    drift : sequence of Comparison
+        From `judge_rows`, for a store of reduced dtype.
     recipe, head : str
         Fingerprint, and the head's name with settings, for the file.
-    tolerance : float
 
     Returns
     -------
     Certificate
-        ``certified`` when every form passes, every twin fails, and stored rows of reduced dtype keep to the gate.
+        ``certified`` when there are forms held to a tolerance and every one passes, every twin fails, and stored rows
+        of reduced dtype keep to the gate.
     """
-    compared = tuple(
-        compare(form, images, references[images], outputs, tolerance)
-        for form, by_images in forms.items()
-        for images, outputs in by_images.items()
-    )
-    # A twin "passes" where its break does not show.
-    refused = tuple(
-        twin.model_copy(update={"passed": not _shows(twin, tolerance)})
-        for name, outputs in broken.items()
-        for twin in [compare(name, "probes", references["probes"], outputs, tolerance)]
-    )
-    drift = tuple(
-        drifted.model_copy(update={"passed": drifted.top1 >= GATE})
-        for images, outputs in (stored or {}).items()
-        for drifted in [compare("stored rows", images, references[images], outputs, tolerance)]
-    )
-    powerless = not refused or any(twin.passed for twin in refused)
-    verdict = (
-        "no power"
-        if powerless
-        else "certified"
-        if all(c.passed for c in (*compared, *drift))
-        else "different"
-    )
-    return Certificate.model_validate(
-        {
-            "verdict": verdict,
-            "tolerance": tolerance,
-            "recipe": recipe,
-            "head": head,
-            "forms": compared,
-            "twins": refused,
-            "drift": drift,
-        }
+    deciding = [form for form in forms if form.tolerance is not None]
+    powerless = not twins or any(twin.passed for twin in twins)
+    equal = bool(deciding) and all(item.passed for item in (*deciding, *drift))
+    return Certificate(
+        verdict="no power" if powerless else "certified" if equal else "different",
+        tolerance=max((form.tolerance or 0.0 for form in deciding), default=TOLERANCE),
+        recipe=recipe,
+        head=head,
+        forms=tuple(forms),
+        twins=tuple(twins),
+        drift=tuple(drift),
     )
 
 
-def _shows(twin: Comparison, tolerance: float) -> bool:
+def _shows(twin: Comparison) -> bool:
     """Whether the break shows in the features and gets through to the logits, not in one of them alone."""
-    return all(item.largest > tolerance for item in twin.differences if item.quantity != "probabilities")
+    return all(item.largest > TOLERANCE for item in twin.differences if item.quantity != "probabilities")
 
 
 def require(certificate: Certificate) -> None:
@@ -219,10 +191,14 @@ def require(certificate: Certificate) -> None:
         if not item.passed:
             raise ParityError(
                 f"the stored rows are too coarse: on {item.images} only {item.top1:.3f} of the first choices are those "
-                f"of float32 features ({GATE:g} is needed). Extract with --dtype float32 and train again"
+                f"of float32 features, and the centred cosine falls to {item.cosine:.3f} ({item.gate:g} of both is "
+                "needed). Extract with --dtype float32 and train again"
             )
-    worst = max(((c, d) for c in certificate.forms for d in c.differences), key=lambda pair: pair[1].largest)
+    failed = [c for c in certificate.forms if c.tolerance is not None and not c.passed]
+    if not failed:
+        raise ParityError("nothing was compared with the cached head, so nothing was written")
+    worst = max(((c, d) for c in failed for d in c.differences), key=lambda pair: pair[1].largest)
     raise ParityError(
         f"the {worst[0].form} differs from the cached head: {worst[1].quantity} by {worst[1].largest:.2g} of their "
-        f"spread on {worst[0].images} ({certificate.tolerance:g} is allowed); nothing was written"
+        f"spread on {worst[0].images} ({worst[0].tolerance:g} is allowed); nothing was written"
     )

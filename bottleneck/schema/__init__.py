@@ -15,11 +15,21 @@ from bottleneck.schema.base import (
     RowType,
     StoreSpec,
 )
+from bottleneck.schema.certificate import Accuracy, Certificate, Comparison, Difference
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, Cache, Record, RejectedContent, Rounding
-from bottleneck.schema.run import Certificate, Comparison, Difference, HeadSpec, Run, SplitPolicy
+from bottleneck.schema.run import HeadSpec, Run, SplitPolicy
+from bottleneck.schema.tuning import (
+    StageDone,
+    Tuned,
+    TunePrecision,
+    TuneSettings,
+    TuneStage,
+    parse_rates,
+    parse_tune,
+)
 from bottleneck.schema.values import Frozen, canonical_json, explain, parse
 from bottleneck.schema.views import DEFAULT_VIEWS, MOST_VIEWS, ViewPolicy, Views
 
@@ -30,6 +40,7 @@ __all__ = [
     "PREPROCESSINGS",
     "TASK_BYTES",
     "TASK_ROWS",
+    "Accuracy",
     "BaseRequest",
     "BaseSpec",
     "Cache",
@@ -58,11 +69,18 @@ __all__ = [
     "Run",
     "Split",
     "SplitPolicy",
+    "StageDone",
     "StoreSpec",
     "Task",
+    "TunePrecision",
+    "TuneSettings",
+    "TuneStage",
+    "Tuned",
     "ViewPolicy",
     "Views",
     "canonical_json",
     "explain",
     "parse",
+    "parse_rates",
+    "parse_tune",
 ]

@@ -1,4 +1,4 @@
-"""Heads, splits, training runs, and the certificate of a merged model."""
+"""Heads, splits and training runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bottleneck.schema.base import BaseRequest, StoreSpec
+from bottleneck.schema.tuning import Tuned
 from bottleneck.schema.values import Frozen
 from bottleneck.schema.views import Views
 
@@ -28,7 +29,11 @@ class SplitPolicy(Frozen):
 
 
 class Run(Frozen):
-    """What a training run was made of; later commands take everything from here."""
+    """What a training run was made of; later commands take everything from here.
+
+    `tuned` is there for a run that came from another one by fine-tuning. Where its base did not stay as it was, the
+    base is a `.keras` file in the run's own folder, which `request` names relative to that.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -42,40 +47,4 @@ class Run(Frozen):
     views: Views | None = None
     created: str
     versions: Mapping[str, str]
-
-
-class Difference(Frozen):
-    """How far one form lies from the reference in one quantity, relative to its spread between images."""
-
-    quantity: Literal["features", "logits", "probabilities"]
-    largest: float
-    mean: float
-    spread: float
-
-
-class Comparison(Frozen):
-    """One form (or broken twin) against the cached head on one set of images."""
-
-    form: str
-    images: str
-    count: int
-    differences: tuple[Difference, ...]
-    top1: float = Field(ge=0.0, le=1.0)
-    passed: bool
-
-
-class Certificate(Frozen):
-    """The verdict on a merged model: `certified`, `different` or `no power`.
-
-    `drift` is there for stores of reduced dtype: the head on the stored rows, against the reference, which is then
-    the head on float32 features; it passes by top-1 agreement.
-    """
-
-    format: Literal[1] = 1
-    verdict: Literal["certified", "different", "no power"]
-    tolerance: float
-    recipe: str
-    head: str
-    forms: tuple[Comparison, ...]
-    twins: tuple[Comparison, ...]
-    drift: tuple[Comparison, ...] = ()
+    tuned: Tuned | None = None

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.models.compare import TOLERANCE, Outputs, compare, spread
+from bottleneck.models.compare import TOLERANCE, Outputs, centred_cosine, compare, spread
 
 
 def outputs(seed: int = 0, images: int = 12) -> Outputs:
@@ -65,3 +65,71 @@ def test_top1_is_the_share_of_equal_first_choices() -> None:
     flipped = first.probabilities.copy()
     flipped[:3] = np.roll(flipped[:3], 1, axis=1)
     assert compare("f", "i", first, first._replace(probabilities=flipped)).top1 == pytest.approx(9 / 12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gate_is_not_passed_by_values_that_are_not_finite(bad: float) -> None:
+    first = outputs()
+    broken = first.features.copy()
+    broken.flat[0] = bad
+    result = compare("f", "i", first, first._replace(features=broken), gate=0.5)
+    assert result.top1 == 1.0
+    assert not result.passed
+
+
+@pytest.mark.parametrize(("flips", "passed"), [(0, True), (1, True), (2, False)])
+def test_a_gate_counts_first_choices_and_no_differences(flips: int, passed: bool) -> None:
+    first = outputs()
+    other = first.probabilities.copy()
+    other[:flips] = np.roll(other[:flips], 1, axis=1)
+    far = first._replace(features=first.features * 2, probabilities=other)
+    result = compare("f", "i", first, far, gate=11 / 12)
+    assert (result.passed, result.gate, result.tolerance) == (passed, 11 / 12, None)
+
+
+def test_a_form_may_show_probabilities_alone() -> None:
+    first = outputs()
+    result = compare("f", "i", first, Outputs.of({"probabilities": first.probabilities}))
+    assert [d.quantity for d in result.differences] == ["probabilities"]
+    assert result.passed
+    assert result.cosine is None
+    with pytest.raises(KeyError):
+        Outputs.of({"logits": first.logits})
+
+
+def test_accuracy_is_of_labelled_images_and_stands_beside_the_heads() -> None:
+    first = outputs()
+    truth = first.probabilities.argmax(1)
+    truth[:2] = -1  # no label
+    other = first.probabilities.copy()
+    other[2:5] = np.roll(other[2:5], 1, axis=1)
+    found = compare("f", "i", first, first._replace(probabilities=other), truth=truth).accuracy
+    assert found is not None
+    assert (found.images, found.head, found.form) == (10, 1.0, pytest.approx(0.7))
+    assert compare("f", "i", first, first, truth=np.full(12, -1)).accuracy is None
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
+def test_a_centred_cosine_sees_no_offset_and_no_scale(offset: float, scale: float) -> None:
+    rows = np.random.default_rng(1).normal(size=(9, 5))
+    turned = rows[:, ::-1]
+    plain = centred_cosine(rows - rows.mean(0), turned - rows.mean(0))
+    moved = centred_cosine((rows - rows.mean(0)) * scale + offset, (turned - rows.mean(0)) * scale + offset)
+    assert moved == pytest.approx(plain, abs=1e-5 + 1e-9 * abs(offset) / scale)
+    assert centred_cosine(rows, rows) == pytest.approx(1.0)
+
+
+def test_raw_cosines_would_hide_what_a_centred_one_shows() -> None:
+    draw = np.random.default_rng(2)
+    rows = 1000 + draw.normal(size=(20, 8))
+    other = 1000 + draw.normal(size=(20, 8))
+    raw = (rows * other).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(other, axis=1)
+    assert raw.min() > 0.99999
+    assert centred_cosine(rows, other) < 0.5
+
+
+def test_rows_without_direction_agree_when_they_are_equal() -> None:
+    rows = np.ones((4, 3))
+    assert centred_cosine(rows, rows) == 1.0
+    assert centred_cosine(rows, rows + np.eye(4, 3)) == 0.0
+    assert centred_cosine(rows, np.full((4, 3), np.inf)) == -1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def test_a_merged_model_is_certified(images: Path, place: Path, base: str, head:
     assert ("pixels divided by 255" in twins) == (base == "efficientnetb0")
     assert not any(c.passed for c in certificate.twins)
     assert json.loads(done.parity.read_text())["verdict"] == "certified"
+    # Beside another file of that name it proves nothing, and says so.
+    assert certificate.files == {done.model.name: hashlib.sha256(done.model.read_bytes()).hexdigest()}
     with zipfile.ZipFile(done.model) as archive:
         document = json.loads(archive.read("bottleneck.json"))
     assert document["classes"] == ["blue", "green", "red"]

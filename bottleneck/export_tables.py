@@ -1,0 +1,94 @@
+"""What `export` delivered, for a person: rich tables. Prints nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bottleneck.drawing import columns, listed, plain, size, stacked
+from bottleneck.models.exporting import Exported
+from bottleneck.schema import Comparison
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def export_table(done: Exported) -> RenderableType:
+    """Each kind with its figures and verdict; then the twins, and where everything is."""
+    certificate = done.certificate
+    table = columns(
+        "kind",
+        "file",
+        ">size",
+        ">ms an image",
+        ">largest difference",
+        ">first choices",
+        ">accuracy",
+        ">the head's",
+        "verdict",
+        title="Against the cached head, each run by a process without this package",
+    )
+    for item in done.manifest.artefacts:
+        seen = [c for c in certificate.forms if c.form.partition(",")[0] == item.kind]
+        table.add_row(
+            item.kind,
+            item.path,
+            size(item.bytes),
+            f"{item.milliseconds:.1f}",
+            *_figures(seen),
+            "equal" if seen[-1].gate is None else f"close (gate {seen[-1].gate:g})",
+        )
+    for refusal in done.manifest.refused:
+        seen = [c for c in certificate.forms if c.form == refusal.kind]
+        table.add_row(
+            refusal.kind,
+            "",
+            "" if refusal.bytes is None else size(refusal.bytes),
+            "" if refusal.milliseconds is None else f"{refusal.milliseconds:.1f}",
+            *_figures(seen),
+            "REFUSED, not delivered",
+        )
+    noticed = [twin.form for twin in certificate.twins if not twin.passed]
+    facts = [
+        ("verdict", f"{certificate.verdict} (tolerance {certificate.tolerance:g})"),
+        ("compared on", ", ".join(f"{count} {name}" for name, count in _counts(certificate.forms).items())),
+        ("broken twins", f"{', '.join(noticed)}: noticed"),
+    ]
+    facts += [
+        ("stored rows", f"{row.top1:.3f} of the first choices, centred cosine from {row.cosine:.4f}")
+        for row in certificate.drift
+    ]
+    return stacked(
+        table,
+        listed(
+            [
+                *facts,
+                ("model card", str(done.folder / "card.md")),
+                ("certificate", str(done.folder / "parity.json")),
+                ("folder", str(done.folder)),
+            ]
+        ),
+        *(
+            [plain(f"left out, for want of their libraries: {', '.join(done.left_out)}")]
+            if done.left_out
+            else []
+        ),
+    )
+
+
+def _figures(seen: list[Comparison]) -> list[str]:
+    if not seen:
+        return ["", "", "", ""]
+    accuracy = next((c.accuracy for c in seen if c.accuracy is not None), None)
+    return [
+        f"{max(c.largest for c in seen):.1e}",
+        f"{min(c.top1 for c in seen):.3f}",
+        *((f"{accuracy.form:.4f}", f"{accuracy.head:.4f}") if accuracy else ("", "")),
+    ]
+
+
+def _counts(forms: tuple[Comparison, ...]) -> dict[str, int]:
+    """Images of each set; a form may have answered for fewer."""
+    found: dict[str, int] = {}
+    for comparison in forms:
+        found[comparison.images] = max(found.get(comparison.images, 0), comparison.count)
+    return found

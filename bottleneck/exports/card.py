@@ -1,0 +1,194 @@
+"""The model card: everything about an export as `card.json`, and the same for a person as `card.md`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from itertools import groupby
+from typing import Any, Literal
+
+from bottleneck.exports.manifest import Delivered, Refusal
+from bottleneck.files import shown
+from bottleneck.schema import Certificate, Frozen, HeadSpec, StoreSpec
+from bottleneck.schema.tuning import Tuned
+
+
+class RejectedGroup(Frozen):
+    """Images of the source that have no features, for one reason; the first few paths as a person may see them."""
+
+    stage: str
+    reason: str
+    images: int
+    paths: tuple[str, ...]
+
+
+class DataFacts(Frozen):
+    """What was learnt from.
+
+    Attributes
+    ----------
+    fingerprint : str
+        sha256 over contents, labels, groups and splits of the run's table, whatever the files are called.
+    images : int
+    classes : mapping of str to mapping of str to int
+        Images of each class in each split.
+    rejected : tuple of RejectedGroup or None
+        None where the source could not be looked at any more.
+    """
+
+    fingerprint: str
+    images: int
+    classes: Mapping[str, Mapping[str, int]]
+    rejected: tuple[RejectedGroup, ...] | None
+
+
+class Card(Frozen):
+    """A model, what it was made of, how good it is, and the files that it was delivered in: `card.json`.
+
+    `compared` is how many images of the run the forms were compared on, and `unseen` how many of these the head did
+    not learn from: accuracies beside the forms are of these alone, unless there are none. `metrics` are by split, as
+    `bottleneck evaluate --json` gives them; `asked` is how the base was asked for; `tuned` says how it was fine-tuned,
+    where it was.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    created: str
+    exported: str
+    data: DataFacts
+    base: StoreSpec
+    asked: Mapping[str, Any]
+    head: HeadSpec
+    parameters: Mapping[str, int]
+    tuned: Tuned | None = None
+    metrics: Mapping[str, Mapping[str, Any]]
+    folds: tuple[Mapping[str, Any], ...]
+    certificate: Certificate
+    compared: int
+    unseen: int
+    artefacts: tuple[Delivered, ...]
+    refused: tuple[Refusal, ...]
+    versions: Mapping[str, str]
+
+
+class Plain(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$])")
+
+
+def escaped(text: str) -> Plain:
+    r"""Text that somebody else wrote, as Markdown that shows just that text, also in a table.
+
+    Examples
+    --------
+    >>> print(escaped("[a|b](http://x) <i> *c*\n# d"))
+    \[a\|b\](http:\//x) \<i\> \*c\*\\n\# d
+    """
+    # GitHub makes links of bare names of web sites too.
+    return Plain(_SPECIAL.sub(r"\\\1", shown(text)).replace("www.", "www\\.").replace("://", ":\\//"))
+
+
+def excerpt(text: str, function: str) -> str:
+    """A function of a Python file with just the lines above it that it needs, in the file's order.
+
+    Examples
+    --------
+    >>> print(excerpt("import os\\nimport sys\\nA = 1\\n\\ndef f():\\n    return sys.path, A\\n", "f"))
+    import sys
+    <BLANKLINE>
+    A = 1
+    <BLANKLINE>
+    <BLANKLINE>
+    def f():
+        return sys.path, A
+    """
+    statements = {name: node for node in ast.parse(text).body for name in _binds(node)}
+    wanted, open_names = {}, [function]
+    while open_names:
+        name = open_names.pop()
+        node = statements.get(name)
+        if node is None or name in wanted:
+            continue
+        wanted[name] = node
+        open_names += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    lines = text.splitlines()
+    found, end = "", 0
+    for node in sorted({id(node): node for node in wanted.values()}.values(), key=lambda node: node.lineno):
+        between = lines[end : node.lineno - 1]
+        blanks = max((len(list(run)) for line, run in groupby(between) if not line), default=0)
+        found += ("\n" + "\n" * blanks if found else "") + "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        end = node.end_lineno or end
+    return found
+
+
+def _binds(node: ast.stmt) -> Iterable[str]:
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return [(alias.asname or alias.name).partition(".")[0] for alias in names]
+        case ast.FunctionDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            return [target.id for target in targets if isinstance(target, ast.Name)]
+    return []
+
+
+def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
+    """The card in Markdown.
+
+    Parameters
+    ----------
+    card : Card
+    readers : mapping of str to tuple of str
+        For each kind: the name and the text of the file that reads it, of which the card shows what it says.
+
+    Returns
+    -------
+    str
+        Whatever users wrote (names of classes, runs, files) is escaped.
+    """
+    import jinja2
+
+    folder = resources.files(__package__) / "templates"
+
+    def text_of(name: str) -> str | None:
+        place = folder / name
+        return place.read_text("utf-8") if place.is_file() else None
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(text_of),
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, (Plain, int, float)) else escaped(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # this is Markdown, and `finalize` escapes it as such
+    )
+    environment.filters.update(
+        plain=Plain,
+        size=lambda count: Plain(_size(count)),
+        fixed=lambda value, digits: Plain(f"{value:.{digits}f}"),
+        tiny=lambda value: Plain(f"{value:.1e}"),
+        thousands=lambda value: Plain(f"{value:,}"),
+        excerpt=lambda text, function: Plain(excerpt(text, function)),
+    )
+    template = environment.get_template("card.md.jinja2")
+    return template.render(card=card, readers=readers, held_out=_held_out(card))
+
+
+def _held_out(card: Card) -> str | None:
+    """The split that says most about new images: a test split, else the validation split."""
+    return next((name for name in ("test", "validation") if name in card.metrics), None)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,61 @@
+"""The merged model as TensorFlow functions: what every format but Keras' own is made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+#: The named outputs of every artefact, in this order.
+STAGES = ("features", "logits", "probabilities")
+
+#: The named input for pixels.
+IMAGE = "image"
+
+
+def stages_function(model: Any, batch: int | None) -> Any:
+    """The traced function from pixels to all stages.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Merged, as `models.merge` makes it.
+    batch : int or None
+        Images of each call; None for any number.
+
+    Returns
+    -------
+    tf.types.experimental.ConcreteFunction
+        From ``image`` (batch, height, width, 3) float32 to a dict by the names of `STAGES`.
+    """
+    import keras
+    import tensorflow as tf
+
+    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in STAGES})
+    spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)
+
+    @tf.function(input_signature=[spec], autograph=False)  # type: ignore[untyped-decorator]
+    def run(image: Any) -> dict[str, Any]:
+        found = stages(image, training=False)
+        # Named here, since formats that know graphs alone know outputs by their nodes' names.
+        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in STAGES}
+
+    return run.get_concrete_function()
+
+
+def save(path: Path, model: Any, signatures: dict[str, Any]) -> None:
+    """Write a SavedModel of these signatures that holds the model's weights once.
+
+    Keras' own export keeps every weight twice: in the layers that it saves too, and in the functions.
+    """
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.weights = [weight.value for weight in model.weights]
+    tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def frozen(model: Any) -> Any:
+    """The function of `stages_function` for any number of images, its weights made constants."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(stages_function(model, None))

@@ -1,0 +1,172 @@
+"""What lies in a folder of exports: `export.json`, whose presence makes a folder ours to replace."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from bottleneck.errors import ExportError, UsageError
+from bottleneck.files import shown
+from bottleneck.schema import Frozen
+from bottleneck.strict import MalformedDocument, parse_as
+
+NAME = "export.json"
+
+#: What comes to lie in any folder by itself, and may go with it.
+_LITTER = frozenset({".lock", ".DS_Store", "Thumbs.db", "__pycache__"})
+
+
+class FileFacts(Frozen):
+    """One file as it was written."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Delivered(Frozen):
+    """An artefact that passed.
+
+    Attributes
+    ----------
+    kind, path : str
+        Of the catalog; in the folder.
+    bytes : int
+        Of all its files.
+    milliseconds : float
+        An image, one at a time: the median in a process without this package.
+    milliseconds_from_file : float or None
+        The same from the image file, where it takes files.
+    """
+
+    kind: str
+    path: str
+    bytes: int
+    milliseconds: float
+    milliseconds_from_file: float | None = None
+
+
+class Refusal(Frozen):
+    """A kind that was asked for and is not here, and why; its size and milliseconds where it could be made and run."""
+
+    kind: str
+    why: str
+    bytes: int | None = None
+    milliseconds: float | None = None
+
+
+class Manifest(Frozen):
+    """What an export delivered: `export.json`."""
+
+    format: Literal[1] = 1
+    run: str
+    created: str
+    recipe: str
+    head: str
+    artefacts: tuple[Delivered, ...]
+    refused: tuple[Refusal, ...]
+    files: Mapping[str, FileFacts]
+
+
+def facts_of(folder: Path) -> dict[str, FileFacts]:
+    """Every file below `folder`, but for litter, by its path with ``/``."""
+    found = {}
+    for name in _names(folder):
+        path = folder / name
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[name] = FileFacts(bytes=path.stat().st_size, sha256=digest)
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    below = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return sorted(path.as_posix() for path in below if not _LITTER & set(path.parts))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return (
+        path.stat().st_size
+        if path.is_file()
+        else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    )
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest in `folder`.
+
+    Raises
+    ------
+    ExportError
+        There is none, or not one that this version writes.
+    """
+    try:
+        return parse_as(Manifest, (folder / NAME).read_bytes(), most_bytes=64 << 20)
+    except OSError as error:
+        raise ExportError(
+            f"{shown(str(folder))} holds no export: {NAME} cannot be read ({error.strerror})"
+        ) from error
+    except MalformedDocument as error:
+        raise ExportError(f"{shown(str(folder / NAME))} is not what this version writes: {error}") from error
+
+
+def check(folder: Path) -> Manifest:
+    """The manifest in `folder`, every file of which is what it says.
+
+    Raises
+    ------
+    ExportError
+        A file is missing, or has other bytes; the first three are named.
+    """
+    manifest = read(folder)
+    there = facts_of(folder)
+    wrong = [
+        f"{shown(name)} {_damage(there.get(name), facts)}"
+        for name, facts in manifest.files.items()
+        if there.get(name) != facts
+    ]
+    if wrong:
+        raise ExportError(
+            f"{shown(str(folder))} is not whole: {', '.join(wrong[:3])}"
+            + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+            + "; export the run again"
+        )
+    return manifest
+
+
+def _damage(found: FileFacts | None, expected: FileFacts) -> str:
+    if found is None:
+        return "is missing"
+    return "is cut short" if found.bytes < expected.bytes else "has other bytes"
+
+
+def check_target(target: Path) -> None:
+    """Refuse a target that is not ours to replace: a file, or a folder with anything in it that no export wrote.
+
+    Raises
+    ------
+    UsageError
+        Names what is there.
+    """
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise UsageError(f"--out {shown(str(target))} is a file: give a folder of its own for the export")
+    there = set(_names(target))
+    if not there:
+        return
+    try:
+        ours = {*read(target).files, NAME}
+    except ExportError:
+        ours = set()
+    others = sorted(there - ours)
+    if others:
+        raise UsageError(
+            f"--out {shown(str(target))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder, "
+            "or one that an earlier export made"
+        )

@@ -1,0 +1,38 @@
+"""OpenVINO's two files, for Intel's runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bottleneck.contracts import Making, Reader
+from bottleneck.exports.artefact import Artefact
+from bottleneck.exports.graph import STAGES, save, stages_function
+from bottleneck.exports.making import DOCUMENT, as_text
+from bottleneck.exports.quiet import quiet
+
+
+class OpenVinoFile(Artefact):
+    """A folder of ``model.xml`` and ``model.bin``, float32; takes and gives what the ONNX file does."""
+
+    kind = "openvino"
+    name = "openvino"
+    reader = Reader("openvino_file", ("openvino",), "openvino")
+
+    def make(self, model: Any, path: Path, making: Making) -> None:
+        """As `Artefact.make`."""
+        source = path.with_name("source")
+        with quiet():
+            import openvino
+
+            save(source, model, {"serving_default": stages_function(model, None)})
+            # Read by the runtime, and not by `openvino.convert_model`, which reports to its makers that it was used.
+            network = openvino.Core().read_model(str(source))
+            for output in network.outputs:
+                (name,) = [
+                    stage for stage in STAGES if stage in output.names or output.any_name.startswith(stage)
+                ]
+                output.tensor.set_names({name})
+            network.set_rt_info(as_text(making.document), [DOCUMENT])
+            path.mkdir()
+            openvino.save_model(network, str(path / "model.xml"), compress_to_fp16=False)

@@ -1,0 +1,60 @@
+"""Converters talk while they work; none of it is for whoever asked for a file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+
+_LOGGERS = ("tensorflow", "absl", "tf2onnx")
+
+#: Beginnings of warnings that nobody can act upon: pandas, where a converter brings it, looks for the other package of
+#: this one's name; TensorFlow would rather have its own calibration use another package of theirs.
+_WARNINGS = (
+    r"Pandas requires version .* of 'bottleneck'",
+    r"\s*Warning: tf.lite.Interpreter is deprecated",
+    r"Statistics for quantized inputs were expected, but not specified",
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing but errors from the converters' loggers, and none of the warnings that are known, while it lasts."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    with warnings.catch_warnings():
+        for message in _WARNINGS:
+            warnings.filterwarnings("ignore", message, UserWarning)
+        try:
+            for logger in loggers:
+                # A filter and not a level: TensorFlow sets the level back while it saves.
+                logger.addFilter(_is_error)
+            yield
+        finally:
+            for logger in loggers:
+                logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Standard error leads nowhere while it lasts: for compiled code that writes there and asks nobody.
+
+    What a failure has to say is in its exception too.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed: there is nothing to mute
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

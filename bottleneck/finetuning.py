@@ -1,0 +1,307 @@
+"""The stage after a run: its head and the top of its base train together, into a run of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bottleneck import runs
+from bottleneck.errors import BaseError, UsageError
+from bottleneck.files import publish, publish_file, safe_name, shown
+from bottleneck.filling import filled
+from bottleneck.options import (
+    PathLike,
+    Session,
+    cache_of,
+    options_of_run,
+    progress_of,
+    versions,
+    views_of,
+)
+from bottleneck.schema import BaseRequest, Run, Tuned, TuneSettings, TuneStage, ViewPolicy, parse
+from bottleneck.tuning_data import TuningData
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from bottleneck.bases.load import LoadedBase
+    from bottleneck.heads.metrics import Metrics
+    from bottleneck.models.finetune import Outcome
+
+#: Where a fine-tuning stands, in the new run's folder.
+CHECKPOINT = ".finetune.npz"
+
+
+class TuneOptions(Session, total=False):
+    """What may be said of a fine-tuning besides where things lie: the fields of `TuneSettings`."""
+
+    epochs: int
+    patience: int | None
+    batch_size: int
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"]
+    rate: float
+    momentum: float
+    block_decay: float
+    rates: Mapping[str, float]
+    warmup: float
+    schedule: Literal["constant", "cosine", "plateau"]
+    plateau_factor: float
+    plateau_patience: int
+    class_weight: Literal["balanced"] | None
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    views: int
+    augment: str | ViewPolicy | None
+    full: bool
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """What `finetune` gives: the new run's folder, the figures before and after, what was worth saying."""
+
+    folder: runs.RunFolder
+    before: Mapping[str, Metrics]
+    advice: tuple[str, ...]
+
+    @property
+    def tuned(self) -> Tuned:
+        """What trained, and how it went."""
+        assert self.folder.run.tuned is not None
+        return self.folder.run.tuned
+
+    @property
+    def metrics(self) -> Mapping[str, Metrics]:
+        """Figures by split, of the new run."""
+        return self.folder.figures.by_split
+
+
+def finetune(
+    run: PathLike,
+    unfreeze: str | Sequence[str],
+    *,
+    to: PathLike | None = None,
+    told: Callable[[str], None] = lambda _: None,
+    **options: Unpack[TuneOptions],
+) -> FineTuned:
+    """Train the top of a run's base together with its head; the result is a run like any other.
+
+    What lies below everything that trains is computed once and cached, where that is exact.
+
+    Parameters
+    ----------
+    run : path
+        A run's folder; it stays as it is.
+    unfreeze : str or sequence of str
+        One entry a stage: ``top:N`` blocks (layers with weights where the base has no blocks), a block's or layer's
+        name, ``all``, or several of these with commas between. A stage trains what it names and what the stages
+        before it trained. BatchNormalization stays frozen.
+    to : path, optional
+        Folder of the new run; by default that of `run` with ``-tuned`` behind its name. The same call goes on there
+        after an interruption.
+    told : callable
+        Hears remarks before and during the training.
+    **options
+        Fields of `TuneSettings`, and `Session`.
+
+    Returns
+    -------
+    FineTuned
+        Where no epoch lowered the validation loss, the new run is the model as it was, and says so.
+
+    Raises
+    ------
+    UnknownName, UsageError
+        A layer that is not there, an option that cannot be.
+    TuningError
+        The loss is no longer finite; something moved that is frozen; cached rows are not the base's.
+
+    Examples
+    --------
+    >>> done = finetune("runs/flowers", "top:2", epochs=5)  # doctest: +SKIP
+    >>> done.tuned.kept, done.metrics["validation"].accuracy  # doctest: +SKIP
+    ('after', 0.94)
+    """
+    from bottleneck.bases.load import load
+    from bottleneck.extraction.forward import prepare_process
+    from bottleneck.models import finetune as tuning
+
+    started = time.perf_counter()
+    settings, session = _settings(options)
+    stages = _stages(unfreeze)
+    folder = runs.read(run)
+    target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
+    if target.resolve() == folder.path.resolve():
+        raise UsageError(
+            f"--run {shown(str(target))} is the run that the fine-tuning begins from: give another"
+        )
+    here = options_of_run(folder.run, session)
+    head = folder.head()
+    runs.prepare(target)
+    prepare_process()
+    base = load(folder.run.request, cache_of(here))
+    _same_base(base, folder.run)
+    blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
+    planned = tuning.plan(base, blocks, stages, settings)
+    data = TuningData(folder, base, settings, here, told)
+    advice = (*planned.remarks, *data.remarks)
+    for remark in advice:
+        told(remark)
+    with _alone(target):
+        outcome = tuning.finetune(
+            base,
+            head,
+            planned,
+            settings,
+            data.feed,
+            data.weights,
+            at=target / CHECKPOINT,
+            identity=tuning.identity(
+                settings.model_dump(mode="json"),
+                [str(stage) for stage in stages],
+                *(_sha256(folder.path / name) for name in ("run.json", "table.parquet", "head/head.json")),
+            ),
+            progress=progress_of(here),
+            told=told,
+        )
+        facts = Tuned(
+            origin=os.path.abspath(folder.path),
+            origin_recipe=folder.run.spec.recipe.fingerprint,
+            base=folder.run.tuned.base if folder.run.tuned else base.name,
+            blocks=blocks,
+            settings=settings,
+            stages=outcome.done,
+            kept=outcome.kept,
+        )
+        _write(target, folder, base, facts, outcome, data, started)
+    return FineTuned(runs.read(target), folder.figures.by_split, advice)
+
+
+def check_tuning(unfreeze: str | Sequence[str], **options: Unpack[TuneOptions]) -> None:
+    """Raise the `UsageError` that `finetune` would raise before it looks at its run."""
+    _stages(unfreeze)
+    _settings(options)
+
+
+def _stages(unfreeze: str | Sequence[str]) -> tuple[TuneStage, ...]:
+    texts = (unfreeze,) if isinstance(unfreeze, str) else tuple(unfreeze)
+    if not texts:
+        raise UsageError("nothing to unfreeze: give --unfreeze top:2, a block's or a layer's name, or all")
+    return tuple(TuneStage.parse(text) for text in texts)
+
+
+def _settings(options: TuneOptions) -> tuple[TuneSettings, Session]:
+    """A fine-tuning's own options, parsed, and the others."""
+    given: dict[str, Any] = dict(options)
+    own = {name: given.pop(name) for name in TuneSettings.model_fields if name in given}
+    if isinstance(own.get("augment"), str):
+        own["augment"] = ViewPolicy.parse(own["augment"])
+    settings = parse(TuneSettings, own, "fine-tuning")
+    if settings.augment is not None and settings.augment.is_identity:
+        raise UsageError(
+            f"--augment {str(settings.augment)!r} changes nothing: name what may vary, or leave it out"
+        )
+    if settings.views > 1:
+        views = views_of({"views": settings.views, "augment": settings.augment})
+        # Written out, so that what was trained on does not depend on what is the default later.
+        settings = settings.model_copy(update={"augment": views and views.policy})
+    session: Session = given  # type: ignore[assignment]
+    return settings, session
+
+
+def _same_base(base: LoadedBase, run: Run) -> None:
+    if base.spec.recipe != run.spec.recipe:
+        raise BaseError(
+            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
+            f"{base.spec.recipe.fingerprint[:16]}, the run's {run.spec.recipe.fingerprint[:16]}. Its weights or "
+            "code changed since: put the old ones back, or train again"
+        )
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """No other process fine-tunes into this folder meanwhile: they would go on from each other's checkpoints."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(target / ".finetune.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UsageError(
+            f"--run {shown(str(target))}: another process fine-tunes into this folder; give another one"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _write(
+    target: Path,
+    folder: runs.RunFolder,
+    base: LoadedBase,
+    facts: Tuned,
+    outcome: Outcome,
+    data: TuningData,
+    started: float,
+) -> None:
+    """The new run: measured on rows of the base as it was saved, or the run before under a new name."""
+    from bottleneck.heads.training import measure_splits
+    from bottleneck.training import rows_of
+
+    run, name = folder.run, f"{safe_name(facts.base)}{runs.TUNED}"
+    update: dict[str, Any] = {
+        "name": target.name,
+        "tuned": facts,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    by_split, aside = folder.figures.by_split, target / ".finetune" / name
+    shutil.rmtree(aside.parent, ignore_errors=True)
+    aside.parent.mkdir()
+    if facts.kept == "after":
+        base.model.save(aside)
+        asked = _request(base, run.request, aside)
+        _, _, store = filled(run.source, asked, data.options)
+        data.check_tuned(store, outcome)
+        update |= {"request": asked, "spec": store.spec, "views": None}
+        record = run.model_copy(update=update)
+        rows, splits = rows_of(replace(folder, run=record), None, data.told, data.options, None)
+        by_split = measure_splits(outcome.head, rows, splits, run.classes)
+    elif runs.has_own_base(folder):
+        shutil.copyfile(run.request.base, aside)
+    record = run.model_copy(update=update)
+    if aside.exists():
+        # Named relative to the run's folder, which may be moved.
+        record = record.model_copy(update={"request": record.request.model_copy(update={"base": name})})
+    figures = runs.Figures(by_split=by_split, seconds=time.perf_counter() - started)
+    with runs.replacing(target):
+        for old in target.glob(f"*{runs.TUNED}"):
+            old.unlink()
+        if aside.exists():
+            publish_file(aside.rename(target / f".{name}"), target / name)
+        publish(target / "table.parquet", (folder.path / "table.parquet").read_bytes(), replace=True)
+        runs.write(target, record, figures, outcome.head)
+    shutil.rmtree(aside.parent, ignore_errors=True)
+    (target / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _request(base: LoadedBase, before: BaseRequest, path: Path) -> BaseRequest:
+    """How the tuned base at `path` is asked for: everything that was the old base's own default, said."""
+    return BaseRequest(
+        base=os.path.abspath(path),
+        pooling=base.pooling,
+        size=base.size,
+        resize=before.resize,
+        preprocessing=base.preprocessing,
+        precision=before.precision,
+        dtype=before.dtype,
+        batch=before.batch,
+    )

@@ -1,0 +1,307 @@
+"""Fine-tuning: stages that set more and more of a base free, and a model that is never worse for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from bottleneck.bases.custom import foreign
+from bottleneck.bases.graph import IMAGE, walk
+from bottleneck.bases.load import LoadedBase
+from bottleneck.contracts import Head
+from bottleneck.errors import TuningError
+from bottleneck.models import checkpoint
+from bottleneck.models.checkpoint import Point
+from bottleneck.models.compare import spread
+from bottleneck.models.feeds import Feed
+from bottleneck.models.prefix import prefix, tail
+from bottleneck.models.tuning import Chain, Course, Program, train
+from bottleneck.models.unfreeze import choices, paths
+from bottleneck.progress import Progress
+from bottleneck.schema import StageDone, TuneSettings, TuneStage, canonical_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as it will be run.
+
+    Attributes
+    ----------
+    asked : TuneStage
+    rates : dict of str to float
+        Rate of each layer of the base that trains, by path.
+    head_rate : float
+    end : int
+        The step of the base's walk that ends the prefix.
+    prefix : str or None
+        Its path; None where the stage begins at the pixels.
+    """
+
+    asked: TuneStage
+    rates: dict[str, float]
+    head_rate: float
+    end: int
+    prefix: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages, and what is worth saying before they run."""
+
+    stages: tuple[Stage, ...]
+    remarks: tuple[str, ...]
+
+
+def plan(base: LoadedBase, blocks: str, asked: Sequence[TuneStage], settings: TuneSettings) -> Plan:
+    """What each stage trains and where its prefix ends. Reads no image.
+
+    Parameters
+    ----------
+    base : LoadedBase
+    blocks : str
+        Block pattern; empty where the base has none.
+    asked : sequence of TuneStage
+        Each sets free what it names, and what the stages before it did stays free.
+    settings : TuneSettings
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    UnknownName, UsageError
+        A name that means nothing here.
+    TuningError
+        Layers that a tuned base could not be saved with.
+    """
+    strangers = foreign(base.model)
+    if strangers:
+        raise TuningError(
+            f"the base {base.name} holds layers that are not Keras' own ({', '.join(strangers)}): a tuned base is a "
+            ".keras file, which would load only beside their code. Rebuild the base from stock layers"
+        )
+    known = choices(base.model, blocks)
+    network = walk(base.model)
+    by_path = dict(paths(base.model))
+    path_of = {id(operation): path for path, operation in by_path.items()}
+    stages, free, remarks = [], frozenset[str](), []
+    for one in asked:
+        free |= known.chosen(one)
+        end = IMAGE if settings.needs_pixels else prefix(network, {id(by_path[path]) for path in free})
+        rates, head_rate = known.rates(free, settings)
+        where = None if end == IMAGE else path_of[id(network.steps[end].operation)]
+        stages.append(Stage(one, rates, head_rate, end, where))
+        above = [unit.name for unit in known.units if not free & set(unit.layers)]
+        lowest = next(number for number, unit in enumerate(known.units) if free & set(unit.layers))
+        stuck = [name for name in above if name in [unit.name for unit in known.units[lowest:]]]
+        if stuck:
+            remarks.append(
+                f"--unfreeze {one}: {', '.join(stuck)} above it stay{'s' if len(stuck) == 1 else ''} frozen; "
+                f"top:{len(known.units) - lowest} sets all from there on free"
+            )
+    known.check_rates(free, settings)
+    if not known.blocks and any(one.top for one in asked):
+        remarks.append(
+            f"{base.name} is no base of the catalog and has no blocks: top:N counts layers with weights"
+        )
+    return Plan(tuple(stages), tuple(remarks))
+
+
+class Fed(NamedTuple):
+    """What a stage trains on and is watched by."""
+
+    training: Feed
+    watched: Feed | None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A fine-tuning that is over. The weights of the base it was given are the tuned ones where `kept` is ``after``.
+
+    Attributes
+    ----------
+    head : Head
+    done : tuple of StageDone
+    kept : {"before", "after"}
+    features : callable
+        What the base gives now, pooled, for rows as the last stage was fed with.
+    """
+
+    head: Head
+    done: tuple[StageDone, ...]
+    kept: Literal["before", "after"]
+    features: Callable[[np.ndarray], np.ndarray]
+
+
+def identity(*facts: Any) -> str:
+    """64 hex digits of everything that decides the course of a fine-tuning."""
+    return hashlib.sha256(b"bottleneck finetune 1\n" + canonical_json(facts)).hexdigest()
+
+
+def finetune(
+    base: LoadedBase,
+    head: Head,
+    planned: Plan,
+    settings: TuneSettings,
+    feed: Callable[[Stage], Fed],
+    weights: np.ndarray | None,
+    *,
+    at: Path,
+    identity: str,
+    progress: Progress,
+    told: Callable[[str], None],
+) -> Outcome:
+    """Run the stages, or what is left of them.
+
+    Parameters
+    ----------
+    base : LoadedBase
+        Its weights are changed in place, after each stage that lowered the validation loss.
+    head : Head
+        Fitted; it is left as it is.
+    planned : Plan
+    settings : TuneSettings
+    feed : callable
+        What a stage is fed with.
+    weights : numpy.ndarray or None
+        (classes,) float32.
+    at : Path
+        The checkpoint, written after each epoch.
+    identity : str
+        A checkpoint of another one is not gone on from.
+    progress : Progress
+    told : callable
+        Hears that an interrupted fine-tuning goes on.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    TuningError
+    """
+    layers = head.layers()[:-1]
+    network = walk(base.model)
+    path_of = {id(operation): path for path, operation in paths(base.model)}
+    point = checkpoint.load(at, identity)
+    done: list[StageDone] = [] if point is None else list(point[0].done)
+    program: Any = None
+    for number, stage in enumerate(planned.stages):
+        if number < len(done):
+            continue
+        fed = feed(stage)
+        chain = Chain(
+            base.preprocessing if stage.end == IMAGE else None,
+            tail(network, stage.end, path_of),
+            base.pooling,
+            layers,
+        )
+        program = Program(chain, stage.rates, stage.head_rate, settings, weights)
+        course = Course()
+        if point is not None:
+            course = _resumed(program, *point)
+            told(f"going on after epoch {len(course.history) - 1} of --unfreeze {stage.asked}")
+            point = None
+
+        def save(course: Course, program: Program = program) -> None:
+            arrays = {"now": program.values(), "best": course.kept, "optimizer": _optimizer_values(program)}
+            facts = Point(
+                identity=identity, done=tuple(done), history=tuple(course.history), best=course.best
+            )
+            checkpoint.save(at, facts, arrays)
+
+        with progress.bar("finetune", settings.epochs, "epochs") as bar:
+            bar.update(max(0, len(course.history) - 1))
+
+            def epoch_done(entry: dict[str, float], bar: Any = bar) -> None:
+                bar.update(1)
+                bar.note(" ".join(f"{k}={v:.4f}" for k, v in entry.items() if "loss" in k or "acc" in k))
+
+            before = sum(len(one.history) - 1 for one in done)
+            train(
+                program, fed.training, fed.watched, settings, course,
+                before=before, save=save, on_epoch=epoch_done,
+            )  # fmt: skip
+        chain.tail.give_back()
+        done.append(
+            StageDone(
+                unfreeze=stage.asked.unfreeze,
+                trained=tuple(stage.rates),
+                parameters=program.parameters,
+                frozen=program.frozen,
+                prefix=stage.prefix,
+                history=tuple(course.history),
+                best_epoch=course.best,
+            )
+        )
+    kept: Literal["before", "after"] = "after" if any(one.best_epoch for one in done) else "before"
+    return Outcome(with_weights(head, layers), tuple(done), kept, program.features)
+
+
+def _optimizer_values(program: Program) -> list[np.ndarray]:
+    return [np.array(variable.numpy()) for variable in program.optimizer.variables]
+
+
+def _resumed(program: Program, point: Point, arrays: checkpoint.Arrays) -> Course:
+    """The course of a checkpoint, whose values are put into the program."""
+    variables = program.optimizer.variables
+    try:
+        program.restore(arrays["now"])
+        for variable, value in zip(variables, arrays["optimizer"], strict=True):
+            variable.assign(value)
+        kept = list(arrays["best"])
+    except (KeyError, ValueError) as error:
+        raise TuningError(
+            f"the checkpoint does not fit the layers that train ({error}): remove the new run's folder and begin anew"
+        ) from error
+    return Course([dict(entry) for entry in point.history], point.best, kept)
+
+
+def with_weights(head: Head, layers: Sequence[Any]) -> Head:
+    """`head` again, with the weights of these layers: its own, trained on.
+
+    Parameters
+    ----------
+    head : Head
+    layers : sequence of keras.layers.Layer
+        Whose weights, in order, are the head's arrays in the order of its `layout`.
+
+    Raises
+    ------
+    TuningError
+        They are not.
+    """
+    document, arrays = head.state()
+    learnt = [weight for layer in layers for weight in layer.get_weights()]
+    shapes = [array.shape for array in arrays.values()]
+    if [weight.shape for weight in learnt] != shapes:
+        raise TuningError(
+            f"a head {type(head).__name__} cannot be fine-tuned: its layers hold weights of the shapes "
+            f"{[weight.shape for weight in learnt]}, its arrays are {shapes}; train a dense or a logistic head"
+        )
+    return type(head).restore(document, dict(zip(arrays, learnt, strict=True)))
+
+
+def check_rows(stored: np.ndarray, now: np.ndarray, what: str, tolerance: float) -> None:
+    """That two ways to the same rows (n, …) agree, relative to the spread between images.
+
+    Raises
+    ------
+    TuningError
+        They do not; `what` names the two ways.
+    """
+    scale = spread(now)
+    gap = float(np.abs(stored.astype(np.float64) - now).max(initial=0.0))
+    if not gap <= tolerance * scale:
+        raise TuningError(
+            f"{what} differ by {gap / scale if scale else gap:.2g} of their spread between images "
+            f"({tolerance:g} is allowed), so a part of the network that was trained on them would not fit the whole. "
+            "Its weights or code may have changed since the run: train the run again, or use --full"
+        )

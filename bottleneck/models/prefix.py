@@ -1,0 +1,178 @@
+"""What lies below everything that trains: where it ends, and the network above it as a copy of its own.
+
+The rows at the end of the prefix never change while the layers above it train, so they can be computed once. The end
+is one layer's output through which everything passes on its way from the image to the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bottleneck.bases.calibrate import seeded
+from bottleneck.bases.frozen import quiet
+from bottleneck.bases.graph import IMAGE, Network, Ref, Step, run
+from bottleneck.errors import BaseError
+
+
+def prefix(network: Network, trained: Collection[int]) -> int:
+    """The step that ends the prefix: the image (-1), or a step that can be cut at.
+
+    Parameters
+    ----------
+    network : Network
+    trained : collection of int
+        ``id`` of the operations that train.
+
+    Returns
+    -------
+    int
+        Of the steps that everything passes through and that nothing which trains lies below: the latest; where only
+        steps without weights lead up to it, the one of these with the smallest rows.
+    """
+    steps = network.steps
+    uses = Counter(id(step.operation) for step in steps)
+    ends: list[int] = []
+    for number, step in enumerate(steps):
+        if id(step.operation) in trained:
+            break  # what comes later and carries everything lies above it
+        # A layer that is used twice cannot be named as a cut.
+        if uses[id(step.operation)] == 1 and row_shape(step) and IMAGE not in needed(network, number):
+            ends.append(number)
+    if not ends:
+        return IMAGE
+    free = [ends[-1]]
+    for number in reversed(ends[:-1]):
+        if any(_has_weights(step.operation) for step in steps[number + 1 : free[-1] + 1]):
+            break
+        free.append(number)
+    return min(free, key=lambda number: (math.prod(row_shape(steps[number])), -number))
+
+
+def needed(network: Network, end: int) -> set[int]:
+    """The steps that the output needs when step `end` is given; with `IMAGE` among them where that is not enough."""
+    found: set[int] = set()
+    waiting = [network.output.step]
+    while waiting:
+        number = waiting.pop()
+        if number == end or number in found:
+            continue
+        found.add(number)
+        if number != IMAGE:
+            waiting.extend(ref.step for ref in network.steps[number].refs)
+    return found
+
+
+def row_shape(step: Step) -> tuple[int, ...]:
+    """Shape of one row of what `step` gives; empty where it can be no end of a prefix."""
+    if len(step.outputs) != 1 or step.dtype != "float32":
+        return ()
+    extents = tuple(step.outputs[0].shape)[1:]
+    return () if any(extent is None or extent < 1 for extent in extents) else extents
+
+
+def _has_weights(operation: Any) -> bool:
+    return bool(getattr(operation, "weights", ()))
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """The network from the end of a prefix to the features, with layers of its own.
+
+    Attributes
+    ----------
+    network : Network
+        Its `image` stands for the rows of the prefix.
+    layers : mapping of str to keras.layers.Layer
+        Those with weights, by the path of the layer they are a copy of.
+    originals : mapping of str to keras.layers.Layer
+        The layers of the base under the same paths.
+    shape : tuple of int
+        Of one row that goes in.
+    """
+
+    network: Network
+    layers: Mapping[str, Any]
+    originals: Mapping[str, Any]
+    shape: tuple[int, ...]
+
+    def __call__(self, rows: Any) -> Any:
+        """(n, *shape) to what the base gives at its cut, in inference mode."""
+        return run(self.network, rows, inference)
+
+    def give_back(self) -> None:
+        """Put the weights into the base that this is a part of."""
+        for path, layer in self.layers.items():
+            self.originals[path].set_weights(layer.get_weights())
+
+
+def inference(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `operation` in inference mode, whatever was recorded when the network was wired."""
+    if "training" in getattr(operation, "_call_context_args", ()):
+        kwargs = {**kwargs, "training": False}
+    return operation(*args, **kwargs)
+
+
+def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
+    """A copy of the steps above step `end`, without dropout or noise, with the same weights.
+
+    Parameters
+    ----------
+    network : Network
+        Of the base up to its cut.
+    end : int
+        As `prefix` gives it; `IMAGE` copies the whole network.
+    paths : mapping of int to str
+        Path of each operation by its ``id``.
+
+    Raises
+    ------
+    BaseError
+        A layer cannot be rebuilt.
+    """
+    import keras
+
+    image = network.image if end == IMAGE else network.steps[end].outputs[0]
+    above = sorted(needed(network, end))
+    place = {number: position for position, number in enumerate(above)} | {end: IMAGE}
+
+    def moved(ref: Any) -> Any:
+        return Ref(place[ref.step], ref.output) if isinstance(ref, Ref) else ref
+
+    shape = tuple(int(extent) for extent in image.shape[1:])
+    # Initial weights are drawn and replaced; the process's own random state stays as it is.
+    with seeded(0):
+        operations = {id(network.steps[n].operation): network.steps[n].operation for n in above}
+        copies = {key: _copied(operation) for key, operation in operations.items()}
+        steps = tuple(
+            replace(
+                step,
+                operation=copies[id(step.operation)],
+                arguments=keras.tree.map_structure(moved, step.arguments),
+                refs=tuple(moved(ref) for ref in step.refs),
+            )
+            for step in (network.steps[number] for number in above)
+        )
+        again = Network(image, steps, moved(network.output))
+        run(again, keras.ops.zeros((1, *shape), image.dtype), inference)  # which builds them
+    layers, originals = {}, {}
+    for number in above:
+        original = network.steps[number].operation
+        if _has_weights(original):
+            path = paths[id(original)]
+            layers[path], originals[path] = copies[id(original)], original
+            layers[path].set_weights(original.get_weights())
+    return Tail(again, layers, originals, shape)
+
+
+def _copied(operation: Any) -> Any:
+    try:
+        return quiet(operation)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise BaseError(
+            f"layer {operation.name!r} cannot be rebuilt without its dropout: {error}; "
+            "give custom layers get_config and from_config"
+        ) from error

@@ -1,0 +1,180 @@
+"""What every form of a model is held against: the run's cached head, on probes and on the user's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bottleneck import runs
+from bottleneck.bases.load import LoadedBase, load
+from bottleneck.contracts import Head
+from bottleneck.errors import BaseError
+from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
+from bottleneck.models import parity
+from bottleneck.models.compare import TOLERANCE, Outputs, compare
+from bottleneck.models.witnesses import Witnesses, own, probing
+from bottleneck.schema import Cache, Certificate, Comparison, Run
+from bottleneck.store.read import Store, open_store
+
+PROBES, OWN = "probes", "own images"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The cached head, ready to be compared with.
+
+    Attributes
+    ----------
+    folder : RunFolder
+    forward : KerasForward
+        With the base in it.
+    head : Head
+    store : Store
+    images : mapping of str to Witnesses
+        ``probes``, and ``own images`` where any of the run's are there.
+    outputs : mapping of str to Outputs
+        What the cached head gives for them.
+    drift : tuple of Comparison
+        For a store of reduced dtype: its rows against float32 ones.
+    """
+
+    folder: runs.RunFolder
+    forward: KerasForward
+    head: Head
+    store: Store
+    images: Mapping[str, Witnesses]
+    outputs: Mapping[str, Outputs]
+    drift: tuple[Comparison, ...]
+
+    @property
+    def run(self) -> Run:
+        """What the run was made of."""
+        return self.folder.run
+
+    @property
+    def base(self) -> LoadedBase:
+        """The run's base, as it was."""
+        return self.forward.base
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """All images in one array, as `split` takes them apart again."""
+        return np.concatenate([found.pixels for found in self.images.values()])
+
+    @property
+    def files(self) -> list[bytes]:
+        """The files of all images that are held as such."""
+        return [data for found in self.images.values() for data in found.files]
+
+    def of_model(self, model: Any) -> dict[str, Outputs]:
+        """What a Keras model in this process gives, by images."""
+        return {
+            name: parity.of_model(model, found.pixels, self.forward.batch)
+            for name, found in self.images.items()
+        }
+
+    def split(self, named: Mapping[str, np.ndarray], *, files: bool = False) -> dict[str, Outputs]:
+        """Arrays over `pixels`, or over `files`, by images."""
+        counts = [len(found.files) if files else len(found) for found in self.images.values()]
+        parts = {stage: np.split(array, np.cumsum(counts)[:-1]) for stage, array in named.items()}
+        return {
+            name: Outputs.of({stage: part[i] for stage, part in parts.items()})
+            for i, name in enumerate(self.images)
+            if counts[i]
+        }
+
+    def compare(
+        self, form: str, found: Mapping[str, Outputs], *, tolerance: float = TOLERANCE
+    ) -> list[Comparison]:
+        """A form that is held to a tolerance, on each set of images; it may answer for the first of a set alone."""
+        return [
+            compare(
+                form,
+                name,
+                _first(self.outputs[name], len(outputs.probabilities)),
+                outputs,
+                tolerance,
+                truth=self.images[name].truth[: len(outputs.probabilities)],
+            )
+            for name, outputs in found.items()
+        ]
+
+    def judge(self, form: str, found: Mapping[str, Outputs], *, gate: float) -> list[Comparison]:
+        """A form that rounds on purpose: by its first choices on the user's own images."""
+        return [
+            compare(form, name, self.outputs[name], outputs, gate=gate, truth=self.images[name].truth)
+            for name, outputs in found.items()
+        ]
+
+    def twins(self) -> list[Comparison]:
+        """The broken twins that apply to the base, on the probes."""
+        probes = self.images[PROBES].pixels
+        made = parity.twins(self.base, self.head, probes, self.forward.batch)
+        return [parity.judge_twin(name, self.outputs[PROBES], outputs) for name, outputs in made.items()]
+
+    def certify(self, forms: list[Comparison], twins: list[Comparison]) -> Certificate:
+        """The verdict on these forms."""
+        head = self.run.head
+        return parity.certify(
+            forms,
+            twins,
+            self.drift,
+            recipe=self.run.spec.recipe.fingerprint,
+            head=f"{head.name} {dict(head.settings)}",
+        )
+
+
+def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
+    """Load the run's head and its base, and ask the head about the probes and up to `most` of the run's images.
+
+    Raises
+    ------
+    HeadError
+        The head was made on another recipe, shape or class list than the run's.
+    BaseError
+        The base is not the one that the run's features came from.
+    UsageError
+        The run's source cannot be opened.
+    """
+    run = folder.run
+    head = folder.head()
+    prepare_process()
+    base = load(run.request, cache)
+    _same_base(base, run)
+    forward = KerasForward(base, batch_for(run.request, cache))
+    store = open_store(cache, forward.spec)
+    pixels = run.spec.recipe.pixels
+    images = {PROBES: probing(pixels.height, pixels.width)}
+    mine = own(folder, forward, store, cache, most)
+    rows = None
+    if len(mine):
+        images[OWN] = mine
+        rows = store.gather(store.find(mine.contents)).astype(np.float32, copy=False)
+    exact = run.spec.recipe.dtype == "float32"
+    outputs = {
+        name: parity.cached(forward, head, found.pixels, rows if exact and name == OWN else None)
+        for name, found in images.items()
+    }
+    drift = (
+        ()
+        if exact or rows is None
+        else (parity.judge_rows(OWN, outputs[OWN], parity.cached(forward, head, mine.pixels, rows)),)
+    )
+    return Reference(folder, forward, head, store, images, outputs, drift)
+
+
+def _same_base(base: LoadedBase, run: Run) -> None:
+    if base.spec.recipe != run.spec.recipe:
+        raise BaseError(
+            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
+            f"{base.spec.recipe.fingerprint[:16]}, the run's {run.spec.recipe.fingerprint[:16]}. Its weights or "
+            "code changed since: put the old ones back, or train again"
+        )
+
+
+def _first(outputs: Outputs, count: int) -> Outputs:
+    named = {name: part[:count] for name, part in outputs._asdict().items() if part is not None}
+    return Outputs.of(named)

@@ -1,0 +1,66 @@
+"""Learning rates of a fine-tuning: pure functions of the step, and of the losses so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bottleneck.schema import TuneSettings
+
+
+def share(settings: TuneSettings, step: int, steps: int) -> float:
+    """By what the rate is multiplied in training step number `step` (from 0) of a stage with `steps` an epoch.
+
+    Rises to 1 over the warm-up; then constant, or down a half cosine that would reach 0 with the last epoch's end.
+    A plateau is no matter of steps: see `plateau`.
+
+    Examples
+    --------
+    >>> warm = TuneSettings(epochs=4, warmup=1, schedule="cosine")
+    >>> [round(share(warm, step, 2), 2) for step in (0, 1, 2, 5, 7)]
+    [0.5, 1.0, 1.0, 0.5, 0.07]
+    """
+    warm = round(settings.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    if settings.schedule != "cosine":
+        return 1.0
+    left = max(1, settings.epochs * steps - warm)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / left)))
+
+
+def plateau(settings: TuneSettings, losses: Sequence[float]) -> float:
+    """By what the rate is multiplied after epochs with these validation losses, the first of them before epoch 1.
+
+    Times `plateau_factor` whenever `plateau_patience` epochs in a row brought no new lowest loss.
+
+    Examples
+    --------
+    >>> steps = TuneSettings(schedule="plateau", plateau_factor=0.1, plateau_patience=2)
+    >>> plateau(steps, [1.0, 0.9, 0.95, 0.9]), plateau(steps, [1.0, 0.9, 0.8])
+    (0.1, 1.0)
+    """
+    factor, lowest, waited = 1.0, math.inf, 0
+    if settings.schedule != "plateau":
+        return factor
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(loss, lowest)
+        if waited == settings.plateau_patience:
+            factor, waited = factor * settings.plateau_factor, 0
+    return factor
+
+
+def over(settings: TuneSettings, losses: Sequence[float]) -> bool:
+    """Whether a stage with these losses, the first of them before epoch 1, has run its course.
+
+    Examples
+    --------
+    >>> short = TuneSettings(epochs=5, patience=2)
+    >>> over(short, [1.0, 0.5, 0.6]), over(short, [1.0, 0.5, 0.6, 0.7])
+    (False, True)
+    """
+    if len(losses) > settings.epochs:
+        return True
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return settings.patience is not None and len(losses) - 1 - best >= settings.patience

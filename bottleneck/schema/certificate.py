@@ -1,0 +1,98 @@
+"""The parity certificate: what was compared with the cached head, on which images, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from bottleneck.schema.values import Frozen
+
+Quantity = Literal["features", "logits", "probabilities"]
+
+
+class Difference(Frozen):
+    """How far one form lies from the reference in one quantity, relative to its spread between images."""
+
+    quantity: Quantity
+    largest: float
+    mean: float
+    spread: float
+
+
+class Accuracy(Frozen):
+    """How many of the labelled images a form gets right, and how many of the same images the cached head does."""
+
+    images: int = Field(ge=1)
+    form: float = Field(ge=0.0, le=1.0)
+    head: float = Field(ge=0.0, le=1.0)
+
+
+class Comparison(Frozen):
+    """One form (or broken twin) against the cached head on one set of images.
+
+    Attributes
+    ----------
+    form, images : str
+        What is compared and on what.
+    count : int
+        Images.
+    differences : tuple of Difference
+        In the quantities that the form gives.
+    top1 : float
+        Share of the images for which both name the same class first.
+    cosine : float or None
+        Smallest cosine between an image's features in both, the mean features taken out; None without features.
+    tolerance : float or None
+        Largest difference, as a share of the spread, that passes; None where the form rounds on purpose.
+    gate : float or None
+        `top1`, and where `cosine` is judged too, that must be reached; None where differences are judged.
+    accuracy : Accuracy or None
+        On those images that have labels.
+    passed : bool
+        What was asked for was reached. A twin passes where its break does not show.
+    """
+
+    form: str
+    images: str
+    count: int
+    differences: tuple[Difference, ...]
+    top1: float = Field(ge=0.0, le=1.0)
+    cosine: float | None = Field(default=None, ge=-1.0, le=1.0)
+    tolerance: float | None = None
+    gate: float | None = None
+    accuracy: Accuracy | None = None
+    passed: bool
+
+    @property
+    def largest(self) -> float:
+        """The largest difference of any quantity."""
+        return max(item.largest for item in self.differences)
+
+
+class Certificate(Frozen):
+    """The verdict on a model in all its forms: `certified`, `different` or `no power`.
+
+    Forms that are held to a tolerance decide it, with the twins and the drift. Those that round on purpose are judged
+    one by one at a gate, and one that does not reach it is refused without touching the others.
+
+    `drift` is there for stores of reduced dtype: the head on the stored rows, against the reference, which is then
+    the head on float32 features; it passes by top-1 agreement and centred cosine. `files` are sha256 of the files that
+    it was made for, by name: beside any other file of that name it proves nothing.
+    """
+
+    format: Literal[1, 2] = 2
+    verdict: Literal["certified", "different", "no power"]
+    tolerance: float
+    recipe: str
+    head: str
+    forms: tuple[Comparison, ...]
+    twins: tuple[Comparison, ...]
+    drift: tuple[Comparison, ...] = ()
+    files: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def refused(self) -> tuple[Comparison, ...]:
+        """Forms that round and do not reach their gate."""
+        return tuple(c for c in self.forms if c.gate is not None and not c.passed)

@@ -1,0 +1,213 @@
+"""The images of a run as a fine-tuning takes them: by split, with class codes, as cached rows or as pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bottleneck import runs
+from bottleneck.errors import Rejected, TuningError
+from bottleneck.files import shown
+from bottleneck.filling import filled, scan_for, views_store
+from bottleneck.options import Options, cache_of, views_of
+from bottleneck.schema import BaseRequest, TuneSettings
+from bottleneck.sources.open import open_source
+from bottleneck.store.join import Features, join
+from bottleneck.store.views import view_keys
+
+if TYPE_CHECKING:
+    from bottleneck.bases.load import LoadedBase
+    from bottleneck.contracts import Source
+    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.models.feeds import Feed
+    from bottleneck.models.finetune import Fed, Outcome, Stage
+    from bottleneck.store.read import Store
+
+#: Images on which two ways to the same rows are compared.
+_CHECKED = 8
+
+#: Share of their spread by which rows may differ that were computed in two ways; as between a store's builders.
+_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3}
+
+
+class TuningData:
+    """The images of a run as a fine-tuning takes them: by split, with class codes, as rows or as pixels.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    base : LoadedBase
+        As loaded, before anything trains.
+    settings : TuneSettings
+    options : Options
+        Where things lie.
+    told : callable
+        Hears of images that are gone.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray or None
+        (classes,) float32.
+    remarks : tuple of str
+    probe : tuple of numpy.ndarray
+        Contents (m, 32) of some images, and what was last fed for them.
+    """
+
+    def __init__(
+        self,
+        folder: runs.RunFolder,
+        base: LoadedBase,
+        settings: TuneSettings,
+        options: Options,
+        told: Callable[[str], None],
+    ) -> None:
+        from bottleneck.heads.rows import class_weights
+
+        self.run, self.inventory = folder.run, folder.inventory()
+        self._base, self._settings, self.told = base, settings, told
+        self.options = options
+        self.probe: tuple[np.ndarray, np.ndarray]
+        known, codes, splits = self._coded(self.inventory.table)
+        training = codes[known & (splits == "train")]
+        classes = np.array(self.run.classes)
+        self.weights = class_weights(settings.class_weight, classes, training)
+        self.remarks: tuple[str, ...] = ()
+        if not (known & (splits == "validation")).any():
+            self.remarks = (
+                "no image is held out for validation: every epoch is run and the last one's weights are kept, whether "
+                "they are better or not",
+            )
+
+    def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(n,) which images are of a class of the run, their codes, and their splits."""
+        place = {name: code for code, name in enumerate(self.run.classes)}
+        codes = np.array([place.get(label, -1) for label in table.column("label").to_pylist()], np.int64)
+        return codes >= 0, codes, np.array(table.column("split").to_pylist(), object)
+
+    def feed(self, stage: Stage) -> Fed:
+        """What `stage` trains on and is watched by."""
+        from bottleneck.models.finetune import Fed
+
+        parts = self._rows(stage.prefix) if stage.prefix is not None else self._pixels()
+        return Fed(*parts)
+
+    # ------------------------------------------------------------------------------------------- cached rows
+
+    def _rows(self, prefix: str) -> tuple[Feed, Feed | None]:
+        from bottleneck.models.feeds import StoredRows
+
+        request = self.run.request.model_copy(update={"cut": prefix, "pooling": "none", "dtype": "float32"})
+        joined = self._joined(request)
+        self._check_prefix(joined, prefix)
+        known, codes, splits = self._coded(joined.table)
+
+        learnt, held = known & (splits == "train"), known & (splits == "validation")
+        training = joined.where(learnt).loaded()
+        watched = replace(joined, views=None).where(held).loaded()
+        rows = training.X if training.views is None else training.views.flat
+        self.probe = training.keys[:_CHECKED], np.asarray(training.X[:_CHECKED])
+        return (
+            StoredRows(rows, codes[learnt], self._settings.views),
+            StoredRows(watched.X, codes[held]) if held.any() else None,
+        )
+
+    def _joined(self, request: BaseRequest) -> Features:
+        """The run's images with their rows under `request`, computed where they are missing."""
+        options, cache = self.options.copy(), cache_of(self.options)
+        if self._settings.views > 1:
+            options["views"], options["augment"] = self._settings.views, self._settings.augment
+        _, _, store = filled(self.run.source, request, options)
+        rows = join(store, self.inventory, views=views_store(store, views_of(options), cache))
+        lost = len(self.inventory) - len(rows)
+        if lost:
+            self.told(
+                f"{lost:,} of the run's {len(self.inventory):,} images have no row at {request.cut} any more"
+            )
+        return rows
+
+    def _check_prefix(self, joined: Features, prefix: str) -> None:
+        """That cached rows are what this very base gives there, on a few images that can still be read."""
+        from bottleneck.bases.cut import cut_at
+        from bottleneck.models.finetune import check_rows
+
+        model, _ = cut_at(self._base.model, prefix)
+        below = replace(self._base, cut=prefix, model=model, pooling="none", spec=joined.spec)
+        spread = np.linspace(0, len(joined) - 1, min(_CHECKED, len(joined)), dtype=int)
+        wanted = {key.tobytes(): number for number, key in enumerate(self.inventory.keys)}
+        pixels = np.stack([self._image(wanted[joined.keys[row].tobytes()], 0) for row in spread])
+        check_rows(
+            np.asarray(joined.X[spread]),
+            np.asarray(below.features_model(pixels, training=False)),
+            f"the cached rows of {prefix} and those of the base as it is now",
+            _TOLERANCE["float32"],
+        )
+
+    def check_tuned(self, store: Store, outcome: Outcome) -> None:
+        """That the base as it was saved gives what the tail gave when it was trained."""
+        from bottleneck.models.finetune import check_rows
+
+        keys, fed = self.probe
+        there = store.find(keys)
+        rows = store.gather(there[there >= 0])
+        check_rows(
+            rows,
+            outcome.features(fed)[there >= 0],
+            "features of the tuned base as it was saved and as it was trained",
+            _TOLERANCE[store.spec.recipe.dtype],
+        )
+
+    # ------------------------------------------------------------------------------------------------- pixels
+
+    def _pixels(self) -> tuple[Feed, Feed | None]:
+        from bottleneck.models.feeds import DecodedImages
+
+        known, codes, splits = self._coded(self.inventory.table)
+        shape = (self._base.size, self._base.size, 3)
+
+        def part(name: str) -> Feed:
+            numbers = np.flatnonzero(known & (splits == name))
+            return DecodedImages(lambda n, view: self._image(int(numbers[n]), view), codes[numbers], shape)
+
+        training, watched = part("train"), part("validation")
+        numbers = np.flatnonzero(known & (splits == "train"))[:_CHECKED]
+        self.probe = self.inventory.keys[numbers], np.stack([self._image(int(n), 0) for n in numbers])
+        return training, watched if len(watched.codes) else None
+
+    @cached_property
+    def _forward(self) -> KerasForward:
+        from bottleneck.extraction.forward import KerasForward, batch_for
+
+        return KerasForward(self._base, batch_for(self.run.request, cache_of(self.options)))
+
+    @cached_property
+    def _there(self) -> tuple[Source, dict[bytes, bytes]]:
+        """The source, and under which name each content lies there now."""
+        found = scan_for(self.run.source, self.options)
+        source = open_source(self.run.source, fetched=cache_of(self.options).fetched)
+        return source, {image.content: image.path for image in found}
+
+    def _image(self, number: int, view: int) -> np.ndarray:
+        """(height, width, 3) float32 in 0..255 of image `number`, found by content, under whatever name; or a view."""
+        key, (source, names) = self.inventory.keys[number], self._there
+        path = names.get(key.tobytes(), self.inventory[number].path)
+        try:
+            data = source.read(path)
+        except (OSError, Rejected) as error:
+            raise TuningError(
+                f"{shown(path)} cannot be read ({error}): fine-tuning needs the images"
+            ) from error
+        if hashlib.sha256(data).digest() != key.tobytes():
+            raise TuningError(
+                f"{shown(path)} is another picture than in run {self.run.name}: put the old one back, or train the "
+                "run again"
+            )
+        pixels: np.ndarray = self._forward.decode(data)
+        if view and self._settings.augment is not None:
+            named = view_keys(key[None], view, view + 1).tobytes()
+            pixels = self._forward.view(pixels, named, self._settings.augment)
+        return pixels
