@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bottleneck.exports.staging import room_beside
 from bottleneck.files import swap, sync_folder, sync_tree
 
 
@@ -37,9 +37,7 @@ def written_aside(target: Path) -> Iterator[Path]:
     >>> target.read_text(), [path.name for path in target.parent.iterdir()]
     ('whole', ['model'])
     """
-    room = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    room.mkdir()
-    try:
+    with room_beside(target) as room:
         aside = room / target.name
         yield aside
         if aside.is_dir():
@@ -54,5 +52,3 @@ def written_aside(target: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             os.replace(aside, target)
             sync_folder(target.parent)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)

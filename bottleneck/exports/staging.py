@@ -49,23 +49,36 @@ def staged(target: Path) -> Iterator[Path]:
     >>> sorted(path.name for path in target.parent.rglob("*"))
     ['export', 'model']
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with room_beside(target) as folder:
+        yield folder
+        sync_tree(folder)
+        was = swap(folder, target)
+        # The lock moved with its folder; it is freed by its descriptor, whatever its name is now.
+        (target / _LOCK).unlink(missing_ok=True)
+        if was is not None:
+            shutil.rmtree(was, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def room_beside(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target` that goes away on leaving; what killed processes left there is swept away first.
+
+    Yields
+    ------
+    Path
+        On the file system of `target`, whose own folder must be there.
+    """
     from filelock import FileLock
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
     folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.making")
     folder.mkdir()
-    was: Path | None = folder
     try:
         with FileLock(folder / _LOCK):
             yield folder
-            sync_tree(folder)
-            was = swap(folder, target)
-            # The lock moved with its folder; it is freed by its descriptor, whatever its name is now.
-            (target / _LOCK).unlink(missing_ok=True)
     finally:
-        if was is not None:
-            shutil.rmtree(was, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(target: Path) -> None:

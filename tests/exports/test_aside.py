@@ -58,3 +58,18 @@ def test_a_thing_of_another_kind_stays(tmp_path: Path, folder: bool) -> None:
         write(path, "new", folder)
     assert read(target) == "mine"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    left = tmp_path / ".model.0badcafe.making"
+    write(left / "model", "half", folder=True)
+    with written_aside(target) as path:
+        assert not left.exists()
+        # Two at work do not sweep each other.
+        with written_aside(target) as other:
+            assert path.parent.is_dir()
+            write(other, "one", folder=False)
+        write(path, "two", folder=False)
+    assert target.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [target]

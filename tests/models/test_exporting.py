@@ -449,7 +449,7 @@ def test_killed_in_the_middle_the_last_good_export_and_the_last_good_file_are_th
     for arguments, moment in (
         (export, ".out.*.making"),
         (export, ".out.*.making/model.keras"),
-        (merging, ".model.keras.*.tmp/model.keras"),
+        (merging, ".model.keras.*.making/model.keras"),
     ):
         command = [sys.executable, "-m", "bottleneck", *arguments]
         with subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True) as process:

@@ -215,7 +215,7 @@ def test_a_previous_file_survives_a_merge_that_fails(
     with pytest.raises(ParityError, match="differs"):
         pipeline.merge(place / "run-mobilenetv2-dense", delivered.model)
     assert delivered.model.read_bytes() == before
-    assert not [p for p in delivered.model.parent.iterdir() if p.name.endswith(".tmp")]
+    assert not [p for p in delivered.model.parent.iterdir() if p.name.endswith(".making")]
 
 
 def test_the_target_must_be_a_keras_file(place: Path, delivered: Delivery) -> None:
