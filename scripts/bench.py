@@ -4,7 +4,7 @@
     python scripts/bench.py heads   [--images 2000]
     python scripts/bench.py rerun   [--images 10000]
     python scripts/bench.py import
-    python scripts/bench.py finetune --base vgg16|inceptionv3 [--images 160]     (in bench_finetune.py)
+    python scripts/bench.py finetune --base vgg16|inceptionv3 [--images 72]     (in bench_finetune.py)
     python scripts/bench.py store | open | memory     (in bench_store.py)
 
 Contenders run in turn, round by round, on one machine in one go, each in processes of its own; figures are medians
@@ -436,7 +436,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, An
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
-    "finetune": (finetune, 160),
+    "finetune": (finetune, 72),
     "store": (bench_store.store, 0),
     "open": (bench_store.opening, 0),
     "memory": (bench_store.memory, 0),

@@ -39,6 +39,8 @@ HEADS = {
         *("--set", "epochs=20", "--set", "patience=none"),
     ],
 }
+#: Drawings that each form is compared on, beside the 32 probes.
+OWN = 32
 FORMATS = ("keras", "saved_model", "litert", "litert-float16", "onnx", "openvino")
 
 
@@ -71,7 +73,7 @@ def certified(base: str, head: str, images: Path, given: argparse.Namespace) -> 
         timeout=given.timeout,
     )
     export = [*OURS, "export", str(run), "--format", ",".join(FORMATS), "--out", str(out), "--json"]
-    done = watched(export, timeout=given.timeout)
+    done = watched([*export, "--images", str(OWN)], timeout=given.timeout)
     proof = json.loads((out / "parity.json").read_text("utf-8"))
     sizes = {f.name: sum(p.stat().st_size for p in [f, *f.rglob("*")] if p.is_file()) for f in out.iterdir()}
     shutil.rmtree(out)
@@ -125,7 +127,7 @@ def main() -> int:
     given = parser.parse_args()
     given.work = given.work.resolve()
     images = drawings(given.work, given.images)
-    steps = Steps(given.work, "certify", {"images": given.images}, again=given.again)
+    steps = Steps(given.work, "certify", {"images": given.images, "own": OWN}, again=given.again)
     found, rows, good = {}, [], True
     for base in given.only:
         for head in given.head:
@@ -153,7 +155,7 @@ def main() -> int:
     print("  largest: difference of a float32 form, as a share of the spread between images; 1e-4 is allowed")
     whole = set(given.only) == set(BASES) and set(given.head) == set(HEADS)
     if whole:
-        measuring.save("certify", {"images": given.images, "formats": FORMATS, "found": found})
+        measuring.save("certify", {"images": given.images, "own": OWN, "formats": FORMATS, "found": found})
         steps.forget()
     return 0 if good else 1
 
