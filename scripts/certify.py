@@ -1,9 +1,9 @@
 """Every artefact of six networks with two heads, certified: what `export` promises, shown on demand.
 
-    python scripts/certify.py [--only NAME ...] [--head NAME ...] [--images 32]
+    python scripts/certify.py [--only NAME ...] [--head NAME ...] [--images 16]
 
 VGG16, InceptionV3, ResNet50, MobileNetV2 and EfficientNetB0 with calibrated random weights, SqueezeNet with its own,
-each at its own size, under a logistic head and a dense one with batch normalisation and dropout, trained on coloured
+SqueezeNet at its own size and the others at about half of theirs, under a logistic head and a dense one with batch normalisation and dropout, trained on coloured
 drawings (Debian's tuxpaint-stamps-default) by the command line as a user would. Each is exported to every float32
 format and to LiteRT float16; each artefact is run by a process without this package; what the certificates say is put
 in one table. Figures go to scripts/results/certify.json; exit status 1 when anything is not certified or a twin gets
@@ -25,11 +25,11 @@ from measuring import OURS, Steps, say, watched
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 CLASSES = ("animals", "food", "plants", "seasonal", "symbols", "town")
 BASES = {
-    "vgg16": ["--weights", "random:0"],
-    "inceptionv3": ["--weights", "random:0"],
-    "resnet50": ["--weights", "random:0"],
-    "mobilenetv2": ["--weights", "random:0"],
-    "efficientnetb0": ["--weights", "random:0"],
+    "vgg16": ["--weights", "random:0", "--size", "128"],
+    "inceptionv3": ["--weights", "random:0", "--size", "160"],
+    "resnet50": ["--weights", "random:0", "--size", "128"],
+    "mobilenetv2": ["--weights", "random:0", "--size", "128"],
+    "efficientnetb0": ["--weights", "random:0", "--size", "128"],
     "squeezenet": [],
 }
 HEADS = {
@@ -120,7 +120,7 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", choices=BASES, default=list(BASES))
     parser.add_argument("--head", nargs="+", choices=HEADS, default=list(HEADS))
-    parser.add_argument("--images", type=int, default=32, help="Of each of the six classes.")
+    parser.add_argument("--images", type=int, default=16, help="Of each of the six classes.")
     parser.add_argument("--work", type=Path, default=measuring.WORK, help="Caches, runs, unfinished figures.")
     parser.add_argument("--again", action="store_true", help="Forget what an earlier start certified.")
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="For each command.")
