@@ -26,6 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test may touch, or profit from, the cache of whoever runs it."""
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path_factory.getbasetemp() / "unnamed-cache"))
+    # The suite runs with and without a terminal, alone and in two processes: tables are as wide in each.
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

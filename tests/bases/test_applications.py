@@ -35,7 +35,7 @@ def test_every_builder_of_keras_is_there() -> None:
     import keras
 
     builders = {n.lower() for n in dir(keras.applications) if n[0].isupper()}
-    assert builders == set(specs()) - {"squeezenet"}
+    assert builders == set(specs()) - {"squeezenet", "vggface_vgg16", "inception_v4"}
 
 
 @pytest.mark.keras

@@ -349,7 +349,8 @@ def test_unreadable_things_are_listed_by_name_and_cost_nothing_else(tmp_path: Pa
     os.chmod(root / "cats/2.png", 0)
     os.chmod(root / "dogs/private", 0)
     for folder in (root, *root.parents):
-        if os.stat(folder).st_uid == os.getuid() and folder.is_relative_to(tmp_path.parents[1]):
+        # pytest keeps its folders to itself, however many of them there are.
+        if "pytest-of" in str(folder):
             os.chmod(folder, 0o755)
     script = (
         "import sys\n"
