@@ -47,10 +47,16 @@ class _LiteRt(Artefact):
 
 
 class Float32(_LiteRt):
-    """Nothing rounded."""
+    """Nothing rounded.
+
+    Held to ten times what other kinds are: LiteRT adds up in another order, and less exactly. Against float64, on
+    calibrated random weights, the largest error of a feature was 5.3e-5 of the spread where TensorFlow's was 1.2e-5
+    (VGG16 at 128 px), and 7.1e-5 against 2.9e-5 (InceptionV3 at 96 px); a head that is sure of itself magnifies it.
+    """
 
     kind = "litert"
     name = "model.tflite"
+    tolerance = 1e-3
 
     def set_up(self, converter: Any, making: Making) -> None:
         """As it comes."""

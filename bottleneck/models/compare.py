@@ -12,6 +12,9 @@ from bottleneck.schema import Accuracy, Comparison, Difference
 #: Float32 forms agree to this share of the spread between images; see the README for where it comes from.
 TOLERANCE = 1e-4
 
+#: No form is held to less than this, and every broken twin must be further away: see the kinds' own tolerances.
+WIDEST = 1e-3
+
 #: Share of first choices that must stay as they are: for rows of reduced dtype and for forms that round on purpose.
 GATE = 0.97
 

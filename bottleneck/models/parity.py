@@ -17,7 +17,7 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
-from bottleneck.models.compare import GATE, TOLERANCE, Outputs, compare
+from bottleneck.models.compare import GATE, TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.schema import Certificate, Comparison, Preprocessing
 
 
@@ -113,7 +113,7 @@ def _batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: i
 
 def judge_twin(name: str, reference: Outputs, outputs: Outputs) -> Comparison:
     """A broken twin on the probes: it "passes" where its break does not show. Pure."""
-    found = compare(name, "probes", reference, outputs)
+    found = compare(name, "probes", reference, outputs, WIDEST)
     return found.model_copy(update={"passed": not _shows(found)})
 
 
@@ -167,7 +167,7 @@ def certify(
 
 def _shows(twin: Comparison) -> bool:
     """Whether the break shows in the features and gets through to the logits, not in one of them alone."""
-    return all(item.largest > TOLERANCE for item in twin.differences if item.quantity != "probabilities")
+    return all(item.largest > WIDEST for item in twin.differences if item.quantity != "probabilities")
 
 
 def require(certificate: Certificate) -> None:

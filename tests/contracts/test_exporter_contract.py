@@ -16,6 +16,7 @@ from bottleneck import catalog
 from bottleneck.contracts import Exporter, Making
 from bottleneck.errors import ExportError
 from bottleneck.exports.bare import Ran, run_bare
+from bottleneck.models.compare import WIDEST
 from bottleneck.schema import Pixels
 from tests.exports import nets
 
@@ -66,6 +67,8 @@ def test_the_catalog_names_it_and_no_two_share_a_name() -> None:
     kinds = {kind: exporter(kind) for kind in catalog.EXPORTERS}
     assert {kind: made.kind for kind, made in kinds.items()} == {kind: kind for kind in kinds}
     assert len({made.name for made in kinds.values()}) == len(kinds)
+    # Broken twins are held to the widest tolerance there is.
+    assert all(made.tolerance is None or made.tolerance <= WIDEST for made in kinds.values())
 
 
 def test_it_writes_one_thing_of_its_name(made: tuple[Exporter, Path]) -> None:
@@ -78,7 +81,8 @@ def test_run_without_this_package_it_is_the_merged_model(made: tuple[Exporter, P
     kind, _ = made
     wanted = nets.stages(nets.merged(), nets.images(7))
     assert set(ran.outputs) == set(wanted)
-    tolerance = ROUNDING[kind.kind] if kind.tolerance is None else kind.tolerance
+    # The certificate's for LiteRT leaves room for deep networks, which this one is not.
+    tolerance = ROUNDING[kind.kind] if kind.tolerance is None else min(kind.tolerance, 1e-4)
     for name, values in wanted.items():
         assert nets.apart(values, ran.outputs[name]) <= tolerance, name
         assert ran.outputs[name].dtype == np.float32
