@@ -131,7 +131,7 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
     assert not below, f"no layer {given.below}"
     probabilities = keras.layers.Dense(len(dataset.class_names), activation="softmax")(model.output)
     whole = keras.Model(model.input, probabilities)
-    whole.compile(keras.optimizers.SGD(1e-4, momentum=0.9), "sparse_categorical_crossentropy", ["accuracy"])
+    whole.compile(keras.optimizers.SGD(1e-4, momentum=0.9), "sparse_categorical_crossentropy")
     clock = Clock()
     whole.fit(ready, epochs=given.epochs, verbose=0, callbacks=[clock])
     return {"images": len(dataset.file_paths), "epoch_seconds": clock.seconds}
