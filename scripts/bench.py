@@ -426,9 +426,8 @@ def finetune(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """Epochs of fine-tuning on a cached prefix, from the pixels, and by Keras."""
     if given.base not in bench_finetune.BASES:
         raise SystemExit(f"--base: one of {', '.join(bench_finetune.BASES)}")
-    size = given.size or bench_finetune.BASES[given.base][-1]
     folder, _ = photos(given.work, given.images)
-    return bench_finetune.finetune(given, steps, folder, weights(given.work, given.base, size))
+    return bench_finetune.finetune(given, steps, folder)
 
 
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
