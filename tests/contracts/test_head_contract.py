@@ -101,7 +101,8 @@ def test_the_layers_make_a_model_that_saves_and_loads(name, tmp_path):
     model = keras.Sequential([keras.Input((3, 3, 4)), *head.layers()])
     model.save(tmp_path / "head.keras")
     loaded = keras.saving.load_model(tmp_path / "head.keras", safe_mode=True)
-    np.testing.assert_allclose(loaded(X, training=False).numpy(), head.predict_proba(X), atol=1e-5)
+    # Values up to 500 in float32: runtimes differ by 1.1e-5 where sums are taken in another order.
+    np.testing.assert_allclose(loaded(X, training=False).numpy(), head.predict_proba(X), atol=3e-5)
 
 
 def test_float16_rows_and_lists_are_taken(name):
