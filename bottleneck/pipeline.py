@@ -12,7 +12,7 @@ from bottleneck.extraction.report import Extraction, refuse_bad
 from bottleneck.filling import base_named, filled, foresee, scan, scan_for, views_store
 from bottleneck.finetuning import FineTuned, check_tuning, finetune
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
-from bottleneck.schema import BaseSpec
+from bottleneck.schema import BaseSpec, Score
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
 from bottleneck.store.takeout import Format, take_out
@@ -135,10 +135,23 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
     return predicting.with_head(folder.head(), folder.run.classes, inventory, store, report.rejections)
 
 
-def merge(run: PathLike, out: PathLike, **session: Unpack[Session]) -> Delivery:
+def merge(
+    run: PathLike, out: PathLike, *, score: Score | None = None, **session: Unpack[Session]
+) -> Delivery:
     """One `keras.Model` from image to probabilities, certified equal to the run's cached head, at `out`.
 
     Beside it lie ``decode.py`` (the pixel contract as one file) and ``<name>.parity.json``.
+
+    Parameters
+    ----------
+    run : path
+        A run's folder.
+    out : path
+        The ``.keras`` file.
+    score : {"energy"}, optional
+        A second output that says how little the head knows an image: low for images like those it learnt from.
+    **session
+        See `Session`.
 
     Raises
     ------
@@ -152,7 +165,7 @@ def merge(run: PathLike, out: PathLike, **session: Unpack[Session]) -> Delivery:
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     where = cache_of(options_of_run(folder.run, session))
-    return deliver(folder, target, where, progress_of(session))
+    return deliver(folder, target, where, progress_of(session), score=score)
 
 
 def export(
@@ -162,6 +175,7 @@ def export(
     *,
     gate: float = 0.97,
     images: int = 256,
+    score: Score | None = None,
     **session: Unpack[Session],
 ) -> Exported:
     """A folder of artefacts of a run's model, each run by a process without this package and proved equal.
@@ -180,6 +194,8 @@ def export(
         this share of the run's images, and else refused by name.
     images : int
         Up to so many of the run's images are compared on, those that it did not learn from first.
+    score : {"energy"}, optional
+        As for `merge`.
     **session
         See `Session`.
 
@@ -208,4 +224,6 @@ def export(
     folder = runs.read(run)
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)
-    return exporting.export(folder, Path(out), formats, where, progress, gate=gate, images=images)
+    return exporting.export(
+        folder, Path(out), formats, where, progress, gate=gate, images=images, score=score
+    )

@@ -16,6 +16,7 @@ import numpy as np
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, Rejected
+from bottleneck.exports.graph import ENERGY
 from bottleneck.exports.keras_archive import read_document
 from bottleneck.files import shown
 from bottleneck.images import header
@@ -43,12 +44,15 @@ class Predictions:
     classes : tuple of str
     errors : tuple of str
         Empty where there are probabilities.
+    energy : numpy.ndarray or None
+        (n,) float32, by a model that was merged with this score; NaN as above.
     """
 
     paths: tuple[bytes, ...]
     probabilities: np.ndarray
     classes: tuple[str, ...]
     errors: tuple[str, ...]
+    energy: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,15 +73,17 @@ class Predictions:
 
     def lines(self, kind: str) -> Iterator[bytes]:
         """As CSV (with a header line) or JSON lines; paths keep their bytes."""
-        rows = zip(self.paths, self.labels, self.probabilities, self.errors, strict=True)
+        scores = [[]] * len(self) if self.energy is None else [[float(value)] for value in self.energy]
+        rows = zip(self.paths, self.labels, self.probabilities, self.errors, scores, strict=True)
         if kind == "csv":
-            yield _csv_line(["path", "label", "probability", *self.classes, "error"])
-            for path, label, chances, error in rows:
+            named = [] if self.energy is None else ["energy"]
+            yield _csv_line(["path", "label", "probability", *self.classes, *named, "error"])
+            for path, label, chances, error, score in rows:
                 top = "" if label is None else f"{chances.max():.6g}"
-                each = ["" if label is None else f"{p:.6g}" for p in chances]
+                each = ["" if label is None else f"{p:.6g}" for p in (*chances, *score)]
                 yield _csv_line([os.fsdecode(path), label or "", top, *each, error])
         else:
-            for path, label, chances, error in rows:
+            for path, label, chances, error, score in rows:
                 document: dict[str, Any] = {"path": os.fsdecode(path), "label": label}
                 if label is None:
                     document["error"] = error
@@ -85,6 +91,8 @@ class Predictions:
                     document["probabilities"] = dict(
                         zip(self.classes, (float(f"{p:.7g}") for p in chances), strict=True)
                     )
+                    if score:
+                        document["energy"] = float(f"{score[0]:.7g}")
                 yield json.dumps(document).encode("ascii") + b"\n"
 
 
@@ -157,6 +165,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
 
     paths = inventory.table.column("path").to_pylist()
     found = np.full((len(paths), len(classes)), np.nan, np.float32)
+    scores = np.full(len(paths), np.nan, np.float32) if ENERGY in model.output_names else None
     errors = [""] * len(paths)
     with ThreadPoolExecutor() as pool, progress.bar("predict", len(paths)) as bar:
         for start in range(0, len(paths), _BATCH):
@@ -168,14 +177,23 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
                 else:
                     batch[slot] = result
                     good.append(slot)
-            rows = np.asarray(model.predict_on_batch(batch))
-            found[[start + slot for slot in good]] = rows[good]
+            answers = model.predict_on_batch(batch)
+            places = [start + slot for slot in good]
+            if scores is None:
+                found[places] = answers[good]
+            else:
+                found[places], scores[places] = answers["probabilities"][good], answers[ENERGY][good]
             bar.update(min(_BATCH, len(paths) - start))
-    return _with_unreadable(paths, found, classes, errors, inventory)
+    return _with_unreadable(paths, found, classes, errors, inventory, scores)
 
 
 def _with_unreadable(
-    paths: list[bytes], found: np.ndarray, classes: tuple[str, ...], errors: list[str], inventory: Inventory
+    paths: list[bytes],
+    found: np.ndarray,
+    classes: tuple[str, ...],
+    errors: list[str],
+    inventory: Inventory,
+    scores: np.ndarray | None = None,
 ) -> Predictions:
     lost = inventory.unreadable
     more = np.full((len(lost), len(classes)), np.nan, np.float32)
@@ -187,6 +205,7 @@ def _with_unreadable(
         np.concatenate([found, more])[order],
         classes,
         tuple(errors[i] for i in order),
+        None if scores is None else np.concatenate([scores, more[:, 0]])[order],
     )
 
 

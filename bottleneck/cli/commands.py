@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bottleneck import __version__
-from bottleneck.cli.options import BASE, READING, SESSION, SOURCE, VIEWS
+from bottleneck.cli.options import BASE, READING, SCORE, SESSION, SOURCE, VIEWS
 from bottleneck.cli.speaking import note, say, session, show
 from bottleneck.cli.tuning import UNFREEZE, asked_after, tune_after
 from bottleneck.errors import UsageError
@@ -191,6 +191,7 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 @app.command(short_help="One certified model from image to probabilities.")
 @click.argument("run", type=click.Path(readable=False))
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="The .keras file to write.")
+@SCORE
 @SESSION
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One model from image to probabilities, certified equal to the run's cached head."""
@@ -228,6 +229,7 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
     metavar="N",
     help="Images of the run to compare on, at most.",
 )
+@SCORE
 @SESSION
 def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """A folder of artefacts, each run by a process without this package and certified equal to the cached head.

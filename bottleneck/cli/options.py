@@ -79,6 +79,12 @@ VIEWS = options(
     ),
 )
 
+SCORE = click.option(
+    "--score",
+    type=click.Choice(["energy"]),
+    help="A second output: how little the head knows an image, low for images like those it learnt from.",
+)
+
 READING = options(
     click.option(
         "--max-bad",

@@ -33,7 +33,7 @@ class Ran:
     Attributes
     ----------
     outputs : dict of str to numpy.ndarray
-        ``features``, ``logits`` and ``probabilities`` for pixels, ``probabilities`` for files; float32, images first.
+        What was wanted, and whatever else it gives; float32, images first.
     milliseconds : float
         Median over single images after a warm-up; for files with their decoding.
     document : dict
@@ -51,6 +51,7 @@ def run_bare(
     *,
     pixels: np.ndarray | None = None,
     files: Sequence[bytes] | None = None,
+    wanted: Sequence[str] = STAGES,
     batch: int = 32,
     scratch: Path | None = None,
     timeout: float = 900.0,
@@ -67,6 +68,8 @@ def run_bare(
         (n, height, width, 3) uint8 or float32 in 0..255, n at least 1.
     files : sequence of bytes, optional
         Contents of n image files, for kinds that take them. Exactly one of `pixels` and `files` is given.
+    wanted : sequence of str
+        Outputs that it must give, by name.
     batch : int
         Images at a time; a format that runs one image at a time does so whatever this says.
     scratch : Path, optional
@@ -110,7 +113,7 @@ def run_bare(
                 found = {stage: np.asarray(outputs[stage], np.float32) for stage in outputs.files}
     except OSError as error:
         raise ExportError(f"{artefact.name} cannot be tried: {error.strerror or error}") from error
-    _check(artefact, found, STAGES if pixels is not None else STAGES[-1:], count)
+    _check(artefact, found, wanted, count)
     return Ran(found, float(ran["milliseconds"]), ran["document"])
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.files import shown
-from bottleneck.schema import Certificate, Frozen, HeadSpec, StoreSpec
+from bottleneck.schema import Certificate, Frozen, HeadSpec, Score, StoreSpec
 from bottleneck.schema.tuning import Tuned
 
 
@@ -44,6 +44,27 @@ class DataFacts(Frozen):
     rejected: tuple[RejectedGroup, ...] | None
 
 
+class ScoreFacts(Frozen):
+    """A score beside the probabilities, and the scale for it.
+
+    Attributes
+    ----------
+    name : {"energy"}
+        Of the output.
+    images : int
+        Images of the run that it was measured on.
+    unseen : bool
+        Whether the head did not learn from them.
+    quantiles : mapping of str to float
+        Per cent of these images, and the value that so many of them do not exceed.
+    """
+
+    name: Score
+    images: int
+    unseen: bool
+    quantiles: Mapping[str, float]
+
+
 class Card(Frozen):
     """A model, what it was made of, how good it is, and the files that it was delivered in: `card.json`.
 
@@ -70,6 +91,7 @@ class Card(Frozen):
     unseen: int
     artefacts: tuple[Delivered, ...]
     refused: tuple[Refusal, ...]
+    score: ScoreFacts | None = None
     versions: Mapping[str, str]
 
 

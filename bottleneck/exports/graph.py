@@ -5,11 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bottleneck.schema import Score
+
 #: The named outputs of every artefact, in this order.
 STAGES = ("features", "logits", "probabilities")
 
+#: The named output of a model that was merged with this score.
+ENERGY: Score = "energy"
+
 #: The named input for pixels.
 IMAGE = "image"
+
+
+def outputs_of(model: Any) -> tuple[str, ...]:
+    """Names of what merged `model` gives: the stages, and its score where it has one."""
+    scored = any(layer.name == ENERGY for layer in model.layers)
+    return (*STAGES, ENERGY) if scored else STAGES
+
+
+def answers_of(model: Any) -> tuple[str, ...]:
+    """Those of them that are answers: what a caller wants who does not look inside."""
+    return outputs_of(model)[2:]
 
 
 def stages_function(model: Any, batch: int | None) -> Any:
@@ -25,19 +41,20 @@ def stages_function(model: Any, batch: int | None) -> Any:
     Returns
     -------
     tf.types.experimental.ConcreteFunction
-        From ``image`` (batch, height, width, 3) float32 to a dict by the names of `STAGES`.
+        From ``image`` (batch, height, width, 3) float32 to a dict by the names of `outputs_of`.
     """
     import keras
     import tensorflow as tf
 
-    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in STAGES})
+    names = outputs_of(model)
+    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in names})
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)
 
     @tf.function(input_signature=[spec], autograph=False)  # type: ignore[untyped-decorator]
     def run(image: Any) -> dict[str, Any]:
         found = stages(image, training=False)
         # Named here, since formats that know graphs alone know outputs by their nodes' names.
-        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in STAGES}
+        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in names}
 
     return run.get_concrete_function()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import IMAGE, STAGES, frozen
+from bottleneck.exports.graph import IMAGE, frozen, outputs_of
 from bottleneck.exports.making import DOCUMENT, as_text
 from bottleneck.exports.quiet import quiet
 
@@ -16,7 +16,7 @@ OPSET = 18
 
 
 class OnnxFile(Artefact):
-    """Takes ``image`` (n, height, width, 3) float32 in 0..255, any n, and gives the three stages.
+    """Takes ``image`` (n, height, width, 3) float32 in 0..255, any n, and gives the stages.
 
     Keras' own ONNX export leaves out the constants of a Normalization layer, so that EfficientNets do not run: here
     the graph is frozen first, and then nothing is left that could be left out.
@@ -36,7 +36,9 @@ def onnx_model(model: Any, making: Making) -> Any:
     function = frozen(model)
     inputs = {function.inputs[0].name: IMAGE}
     # A traced function's outputs are flat, in the order of their sorted names.
-    outputs = {tensor.name: name for tensor, name in zip(function.outputs, sorted(STAGES), strict=True)}
+    outputs = {
+        tensor.name: name for tensor, name in zip(function.outputs, sorted(outputs_of(model)), strict=True)
+    }
     with quiet():
         import tf2onnx
 

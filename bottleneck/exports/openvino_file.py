@@ -7,7 +7,7 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import STAGES, save, stages_function
+from bottleneck.exports.graph import outputs_of, save, stages_function
 from bottleneck.exports.making import DOCUMENT, as_text
 from bottleneck.exports.quiet import quiet
 
@@ -30,7 +30,9 @@ class OpenVinoFile(Artefact):
             network = openvino.Core().read_model(str(source))
             for output in network.outputs:
                 (name,) = [
-                    stage for stage in STAGES if stage in output.names or output.any_name.startswith(stage)
+                    name
+                    for name in outputs_of(model)
+                    if name in output.names or output.any_name.startswith(name)
                 ]
                 output.tensor.set_names({name})
             network.set_rt_info(as_text(making.document), [DOCUMENT])

@@ -7,7 +7,7 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import IMAGE, save, stages_function
+from bottleneck.exports.graph import IMAGE, answers_of, save, stages_function
 from bottleneck.exports.making import DOCUMENT, LABELS, as_lines, as_text
 from bottleneck.exports.quiet import quiet
 from bottleneck.schema import Pixels
@@ -20,15 +20,16 @@ class SavedModel(Artefact):
     """A folder with three signatures, each of which takes any number of images, none included.
 
     ``serving_default``
-        ``image`` (n, height, width, 3) float32 in 0..255, RGB, to ``probabilities`` (n, k). Bytes are refused: a
+        ``image`` (n, height, width, 3) float32 in 0..255, RGB, to ``probabilities`` (n, k), and the score (n,) where
+        the model has one. Bytes are refused: a
         caller with uint8 pixels casts them.
     ``stages``
-        The same to ``features``, ``logits`` and ``probabilities``.
+        The same to ``features`` and ``logits`` too.
     ``serve_bytes``
-        ``image_bytes`` (n,) contents of image files, to ``probabilities``. Decoded in the graph by the code that
-        decoded the training images. One file that is not a whole image fails the whole request, with the reason and
-        without saying which: a graph has no way to leave one out. The name ends in ``_bytes`` because TensorFlow
-        Serving's REST interface then takes base64 as ``{"b64": …}``.
+        ``image_bytes`` (n,) contents of image files, to what ``serving_default`` gives. Decoded in the graph by the
+        code that decoded the training images. One file that is not a whole image fails the whole request, with the
+        reason and without saying which: a graph has no way to leave one out. The name ends in ``_bytes`` because
+        TensorFlow Serving's REST interface then takes base64 as ``{"b64": …}``.
     """
 
     kind = "saved_model"
@@ -51,7 +52,7 @@ def _signatures(model: Any, pixels: Pixels) -> dict[str, Any]:
 
     from bottleneck.images.decode import decoder
 
-    stages = stages_function(model, None)
+    stages, names = stages_function(model, None), answers_of(model)
     decode = decoder(pixels.height, pixels.width, pixels.resize)
     image = tf.TensorSpec((None, pixels.height, pixels.width, 3), tf.float32, name=IMAGE)
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")
@@ -62,18 +63,19 @@ def _signatures(model: Any, pixels: Pixels) -> dict[str, Any]:
         padded = tf.pad(images, [[0, tf.cast(tf.equal(count, 0), tf.int32)], [0, 0], [0, 0], [0, 0]])
         return {name: rows[:count] for name, rows in stages(padded).items()}
 
-    def probabilities(images: Any) -> dict[str, Any]:
-        return {"probabilities": any_number(images)["probabilities"]}
+    def answers(images: Any) -> dict[str, Any]:
+        found = any_number(images)
+        return {name: found[name] for name in names}
 
     def from_files(contents: Any) -> dict[str, Any]:
         images = tf.map_fn(decode, contents, fn_output_signature=tf.TensorSpec(image.shape[1:], tf.float32))
-        return probabilities(images)
+        return answers(images)
 
     def traced(function: Any, spec: Any) -> Any:
         return tf.function(function, input_signature=[spec], autograph=False).get_concrete_function()
 
     return {
-        "serving_default": traced(probabilities, image),
+        "serving_default": traced(answers, image),
         "stages": traced(any_number, image),
         "serve_bytes": traced(from_files, files),
     }

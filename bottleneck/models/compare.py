@@ -25,11 +25,12 @@ class Outputs(NamedTuple):
     features: np.ndarray | None
     logits: np.ndarray | None
     probabilities: np.ndarray
+    energy: np.ndarray | None = None
 
     @classmethod
     def of(cls, named: Mapping[str, np.ndarray]) -> Outputs:
         """From arrays by name; ``probabilities`` must be there."""
-        return cls(named.get("features"), named.get("logits"), named["probabilities"])
+        return cls(named.get("features"), named.get("logits"), named["probabilities"], named.get("energy"))
 
 
 def spread(values: np.ndarray) -> float:
@@ -82,7 +83,7 @@ def compare(
     tolerance : float
         Largest difference, as a share of the spread, that passes.
     gate : float, optional
-        Judge by this share of equal first choices instead.
+        Judge by this share of equal first choices instead, and, where both give a score, by its correlation too.
     truth : numpy.ndarray, optional
         (n,) the column of each image's own class, -1 for an image without one of the classes.
 
@@ -113,6 +114,7 @@ def compare(
     finite = all(item.largest < _BEYOND for item in differences)
     within = all(item.largest <= tolerance for item in differences)
     whole = reference.features is not None and other.features is not None
+    kept = min(top1, _correlation(reference.energy, other.energy))
     return Comparison(
         form=form,
         images=images,
@@ -123,8 +125,17 @@ def compare(
         tolerance=tolerance if gate is None else None,
         gate=gate,
         accuracy=_accuracy(reference, other, truth),
-        passed=within if gate is None else finite and top1 >= gate,
+        passed=within if gate is None else finite and kept >= gate,
     )
+
+
+def _correlation(first: np.ndarray | None, second: np.ndarray | None) -> float:
+    """Of a score (n,) in both forms: a form that rounds may shift it or stretch it. 1 where one of them has none."""
+    if first is None or second is None:
+        return 1.0
+    a, b = (np.asarray(score, np.float64) - np.mean(score, dtype=np.float64) for score in (first, second))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / lengths if lengths > 0 else float((a == b).all())
 
 
 def _difference(form: str, name: str, first: np.ndarray, second: np.ndarray) -> Difference:

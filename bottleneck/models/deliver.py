@@ -9,14 +9,16 @@ from typing import Any
 
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
+from bottleneck.exports.card import ScoreFacts
 from bottleneck.exports.keras_archive import written_aside
 from bottleneck.files import publish
 from bottleneck.images.standalone import standalone
 from bottleneck.models import parity
+from bottleneck.models.energy import energy_facts
 from bottleneck.models.merge import merge
-from bottleneck.models.reference import reference
+from bottleneck.models.reference import Reference, reference
 from bottleneck.progress import Progress
-from bottleneck.schema import Cache, Certificate, Run
+from bottleneck.schema import Cache, Certificate, Run, Score
 
 #: The user's own images in the certificate of one file.
 _OWN = 32
@@ -42,7 +44,9 @@ class Delivery:
     size: int
 
 
-def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progress) -> Delivery:
+def deliver(
+    folder: runs.RunFolder, target: Path, cache: Cache, progress: Progress, *, score: Score | None = None
+) -> Delivery:
     """Merge the run's head with its base, certify the merged and the reloaded model, and write them to `target`.
 
     Raises
@@ -59,7 +63,7 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
     with progress.bar("merge", 5, "steps") as bar:
         known = reference(folder, cache, _OWN)
         bar.update(2)
-        model = merge(known.base, known.head)
+        model = merge(known.base, known.head, score)
         forms = known.compare("merged model", known.of_model(model))
         twins = known.twins()
         # Before anything is written: a merged model that differs is not worth a file.
@@ -67,7 +71,7 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
         bar.update()
         decode_file = _decode_file(target, known.base)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(model, target, document(folder.run)) as aside:
+        with written_aside(model, target, document(folder.run, score_facts(known, score))) as aside:
             bar.update()
             again = keras.saving.load_model(aside, safe_mode=True)
             forms += known.compare("reloaded .keras", known.of_model(again))
@@ -83,8 +87,14 @@ def deliver(folder: runs.RunFolder, target: Path, cache: Cache, progress: Progre
     return Delivery(target, proof, decode_file, final, target.stat().st_size)
 
 
-def document(run: Run) -> dict[str, Any]:
+def score_facts(known: Reference, score: Score | None) -> ScoreFacts | None:
+    """The scale of the score that a model is merged with; None where it has none."""
+    return None if score is None else energy_facts(known.folder, known.head, known.store)
+
+
+def document(run: Run, score: ScoreFacts | None = None) -> dict[str, Any]:
     """What the model's file says of itself in `bottleneck.json`."""
+    scale = {} if score is None else {"score": score.model_dump(mode="json")}
     return {
         "format": 1,
         "about": "One Keras model from pixels (0..255, RGB, at the size below) to class probabilities, in the order "
@@ -94,6 +104,7 @@ def document(run: Run) -> dict[str, Any]:
         "recipe": run.spec.recipe.fingerprint,
         "head": run.head.model_dump(mode="json"),
         "versions": dict(run.versions),
+        **scale,
     }
 
 

@@ -20,6 +20,7 @@ from bottleneck.errors import ExportError, UsageError
 from bottleneck.exports import manifest
 from bottleneck.exports.bare import Ran, run_bare
 from bottleneck.exports.card import Card, render
+from bottleneck.exports.graph import answers_of, outputs_of
 from bottleneck.exports.making import LABELS, as_lines, as_text
 from bottleneck.exports.manifest import Delivered, Manifest, Refusal
 from bottleneck.exports.reader import reader_text, require
@@ -27,13 +28,13 @@ from bottleneck.exports.staging import staged
 from bottleneck.files import publish
 from bottleneck.models import parity
 from bottleneck.models.compare import GATE, TOLERANCE, Outputs
-from bottleneck.models.deliver import decode_text, document
+from bottleneck.models.deliver import decode_text, document, score_facts
 from bottleneck.models.facts import card_of
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import OWN, Reference, reference
 from bottleneck.models.witnesses import LEARNT_FIRST, own
 from bottleneck.progress import Progress
-from bottleneck.schema import Cache, Certificate, Comparison
+from bottleneck.schema import Cache, Certificate, Comparison, Score
 
 #: The user's own images on which every form is compared and measured.
 IMAGES = 256
@@ -119,6 +120,7 @@ def export(
     *,
     gate: float = GATE,
     images: int = IMAGES,
+    score: Score | None = None,
 ) -> Exported:
     """Make artefacts of a run's model, run each in a process without this package, and deliver what is proved.
 
@@ -135,6 +137,8 @@ def export(
         Share of equal first choices that a kind that rounds must reach to be delivered.
     images : int
         Up to so many of the run's own images are compared on, those it did not learn from first.
+    score : {"energy"}, optional
+        A second answer of every artefact: see `models.energy`.
 
     Returns
     -------
@@ -159,13 +163,13 @@ def export(
         known = reference(folder, cache, images)
         bar.update()
         bar.note("merged model")
-        model = merge(known.base, known.head)
+        model, scale = merge(known.base, known.head, score), score_facts(known, score)
         forms = known.compare("merged model", known.of_model(model))
         twins = known.twins()
         # A merged model that differs is not worth an artefact.
         parity.require(known.certify(forms, twins))
         bar.update()
-        making = Making(document(folder.run), folder.run.spec.recipe.pixels, _sample(known, cache))
+        making = Making(document(folder.run, scale), folder.run.spec.recipe.pixels, _sample(known, cache))
         results: list[Delivered | Refusal] = []
         for exporter in made:
             bar.note(exporter.kind)
@@ -182,7 +186,7 @@ def export(
             raise ExportError(
                 f"nothing of what was asked for can be delivered, so nothing was written: {why}"
             )
-        card = card_of(known, model, known.certify(forms, twins), delivered, refused, cache)
+        card = card_of(known, model, known.certify(forms, twins), delivered, refused, cache, scale)
         for name, text in _texts(known, card, made).items():
             publish(staging / name, text.encode("utf-8"))
         written = Manifest(
@@ -207,7 +211,7 @@ def _attempt(
     """Write one kind, run it bare, compare it; what rounds and is not good enough is taken away again."""
     try:
         artefact = exporter.write(model, staging, making)
-        ran = _run(exporter, artefact, known, making)
+        ran = _run(exporter, artefact, known, making, outputs_of(model))
     except ExportError as error:
         # What computes as it was trained must come out right; what rounds may turn out not to be possible. A disk
         # that fails says nothing about the kind, and must not cost what an earlier export had of it.
@@ -222,7 +226,12 @@ def _attempt(
     milliseconds = None
     if exporter.takes_bytes:
         read = run_bare(
-            exporter.reader, artefact, files=known.files, batch=known.forward.batch, timeout=_SECONDS
+            exporter.reader,
+            artefact,
+            files=known.files,
+            wanted=answers_of(model),
+            batch=known.forward.batch,
+            timeout=_SECONDS,
         )
         milliseconds = read.milliseconds
         form = f"{exporter.kind}, from files"
@@ -235,8 +244,9 @@ def _attempt(
         _remove(artefact)
         return compared, Refusal(
             kind=exporter.kind,
-            why=f"names the head's first choice for {short.top1:.3f} of {short.count} images of the run; "
-            f"{gate:g} is needed",
+            why=f"names the head's first choice for {short.top1:.3f} of {short.count} images of the run"
+            + ("" if short.top1 < gate else ", but its energy goes other ways than the head's")
+            + f"; {gate:g} is needed",
             bytes=size,
             milliseconds=ran.milliseconds,
         )
@@ -255,7 +265,7 @@ def _blames_the_disk(error: ExportError) -> bool:
     return isinstance(error.__cause__, OSError) or any(text in str(error) for text in said)
 
 
-def _run(exporter: Exporter, artefact: Path, known: Reference, making: Making) -> Ran:
+def _run(exporter: Exporter, artefact: Path, known: Reference, making: Making, wanted: Sequence[str]) -> Ran:
     """The artefact's answers in a process of its own: for all images, or where it rounds, for those of the run."""
     if exporter.tolerance is None and OWN not in known.images:
         raise ExportError(
@@ -263,7 +273,14 @@ def _run(exporter: Exporter, artefact: Path, known: Reference, making: Making) -
             "back where the run found them, or leave this kind out"
         )
     pixels = known.pixels if exporter.tolerance is not None else known.images[OWN].pixels
-    ran = run_bare(exporter.reader, artefact, pixels=pixels, batch=known.forward.batch, timeout=_SECONDS)
+    ran = run_bare(
+        exporter.reader,
+        artefact,
+        pixels=pixels,
+        wanted=wanted,
+        batch=known.forward.batch,
+        timeout=_SECONDS,
+    )
     if ran.document != json.loads(as_text(making.document)):
         raise ExportError(f"{artefact.name} does not carry the classes and the recipe that it was given")
     return ran

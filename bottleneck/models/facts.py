@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import BottleneckError
-from bottleneck.exports.card import Card, DataFacts, RejectedGroup
+from bottleneck.exports.card import Card, DataFacts, RejectedGroup, ScoreFacts
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.images.scan import scan
 from bottleneck.models.reference import OWN, Reference
@@ -30,6 +30,7 @@ def card_of(
     artefacts: Sequence[Delivered],
     refused: Sequence[Refusal],
     cache: Cache,
+    score: ScoreFacts | None = None,
 ) -> Card:
     """The card of a run's merged `model` and the files that it was delivered in."""
     run, figures = known.run, known.folder.figures
@@ -58,6 +59,7 @@ def card_of(
         unseen=0 if own is None else own.unseen,
         artefacts=tuple(artefacts),
         refused=tuple(refused),
+        score=score,
         versions=run.versions,
     )
 

@@ -11,9 +11,11 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Head
 from bottleneck.errors import BaseError
+from bottleneck.models.energy import energy_output
+from bottleneck.schema import Score
 
 
-def merge(base: LoadedBase, head: Head) -> Any:
+def merge(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
     """Put a fitted head back on its base.
 
     The base is rebuilt frozen: no dropout or noise can switch on and no moving statistic can move, whatever
@@ -24,12 +26,15 @@ def merge(base: LoadedBase, head: Head) -> Any:
     base : LoadedBase
     head : Head
         Fitted on this base's features.
+    score : {"energy"}, optional
+        A second output that says how little the head knows an image: see `models.energy`.
 
     Returns
     -------
     keras.Model
-        From (n, height, width, 3) pixels in 0..255 (uint8 or float) at the base's size to (n, k) probabilities.
-        Layers ``features``, ``logits`` and ``probabilities`` name the stages.
+        From (n, height, width, 3) pixels in 0..255 (uint8 or float) at the base's size to (n, k) probabilities;
+        with a score, to a dict of ``probabilities`` and ``energy`` (n,). Layers ``features``, ``logits`` and
+        ``probabilities`` name the stages.
 
     Raises
     ------
@@ -47,10 +52,13 @@ def merge(base: LoadedBase, head: Head) -> Any:
     x = frozen(x)
     x = pool(x, base.spec.recipe.pooling)
     x = keras.layers.Identity(name="features")(x)
-    for layer in head.layers():
+    *below, softmax = head.layers()
+    for layer in below:
         x = layer(x)
-    model = keras.Model(image, x, name="bottleneck_merged")
-    strangers = foreign(model)
+    answer = softmax(x)
+    answers = answer if score is None else {softmax.name: answer, score: energy_output(x)}
+    model = keras.Model(image, answers, name="bottleneck_merged")
+    strangers = foreign(keras.Model(image, answer))
     if strangers:
         raise BaseError(
             f"the base {base.name} holds layers that are not Keras' own ({', '.join(strangers)}): a merged file would "

@@ -17,6 +17,7 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
+from bottleneck.exports.graph import outputs_of
 from bottleneck.models.compare import GATE, TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.schema import Certificate, Comparison, Preprocessing
 
@@ -42,10 +43,8 @@ def of_model(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     """What a merged model gives, stage by stage."""
     import keras
 
-    stages = keras.Model(
-        model.inputs[0], [model.get_layer(name).output for name in ("features", "logits", "probabilities")]
-    )
-    return Outputs(*(np.asarray(part) for part in stages.predict(pixels, batch_size=batch, verbose=0)))
+    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in outputs_of(model)})
+    return Outputs.of(stages.predict(pixels, batch_size=batch, verbose=0))
 
 
 def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[str, Outputs]:

@@ -15,6 +15,7 @@ from bottleneck.errors import BaseError
 from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
 from bottleneck.models import parity
 from bottleneck.models.compare import TOLERANCE, Outputs, compare
+from bottleneck.models.energy import energy
 from bottleneck.models.witnesses import Witnesses, own, probing
 from bottleneck.schema import Cache, Certificate, Comparison, Run
 from bottleneck.store.read import Store, open_store
@@ -94,7 +95,7 @@ class Reference:
             compare(
                 form,
                 name,
-                _first(self.outputs[name], len(outputs.probabilities)),
+                _like(self.outputs[name], outputs),
                 outputs,
                 tolerance,
                 truth=self.images[name].truth[: len(outputs.probabilities)],
@@ -105,7 +106,14 @@ class Reference:
     def judge(self, form: str, found: Mapping[str, Outputs], *, gate: float) -> list[Comparison]:
         """A form that rounds on purpose: by its first choices on the user's own images."""
         return [
-            compare(form, name, self.outputs[name], outputs, gate=gate, truth=self.images[name].truth)
+            compare(
+                form,
+                name,
+                _like(self.outputs[name], outputs),
+                outputs,
+                gate=gate,
+                truth=self.images[name].truth,
+            )
             for name, outputs in found.items()
         ]
 
@@ -175,6 +183,10 @@ def _same_base(base: LoadedBase, run: Run) -> None:
         )
 
 
-def _first(outputs: Outputs, count: int) -> Outputs:
-    named = {name: part[:count] for name, part in outputs._asdict().items() if part is not None}
+def _like(reference: Outputs, form: Outputs) -> Outputs:
+    """`reference` of as many images as `form` answers for, with the score that it gives."""
+    count = len(form.probabilities)
+    named = {name: part[:count] for name, part in reference._asdict().items() if part is not None}
+    if form.energy is not None:
+        named["energy"] = energy(named["logits"])
     return Outputs.of(named)

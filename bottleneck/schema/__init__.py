@@ -20,7 +20,7 @@ from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, S
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, Cache, Record, RejectedContent, Rounding
-from bottleneck.schema.run import HeadSpec, Run, SplitPolicy
+from bottleneck.schema.run import HeadSpec, Run, Score, SplitPolicy
 from bottleneck.schema.tuning import (
     StageDone,
     Tuned,
@@ -67,6 +67,7 @@ __all__ = [
     "Rounding",
     "RowType",
     "Run",
+    "Score",
     "Split",
     "SplitPolicy",
     "StageDone",

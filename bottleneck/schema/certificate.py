@@ -9,7 +9,7 @@ from pydantic import Field
 
 from bottleneck.schema.values import Frozen
 
-Quantity = Literal["features", "logits", "probabilities"]
+Quantity = Literal["features", "logits", "probabilities", "energy"]
 
 
 class Difference(Frozen):
@@ -47,7 +47,8 @@ class Comparison(Frozen):
     tolerance : float or None
         Largest difference, as a share of the spread, that passes; None where the form rounds on purpose.
     gate : float or None
-        `top1`, and where `cosine` is judged too, that must be reached; None where differences are judged.
+        `top1`, and where `cosine` or a score's correlation is judged too, that must be reached; None where differences
+        are judged.
     accuracy : Accuracy or None
         On those images that have labels.
     passed : bool
@@ -82,7 +83,7 @@ class Certificate(Frozen):
     it was made for, by name: beside any other file of that name it proves nothing.
     """
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     verdict: Literal["certified", "different", "no power"]
     tolerance: float
     recipe: str

@@ -20,6 +20,10 @@ class HeadSpec(Frozen):
     settings: Mapping[str, Any] = Field(default_factory=dict)
 
 
+#: What a merged model may say of an image besides its probabilities.
+Score = Literal["energy"]
+
+
 class SplitPolicy(Frozen):
     """How images are divided. `hash`: by key against a threshold; `exact`: stratified, frozen in the run."""
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from bottleneck.contracts import Making
+from bottleneck.exports.graph import outputs_of
+from bottleneck.models.energy import energy_output
 from bottleneck.schema import Pixels
 
 SIZE = 24
@@ -17,7 +19,8 @@ DOCUMENT = {"format": 1, "classes": CLASSES, "recipe": "ab" * 32}
 
 @cache
 def merged() -> Any:
-    """Channels swapped, an offset a channel, BatchNorm with statistics of its own, a map flattened, three classes."""
+    """Channels swapped, an offset a channel, BatchNorm with statistics of its own, a map flattened, three classes and
+    a score."""
     import keras
     from keras import layers
 
@@ -34,8 +37,11 @@ def merged() -> Any:
     x = layers.Identity(name="features")(x)
     x = layers.Flatten()(x)
     x = layers.Dense(len(CLASSES), name="logits")(x)
-    x = layers.Activation("softmax", name="probabilities")(x)
-    model = keras.Model(image, x, name="bottleneck_merged")
+    answers = {
+        "probabilities": layers.Activation("softmax", name="probabilities")(x),
+        "energy": energy_output(x),
+    }
+    model = keras.Model(image, answers, name="bottleneck_merged")
     draw = np.random.default_rng(7)
     norm.set_weights([draw.uniform(0.5, 1.5, 12).astype(np.float32) for _ in range(4)])
     model.trainable = False
@@ -57,7 +63,7 @@ def stages(model: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """What `model` gives by the names of its layers: the reference for every format."""
     import keras
 
-    names = ("features", "logits", "probabilities")
+    names = outputs_of(model)
     parts = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
     found = parts.predict_on_batch(np.asarray(pixels, np.float32))
     return dict(zip(names, (np.asarray(part) for part in found), strict=True))

@@ -32,8 +32,8 @@ def test_it_states_its_operators_inputs_and_outputs(path: Path) -> None:
     assert image.name == "image"
     dims = image.type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["n", nets.SIZE, nets.SIZE, 3]
-    assert [output.name for output in model.graph.output] == ["features", "logits", "probabilities"]
-    assert [output.type.tensor_type.shape.dim[0].dim_param for output in model.graph.output] == ["n"] * 3
+    assert [output.name for output in model.graph.output] == ["energy", "features", "logits", "probabilities"]
+    assert [output.type.tensor_type.shape.dim[0].dim_param for output in model.graph.output] == ["n"] * 4
 
 
 def efficientnet() -> Any:

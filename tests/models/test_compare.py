@@ -11,9 +11,8 @@ from bottleneck.models.compare import TOLERANCE, Outputs, centred_cosine, compar
 def outputs(seed: int = 0, images: int = 12) -> Outputs:
     draw = np.random.default_rng(seed)
     logits = draw.normal(size=(images, 3))
-    return Outputs(
-        draw.normal(size=(images, 2, 2, 5)), logits, np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    )
+    sums = np.exp(logits).sum(1, keepdims=True)
+    return Outputs(draw.normal(size=(images, 2, 2, 5)), logits, np.exp(logits) / sums, -np.log(sums[:, 0]))
 
 
 @given(st.floats(1e-6, 1e6), st.floats(-1e6, 1e6))
@@ -85,6 +84,16 @@ def test_a_gate_counts_first_choices_and_no_differences(flips: int, passed: bool
     far = first._replace(features=first.features * 2, probabilities=other)
     result = compare("f", "i", first, far, gate=11 / 12)
     assert (result.passed, result.gate, result.tolerance) == (passed, 11 / 12, None)
+
+
+def test_a_form_that_rounds_must_keep_the_order_of_its_score() -> None:
+    draw = np.random.default_rng(0)
+    right = Outputs(None, None, draw.random((20, 3)), draw.normal(size=20))
+    stretched = right._replace(energy=3 * right.energy + 1)
+    shuffled = right._replace(energy=right.energy[::-1])
+    assert compare("f", "i", right, stretched, gate=0.97).passed
+    assert not compare("f", "i", right, shuffled, gate=0.97).passed
+    assert compare("f", "i", right, right._replace(energy=None), gate=0.97).passed
 
 
 def test_a_form_may_show_probabilities_alone() -> None:

@@ -98,7 +98,10 @@ def shortened(known: Reference, most: int) -> Reference:
         mine.pixels[:most], mine.files[:most], mine.truth[:most], mine.contents[:most], mine.unseen
     )
     images = {PROBES: known.images[PROBES], OWN: few}
-    outputs = {PROBES: known.outputs[PROBES], OWN: Outputs(*(part[:most] for part in said))}
+    outputs = {
+        PROBES: known.outputs[PROBES],
+        OWN: Outputs(said.features[:most], said.logits[:most], said.probabilities[:most]),
+    }
     if not most:
         del images[OWN], outputs[OWN]
     return dataclasses.replace(known, images=images, outputs=outputs)

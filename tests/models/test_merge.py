@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+from bottleneck import pipeline, runs
 from bottleneck.errors import BaseError, ParityError, UsageError
 from bottleneck.models.deliver import Delivery
 from tests.fakes import write_images
@@ -77,6 +77,31 @@ def test_a_merged_model_is_certified(images: Path, place: Path, base: str, head:
     assert document["classes"] == ["blue", "green", "red"]
     by_run, by_model = (pipeline.predict(p, images, cache=place / "cache") for p in (run, done.model))
     np.testing.assert_allclose(by_run.probabilities, by_model.probabilities, atol=1e-5)
+
+
+def test_a_score_is_an_output_of_its_own_and_is_certified_too(images: Path, place: Path) -> None:
+    from scipy.special import logsumexp
+
+    run = trained(images, place, "squeezenet")
+    folder = runs.read(run)
+    done = pipeline.merge(run, place / "scored" / "model.keras", score="energy")
+    assert done.certificate.verdict == "certified"
+    for form in done.certificate.forms:
+        assert [d.quantity for d in form.differences] == ["features", "logits", "probabilities", "energy"]
+    with zipfile.ZipFile(done.model) as archive:
+        scale = json.loads(archive.read("bottleneck.json"))["score"]
+    rows = pipeline.features(images, folder.run.request, cache=place / "cache")
+    energies = -logsumexp(folder.head().logits(rows.X), axis=1)
+    unseen = np.array(folder.inventory().table.column("split").to_pylist()) != "train"
+    assert (scale["name"], scale["images"], scale["unseen"]) == ("energy", unseen.sum(), True)
+    np.testing.assert_allclose(scale["quantiles"]["50"], np.median(energies[unseen]), rtol=1e-4)
+    found = pipeline.predict(done.model, images, cache=place / "cache")
+    np.testing.assert_allclose(found.energy, energies, rtol=1e-4)
+    assert np.ptp(energies) > 0.1  # these images are told apart
+    first, second = list(found.lines("csv"))[:2]
+    assert first == b"path,label,probability,blue,green,red,energy,error\n"
+    assert float(second.split(b",")[6]) == pytest.approx(energies[0], rel=1e-4)
+    assert json.loads(next(found.lines("jsonl")))["energy"] == pytest.approx(energies[0], rel=1e-4)
 
 
 def test_a_store_of_float16_is_measured_against_float32_features(images: Path, place: Path) -> None:

@@ -16,8 +16,9 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits and probabilities."""
+    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
     model = keras.saving.load_model(path)  # safe mode: stock layers only
-    names = ("features", "logits", "probabilities")
+    there = {layer.name for layer in model.layers}
+    names = [name for name in ("features", "logits", "probabilities", "energy") if name in there]
     stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in names})
     return stages.predict_on_batch

@@ -16,7 +16,7 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits and probabilities."""
+    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
     interpreter = tf.lite.Interpreter(path)
     run = interpreter.get_signature_runner("serving_default")
 
