@@ -146,6 +146,7 @@ def main() -> int:
             "forms",
             "largest",
             "by",
+            "LiteRT",
             "float16 top-1",
             "twins refused",
             "weakest twin",
