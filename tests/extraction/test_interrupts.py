@@ -67,7 +67,9 @@ def test_interrupted_finished_shards_are_kept_and_the_rest_is_gone_on_with(
     started = time.monotonic()
     out, err = running.communicate(timeout=20)
     assert time.monotonic() - started < 5
-    assert running.returncode == status, err
+    # A second signal may find Python half gone already, and ends it then: 128 and its number to a shell, too.
+    ended = {status, -signals[1]} if signals[1:] else {status}
+    assert running.returncode in ended, err
     assert KEPT in err
     assert "Traceback" not in err
     if len(signals) == 1:
