@@ -13,6 +13,7 @@ from bottleneck.schema import BaseSpec
 if TYPE_CHECKING:
     from bottleneck.demo import DemoResult
     from bottleneck.extraction.estimate import Estimate
+    from bottleneck.extraction.predict import Prediction
     from bottleneck.extraction.report import Extraction
     from bottleneck.models.deliver import Delivery
     from bottleneck.models.exporting import Exported
@@ -53,6 +54,8 @@ def extraction_document(done: Extraction) -> dict[str, Any]:
         "seconds": round(done.seconds, 3),
         "images_per_second": round(done.images_per_second, 2),
         "bottleneck_stage": done.bottleneck_stage,
+        "stages": {stage: round(took, 3) for stage, took in done.clock.waited.items()},
+        "stages_alone": {stage: round(rate, 2) for stage, rate in done.clock.alone.items()},
         "store": str(done.store),
         "base": done.spec.base,
         "cut": done.spec.cut,
@@ -85,6 +88,19 @@ def estimate_document(left: Estimate) -> dict[str, Any]:
         "shape": list(left.spec.shape),
         "recipe": left.spec.recipe.fingerprint,
         "views": estimate_document(left.views) if left.views else None,
+        "prediction": _prediction(left.prediction) if left.prediction else None,
+    }
+
+
+def _prediction(told: Prediction) -> dict[str, Any]:
+    return {
+        "seconds": round(told.seconds, 1),
+        "images_per_second": round(told.images_per_second, 2),
+        "bytes": told.bytes,
+        "bytes_by_dtype": dict(told.bytes_by_dtype),
+        "sampled": told.sampled,
+        "batch": told.batch,
+        "bottleneck": told.bottleneck,
     }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bottleneck.bases import known
 from bottleneck.bases.custom import is_file, is_function
 from bottleneck.errors import UnknownName
 from bottleneck.extraction.fill import fill
@@ -131,29 +133,47 @@ def views_store(store: Store, views: Views | None, cache: Cache) -> tuple[Store,
 
 
 def foresee(source: PathLike, base: Any, **options: Unpack[Options]) -> Estimate:
-    """What `extract` with the same arguments would do; writes nothing.
+    """What `extract` with the same arguments would do, and how long it would take; writes nothing.
+
+    A sample of the images, about ten seconds of them, is run on this machine and thrown away.
 
     Parameters
     ----------
     source, base, **options
-        As for `extract`. A base that is not known here yet is built to learn what it is.
+        As for `extract`.
 
     Returns
     -------
     Estimate
+
+    Raises
+    ------
+    WorkerDied
+        An image of the sample ended the worker; `extract` would do without it.
     """
     from bottleneck.extraction.estimate import estimate
+    from bottleneck.extraction.predict import predict, sample
+    from bottleneck.extraction.supervise import WorkerProcess
 
-    cache = cache_of(options)
+    cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
     opened = open_source(source, fetched=cache.fetched)
     request, views = request_of(base, options), views_of(options)
+    started = time.perf_counter()
     inventory = scanning.scan(
-        opened, cache.scans, rehash=options.get("rehash", False), keep=False, progress=progress_of(options)
+        opened, cache.scans, rehash=options.get("rehash", False), keep=False, progress=progress
     )
-    if isinstance(base, (str, BaseRequest)):
-        return estimate(inventory, request, cache, views=views)
-    with _in_process(base, request, cache) as worker:
-        return estimate(inventory, request, cache, worker.spec, views)
+    scanned = time.perf_counter() - started
+    here = isinstance(base, (str, BaseRequest))
+    with WorkerProcess(request, cache, limits) if here else _in_process(base, request, cache) as worker:
+        spec = (known.recall(request, cache) if here else None) or worker.spec
+        left = estimate(inventory, spec, cache, views)
+        plans = [part.todo for part in (left, left.views) if part is not None and part.to_compute]
+        if not plans:
+            return left
+        task = sample(plans[0])
+        with progress.bar("sample", len(task.keys)) as bar:
+            trial = worker.attempt(opened, task, bar.update)
+        return replace(left, prediction=predict(plans, spec, trial, scanned))
 
 
 def _in_process(model: Any, request: BaseRequest, cache: Cache) -> Worker:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, extents, listed, plain, size, stacked
+from bottleneck.drawing import columns, duration, extents, listed, plain, size, stacked
+from bottleneck.extraction.stages import explain
 from bottleneck.files import shown
 from bottleneck.heads.metrics import Metrics
 from bottleneck.schema import BaseSpec, Certificate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from bottleneck.demo import DemoResult
     from bottleneck.extraction.estimate import Estimate
+    from bottleneck.extraction.predict import Prediction
     from bottleneck.extraction.report import Extraction
     from bottleneck.models.deliver import Delivery
     from bottleneck.pipeline import Trained
@@ -96,7 +98,7 @@ def extraction_table(done: Extraction) -> RenderableType:
         ),
     ]
     if done.computed:
-        counts.append(("most time in", done.bottleneck_stage))
+        counts.append(("bottleneck", explain(done.clock)))
     if done.environments > 1:
         # Their canaries agree, or the later ones were refused; bits may differ all the same.
         several = f"{done.environments} numeric environments; `bottleneck store show` lists them"
@@ -168,8 +170,23 @@ def estimate_table(left: Estimate) -> RenderableType:
                 f"(in {more.tasks:,} tasks, {size(more.bytes)} of features)",
             )
         )
+    if left.prediction:
+        facts += _foretold(left.prediction)
     facts.append(("store", str(left.store)))
     return listed(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
+
+
+def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
+    sizes = ", ".join(f"{size(count)} as {dtype}" for dtype, count in prediction.bytes_by_dtype.items())
+    return [
+        (
+            "will take",
+            f"{duration(prediction.seconds)}  ({prediction.images_per_second:,.4g} images/s on this machine, "
+            f"{prediction.batch} a forward pass; {prediction.sampled:,} were timed)",
+        ),
+        ("on disk", sizes),
+        ("bottleneck", prediction.bottleneck),
+    ]
 
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bottleneck.bases import known
+from bottleneck.extraction.predict import Prediction
 from bottleneck.extraction.share import cut
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.schema import BaseRequest, Cache, Inventory, StoreSpec, Views
-from bottleneck.store.plan import first_rows
+from bottleneck.schema import Cache, Inventory, StoreSpec, Views
+from bottleneck.store.plan import Plan, first_rows
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
 
@@ -36,8 +35,12 @@ class Estimate:
         Of feature rows that would be stored, at most.
     store : Path
     spec : StoreSpec
+    todo : Plan
+        What there is to compute, and in which order.
     views : Estimate or None
         The same of augmented views, where they are asked for: there an image is one of its views.
+    prediction : Prediction or None
+        How long it takes and how large it gets, told from a sample; None where there is nothing to compute.
     """
 
     images: int
@@ -49,32 +52,22 @@ class Estimate:
     bytes: int
     store: Path
     spec: StoreSpec
+    todo: Plan = field(repr=False)
     views: Estimate | None = None
+    prediction: Prediction | None = None
 
 
-def estimate(
-    inventory: Inventory,
-    request: BaseRequest,
-    cache: Cache,
-    spec: StoreSpec | None = None,
-    views: Views | None = None,
-) -> Estimate:
-    """What filling the store of `request` with `inventory` would take.
+def estimate(inventory: Inventory, spec: StoreSpec, cache: Cache, views: Views | None = None) -> Estimate:
+    """What filling the store of `spec` with `inventory` would take.
 
     Parameters
     ----------
     inventory : Inventory
-    request : BaseRequest
+    spec : StoreSpec
     cache : Cache
-    spec : StoreSpec, optional
-        What the rows are, where it is known; else it is recalled, or the base is built to find out.
     views : Views, optional
         Augmented views that are asked for too.
     """
-    spec = spec or known.recall(request, cache)
-    if spec is None:
-        with WorkerProcess(request, cache) as process:
-            spec = process.spec
     store = open_store(cache, spec)
     left = _lacking(inventory, spec, store)
     if views is None:
@@ -98,4 +91,5 @@ def _lacking(inventory: Inventory, spec: StoreSpec, store: Store) -> Estimate:
         bytes=todo.images * spec.row_bytes,
         store=store.folder,
         spec=spec,
+        todo=todo,
     )

@@ -13,8 +13,9 @@ import numpy as np
 from bottleneck.bases import known
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, StoreError
-from bottleneck.extraction.report import Extraction, report, total_clock
+from bottleneck.extraction.report import Extraction, report
 from bottleneck.extraction.share import PATIENCE, Builder, Shared, cut, suspected
+from bottleneck.extraction.stages import together
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.progress import Bar, Progress
@@ -167,6 +168,7 @@ class _Filling:
 
     def log(self, request: BaseRequest, ended: str, seconds: float) -> dict[str, Any]:
         """The run in a few figures."""
+        clock = together([outcome.clock for outcome in self.outcomes])
         return {
             "ended": ended,
             "seconds": round(seconds, 3),
@@ -174,7 +176,8 @@ class _Filling:
             "tasks_by_others": self._by_others,
             "computed": sum(outcome.computed for outcome in self.outcomes),
             "rejected": sum(len(outcome.rejections) for outcome in self.outcomes),
-            "stages": {stage: round(took, 3) for stage, took in total_clock(self.outcomes).items()},
+            "stages": {stage: round(took, 3) for stage, took in clock.waited.items()},
+            "stages_alone": {stage: round(rate, 2) for stage, rate in clock.alone.items()},
             "request": request.model_dump(mode="json"),
             "environment": {
                 "host": platform.node(),

@@ -47,6 +47,14 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Try:
+    """Ask: run a sample of this task and throw it away. Answers: `Founded`, any number of `Moved`, then a `Trial`."""
+
+    source: Source
+    task: Task
+
+
+@dataclass(frozen=True)
 class Founded:
     """The base works: one forward pass took so many seconds. From here on silence is suspicious."""
 

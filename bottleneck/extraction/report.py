@@ -11,6 +11,7 @@ import numpy as np
 
 from bottleneck.errors import SourceError, TooManyBadImages
 from bottleneck.extraction.rounding import worst
+from bottleneck.extraction.stages import Clock, bottleneck_stage, together
 from bottleneck.extraction.task import Outcome
 from bottleneck.files import shown
 from bottleneck.schema import Inventory, Rejection, Rounding, StoreSpec, canonical_json
@@ -31,7 +32,8 @@ class Extraction:
 
     ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``; what other builders
     computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards, and
-    `environments` is how many numeric environments its rows were computed in (their canaries agree). `views` is the
+    `environments` is how many numeric environments its rows were computed in (their canaries agree), `clock` where this
+    run's time went. `views` is the
     same of augmented views, where they were asked for: there an image is one of its views.
     """
 
@@ -52,6 +54,7 @@ class Extraction:
     classes: Mapping[str, ClassCount] = field(default_factory=dict)
     rounding: Rounding | None = None
     environments: int = 0
+    clock: Clock = field(default_factory=Clock)
     views: Extraction | None = None
 
     @property
@@ -72,7 +75,7 @@ def report(
     rows = len(first_rows(inventory.keys, there))
     # Files may have gone between planning and the last scan: then more was computed than is still there.
     computed = min(sum(outcome.computed for outcome in outcomes), rows)
-    clock = total_clock(outcomes)
+    clock = together([outcome.clock for outcome in outcomes])
     return Extraction(
         images=len(inventory) + len(inventory.unreadable),
         computed=computed,
@@ -82,7 +85,8 @@ def report(
         ignored=sum(inventory.ignored.values()),
         seconds=seconds,
         images_per_second=computed / seconds if seconds else 0.0,
-        bottleneck_stage=max(clock, key=lambda name: clock[name]) if clock else "nothing to compute",
+        bottleneck_stage=bottleneck_stage(clock),
+        clock=clock,
         store=store.folder,
         spec=store.spec,
         rejections=_rejections(inventory, store, there, outcomes),
@@ -92,15 +96,6 @@ def report(
         rounding=worst([s.record.rounding for s in store.shards.files if s.record.rounding is not None]),
         environments=len({canonical_json(dict(s.record.environment)) for s in store.shards.files}),
     )
-
-
-def total_clock(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Seconds by stage over all tasks."""
-    total: dict[str, float] = {}
-    for outcome in outcomes:
-        for stage, seconds in outcome.seconds.items():
-            total[stage] = total.get(stage, 0.0) + seconds
-    return total
 
 
 def _classes(inventory: Inventory, there: np.ndarray) -> dict[str, ClassCount]:

@@ -19,8 +19,9 @@ from typing import IO, Any
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
 from bottleneck.extraction.task import Outcome
+from bottleneck.extraction.trial import Trial
 from bottleneck.files import shown
 from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, Task
 
@@ -81,6 +82,7 @@ class WorkerProcess:
         self._spec: StoreSpec | None = None
         self._touching = Touching("")
         self._was_built = False
+        self._build_seconds = 0.0
         self._odd_deaths = 0
         self._log: IO[bytes] | None = None
 
@@ -138,6 +140,12 @@ class WorkerProcess:
                         raise self._despair(death, task) from death
                     care = replace(care, careful=self._was_built or care.careful)
 
+    def attempt(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Trial:
+        """Run a sample of `task` and throw it away. Raises `WorkerDied` at the first death."""
+        self._running()
+        trial: Trial = self._ask(Try(source, task), moved_on)
+        return replace(trial, start=self._build_seconds + trial.start)
+
     def __enter__(self) -> WorkerProcess:
         return self
 
@@ -176,6 +184,7 @@ class WorkerProcess:
         if self._process is not None and self._process.poll() is None:
             return
         self._was_built = False
+        started = time.monotonic()
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         # The graphs are TensorFlow's, whatever the user's other work runs on.
@@ -198,6 +207,7 @@ class WorkerProcess:
         self._listener.start()
         self._spec = self._ask(Open(self._request, self._cache))
         self._was_built = True
+        self._build_seconds = time.monotonic() - started
 
     def _ask(self, ask: Any, moved_on: Callable[[int], None] = lambda _: None) -> Any:
         process = self._process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from bottleneck.contracts import Forward, Source
 from bottleneck.errors import Rejected
 from bottleneck.extraction.messages import Care
 from bottleneck.extraction.rounding import measure
+from bottleneck.extraction.stages import Clock
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
 from bottleneck.store.record import commit, sound
 from bottleneck.store.views import is_of
@@ -36,15 +38,15 @@ class Outcome:
         Images without a row, with path and reason; in the record too, where their content is certain.
     moved : tuple of bytes
         Paths whose file vanished or holds other bytes than planned: to be scanned and planned again.
-    seconds : mapping of str to float
-        Where this thread's time went: ``decode`` (waiting for pixels), ``forward``, ``write``.
+    clock : Clock
+        Where the time went.
     """
 
     task: str
     computed: int
     rejections: tuple[Rejection, ...] = ()
     moved: tuple[bytes, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
 
 
 #: Forward passes under way at once: while one ends in its small last layers, the next fills the processor.
@@ -60,12 +62,13 @@ class _Moved(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task's shard goes and what its record says of this machine."""
+    """Where a task's shard goes and what its record says of this machine, which takes `pace` seconds a pass."""
 
     shards: Path
     spec: StoreSpec
     environment: Mapping[str, str]
     canary: str
+    pace: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,11 @@ def run_task(
     -------
     Outcome
     """
-    rows = _Rows(forward, task, place, pools, watch, care)
+    stopwatch = _Stopwatch(forward.batch / place.pace if place.pace else None)
+    rows = _Rows(forward, task, place, pools, watch, care, stopwatch)
     moved: list[bytes] = []
     images = _one_by_one if care.careful else _in_order
-    for index, result in images(forward, source, task, pools.decode, rows.clock, watch, care):
+    for index, result in images(forward, source, task, pools.decode, stopwatch, watch, care):
         if isinstance(result, _Moved):
             moved.append(task.paths[index])
             watch.moved_on(1)
@@ -162,17 +166,50 @@ def run_task(
             canary=place.canary,
             rounding=rows.rounding(),
         )
-    rows.clock["write"] = time.perf_counter() - started
-    return Outcome(task.id, len(kept), tuple(rows.rejections), tuple(moved), rows.clock)
+    stopwatch.waited["write"] += time.perf_counter() - started
+    return Outcome(task.id, len(kept), tuple(rows.rejections), tuple(moved), stopwatch.clock())
+
+
+class _Stopwatch:
+    """What a task's own threads see of the time."""
+
+    def __init__(self, base: float | None) -> None:
+        self.waited = {"decode": 0.0, "forward": 0.0, "write": 0.0}
+        self.got: list[tuple[float, float]] = []  # of each file: seconds to read it, and to its pixels
+        self._started = time.perf_counter()
+        self._alone: dict[str, float] = {} if base is None else {"forward": base}
+
+    def first_pass(self, images: int) -> None:
+        """Until now nothing but decoding ran, which gave so many images."""
+        self._alone.setdefault("decode", images / max(time.perf_counter() - self._started, 1e-9))
+
+    def clock(self) -> Clock:
+        """The whole of it."""
+        read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
+        return Clock(self.waited, self._alone, read / whole if whole else 0.0, _processors())
+
+
+def _processors() -> int:
+    """How many this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 class _Rows:
     """Pixels in, finite rows of the storage type out, in task order."""
 
     def __init__(
-        self, forward: Forward, task: Task, place: Place, pools: Pools, watch: Watch, care: Care
+        self,
+        forward: Forward,
+        task: Task,
+        place: Place,
+        pools: Pools,
+        watch: Watch,
+        care: Care,
+        stopwatch: _Stopwatch,
     ) -> None:
         self._forward, self._task, self._watch, self._care = forward, task, watch, care
+        self._stopwatch = stopwatch
         self._pool = pools.forward
         self._spec = place.spec
         self._stored = np.dtype(place.spec.recipe.dtype)
@@ -182,7 +219,6 @@ class _Rows:
         self._full = np.empty(shape, np.float32) if self._stored != np.float32 else None
         self.kept: list[int] = []
         self.rejections: list[Rejection] = [care.refused[index] for index in sorted(care.refused)]
-        self.clock = {"decode": 0.0, "forward": 0.0, "write": 0.0}
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._running: deque[tuple[list[int], Future[np.ndarray]]] = deque()
 
@@ -224,6 +260,7 @@ class _Rows:
             pixels[slot] = image
         indices = [index for index, _ in self._waiting]
         self._waiting.clear()
+        self._stopwatch.first_pass(len(indices))
         if self._care.careful:
             self._watch.touch("forward", tuple(indices))
         self._running.append((indices, self._pool.submit(self._forward.features, pixels)))
@@ -234,7 +271,7 @@ class _Rows:
         started = time.perf_counter()
         indices, future = self._running.popleft()
         rows = future.result()
-        self.clock["forward"] += time.perf_counter() - started
+        self._stopwatch.waited["forward"] += time.perf_counter() - started
         for index, full in zip(indices, rows, strict=False):  # the padding has no index
             with np.errstate(over="ignore"):
                 row = full.astype(self._stored, copy=False)
@@ -253,7 +290,7 @@ def _in_order(
     source: Source,
     task: Task,
     pool: ThreadPoolExecutor,
-    clock: dict[str, float],
+    stopwatch: _Stopwatch,
     watch: Watch,
     care: Care,
 ) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
@@ -267,14 +304,14 @@ def _in_order(
             indices = next(upcoming, [])
             if not indices:
                 break
-            ahead.append((indices, pool.submit(_pixels, forward, source, task, indices)))
+            ahead.append((indices, pool.submit(_pixels, forward, source, task, indices, stopwatch)))
         if not ahead:
             return
         indices, future = ahead.popleft()
         started = time.perf_counter()
         error = future.exception()
         now = time.perf_counter()
-        clock["decode"] += now - started
+        stopwatch.waited["decode"] += now - started
         if now - said > _SIGN_OF_LIFE:
             # Slow files fill no batch for long; that is no silence.
             watch.moved_on(0)
@@ -292,7 +329,7 @@ def _one_by_one(
     source: Source,
     task: Task,
     pool: ThreadPoolExecutor,
-    clock: dict[str, float],
+    stopwatch: _Stopwatch,
     watch: Watch,
     care: Care,
 ) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
@@ -305,10 +342,10 @@ def _one_by_one(
         result: np.ndarray | Rejected | _Moved
         try:
             # In the pool's thread, as ever: what crashes in one thread may not in another.
-            result = pool.submit(_pixels, forward, source, task, [index]).result()[0]
+            result = pool.submit(_pixels, forward, source, task, [index], stopwatch).result()[0]
         except (Rejected, _Moved) as error:
             result = error
-        clock["decode"] += time.perf_counter() - started
+        stopwatch.waited["decode"] += time.perf_counter() - started
         yield index, result
 
 
@@ -318,20 +355,25 @@ def _files(task: Task, care: Care) -> list[list[int]]:
     return [list(group) for _, group in itertools.groupby(wanted, key=task.paths.__getitem__)]
 
 
-def _pixels(forward: Forward, source: Source, task: Task, indices: list[int]) -> list[np.ndarray]:
+def _pixels(
+    forward: Forward, source: Source, task: Task, indices: list[int], stopwatch: _Stopwatch
+) -> list[np.ndarray]:
     """Read a file once, hash, and decode that very buffer: the keys at `indices` then name what was decoded."""
     keys = [task.keys[index].tobytes() for index in indices]
+    started = time.perf_counter()
     try:
         data = source.read(task.paths[indices[0]])
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise _Moved from error
         raise Rejected("read", error.strerror or str(error), retry=True) from error
+    read = time.perf_counter() - started
     content = hashlib.sha256(data).digest()
     policy = task.views
     if not all(key == content if policy is None else is_of(key, content) for key in keys):
         raise _Moved
     pixels = forward.decode(data)
+    stopwatch.got.append((read, time.perf_counter() - started))
     return [pixels] if policy is None else [forward.view(pixels, key, policy) for key in keys]
 
 

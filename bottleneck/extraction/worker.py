@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -21,8 +22,9 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
-from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task, told_before
+from bottleneck.extraction.trial import Trial, run_trial, timed_pass
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
@@ -34,6 +36,9 @@ from bottleneck.store.canary import (
     thinned,
 )
 from bottleneck.store.header import found
+
+#: Seconds; setting a graph up takes about so long.
+_SET_UP = 1.0
 
 
 class Worker:
@@ -77,6 +82,21 @@ class Worker:
             return done
         return run_task(self.forward, source, task, place, self._pools, watch, care)
 
+    def attempt(
+        self,
+        source: Source,
+        task: Task,
+        moved_on: Callable[[int], None],
+        warm: Callable[[float], None] = lambda _: None,
+    ) -> Trial:
+        """Run a sample of `task` and throw it away; founds nothing. `warm` is told the seconds of a forward pass."""
+        started = time.perf_counter()
+        self._canary()
+        start = time.perf_counter() - started
+        warm(self.pace)
+        trial = run_trial(self.forward, source, task, self._pools, Watch(moved_on), self.pace)
+        return replace(trial, start=start)
+
     def place(self, views: ViewPolicy | None = None) -> Place:
         """Where the rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
         if views not in self._places:
@@ -100,6 +120,7 @@ class Worker:
             header.spec,
             {**self.forward.environment, "batch": str(self.forward.batch)},
             hashlib.sha256(rows.tobytes()).hexdigest(),
+            self.pace,
         )
 
     def _canary(self) -> np.ndarray:
@@ -110,9 +131,11 @@ class Worker:
             part = pictures[start : start + self.forward.batch]
             padded = np.zeros((self.forward.batch, *part.shape[1:]), np.float32)
             padded[: len(part)] = part
-            started = time.perf_counter()
-            seen.append(np.array(self.forward.features(padded)[: len(part)], np.float32))
-            self.pace = time.perf_counter() - started
+            self.pace, rows = timed_pass(self.forward, padded)
+            seen.append(np.array(rows[: len(part)], np.float32))
+        if len(seen) == 1 and self.pace < _SET_UP:
+            # The first pass of a quick base is nearly all set-up.
+            self.pace, _ = timed_pass(self.forward, padded)
         return thinned(np.concatenate(seen))
 
 
@@ -144,6 +167,9 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         pickle.dump(value, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
+    def founded(pace: float) -> None:
+        answer(Founded(pace))
+
     watch = Watch(
         lambda count: answer(Moved(count)),
         lambda stage, images: answer(Touching(stage, images)),
@@ -158,8 +184,10 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 answer(worker.spec)
             elif isinstance(ask, Compute) and worker is not None:
                 worker.place(ask.task.views)
-                answer(Founded(worker.pace))
+                founded(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
+            elif isinstance(ask, Try) and worker is not None:
+                answer(worker.attempt(ask.source, ask.task, watch.moved_on, founded))
             else:
                 raise TypeError(f"asked for {type(ask).__name__} with{'' if worker else 'out'} a base")
         except BrokenPipeError:

@@ -1,0 +1,105 @@
+"""From a sample that was timed to hours and gigabytes of the whole. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from bottleneck.extraction.stages import explain
+from bottleneck.extraction.trial import Trial
+from bottleneck.schema import StoreSpec, Task
+from bottleneck.schema.base import RowType
+from bottleneck.store.plan import Plan, task_id
+
+#: Bytes of a content's key beside its row.
+_KEY = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an extraction will take on this machine, told from a sample.
+
+    Attributes
+    ----------
+    seconds : float
+        From the start of the command to its end: the scan, the base, the images, the commits.
+    images_per_second : float
+        Steady rate, from files to rows.
+    bytes : int
+        On disk, with keys and records.
+    bytes_by_dtype : mapping of str to int
+        The same for each storage type.
+    sampled : int
+        Images that were timed.
+    batch : int
+        Images a forward pass.
+    bottleneck : str
+        One line: the stage that bounds it, and what would help.
+    """
+
+    seconds: float
+    images_per_second: float
+    bytes: int
+    bytes_by_dtype: Mapping[str, int]
+    sampled: int
+    batch: int
+    bottleneck: str
+
+
+def sample(todo: Plan, seed: int = 0) -> Task:
+    """A task's worth of the plan's images, shuffled: any beginning of it is a fair sample.
+
+    Parameters
+    ----------
+    todo : Plan
+        Not empty.
+    seed : int
+
+    Returns
+    -------
+    Task
+    """
+    rows = np.random.default_rng(seed).permutation(todo.rows)[: todo.task_rows]
+    keys = np.ascontiguousarray(todo.inventory.keys[rows])
+    paths = todo.inventory.table.column("path").take(rows).to_pylist()
+    return Task(task_id(keys), keys, tuple(paths), todo.views)
+
+
+def predict(plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: float) -> Prediction:
+    """What `plans` will take, at the pace of `trial`.
+
+    Views are counted at the pace of images, though those of one image share its decoding.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        Of images, and of their views where these are wanted.
+    spec : StoreSpec
+    trial : Trial
+    scan_seconds : float
+        What the scan took.
+
+    Returns
+    -------
+    Prediction
+    """
+    images, tasks = sum(todo.images for todo in plans), sum(len(todo) for todo in plans)
+    each = trial.seconds / trial.images
+    values = math.prod(spec.shape)
+    by_dtype = {
+        dtype: images * (values * np.dtype(dtype).itemsize + _KEY) + tasks * trial.overhead
+        for dtype in get_args(RowType)
+    }
+    return Prediction(
+        seconds=scan_seconds + trial.start + images * each + tasks * trial.write,
+        images_per_second=1 / each,
+        bytes=by_dtype[spec.recipe.dtype],
+        bytes_by_dtype=by_dtype,
+        sampled=trial.images,
+        batch=trial.batch,
+        bottleneck=explain(trial.clock),
+    )

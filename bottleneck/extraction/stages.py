@@ -1,0 +1,119 @@
+"""Which stage bounds an extraction, and what would help: a judgement over what its tasks measured.
+
+Two kinds of evidence. Where the thread that feeds the forward passes waits tells which stage holds up the others: for
+pixels, for rows, or for the disk. What the stages could do alone is seen at the two ends of a task: before its first
+forward pass only decoding runs, after its last image only forward passes do.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+#: Reading takes the greater part of what it takes to come from a file to pixels: the source is what is waited for.
+_MOSTLY = 0.5
+
+_WHAT_HELPS: Mapping[str, str] = MappingProxyType(
+    {
+        "read": "bring the images nearer (a local disk, or one tar or zip file instead of many small files)",
+        "decode": "give it more processors, or store the images at about twice the base's size",
+        "forward": "a lower --precision, a smaller --size, an earlier --cut, or a GPU",
+        "write": "a faster disk for --cache, --pooling avg, or --dtype float16",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What one task saw of its time, or several tasks together.
+
+    Attributes
+    ----------
+    waited : mapping of str to float
+        Seconds of the feeding thread: ``decode`` (for pixels), ``forward`` (for rows), ``write`` (for the disk).
+    alone : mapping of str to float
+        Images a second of ``read and decode`` and of ``forward`` while nothing else ran; lacks what was not seen.
+    reading : float
+        Share of reading in the time from a file to its pixels, 0 to 1.
+    processors : int
+        How many the worker could use; 0 where nothing was measured.
+    """
+
+    waited: Mapping[str, float] = field(default_factory=dict)
+    alone: Mapping[str, float] = field(default_factory=dict)
+    reading: float = 0.0
+    processors: int = 0
+
+
+def together(clocks: Sequence[Clock]) -> Clock:
+    """The clocks of several tasks as one: waits add up, of rates and shares the median counts.
+
+    Examples
+    --------
+    >>> both = together([Clock({"decode": 1.0}, {"forward": 90.0}), Clock({"decode": 2.0}, {"forward": 110.0})])
+    >>> dict(both.waited), dict(both.alone)
+    ({'decode': 3.0}, {'forward': 100.0})
+    """
+    waited: dict[str, float] = {}
+    rates: dict[str, list[float]] = {}
+    for clock in clocks:
+        for stage, seconds in clock.waited.items():
+            waited[stage] = waited.get(stage, 0.0) + seconds
+        for stage, rate in clock.alone.items():
+            rates.setdefault(stage, []).append(rate)
+    alone = {stage: statistics.median(seen) for stage, seen in rates.items()}
+    if not clocks:
+        return Clock()
+    reading = statistics.median([clock.reading for clock in clocks])
+    return Clock(waited, alone, reading, max(clock.processors for clock in clocks))
+
+
+def bottleneck_stage(clock: Clock) -> str:
+    """The stage that the others waited for: ``read``, ``decode``, ``forward`` or ``write``.
+
+    Examples
+    --------
+    >>> bottleneck_stage(Clock({"decode": 9.0, "forward": 1.0, "write": 0.1}, reading=0.9))
+    'read'
+    >>> bottleneck_stage(Clock())
+    'nothing to compute'
+    """
+    if not clock.waited:
+        return "nothing to compute"
+    stage = max(clock.waited, key=lambda name: clock.waited[name])
+    return "read" if stage == "decode" and clock.reading > _MOSTLY else stage
+
+
+def explain(clock: Clock) -> str:
+    """One line for a person: the bottleneck, what the stages could do alone, and what would help.
+
+    Examples
+    --------
+    >>> line = explain(Clock({"decode": 9.0, "forward": 1.0}, {"decode": 850.0, "forward": 1400.0}, 0.1, 2))
+    >>> print(line.partition(". ")[0])
+    decode-bound: 2 processors decode 850 images/s, the base could take 1,400
+    >>> explain(Clock())
+    ''
+    """
+    stage, processors = bottleneck_stage(clock), clock.processors
+    if stage not in _WHAT_HELPS:
+        return ""
+    facts: list[str] = []
+    decode, forward = clock.alone.get("decode"), clock.alone.get("forward")
+    if decode is not None:
+        what = "reading and decoding give" if stage == "read" else f"{processors} processors decode"
+        if processors == 1 and stage != "read":
+            what = "1 processor decodes"
+        facts.append(f"{what} {_rate(decode)} images/s")
+    if forward is not None:
+        facts.append(
+            f"the base could take {_rate(forward)}" if facts else f"the base takes {_rate(forward)} images/s"
+        )
+    told = f": {', '.join(facts)}" if facts else ""
+    return f"{stage}-bound{told}. What would help: {_WHAT_HELPS[stage]}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.1f}"

@@ -1,0 +1,110 @@
+"""A sample of the images run as a task is run, and thrown away: what the rest will take is told from it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bottleneck.contracts import Forward, Source
+from bottleneck.extraction.stages import Clock
+from bottleneck.extraction.task import Place, Pools, Watch, run_task
+from bottleneck.schema import Task
+
+#: Seconds of forward passes that a sample may take, unless its fewest passes take longer.
+_SECONDS = 10.0
+
+#: Two passes are under way at once; fewer than these say little.
+_FEWEST_PASSES = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a sample took.
+
+    Attributes
+    ----------
+    images : int
+        How many were run.
+    start : float
+        Seconds until the first of them could be: the base built, the first forward pass.
+    seconds : float
+        Of these images, from files to rows.
+    write : float
+        Seconds to commit them.
+    overhead : int
+        Bytes on disk besides the rows and their 32-byte keys.
+    batch : int
+    clock : Clock
+    environment : mapping of str to str
+        The machine's numeric environment.
+    """
+
+    images: int
+    start: float
+    seconds: float
+    write: float
+    overhead: int
+    batch: int
+    clock: Clock = field(default_factory=Clock)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def sample_size(pass_seconds: float, batch: int, most: int) -> int:
+    """How many images a sample has: whole passes, for about ten seconds, and no more than `most`.
+
+    Examples
+    --------
+    >>> sample_size(0.1, 32, 1024), sample_size(0.5, 32, 1024), sample_size(9.0, 32, 1024), sample_size(9.0, 32, 10)
+    (1024, 640, 96, 10)
+    """
+    passes = max(_FEWEST_PASSES, int(_SECONDS / max(pass_seconds, 1e-6)))
+    return min(most, passes * batch)
+
+
+def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Seconds of one forward pass of `pixels` (batch, height, width, 3), and its rows (batch, *shape)."""
+    started = time.perf_counter()
+    rows = forward.features(pixels)
+    return time.perf_counter() - started, rows
+
+
+def run_trial(
+    forward: Forward, source: Source, task: Task, pools: Pools, watch: Watch, pass_seconds: float
+) -> Trial:
+    """Run the first images of `task` into a folder that is then removed.
+
+    Parameters
+    ----------
+    forward : Forward
+        Warm.
+    source : Source
+    task : Task
+        In an order that makes any beginning of it a fair sample.
+    pools : Pools
+    watch : Watch
+    pass_seconds : float
+        What one takes.
+
+    Returns
+    -------
+    Trial
+        Without its `start`.
+    """
+    count = sample_size(pass_seconds, forward.batch, len(task.keys))
+    part = task._replace(keys=task.keys[:count], paths=task.paths[:count])
+    with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
+        place = Place(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
+        started = time.perf_counter()
+        outcome = run_task(forward, source, part, place, pools, watch)
+        seconds = time.perf_counter() - started
+        stored = sum(path.stat().st_size for path in Path(name).iterdir())
+    write = outcome.clock.waited["write"]
+    overhead = stored - outcome.computed * (forward.spec.row_bytes + 32)
+    return Trial(
+        count, 0.0, seconds - write, write, overhead, forward.batch, outcome.clock, forward.environment
+    )

@@ -1,0 +1,102 @@
+"""Which stage bounds an extraction: pure judgement, and what real tasks measure for it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bottleneck.documents import extraction_document
+from bottleneck.extraction.stages import Clock, bottleneck_stage, explain, together
+from tests.extraction.test_fill import here
+from tests.extraction.test_report import text_of
+from tests.fakes import FakeForward, write_images
+
+
+@pytest.mark.parametrize(
+    ("waited", "reading", "stage"),
+    [
+        ({"decode": 5.0, "forward": 1.0, "write": 0.1}, 0.1, "decode"),
+        ({"decode": 5.0, "forward": 1.0, "write": 0.1}, 0.8, "read"),
+        ({"decode": 1.0, "forward": 5.0, "write": 0.1}, 0.8, "forward"),
+        ({"decode": 1.0, "forward": 1.0, "write": 9.0}, 0.8, "write"),
+    ],
+)
+def test_the_stage_that_is_waited_for_is_the_bottleneck(
+    waited: dict[str, float], reading: float, stage: str
+) -> None:
+    clock = Clock(waited, {"decode": 850.4, "forward": 6.04}, reading, 2)
+    assert bottleneck_stage(clock) == stage
+    line = explain(clock)
+    assert line.startswith(f"{stage}-bound: ")
+    assert "850 images/s" in line and "the base could take 6.0" in line
+    assert "What would help: " in line
+
+
+def test_without_measured_rates_the_line_claims_none() -> None:
+    line = explain(Clock({"forward": 2.0}, {}, 0.0, 1))
+    assert line.startswith("forward-bound. What would help: ")
+    assert explain(Clock()) == ""
+    assert "1 processor decodes 9.0 images/s" in explain(Clock({"decode": 1.0}, {"decode": 9.0}, 0.0, 1))
+
+
+@given(
+    st.lists(
+        st.builds(
+            Clock,
+            st.fixed_dictionaries({stage: st.floats(0, 1e3) for stage in ("decode", "forward", "write")}),
+            st.dictionaries(st.sampled_from(["decode", "forward"]), st.floats(0.1, 1e4)),
+            st.floats(0, 1),
+            st.integers(1, 64),
+        ),
+        min_size=1,
+    )
+)
+def test_tasks_together_wait_as_long_as_each_alone(clocks: list[Clock]) -> None:
+    whole = together(clocks)
+    for stage in ("decode", "forward", "write"):
+        assert whole.waited[stage] == pytest.approx(sum(clock.waited[stage] for clock in clocks))
+    for stage, rate in whole.alone.items():
+        seen = [clock.alone[stage] for clock in clocks if stage in clock.alone]
+        assert min(seen) <= rate <= max(seen)
+    assert bottleneck_stage(whole) in ("read", "decode", "forward", "write")
+
+
+class SlowDecoder(FakeForward):
+    def decode(self, data: bytes) -> np.ndarray:
+        time.sleep(0.02)
+        return super().decode(data)
+
+
+class SlowBase(FakeForward):
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return super().features(pixels)
+
+
+@pytest.mark.parametrize(("forward", "stage"), [(SlowDecoder(), "decode"), (SlowBase(), "forward")])
+def test_a_run_names_its_slow_stage_and_what_each_could_do(
+    tmp_path: Path, forward: FakeForward, stage: str
+) -> None:
+    source = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
+    done, _, _ = here(source, tmp_path / "cache", forward)
+    assert done.bottleneck_stage == stage
+    slower, faster = ("decode", "forward") if stage == "decode" else ("forward", "decode")
+    assert done.clock.alone[slower] < done.clock.alone[faster]
+    said = text_of(done)
+    assert f"{stage}-bound" in said and "What would help" in said
+    document = extraction_document(done)
+    assert document["stages"].keys() == {"decode", "forward", "write"}
+    assert document["stages_alone"].keys() == {"decode", "forward"}
+
+
+def test_a_run_with_nothing_to_do_has_no_bottleneck(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 3})
+    here(source, tmp_path / "cache")
+    again, _, _ = here(source, tmp_path / "cache")
+    assert again.bottleneck_stage == "nothing to compute"
+    assert "bottleneck" not in text_of(again)
