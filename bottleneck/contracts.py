@@ -66,6 +66,14 @@ class Forward(Protocol):
 
 
 @runtime_checkable
+class Exact(Protocol):
+    """A forward pass of reduced precision that can show what this costs."""
+
+    def exact(self, pixels: np.ndarray) -> np.ndarray:
+        """`features` in float32: (batch, height, width, 3) to (batch, *shape)."""
+
+
+@runtime_checkable
 class Head(Protocol):
     """A scikit-learn classifier that can give itself back as stock layers.
 

@@ -66,6 +66,8 @@ def extraction_document(done: Extraction) -> dict[str, Any]:
         "damaged": dict(done.damaged),
         "classes": {label: count._asdict() for label, count in done.classes.items()},
         "rounding": done.rounding.model_dump(mode="json") if done.rounding else None,
+        "precision": done.spec.recipe.precision,
+        "drift": done.drift.model_dump(mode="json", exclude={"format"}) if done.drift else None,
         "environments": done.environments,
         "policy": str(done.spec.views) if done.spec.views else None,
         "views": extraction_document(done.views) if done.views else None,

@@ -108,6 +108,8 @@ def filled(
         )
         check_bad(report, options.get("max_bad", 0.01))
         if views is not None:
+            # Where `auto` took a store that was complete, views go with it.
+            request = request.model_copy(update={"precision": store.spec.recipe.precision})
             # Of what has a row; where the base or a decoder fails an image, its views would fail too.
             wanted = views_wanted(inventory, store.find(inventory.keys) >= 0, views.count)
             made, _, _ = fill(

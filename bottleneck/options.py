@@ -12,6 +12,7 @@ from bottleneck.objects import is_url
 from bottleneck.progress import Progress, Silent
 from bottleneck.schema import (
     DEFAULT_VIEWS,
+    AskedPrecision,
     BaseRequest,
     Cache,
     Limits,
@@ -34,7 +35,7 @@ class BaseOptions(TypedDict, total=False):
     size: int | None
     resize: Literal["stretch", "crop", "pad"]
     preprocessing: str | Preprocessing | None
-    precision: Literal["float32"]
+    precision: AskedPrecision
     dtype: Literal["float32", "float16"]
     batch: int | None
 

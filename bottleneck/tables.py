@@ -90,7 +90,10 @@ def extraction_table(done: Extraction) -> RenderableType:
         why = ", ".join(f"{count:,} {name}" for name, count in done.ignored_why.items())
         counts.append(("ignored", f"{done.ignored:,}  ({why})"))
     counts += [
-        ("row", f"{extents(done.spec.shape)} {done.spec.recipe.dtype}"),
+        (
+            "row",
+            f"{extents(done.spec.shape)} {done.spec.recipe.dtype}, computed in {done.spec.recipe.precision}",
+        ),
         (
             "time",
             f"{done.seconds:.1f} s"
@@ -106,6 +109,12 @@ def extraction_table(done: Extraction) -> RenderableType:
     if done.rounding:
         cost = f"relative error up to {done.rounding.relative:.1e}, centred cosine from {done.rounding.cosine:.6f}"
         counts.append((f"{done.spec.recipe.dtype} costs", cost))
+    if done.drift:
+        cost = (
+            f"relative error up to {done.drift.relative:.1e}, centred cosine from {done.drift.cosine:.4f}, "
+            f"{done.drift.mean_cosine:.4f} in the mean  (of {done.drift.images} images)"
+        )
+        counts.append((f"{done.spec.recipe.precision} costs", cost))
     counts.append(("store", str(done.store)))
     if done.views:
         counts += _view_facts(done.views)

@@ -136,7 +136,8 @@ def train(
         name=folder.name,
         source=open_source(source, fetched=cache_of(options).fetched).location,
         cache=str(cache_of(options).root),
-        request=request_of(base, options),
+        # As it was on this machine: a later command, elsewhere, must come to the same store.
+        request=request_of(base, options).model_copy(update={"precision": store.spec.recipe.precision}),
         spec=store.spec,
         head=spec,
         split=policy,

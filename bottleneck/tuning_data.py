@@ -101,7 +101,9 @@ class TuningData:
     def _rows(self, prefix: str) -> tuple[Feed, Feed | None]:
         from bottleneck.models.feeds import StoredRows
 
-        request = self.run.request.model_copy(update={"cut": prefix, "pooling": "none", "dtype": "float32"})
+        request = self.run.request.model_copy(
+            update={"cut": prefix, "pooling": "none", "dtype": "float32", "precision": "float32"}
+        )
         joined = self._joined(request)
         self._check_prefix(joined, prefix)
         known, codes, splits = self._coded(joined.table)
@@ -182,7 +184,8 @@ class TuningData:
     def _forward(self) -> KerasForward:
         from bottleneck.extraction.forward import KerasForward, batch_for
 
-        return KerasForward(self._base, batch_for(self.run.request, cache_of(self.options)))
+        # For its pixels alone.
+        return KerasForward(self._base, batch_for(self.run.request, cache_of(self.options)), "float32")
 
     @cached_property
     def _there(self) -> tuple[Source, dict[bytes, bytes]]:

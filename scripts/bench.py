@@ -1,6 +1,8 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
-    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
+    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N] [--precision auto]
+    python scripts/bench.py forward [--base …]            (in bench_forward.py)
+    python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
     python scripts/bench.py heads   [--images 2000]
     python scripts/bench.py rerun   [--images 10000]
     python scripts/bench.py import
@@ -26,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import bench_finetune
+import bench_forward
+import bench_predict
 import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
@@ -139,20 +143,27 @@ def ratio(rounds: Rounds, over: str, under: str, figure: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ measurements
 
 
+def asked(given: argparse.Namespace) -> list[str]:
+    """The BASE options of our side: the layer that both sides average over."""
+    cut, _, own_size = BASES[given.base]
+    size = given.size or own_size
+    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
+    trained = weights(given.work, given.base, size)
+    return ["--base", given.base, "--size", str(size), *trained, "--cut", cut, *pooling]
+
+
 def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """JPEG files to features on disk: our command against image_dataset_from_directory + predict + np.save."""
-    cut, layer, own_size = BASES[given.base]
+    _, layer, own_size = BASES[given.base]
     size = given.size or own_size
     folder, made_of = photos(given.work, given.images)
     few, _ = photos(given.work, FEW)
-    trained = weights(given.work, given.base, size)
-    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
-    base = ["--base", given.base, "--size", str(size), *trained]
+    base = ["--base", given.base, "--size", str(size), *weights(given.work, given.base, size)]
 
     def ours(_: int) -> dict[str, Any]:
         def once(images: Path) -> Watched:
             cache = measuring.fresh_cache(given.work, "bench-extract")
-            command = [*OURS, "extract", str(images), *base, "--cut", cut, *pooling]
+            command = [*OURS, "extract", str(images), *asked(given), "--precision", given.precision]
             done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
             if done.json()["computed"] != done.json()["images"]:
                 raise SystemExit(f"not every image was computed: {done.output}")
@@ -208,6 +219,7 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     return {
         "base": given.base,
         "size": size,
+        "precision": given.precision,
         "images": given.images,
         "made_of": made_of,
         **rows,
@@ -430,8 +442,21 @@ def finetune(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     return bench_finetune.finetune(given, steps, folder)
 
 
+def forward(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """The bare forward pass, in several ways."""
+    return bench_forward.forward(given, steps, asked(given))
+
+
+def predict(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """A dry run's word against the run."""
+    folder, _ = photos(given.work, given.images)
+    return bench_predict.predict(given, steps, folder, [*asked(given), "--precision", given.precision])
+
+
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
     "extract": (extract, 1000),
+    "forward": (forward, 0),
+    "predict": (predict, 5000),
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
@@ -450,6 +475,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, metavar="N", help=f"More than {FEW}.")
     parser.add_argument("--base", choices=BASES, default="squeezenet")
     parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
+    parser.add_argument("--precision", default="float32", help="Of our side.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--again", action="store_true", help="Forget rounds of a start that was cut off.")
@@ -460,14 +486,16 @@ def main() -> None:
     if images and given.images <= FEW:
         parser.error(f"--images: more than {FEW}")
     given.work = Path(os.path.abspath(given.work))
-    options = {"images": given.images, "base": given.base, "size": given.size, "rounds": given.rounds}
+    options = {name: getattr(given, name) for name in ("images", "base", "size", "rounds", "precision")}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
-    if images:
+    if images or given.what == "forward":
         measuring.squeezenet_weights(given.work)
     found = measure(given, steps)
     name = f"bench_{given.what}"
-    if given.what in ("extract", "heads", "finetune"):
+    if given.what in ("extract", "forward", "heads", "finetune"):
         name += f"_{given.base}"
+    if given.precision != "float32":
+        name += f"_{given.precision}"
     measuring.save(name, found)
     steps.forget()
 

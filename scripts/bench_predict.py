@@ -65,6 +65,7 @@ def predict(given: argparse.Namespace, steps: Steps, folder: Path, base: list[st
     )
     return {
         "base": given.base,
+        "precision": given.precision,
         "images": given.images,
         "time_ratio": time_ratio,
         "bytes_ratio": bytes_ratio,

@@ -12,7 +12,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bottleneck.bases import custom, specs
+from bottleneck.bases import custom, precision, specs
 from bottleneck.bases.calibrate import CALIBRATION_VERSION
 from bottleneck.bases.digest import DIGEST_VERSION
 from bottleneck.bases.weights import parse_weights
@@ -95,6 +95,8 @@ def _key(request: BaseRequest) -> str | None:
             asked["weights"] = _sha256(source.path)
     except (OSError, BottleneckError):
         return None
+    if request.precision == "auto":
+        asked["machine"] = precision.machine()
     # What the catalog says of a base may change between versions of this package: an alias, a default cut.
     row = specs().get(request.base.lower())
     rules = [_FORMAT, DIGEST_VERSION, CALIBRATION_VERSION, repr(row)]

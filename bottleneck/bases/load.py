@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bottleneck.bases import custom, family_of, preprocess, specs
+from bottleneck.bases import custom, family_of, precision, preprocess, specs
 from bottleneck.bases import cut as cuts
 from bottleneck.bases.calibrate import CALIBRATION_VERSION, calibrate, seeded
 from bottleneck.bases.digest import digest
@@ -246,7 +246,7 @@ def _finish(
         pooling=pooling,
         pixels=Pixels(height=size, width=size, resize=request.resize),
         preprocessing=preprocessing,
-        precision=request.precision,
+        precision=precision.here(request.precision),
         dtype=request.dtype,
     )
     rows = cuts.row_shape(shape, pooling, f"base {name!r} cut at {path!r}")

@@ -39,7 +39,11 @@ BASE = options(
         "--preprocessing", metavar="NAME|scale=…,offset=…,channels=…", help="Needed for your own models."
     ),
     click.option(
-        "--precision", type=click.Choice(["float32"]), default="float32", help="Of the forward pass."
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
+        default="float32",
+        show_default=True,
+        help="Of the forward pass; auto: what this machine has hardware for.",
     ),
     click.option(
         "--dtype",

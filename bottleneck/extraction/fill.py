@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from bottleneck.extraction.stages import together
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.progress import Bar, Progress
-from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task, ViewPolicy
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Precision, StoreSpec, Task, ViewPolicy
 from bottleneck.store.header import open_for_building
 from bottleneck.store.log import write_log
 from bottleneck.store.plan import Plan
@@ -99,6 +99,8 @@ def fill(
             if spec is None:
                 spec = process.spec
                 known.remember(request, spec, cache)
+            if request.precision == "auto" and worker is None:
+                spec = complete(cache, spec, inventory) or spec
             spec = spec.model_copy(update={"views": views})
             store = open_store(cache, spec)
             damaged = dict(store.damaged)
@@ -135,6 +137,16 @@ def fill(
         if filling is not None:
             seconds = time.perf_counter() - started
             write_log(filling.builder.folder / "log", filling.log(request, ended, seconds))
+
+
+def complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreSpec | None:
+    """`spec` at a precision whose store has all of `inventory` already, the most exact first."""
+    for precision in get_args(Precision):
+        recipe = spec.recipe.model_copy(update={"precision": precision})
+        other = spec.model_copy(update={"recipe": recipe})
+        if len(inventory) and open_store(cache, other).known(inventory.keys).all():
+            return other
+    return None
 
 
 class _Filling:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import importlib.metadata
 import os
 import platform
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bottleneck.bases import custom
 from bottleneck.bases.load import LoadedBase, load
+from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
-from bottleneck.errors import Rejected
+from bottleneck.errors import BaseError, Rejected
+from bottleneck.extraction import frozen_graph
 from bottleneck.images import header
-from bottleneck.schema import BaseRequest, Cache, StoreSpec, ViewPolicy
+from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
 DEFAULT_BATCH = 32
 
-#: How the graph is made; part of the numeric environment, raised when bits may change.
-_IMPLEMENTATION = "keras graph 1"
+#: Of networks that are too large to be frozen; part of the numeric environment.
+_KERAS_GRAPH = "keras graph 1"
 
 #: A PNG of one black pixel.
 _ONE_PIXEL = base64.b64decode(
@@ -75,17 +77,18 @@ class KerasForward:
     base : LoadedBase
     batch : callable
         Gives the batch shape for a `StoreSpec`.
+    precision : {"float32", "bfloat16", "float16"}, optional
+        Another one than the recipe's, to see what that costs.
     """
 
-    def __init__(self, base: LoadedBase, batch: Any) -> None:
+    def __init__(self, base: LoadedBase, batch: Any, precision: Precision | None = None) -> None:
         import tensorflow as tf
 
         from bottleneck.images.decode import decoder
 
-        self.base = base
         self.spec: StoreSpec = base.spec
         self.batch: int = batch(base.spec)
-        self.environment: Mapping[str, str] = environment()
+        precision = precision or base.spec.recipe.precision
         pixels = base.spec.recipe.pixels
         model = base.features_model
         self._decode = decoder(pixels.height, pixels.width, pixels.resize)
@@ -94,10 +97,19 @@ class KerasForward:
         self._tf = tf
         self._views: dict[ViewPolicy, Any] = {}
         self._making_views = threading.Lock()
-        shape = (self.batch, pixels.height, pixels.width, 3)
-        self._call = tf.function(
-            lambda x: model(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+        self._shape = (self.batch, pixels.height, pixels.width, 3)
+        frozen = frozen_graph.fits(model)
+        self.environment: Mapping[str, str] = environment(
+            frozen_graph.IMPLEMENTATION if frozen else _KERAS_GRAPH
         )
+        if not frozen and precision != "float32":
+            raise BaseError(
+                f"--precision {precision}: {base.name} has 2 GB of weights or more, which no frozen graph can "
+                "hold; use --precision float32"
+            )
+        self._call = frozen_graph.freeze(model, self._shape, precision) if frozen else self._traced(model)
+        # A frozen graph holds the weights itself; the network is let go, unless it must show what precision costs.
+        self._model = model if precision != "float32" else None
 
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255 from the bytes of a file."""
@@ -125,6 +137,23 @@ class KerasForward:
         """(batch, height, width, 3) float32 to (batch, *shape) float32."""
         return np.asarray(self._call(self._tf.constant(pixels)), np.float32)
 
+    def exact(self, pixels: np.ndarray) -> np.ndarray:
+        """`features` in float32, (batch, *shape); once: the network is then let go."""
+        if self._model is None:
+            return self.features(pixels)
+        call = frozen_graph.freeze(self._model, self._shape, "float32")
+        rows = np.asarray(call(self._tf.constant(pixels)), np.float32)
+        self._model = None
+        del call
+        gc.collect()
+        return rows
+
+    def _traced(self, model: Any) -> Callable[[Any], Any]:
+        tf = self._tf
+        return tf.function(
+            lambda x: model(x, training=False), input_signature=[tf.TensorSpec(self._shape, tf.float32)]
+        )
+
 
 def first_line(message: str | None) -> str:
     """What a decoder's error begins with, for a person."""
@@ -132,7 +161,7 @@ def first_line(message: str | None) -> str:
     return lines[0][:300] if lines else "the decoder gave no reason"
 
 
-def environment() -> dict[str, str]:
+def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
     """What the bits of a row depend on besides the recipe and the batch shape."""
     import tensorflow as tf
 
@@ -140,10 +169,10 @@ def environment() -> dict[str, str]:
     device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
     facts = {
-        "forward": _IMPLEMENTATION,
+        "forward": forward,
         "device": str(device),
         "machine": platform.machine(),
-        "isa": _isa(),
+        "isa": isa(),
         "onednn": onednn,
         "tf32": str(int(tf.config.experimental.tensor_float_32_execution_enabled())),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -153,29 +182,3 @@ def environment() -> dict[str, str]:
     if onednn == "0":
         facts["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count())
     return facts
-
-
-def _isa() -> str:
-    """The vector extensions that kernels choose by, where the system tells."""
-    wanted = (
-        "avx",
-        "avx2",
-        "fma",
-        "avx512f",
-        "avx512_bf16",
-        "avx_vnni",
-        "avx512_vnni",
-        "amx_bf16",
-        "asimd",
-        "sve",
-        "bf16",
-    )
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return platform.processor() or "unknown"
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            there = set(line.partition(":")[2].split())
-            return " ".join(name for name in wanted if name in there)
-    return "unknown"

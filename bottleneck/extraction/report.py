@@ -14,7 +14,8 @@ from bottleneck.extraction.rounding import worst
 from bottleneck.extraction.stages import Clock, bottleneck_stage, together
 from bottleneck.extraction.task import Outcome
 from bottleneck.files import shown
-from bottleneck.schema import Inventory, Rejection, Rounding, StoreSpec, canonical_json
+from bottleneck.schema import Drift, Inventory, Rejection, Rounding, StoreSpec, canonical_json
+from bottleneck.store.drift import read_drift
 from bottleneck.store.plan import first_rows
 from bottleneck.store.read import Store
 
@@ -33,7 +34,7 @@ class Extraction:
     ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``; what other builders
     computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards, and
     `environments` is how many numeric environments its rows were computed in (their canaries agree), `clock` where this
-    run's time went. `views` is the
+    run's time went, `drift` what reduced precision costs, on a few of the images. `views` is the
     same of augmented views, where they were asked for: there an image is one of its views.
     """
 
@@ -55,6 +56,7 @@ class Extraction:
     rounding: Rounding | None = None
     environments: int = 0
     clock: Clock = field(default_factory=Clock)
+    drift: Drift | None = None
     views: Extraction | None = None
 
     @property
@@ -87,6 +89,7 @@ def report(
         images_per_second=computed / seconds if seconds else 0.0,
         bottleneck_stage=bottleneck_stage(clock),
         clock=clock,
+        drift=read_drift(store.folder) if store.spec.recipe.precision != "float32" else None,
         store=store.folder,
         spec=store.spec,
         rejections=_rejections(inventory, store, there, outcomes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bottleneck.schema import Rounding
+from bottleneck.schema import Drift, Rounding
 
 #: Values of float64 held at once, beside the rows.
 _AT_ONCE = 1 << 22
@@ -35,11 +35,44 @@ def measure(full: np.ndarray, stored: np.ndarray) -> Rounding:
     >>> 0 < cost.relative < 2 ** -11, 0.9999 < cost.cosine <= 1
     (True, True)
     """
+    relative, cosines = _costs(full, stored)
+    cosine = float(cosines.min(initial=1.0))
+    return Rounding(relative=float(f"{relative:.6g}"), cosine=max(-1.0, float(f"{cosine:.8g}")))
+
+
+def drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
+    """What a forward pass of reduced precision gives against `full`, its float32 rows.
+
+    Parameters
+    ----------
+    full, reduced : numpy.ndarray
+        (n, *shape) float32, n >= 1.
+
+    Returns
+    -------
+    Drift
+
+    Examples
+    --------
+    >>> rows = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    >>> drift(rows, rows).mean_cosine
+    1.0
+    """
+    relative, cosines = _costs(full, reduced)
+    mean = float(cosines.mean()) if len(cosines) else 1.0
+    smallest, mean = (max(-1.0, float(f"{value:.8g}")) for value in (cosines.min(initial=1.0), mean))
+    return Drift(
+        images=len(full), relative=float(f"{relative:.6g}"), cosine=smallest, mean_cosine=min(1.0, mean)
+    )
+
+
+def _costs(full: np.ndarray, stored: np.ndarray) -> tuple[float, np.ndarray]:
+    """Largest relative error, and the centred cosine of each row that has a direction of its own."""
     full, stored = full.reshape(len(full), -1), stored.reshape(len(stored), -1)
     step = max(1, _AT_ONCE // max(1, full.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(full), step)]
     mean = np.sum([full[part].sum(axis=0, dtype=np.float64) for part in parts], axis=0) / len(full)
-    relative, cosine = 0.0, 1.0
+    relative, cosines = 0.0, [np.empty(0)]
     for part in parts:
         x, y = full[part].astype(np.float64), stored[part].astype(np.float64)
         size = np.linalg.norm(x, axis=1)
@@ -50,8 +83,8 @@ def measure(full: np.ndarray, stored: np.ndarray) -> Rounding:
         lengths = own * np.linalg.norm(y, axis=1)
         # A row that is the mean, as far as float32 can tell, has no direction of its own.
         there = (own > _RESOLUTION * size) & (lengths > 0)
-        cosine = min(cosine, float(((x * y).sum(axis=1)[there] / lengths[there]).min(initial=1.0)))
-    return Rounding(relative=float(f"{relative:.6g}"), cosine=max(-1.0, float(f"{cosine:.8g}")))
+        cosines.append((x * y).sum(axis=1)[there] / lengths[there])
+    return relative, np.concatenate(cosines)
 
 
 def worst(found: list[Rounding]) -> Rounding | None:

@@ -23,18 +23,14 @@ import numpy as np
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
+from bottleneck.extraction.probing import probe_drift
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task, told_before
 from bottleneck.extraction.trial import Trial, run_trial, timed_pass
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
-from bottleneck.store.canary import (
-    CANARY,
-    CANARY_IMAGES,
-    CANARY_TOLERANCE,
-    canary_distance,
-    thinned,
-)
+from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance, thinned
+from bottleneck.store.drift import publish_drift, read_drift
 from bottleneck.store.header import found
 
 #: Seconds; setting a graph up takes about so long.
@@ -80,7 +76,10 @@ class Worker:
             # The worker before this one had committed, and died before it could say so.
             watch.moved_on(len(task.keys))
             return done
-        return run_task(self.forward, source, task, place, self._pools, watch, care)
+        outcome = run_task(self.forward, source, task, place, self._pools, watch, care)
+        if self.spec.recipe.precision != "float32" and task.views is None:
+            self._tell_drift(source, task, place.shards.parent)
+        return outcome
 
     def attempt(
         self,
@@ -111,7 +110,7 @@ class Worker:
         self._pools.forward.shutdown(cancel_futures=True)
 
     def _found(self, spec: StoreSpec) -> Place:
-        folder, header = found(self._cache, spec, self.forward.batch, self._request)
+        folder, header = found(self._cache, spec, self.forward.batch, self._resolved())
         rows = self._canary()
         _compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
@@ -122,6 +121,19 @@ class Worker:
             hashlib.sha256(rows.tobytes()).hexdigest(),
             self.pace,
         )
+
+    def _resolved(self) -> BaseRequest | None:
+        """How the base is asked for so that any machine computes these very rows."""
+        if self._request is None:
+            return None
+        return self._request.model_copy(update={"precision": self.spec.recipe.precision})
+
+    def _tell_drift(self, source: Source, task: Task, folder: Path) -> None:
+        """Once a store: what its precision costs, on images that came through."""
+        if read_drift(folder) is None:
+            found = probe_drift(self.forward, source, task)
+            if found is not None:
+                publish_drift(folder, found)
 
     def _canary(self) -> np.ndarray:
         pixels = self.spec.recipe.pixels
@@ -148,11 +160,11 @@ def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
         raise ForeignEnvironment(
             f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
         )
-    largest = canary_distance(first, rows)
-    if not largest <= CANARY_TOLERANCE:
+    largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
+    if not largest <= tolerance:
         raise ForeignEnvironment(
             f"this machine computes other features for {spec.base} than the ones in {folder}: the canary images "
-            f"differ by {largest:.2g} of their spread ({CANARY_TOLERANCE:g} is rounding). Mixing them would not be "
+            f"differ by {largest:.2g} of their spread ({tolerance:g} is rounding). Mixing them would not be "
             "one set of features: use another --cache, or the machine and versions that began this store"
         )
 

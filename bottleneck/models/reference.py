@@ -30,8 +30,10 @@ class Reference:
     Attributes
     ----------
     folder : RunFolder
+    base : LoadedBase
+        The run's base, as it was.
     forward : KerasForward
-        With the base in it.
+        Its forward pass, in float32.
     head : Head
     store : Store
     images : mapping of str to Witnesses
@@ -39,10 +41,11 @@ class Reference:
     outputs : mapping of str to Outputs
         What the cached head gives for them.
     drift : tuple of Comparison
-        For a store of reduced dtype: its rows against float32 ones.
+        For a store of reduced precision or dtype: its rows against float32 ones.
     """
 
     folder: runs.RunFolder
+    base: LoadedBase
     forward: KerasForward
     head: Head
     store: Store
@@ -54,11 +57,6 @@ class Reference:
     def run(self) -> Run:
         """What the run was made of."""
         return self.folder.run
-
-    @property
-    def base(self) -> LoadedBase:
-        """The run's base, as it was."""
-        return self.forward.base
 
     @property
     def pixels(self) -> np.ndarray:
@@ -152,7 +150,8 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     prepare_process()
     base = load(run.request, cache)
     _same_base(base, run)
-    forward = KerasForward(base, batch_for(run.request, cache))
+    # The merged model computes in float32, so that is what it is held to.
+    forward = KerasForward(base, batch_for(run.request, cache), "float32")
     store = open_store(cache, forward.spec)
     pixels = run.spec.recipe.pixels
     images = {PROBES: probing(pixels.height, pixels.width)}
@@ -161,7 +160,7 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     if len(mine):
         images[OWN] = mine
         rows = store.gather(store.find(mine.contents)).astype(np.float32, copy=False)
-    exact = run.spec.recipe.dtype == "float32"
+    exact = run.spec.recipe.dtype == run.spec.recipe.precision == "float32"
     outputs = {
         name: parity.cached(forward, head, found.pixels, rows if exact and name == OWN else None)
         for name, found in images.items()
@@ -171,7 +170,7 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
         if exact or rows is None
         else (parity.judge_rows(OWN, outputs[OWN], parity.cached(forward, head, mine.pixels, rows)),)
     )
-    return Reference(folder, forward, head, store, images, outputs, drift)
+    return Reference(folder, base, forward, head, store, images, outputs, drift)
 
 
 def _same_base(base: LoadedBase, run: Run) -> None:

@@ -6,6 +6,7 @@ One file a subject; import them from here.
 from bottleneck.schema.base import (
     TASK_BYTES,
     TASK_ROWS,
+    AskedPrecision,
     BaseRequest,
     BaseSpec,
     CutPoint,
@@ -19,7 +20,7 @@ from bottleneck.schema.certificate import Accuracy, Certificate, Comparison, Dif
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
-from bottleneck.schema.record import FORMAT, Cache, Record, RejectedContent, Rounding
+from bottleneck.schema.record import FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import HeadSpec, Run, Score, SplitPolicy
 from bottleneck.schema.tuning import (
     StageDone,
@@ -41,6 +42,7 @@ __all__ = [
     "TASK_BYTES",
     "TASK_ROWS",
     "Accuracy",
+    "AskedPrecision",
     "BaseRequest",
     "BaseSpec",
     "Cache",
@@ -49,6 +51,7 @@ __all__ = [
     "Comparison",
     "CutPoint",
     "Difference",
+    "Drift",
     "Entry",
     "Frozen",
     "HeadSpec",

@@ -17,6 +17,7 @@ from bottleneck.schema.views import ViewPolicy
 
 Pooling = Literal["none", "avg", "max"]
 Precision = Literal["float32", "bfloat16", "float16"]
+AskedPrecision = Literal["float32", "bfloat16", "float16", "auto"]
 RowType = Literal["float32", "float16"]
 
 TASK_ROWS = 1024
@@ -36,7 +37,7 @@ class BaseRequest(Frozen):
     size: int | None = Field(default=None, ge=1, le=8192)
     resize: Resize = "stretch"
     preprocessing: Preprocessing | None = None
-    precision: Literal["float32"] = "float32"
+    precision: AskedPrecision = "float32"
     dtype: RowType = "float32"
     batch: int | None = Field(default=None, ge=1, le=65536)
 

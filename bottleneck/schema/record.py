@@ -46,6 +46,26 @@ class Rounding(Frozen):
     cosine: float = Field(ge=-1.0, le=1.0)
 
 
+class Drift(Frozen):
+    """What a forward pass of reduced precision gives, against float32 ones, on a few of the user's own images.
+
+    Attributes
+    ----------
+    images : int
+    relative : float
+        Largest ``|reduced - x| / |x|`` of a row (Euclidean norms).
+    cosine, mean_cosine : float
+        Smallest and mean cosine of a row with its float32 one, the mean row taken out of both: raw cosines hide what
+        a large common part hides.
+    """
+
+    format: Literal[1] = 1
+    images: int = Field(ge=1)
+    relative: float = Field(ge=0.0)
+    cosine: float = Field(ge=-1.0, le=1.0)
+    mean_cosine: float = Field(ge=-1.0, le=1.0)
+
+
 class Record(Frozen):
     """A shard's commit: the shard counts when this exists and is sound.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
-from bottleneck.store.canary import CANARY, CANARY_IMAGES, CANARY_TOLERANCE, canary_distance
+from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
 from bottleneck.store.header import Header
 from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record
@@ -201,9 +201,10 @@ def _copy_canary(source: Place, target: Place, header: Header) -> None:
             f"{target.name}/{CANARY} has {len(theirs)} bytes, {len(ours)} were expected: it is damaged"
         )
     largest = canary_distance(b, a)
-    if not largest <= CANARY_TOLERANCE:
+    tolerance = canary_tolerance(header.spec)
+    if not largest <= tolerance:
         raise ForeignEnvironment(
             f"{source.name} and {target.name} hold features of machines that differ by {largest:.2g} of their spread "
-            f"({CANARY_TOLERANCE:g} is rounding): mixing them would not be one set. Copy {header.spec.base} to "
+            f"({tolerance:g} is rounding): mixing them would not be one set. Copy {header.spec.base} to "
             "another cache"
         )

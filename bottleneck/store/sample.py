@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bottleneck.schema import Record, StoreSpec
+from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.listing import Listing
 from bottleneck.store.repair import Recomputed
 from bottleneck.store.rewrite import Keeps
 from bottleneck.store.verify import read_contents
-
-#: Of the spread of the rows: what another machine may differ by (see the canary).
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def compare(drawn: Drawn, again: Recomputed, spec: StoreSpec) -> Sample:
         compared, exact = compared + 1, exact + equal_places
         scale = spread or float(np.abs(row.astype(np.float64)).max(initial=0.0)) or 1.0
         largest = max(largest, difference / scale)
-        allowed = TOLERANCE * scale + _rounding(row, spec)
+        allowed = canary_tolerance(spec) * scale + _rounding(row, spec)
         same = row.tobytes() == other.tobytes() if equal_places else difference <= allowed
         if not same:
             differing.append(content.hex())

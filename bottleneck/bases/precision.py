@@ -1,0 +1,115 @@
+"""In which type a base is computed, and what this machine has hardware for."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+from bottleneck.errors import UsageError
+from bottleneck.schema import AskedPrecision, Precision
+
+#: Vector extensions that kernels choose by, and so part of the numeric environment.
+_EXTENSIONS = (
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_bf16",
+    "avx_vnni",
+    "avx512_vnni",
+    "amx_bf16",
+    "asimd",
+    "sve",
+    "bf16",
+)
+
+#: Those that multiply bfloat16 in hardware: elsewhere it is emulated, slower and with other bits.
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+#: Of NVIDIA's GPUs: from Volta on they have tensor cores.
+_TENSOR_CORES = (7, 0)
+
+
+def isa() -> str:
+    """The vector extensions of this machine's processor, where the system tells.
+
+    Examples
+    --------
+    >>> isinstance(isa(), str)
+    True
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return platform.processor() or "unknown"
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            there = set(line.partition(":")[2].split())
+            return " ".join(name for name in _EXTENSIONS if name in there)
+    return "unknown"
+
+
+def resolve(asked: AskedPrecision, extensions: str, capability: tuple[int, int] | None) -> Precision:
+    """The precision that `asked` is on a machine: pure.
+
+    Parameters
+    ----------
+    asked : {"float32", "bfloat16", "float16", "auto"}
+    extensions : str
+        See `isa`.
+    capability : (int, int) or None
+        Compute capability of the GPU; None where forward passes run on the processor.
+
+    Raises
+    ------
+    UsageError
+        The machine has no hardware for it.
+
+    Examples
+    --------
+    >>> resolve("auto", "avx2 avx512_bf16", None), resolve("auto", "avx2", None), resolve("auto", "avx2", (8, 0))
+    ('bfloat16', 'float32', 'float16')
+    """
+    cores = capability is not None and capability >= _TENSOR_CORES
+    there: Precision = "float32"
+    if cores:
+        there = "float16"
+    elif capability is None and _BFLOAT16 & set(extensions.split()):
+        there = "bfloat16"
+    if asked == "auto":
+        return there
+    if asked in ("float32", there):
+        return asked
+    device = (
+        "this processor"
+        if capability is None
+        else f"a GPU of compute capability {capability[0]}.{capability[1]}"
+    )
+    also = f"{there} or float32" if there != "float32" else "float32"
+    raise UsageError(
+        f"--precision {asked}: {device} is not made for it, and emulating it would be slow and give other numbers; "
+        f"use {also}, or auto"
+    )
+
+
+def here(asked: AskedPrecision) -> Precision:
+    """`resolve` on this machine; imports TensorFlow where it matters which GPU there is. Raises as it does."""
+    return "float32" if asked == "float32" else resolve(asked, isa(), _capability())
+
+
+def machine() -> list[str]:
+    """What `here` depends on, as far as can be seen without TensorFlow: by this, what it said is remembered."""
+    gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    return [isa(), *gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "all")]
+
+
+def _capability() -> tuple[int, int] | None:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return None
+    found = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+    # A GPU that does not say, such as another maker's, is asked for float32 alone.
+    return tuple(found) if found else (0, 0)

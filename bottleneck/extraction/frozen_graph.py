@@ -1,0 +1,114 @@
+"""The features model as one frozen graph: its variables are constants, so that what they allow is folded once.
+
+TensorFlow then fuses BatchNorm into the convolutions before it, which a graph with variables does not let it. Reduced
+precision is a rewriting of this one graph: the option of the same name is global to the process, and changes functions
+that were traced before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bottleneck.errors import BaseError
+from bottleneck.schema import Precision
+
+#: Part of the numeric environment, raised when bits may change.
+IMPLEMENTATION = "frozen graph 1"
+
+#: Rewriters of TensorFlow's graph optimizer, and the type that they bring into the graph.
+_REWRITERS = {
+    "bfloat16": ("auto_mixed_precision_onednn_bfloat16", "DT_BFLOAT16"),
+    "float16": ("auto_mixed_precision", "DT_HALF"),
+}
+
+#: A GraphDef is a protocol buffer, which cannot pass 2 GiB.
+_MOST_BYTES = (1 << 31) - (1 << 24)
+
+
+def fits(model: Any) -> bool:
+    """Whether the weights of `model` can be constants of a graph."""
+    held: int = sum(
+        weight.value.dtype.size * int(weight.value.shape.num_elements()) for weight in model.weights
+    )
+    return held < _MOST_BYTES
+
+
+def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], Any]:
+    """The function of `model` at one input shape, in inference mode.
+
+    Parameters
+    ----------
+    model : keras.Model
+        One input, one output; weights that `fits`.
+    shape : tuple of int
+        (batch, height, width, channels).
+    precision : {"float32", "bfloat16", "float16"}
+        Of the operations that allow it; pixels and rows stay float32.
+
+    Returns
+    -------
+    callable
+        tf.Tensor of that shape, float32, to tf.Tensor of rows, float32.
+
+    Raises
+    ------
+    BaseError
+        The graph has nothing that could be computed in this precision on this machine.
+
+    Examples
+    --------
+    >>> rows = freeze(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    traced = tf.function(
+        lambda x: tf.cast(model(x, training=False), tf.float32),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+    ).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(traced)
+    if precision != "float32":
+        frozen = _rewritten(frozen, precision)
+
+    def call(pixels: Any) -> Any:
+        rows = frozen(pixels)
+        return rows[0] if isinstance(rows, (list, tuple)) else rows
+
+    return call
+
+
+def _rewritten(frozen: Any, precision: Precision) -> Any:
+    """`frozen` with its operations in `precision` wherever TensorFlow holds that to be safe."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
+    from tensorflow.python.grappler import tf_optimizer
+    from tensorflow.python.training import saver
+
+    rewriter, brought = _REWRITERS[precision]
+    graph = saver.export_meta_graph(graph_def=frozen.graph.as_graph_def(add_shapes=True), graph=frozen.graph)
+    fetched = meta_graph_pb2.CollectionDef()
+    fetched.node_list.value.extend(tensor.name for tensor in frozen.outputs)
+    graph.collection_def["train_op"].CopyFrom(fetched)
+    config = config_pb2.ConfigProto()
+    rewriting = config.graph_options.rewrite_options
+    rewriting.optimizers.extend(["constfold", rewriter])
+    setattr(rewriting, rewriter, rewriter_config_pb2.RewriterConfig.ON)
+    rewriting.min_graph_nodes = -1  # small graphs too
+    definition = tf_optimizer.OptimizeGraph(config, graph)
+    kind = tf.dtypes.bfloat16 if brought == "DT_BFLOAT16" else tf.dtypes.float16
+    if not any(_computes_in(node, kind.as_datatype_enum) for node in definition.node):
+        raise BaseError(
+            f"--precision {precision}: TensorFlow finds nothing in this base that it could compute so on this machine; "
+            "use --precision float32, or auto"
+        )
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
+    named = wrapped.graph.get_tensor_by_name
+    return wrapped.prune(
+        [named(tensor.name) for tensor in frozen.inputs], [named(tensor.name) for tensor in frozen.outputs]
+    )
+
+
+def _computes_in(node: Any, kind: int) -> bool:
+    # Asking a node for an attribute that it has not gives it an empty one.
+    return node.op not in ("Cast", "Const") and "T" in node.attr and bool(node.attr["T"].type == kind)

@@ -1,0 +1,88 @@
+"""The frozen graph: what Keras gives, at one shape, with the weights inside, and in another precision alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bottleneck.bases.precision import isa
+from bottleneck.errors import BaseError
+from bottleneck.extraction import frozen_graph
+from bottleneck.extraction.rounding import drift
+from tests.bases.networks import nested, plain
+from tests.models.toys import SIZE, network
+
+pytestmark = pytest.mark.keras
+
+BATCH = 4
+SHAPE = (BATCH, SIZE, SIZE, 3)
+HAS_BFLOAT16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(isa().split()))
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
+
+
+def rows(call: Any, pixels: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    return np.asarray(call(tf.constant(pixels)))
+
+
+@pytest.mark.parametrize("make", [network, plain, nested])
+def test_it_gives_what_keras_gives_in_inference_mode(make: Any, pixels: np.ndarray) -> None:
+    model = make()
+    call = frozen_graph.freeze(model, SHAPE, "float32")
+    wanted = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(rows(call, pixels), wanted, rtol=1e-5, atol=1e-5 * wanted.std())
+
+
+def test_its_weights_are_its_own_and_its_bits_are_of_the_image_alone(pixels: np.ndarray) -> None:
+    model = network()
+    call = frozen_graph.freeze(model, SHAPE, "float32")
+    before = rows(call, pixels)
+    for weight in model.weights:
+        weight.assign(weight.value * 0)
+    np.testing.assert_array_equal(rows(call, pixels), before)
+    np.testing.assert_array_equal(rows(call, pixels[::-1])[::-1], before)
+    alone = np.zeros_like(pixels)
+    alone[2] = pixels[0]
+    np.testing.assert_array_equal(rows(call, alone)[2], before[0])
+    again = frozen_graph.freeze(network(), SHAPE, "float32")
+    np.testing.assert_array_equal(rows(again, pixels), before)
+
+
+def test_bfloat16_changes_this_graph_and_no_other(pixels: np.ndarray) -> None:
+    model = network()
+    other = frozen_graph.freeze(model, SHAPE, "float32")
+    before, keras = rows(other, pixels), np.asarray(model(pixels, training=False))
+    if not HAS_BFLOAT16:
+        with pytest.raises(BaseError, match="nothing in this base"):
+            frozen_graph.freeze(model, SHAPE, "bfloat16")
+        return
+    reduced = rows(frozen_graph.freeze(model, SHAPE, "bfloat16"), pixels)
+    assert reduced.dtype == np.float32
+    cost = drift(before, reduced)
+    assert 1e-5 < cost.relative < 0.1
+    assert cost.cosine > 0.95
+    np.testing.assert_array_equal(rows(other, pixels), before)
+    np.testing.assert_array_equal(np.asarray(model(pixels, training=False)), keras)
+
+
+def test_a_base_with_nothing_to_reduce_is_refused_by_name() -> None:
+    import keras
+
+    image = keras.Input((SIZE, SIZE, 3))
+    model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(image))
+    with pytest.raises(BaseError, match=r"--precision bfloat16: .* use --precision float32"):
+        frozen_graph.freeze(model, SHAPE, "bfloat16")
+
+
+def test_two_gigabytes_of_weights_do_not_fit_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    assert frozen_graph.fits(model)
+    monkeypatch.setattr(frozen_graph, "_MOST_BYTES", 64)
+    assert not frozen_graph.fits(model)

@@ -1,0 +1,147 @@
+"""Stores of reduced precision: what they cost is told, `auto` takes what is there, and machines do not mix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bottleneck import pipeline
+from bottleneck.documents import extraction_document
+from bottleneck.errors import ForeignEnvironment
+from bottleneck.extraction import fill as filling
+from bottleneck.extraction.fill import fill
+from bottleneck.extraction.worker import Worker
+from bottleneck.images.scan import scan
+from bottleneck.progress import Silent
+from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources.open import open_source
+from bottleneck.store.canary import canary_tolerance
+from bottleneck.store.drift import DRIFT, read_drift
+from bottleneck.store.header import read_header
+from tests.extraction.test_fill import counts, here
+from tests.extraction.test_report import text_of
+from tests.fakes import FakeForward, write_images
+
+
+class Reduced(FakeForward):
+    """Eight bits of mantissa, as bfloat16 has."""
+
+    def __init__(self, *, error: float = 0.0, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._error = error
+        recipe = self.spec.recipe.model_copy(update={"precision": "bfloat16"})
+        self.spec = self.spec.model_copy(update={"recipe": recipe})
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        rows = super().features(pixels)
+        rounded = (rows.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+        return rounded * np.float32(1 + self._error)
+
+    def exact(self, pixels: np.ndarray) -> np.ndarray:
+        return super().features(pixels)
+
+
+def test_what_reduced_precision_costs_is_measured_on_the_users_images(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 20, "dog": 20}), tmp_path / "cache"
+    done, _, store = here(source, cache, Reduced())
+    assert done.drift is not None
+    assert done.drift.images == 4  # a batch of them
+    assert 0 < done.drift.relative < 2**-7
+    assert 0.99 < done.drift.cosine <= done.drift.mean_cosine < 1
+    assert "bfloat16 costs" in text_of(done) and "computed in bfloat16" in text_of(done)
+    document = extraction_document(done)
+    assert document["precision"] == "bfloat16"
+    assert document["drift"]["images"] == 4
+    assert (store.folder / DRIFT).exists()
+    again, _, _ = here(source, cache, Reduced())
+    assert again.drift == done.drift
+
+
+def test_a_damaged_word_about_the_cost_is_none_and_is_made_anew(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    _, _, store = here(source, cache, Reduced())
+    path = store.folder / DRIFT
+    path.write_bytes(path.read_bytes().replace(b'"images": 4', b'"images": 5'))
+    assert read_drift(store.folder) is None
+    assert here(source, cache, Reduced())[0].drift is None
+    write_images(source, {"dog": 6}, seed=5)
+    assert here(source, cache, Reduced())[0].drift is not None
+
+
+def test_float32_says_nothing_of_a_cost(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 6})
+    done, _, store = here(source, tmp_path / "cache")
+    assert done.drift is None
+    assert not (store.folder / DRIFT).exists()
+    assert "costs" not in text_of(done)
+
+
+def test_another_machine_may_round_otherwise_but_not_compute_otherwise(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    here(source, cache, Reduced())
+    write_images(source, {"dog": 6}, seed=5)
+    done, _, _ = here(source, cache, Reduced(error=0.01))
+    assert counts(done) == {"computed": 6, "reused": 6}
+    assert canary_tolerance(FakeForward().spec) == 1e-4
+    write_images(source, {"cow": 6}, seed=6)
+    with pytest.raises(ForeignEnvironment, match="computes other features"):
+        here(source, cache, Reduced(error=1.0))
+
+
+def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), Cache(tmp_path / "cache")
+    opened = open_source(source)
+    request = BaseRequest(base="object:fake", precision="auto")
+    worker = Worker(Reduced(), cache, request)
+    _, _, store = fill(opened, lambda: scan(opened, cache.scans), request, cache, Silent(), worker=worker)
+    header = read_header(store.folder)
+    assert header is not None and header.request is not None
+    assert header.request.precision == "bfloat16"
+
+
+def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 5}), Cache(tmp_path / "cache")
+    here(source, cache.root)
+    opened = open_source(source)
+
+    class Process(Worker):
+        def __init__(self, request: BaseRequest, cache: Cache, limits: object = None) -> None:
+            super().__init__(Reduced(), cache, request)
+
+    monkeypatch.setattr(filling, "WorkerProcess", Process)
+
+    def run(precision: str) -> Any:
+        request = BaseRequest(base="tests.fakes:base", precision=precision)
+        return fill(opened, lambda: scan(opened, cache.scans), request, cache, Silent())[0]
+
+    taken = run("auto")
+    assert counts(taken) == {"reused": 5}
+    assert taken.spec.recipe.precision == "float32"
+    assert "computed in float32" in text_of(taken)
+    write_images(source, {"dog": 2}, seed=9)
+    made = run("auto")
+    assert counts(made) == {"computed": 7}
+    assert made.spec.recipe.precision == "bfloat16"
+
+
+@pytest.mark.keras
+def test_a_model_of_reduced_features_is_certified_against_float32(tmp_path: Path) -> None:
+    from tests.extraction.test_frozen_graph import HAS_BFLOAT16
+
+    if not HAS_BFLOAT16:
+        pytest.skip("this processor has no bfloat16")
+    source = write_images(tmp_path / "in", {"red": 12, "green": 12, "blue": 12}, size=(40, 40))
+    run = tmp_path / "run"
+    done = pipeline.train(
+        source, "squeezenet", run=run, weights="random:0", size=32, precision="auto", cache=tmp_path / "cache"
+    )
+    assert done.folder.run.request.precision == "bfloat16"
+    assert done.extraction.drift is not None
+    assert done.extraction.drift.images == 32
+    made = pipeline.merge(run, tmp_path / "model.keras")
+    assert made.certificate.verdict == "certified"
+    (drift,) = made.certificate.drift
+    assert drift.form
