@@ -1,6 +1,7 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
-    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N] [--precision auto]
+    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
+                                    [--precision auto]
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
     python scripts/bench.py heads   [--images 2000]
