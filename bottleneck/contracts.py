@@ -66,11 +66,21 @@ class Forward(Protocol):
 
 
 @runtime_checkable
+class SeveralCuts(Protocol):
+    """A forward pass that gives the rows of several cuts at once; its `spec` and `features` are the first one's."""
+
+    specs: tuple[StoreSpec, ...]
+
+    def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(batch, height, width, 3) float32 to (batch, *shape) float32 for each of `specs`."""
+
+
+@runtime_checkable
 class Exact(Protocol):
     """A forward pass of reduced precision that can show what this costs."""
 
-    def exact(self, pixels: np.ndarray) -> np.ndarray:
-        """`features` in float32: (batch, height, width, 3) to (batch, *shape)."""
+    def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The rows of each cut in float32: (batch, height, width, 3) to (batch, *shape)."""
 
 
 @runtime_checkable

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bottleneck.bases import known
 from bottleneck.bases.custom import is_file, is_function
 from bottleneck.errors import UnknownName
-from bottleneck.extraction.fill import fill
+from bottleneck.extraction.fill import Filled, fill_cuts
+from bottleneck.extraction.filler import FillOptions
 from bottleneck.extraction.report import Extraction, check_bad
 from bottleneck.extraction.worker import Worker
 from bottleneck.images import scan as scanning
@@ -24,6 +27,7 @@ from bottleneck.options import (
     limits_of,
     progress_of,
     request_of,
+    requests_of,
     views_of,
 )
 from bottleneck.progress import Progress, Silent
@@ -86,11 +90,28 @@ def filled(
     examine: Callable[[Inventory], object] = lambda _: None,
 ) -> tuple[Extraction, Inventory, Store]:
     """Extract what is missing; `examine` may refuse what the scan found before anything is computed."""
+    (done,), inventory = _filled(source, base, [request_of(base, options)], options, examine)
+    return done.report, inventory, done.store
+
+
+def filled_cuts(source: PathLike, base: Any, cuts: Sequence[str], options: Options) -> dict[str, Extraction]:
+    """Extract what is missing at any of `cuts`, in one pass; what was done for each."""
+    found, _ = _filled(source, base, requests_of(base, cuts, options), options, lambda _: None)
+    return dict(zip(cuts, (done.report for done in found), strict=True))
+
+
+def _filled(
+    source: PathLike,
+    base: Any,
+    requests: Sequence[BaseRequest],
+    options: Options,
+    examine: Callable[[Inventory], object],
+) -> tuple[list[Filled], Inventory]:
     cache = cache_of(options)
     opened = open_source(source, fetched=cache.fetched)
     progress = options.get("progress") or Silent()
     rehash = options.get("rehash", False)
-    request, limits, views = request_of(base, options), limits_of(options), views_of(options)
+    max_bad, limits, views = options.get("max_bad", 0.01), limits_of(options), views_of(options)
     if isinstance(base, str) and not is_file(base) and not is_function(base):
         base_named(base)  # before a long scan, not after it
 
@@ -102,29 +123,29 @@ def filled(
 
     # A model object lives in this process already, so its worker does too.
     here = isinstance(base, (str, BaseRequest))
-    with contextlib.nullcontext() if here else _in_process(base, request, cache) as worker:
-        report, inventory, store = fill(
-            opened, scanned, request, cache, progress, worker=worker, limits=limits
-        )
-        check_bad(report, options.get("max_bad", 0.01))
-        if views is not None:
-            # Where `auto` took a store that was complete, views go with it.
-            request = request.model_copy(update={"precision": store.spec.recipe.precision})
-            # Of what has a row; where the base or a decoder fails an image, its views would fail too.
-            wanted = views_wanted(inventory, store.find(inventory.keys) >= 0, views.count)
-            made, _, _ = fill(
-                opened,
-                lambda: wanted,
-                request,
-                cache,
-                progress,
-                worker=worker,
-                limits=limits,
-                views=views.policy,
-            )
-            check_bad(made, options.get("max_bad", 0.01))
-            report = replace(report, views=made)
-    return report, inventory, store
+    with contextlib.nullcontext() if here else _in_process(base, requests, cache) as worker:
+        fill: FillOptions = {"worker": worker, "limits": limits}
+        plain, inventory = fill_cuts(opened, scanned, requests, cache, progress, **fill)
+        for done in plain:
+            check_bad(done.report, max_bad)
+        if views is None:
+            return list(plain), inventory
+        # Where `auto` took a store that was complete, views go with it.
+        resolved = [
+            request.model_copy(update={"precision": done.store.spec.recipe.precision})
+            for request, done in zip(requests, plain, strict=True)
+        ]
+        # Of what has a row; where the base or a decoder fails an image, its views would fail too.
+        whole = np.all([done.store.find(inventory.keys) >= 0 for done in plain], axis=0)
+        wanted = views_wanted(inventory, whole, views.count)
+        fill["views"] = views.policy
+        made, _ = fill_cuts(opened, lambda: wanted, resolved, cache, progress, **fill)
+        for done in made:
+            check_bad(done.report, max_bad)
+        return [
+            done._replace(report=replace(done.report, views=seen.report))
+            for done, seen in zip(plain, made, strict=True)
+        ], inventory
 
 
 def views_store(store: Store, views: Views | None, cache: Cache) -> tuple[Store, int] | None:
@@ -153,33 +174,57 @@ def foresee(source: PathLike, base: Any, **options: Unpack[Options]) -> Estimate
     WorkerDied
         An image of the sample ended the worker; `extract` would do without it.
     """
+    return _foreseen(source, base, [request_of(base, options)], options)[0]
+
+
+def foresee_cuts(
+    source: PathLike, base: Any, cuts: Sequence[str], **options: Unpack[Options]
+) -> dict[str, Estimate]:
+    """`foresee` for each of several cuts in one pass: each tells its own bytes, and the time of the pass."""
+    found = _foreseen(source, base, requests_of(base, cuts, options), options)
+    return dict(zip(cuts, found, strict=True))
+
+
+def _foreseen(
+    source: PathLike, base: Any, requests: Sequence[BaseRequest], options: Options
+) -> list[Estimate]:
     from bottleneck.extraction.estimate import estimate
     from bottleneck.extraction.predict import predict, sample
     from bottleneck.extraction.supervise import WorkerProcess
 
     cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
     opened = open_source(source, fetched=cache.fetched)
-    request, views = request_of(base, options), views_of(options)
+    views = views_of(options)
     started = time.perf_counter()
     inventory = scanning.scan(
         opened, cache.scans, rehash=options.get("rehash", False), keep=False, progress=progress
     )
     scanned = time.perf_counter() - started
     here = isinstance(base, (str, BaseRequest))
-    with WorkerProcess(request, cache, limits) if here else _in_process(base, request, cache) as worker:
-        spec = (known.recall(request, cache) if here else None) or worker.spec
-        left = estimate(inventory, spec, cache, views)
-        plans = [part.todo for part in (left, left.views) if part is not None and part.to_compute]
-        if not plans:
-            return left
-        task = sample(plans[0])
+    with WorkerProcess(requests, cache, limits) if here else _in_process(base, requests, cache) as worker:
+        specs = [
+            (known.recall(request, cache) if here else None) or worker.specs[number]
+            for number, request in enumerate(requests)
+        ]
+        found = [estimate(inventory, spec, cache, views) for spec in specs]
+        plans = [
+            [part.todo for part in (left, left.views) if part is not None and part.to_compute]
+            for left in found
+        ]
+        longest = max(plans, key=lambda parts: sum(todo.images for todo in parts))
+        if not longest:
+            return found
+        task = sample(longest[0])
         with progress.bar("sample", len(task.keys)) as bar:
             trial = worker.attempt(opened, task, bar.update)
-        return replace(left, prediction=predict(plans, spec, trial, scanned))
+        return [
+            replace(left, prediction=predict(longest, left.spec, trial, scanned)) if parts else left
+            for left, parts in zip(found, plans, strict=True)
+        ]
 
 
-def _in_process(model: Any, request: BaseRequest, cache: Cache) -> Worker:
+def _in_process(model: Any, requests: Sequence[BaseRequest], cache: Cache) -> Worker:
     from bottleneck.bases.load import load_model
     from bottleneck.extraction.forward import KerasForward, batch_for
 
-    return Worker(KerasForward(load_model(model, request), batch_for(request, cache)), cache)
+    return Worker(KerasForward(load_model(model, requests), batch_for(requests[0], cache)), cache)

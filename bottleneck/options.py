@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
 from bottleneck.errors import UsageError
@@ -96,6 +97,11 @@ def request_of(base: Any, options: BaseOptions) -> BaseRequest:
     """What is asked of `base`, a name, a request or a model object, with `options` parsed. Raises `UsageError`."""
     if isinstance(base, BaseRequest):
         return base
+    if "," in (options.get("cut") or ""):
+        raise UsageError(
+            f"--cut {options['cut']}: here one cut is meant; `bottleneck extract` takes several, and fills a store "
+            "for each"
+        )
     given: dict[str, Any] = {name: options[name] for name in BaseOptions.__annotations__ if name in options}  # type: ignore[literal-required]
     if isinstance(given.get("preprocessing"), str):
         given["preprocessing"] = Preprocessing.parse(given["preprocessing"])
@@ -107,6 +113,14 @@ def request_of(base: Any, options: BaseOptions) -> BaseRequest:
     if weights and weights.endswith((".h5", ".keras")):
         given["weights"] = os.path.abspath(weights)
     return parse(BaseRequest, {"base": name, **given}, "the base's options")
+
+
+def requests_of(base: Any, cuts: Sequence[str], options: BaseOptions) -> list[BaseRequest]:
+    """The same of `base` at each of `cuts`. Raises `UsageError` where one is named twice."""
+    if len(set(cuts)) < len(cuts) or not cuts:
+        raise UsageError(f"--cut {','.join(cuts)!r}: expected names with commas between them, each once")
+    asked = request_of(base, {**options, "cut": None})
+    return [asked.model_copy(update={"cut": cut}) for cut in cuts]
 
 
 def views_of(options: ViewOptions) -> Views | None:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from bottleneck import runs
 from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction, refuse_bad
-from bottleneck.filling import base_named, filled, foresee, scan, scan_for, views_store
+from bottleneck.filling import (
+    base_named,
+    filled,
+    filled_cuts,
+    foresee,
+    foresee_cuts,
+    scan,
+    scan_for,
+    views_store,
+)
 from bottleneck.finetuning import FineTuned, check_tuning, finetune
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
 from bottleneck.schema import BaseSpec, Score
@@ -34,9 +43,11 @@ __all__ = [
     "evaluate",
     "export",
     "extract",
+    "extract_cuts",
     "features",
     "finetune",
     "foresee",
+    "foresee_cuts",
     "list_bases",
     "merge",
     "predict",
@@ -83,6 +94,38 @@ def extract(source: PathLike, base: Any, **options: Unpack[Options]) -> Extracti
     """
     report, _, _ = filled(source, base, options)
     return report
+
+
+def extract_cuts(
+    source: PathLike, base: Any, cuts: Sequence[str], **options: Unpack[Options]
+) -> dict[str, Extraction]:
+    """`extract` at several cuts in one pass: an image goes through the base once for all stores that lack it.
+
+    Parameters
+    ----------
+    source, base, **options
+        As for `extract`, without ``cut``.
+    cuts : sequence of str
+        Aliases or layers, no two of them the same place.
+
+    Returns
+    -------
+    dict of str to Extraction
+        What was done for each cut; each has a store of its own, the one that this cut alone would fill.
+
+    Raises
+    ------
+    TooManyBadImages
+        More images were rejected at a cut than ``max_bad`` allows; the others are stored.
+    SourceError, BaseError, StoreError, UsageError
+
+    Examples
+    --------
+    >>> done = extract_cuts("photos/", "vgg16", ["pool4", "pool5"], pooling="avg")  # doctest: +SKIP
+    >>> {cut: one.spec.shape for cut, one in done.items()}  # doctest: +SKIP
+    {'pool4': (512,), 'pool5': (512,)}
+    """
+    return filled_cuts(source, base, cuts, options)
 
 
 def features(

@@ -15,7 +15,7 @@ from bottleneck.errors import Rejected, TuningError
 from bottleneck.files import shown
 from bottleneck.filling import filled, scan_for, views_store
 from bottleneck.options import Options, cache_of, views_of
-from bottleneck.schema import BaseRequest, TuneSettings
+from bottleneck.schema import BaseRequest, Recipe, TuneSettings
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
 from bottleneck.store.views import view_keys
@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 #: Images on which two ways to the same rows are compared.
 _CHECKED = 8
 
-#: Share of their spread by which rows may differ that were computed in two ways; as between a store's builders.
-_TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "float16": 5e-3}
+#: Share of their spread by which rows may differ that were computed in two ways. Rows of a store come from a frozen
+#: graph, in which BatchNorm is folded: a tuned InceptionV3 was 1.2e-4 away from Keras' own; another network is by ones.
+_TOLERANCE: Mapping[str, float] = {"float32": 1e-3, "float16": 5e-3}
+_REDUCED_TOLERANCE = 0.5
+
+
+def _tolerance(recipe: Recipe) -> float:
+    return _TOLERANCE[recipe.dtype] if recipe.precision == "float32" else _REDUCED_TOLERANCE
 
 
 class TuningData:
@@ -160,7 +166,7 @@ class TuningData:
             rows,
             outcome.features(fed)[there >= 0],
             "features of the tuned base as it was saved and as it was trained",
-            _TOLERANCE[store.spec.recipe.dtype],
+            _tolerance(store.spec.recipe),
         )
 
     # ------------------------------------------------------------------------------------------------- pixels
@@ -185,7 +191,7 @@ class TuningData:
         from bottleneck.extraction.forward import KerasForward, batch_for
 
         # For its pixels alone.
-        return KerasForward(self._base, batch_for(self.run.request, cache_of(self.options)), "float32")
+        return KerasForward([self._base], batch_for(self.run.request, cache_of(self.options)), "float32")
 
     @cached_property
     def _there(self) -> tuple[Source, dict[bytes, bytes]]:

@@ -75,7 +75,7 @@ def check_features(spec: BaseSpec) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         base = load(BaseRequest(base=spec.name, weights="random:0", size=size), Cache(Path(folder)))
     before = base.digest_now()
-    forward = KerasForward(base, lambda _: 8)
+    forward = KerasForward([base], lambda _: 8)
     pixels = probes(32, size, size)
     rows = np.concatenate([forward.features(pixels[i : i + 8]) for i in range(0, 32, 8)])
     plain = plain_features(spec, base, pixels[:8])

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,6 +82,48 @@ class FakeForward:
 
 def base() -> FakeForward:
     return FakeForward()
+
+
+class TwoCuts(FakeForward):
+    """A second cut, of twice as many values, that one network gives with the first."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        recipe = self.spec.recipe.model_copy(update={"base_digest": "f" * 64})
+        wide = self.spec.model_copy(update={"cut": "wide", "shape": (2 * WIDTH,), "recipe": recipe})
+        self.specs = (self.spec, wide)
+        self.passes = 0
+
+    def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        self.passes += 1
+        rows = self.features(pixels)
+        wide = np.concatenate([rows, rows + 1], axis=1)
+        wide[pixels.reshape(self.batch, -1).min(axis=1) == 254.0] = np.nan  # nearly white: one cut gives NaN
+        return rows, wide
+
+
+class WideAlone(FakeForward):
+    """The second of `TwoCuts` by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = TwoCuts().specs[1]
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        return TwoCuts().several(pixels)[1]
+
+
+def two_cuts() -> TwoCuts:
+    return TwoCuts()
+
+
+def slow_cuts() -> TwoCuts:
+    class Slow(TwoCuts):
+        def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+            time.sleep(0.05)
+            return super().several(pixels)
+
+    return Slow()
 
 
 class SlowForward(FakeForward):

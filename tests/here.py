@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ FAKE = "tests.fakes:base"
 class WorkerHere(Worker):
     """What `WorkerProcess` is to `fill`, without the process."""
 
-    def __init__(self, request: BaseRequest, cache: Cache, limits: Limits | None = None) -> None:
-        super().__init__(custom.call(request.base), cache, request)
+    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
+        super().__init__(custom.call(requests[0].base), cache, requests)
 
 
 @dataclass

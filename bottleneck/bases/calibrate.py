@@ -69,7 +69,7 @@ def count(size: int) -> int:
     return max(8, min(64, round(32 * (96 / size) ** 2)))
 
 
-def calibrate(model: Any, preprocessing: Preprocessing, size: int) -> None:
+def calibrate(model: Any, preprocessing: Preprocessing, size: int, done: set[int] | None = None) -> None:
     """Scale the kernels of `model` and set its BatchNorms, in place, from probe pictures of `size` pixels.
 
     Kernels under a softmax are left alone; layers that are used more than once are set at their first use.
@@ -80,6 +80,8 @@ def calibrate(model: Any, preprocessing: Preprocessing, size: int) -> None:
         Functional or Sequential with one input, (size, size, channels) preprocessed.
     preprocessing : Preprocessing
     size : int
+    done : set of int, optional
+        Layers, by id, that another cut of the same network has calibrated already; grows.
     """
     import keras
 
@@ -89,7 +91,7 @@ def calibrate(model: Any, preprocessing: Preprocessing, size: int) -> None:
     pixels = keras.ops.convert_to_tensor(probes(FIRST + count(size), size, size)[FIRST:])
     network = walk(model)
     image = keras.ops.cast(preprocess.apply(pixels, preprocessing), network.image.dtype)
-    done: set[int] = set()
+    done = set() if done is None else done
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(operation, keras.layers.Layer):

@@ -6,8 +6,8 @@ One entry for every kind of base: a name of the catalog, a `.keras` file, a `mod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from bottleneck.schema import (
     CutPoint,
     Pixels,
     Pooling,
+    Precision,
     Preprocessing,
     Recipe,
     StoreSpec,
@@ -68,29 +69,48 @@ class LoadedBase:
         To be called with ``training=False``: it shares `model`'s layers, since a frozen copy of a large base costs
         its memory again.
         """
-        import keras
-
-        image = keras.Input((self.size, self.size, 3), name="image")
-        maps = self.model(preprocess.apply(image, self.preprocessing))
-        return keras.Model(image, cuts.pool(maps, self.pooling), name=f"{self.model.name}_features")
+        return features_of([self])
 
     def digest_now(self) -> str:
         """The digest of `model` as it is now: equal before and after anything that should not change it."""
         return digest(self.model)
 
 
+def features_of(bases: Sequence[LoadedBase]) -> Any:
+    """`features_model` of one network at several cuts: one output for each, whatever they share computed once."""
+    import keras
+
+    first = bases[0]
+    image = keras.Input((first.size, first.size, 3), name="image")
+    network = first.model
+    if len(bases) > 1:
+        network = keras.Model(
+            first.model.inputs, [base.model.outputs[0] for base in bases], name=first.model.name
+        )
+    maps = keras.tree.flatten(network(preprocess.apply(image, first.preprocessing)))
+    rows = [cuts.pool(part, base.pooling) for part, base in zip(maps, bases, strict=True)]
+    return keras.Model(image, rows if len(rows) > 1 else rows[0], name=f"{network.name}_features")
+
+
 def load(request: BaseRequest, cache: Cache) -> LoadedBase:
-    """Build, weight, cut and identify the base of `request`.
+    """Build, weight, cut and identify the base of `request`; raises as `load_cuts`."""
+    return load_cuts([request], cache)[0]
+
+
+def load_cuts(requests: Sequence[BaseRequest], cache: Cache) -> tuple[LoadedBase, ...]:
+    """Build and weight one base, and cut and identify it for each request.
 
     Parameters
     ----------
-    request : BaseRequest
+    requests : sequence of BaseRequest
+        They differ in nothing but the cut.
     cache : Cache
         Where fetched weights are kept.
 
     Returns
     -------
-    LoadedBase
+    tuple of LoadedBase
+        They share layers.
 
     Raises
     ------
@@ -100,10 +120,11 @@ def load(request: BaseRequest, cache: Cache) -> LoadedBase:
         Anything else that cannot be; the message says what to do.
     """
     _need_tensorflow()
+    request = requests[0]
     source = parse_weights(request.weights)
     spec = specs().get(request.base.lower())
     if spec is not None:
-        return _from_catalog(request, spec, source, cache)
+        return _from_catalog(requests, spec, source, cache)
     if not custom.is_file(request.base) and not custom.is_function(request.base):
         raise UnknownName("base", request.base, specs(), "or give FILE.keras or module:function")
     preprocessing = custom.need_preprocessing(request.preprocessing, request.base)
@@ -127,30 +148,24 @@ def load(request: BaseRequest, cache: Cache) -> LoadedBase:
     preprocess.check_channels(preprocessing, model.input_shape[-1], request.base)
     if source.path is not None:
         load_file(model, source.path, top_may_lack=False)
-    return _finish(
-        model,
-        request,
-        custom.label(request.base),
-        CutPoint(request.cut or cuts.OUTPUT),
-        preprocessing,
-        size,
-        source,
-    )
+    network = _Network(model, custom.label(request.base), preprocessing, size, source)
+    return _finish(network, requests, [CutPoint(one.cut or cuts.OUTPUT) for one in requests])
 
 
-def load_model(model: Any, request: BaseRequest) -> LoadedBase:
-    """The base of a model object; `request.base` is what it is called.
+def load_model(model: Any, requests: Sequence[BaseRequest]) -> tuple[LoadedBase, ...]:
+    """The base of a model object at each cut; the requests' `base` is what it is called.
 
     Parameters
     ----------
     model : keras.Model
         Functional, Sequential, or subclassed (at its output only). Its layers are shared, not copied.
-    request : BaseRequest
-        `preprocessing` is required; `weights` must be None.
+    requests : sequence of BaseRequest
+        They differ in nothing but the cut. `preprocessing` is required; `weights` must be None.
     """
     import keras
 
     _need_tensorflow()
+    request = requests[0]
     if not isinstance(model, keras.Model):
         raise UsageError(f"base is a {type(model).__qualname__}; expected a keras.Model")
     if request.weights is not None:
@@ -158,8 +173,8 @@ def load_model(model: Any, request: BaseRequest) -> LoadedBase:
     preprocessing = custom.need_preprocessing(request.preprocessing, request.base)
     fitted, size = custom.fit(model, request.size, request.base)
     preprocess.check_channels(preprocessing, fitted.input_shape[-1], request.base)
-    point = CutPoint(request.cut or cuts.OUTPUT)
-    return _finish(fitted, request, request.base, point, preprocessing, size, WeightSource("own"))
+    network = _Network(fitted, request.base, preprocessing, size, WeightSource("own"))
+    return _finish(network, requests, [CutPoint(one.cut or cuts.OUTPUT) for one in requests])
 
 
 def _need_tensorflow() -> None:
@@ -178,27 +193,46 @@ def _need_tensorflow() -> None:
 # ------------------------------------------------------------------------------------------------- catalog
 
 
-def _from_catalog(request: BaseRequest, spec: BaseSpec, source: WeightSource, cache: Cache) -> LoadedBase:
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """A base that is built and weighted, before it is cut."""
+
+    model: Any
+    name: str
+    preprocessing: Preprocessing
+    size: int
+    source: WeightSource
+    aliases: Mapping[str, CutPoint] = field(default_factory=dict)
+    blocks: str = ""
+
+
+def _from_catalog(
+    requests: Sequence[BaseRequest], spec: BaseSpec, source: WeightSource, cache: Cache
+) -> tuple[LoadedBase, ...]:
+    request = requests[0]
     size = request.size or spec.size
     preprocessing = request.preprocessing or Preprocessing.parse(spec.preprocessing)
     preprocess.check_channels(preprocessing, 3, spec.name)
-    name = request.cut or spec.cut
-    point = spec.cuts.get(name)
-    model = None
-    if point is None:
-        # Not an alias: a layer below the top, else one in it, else an error that lists both.
-        model = _built(spec, source, cache, top=False, size=size)
-        point = CutPoint(name)
-        if not _has(model, name):
-            if any(cut.top for cut in spec.cuts.values()):
-                whole: Any = family_of(spec.name).build(spec, top=True, size=spec.size)
-                if not _has(whole, name):
-                    cuts.cut_at(whole, name, aliases=spec.cuts)
-                del whole
-            point, model = CutPoint(name, top=True), None
-    if model is None:
-        model = _built(spec, source, cache, top=point.top, size=size)
-    return _finish(model, request, spec.name, point, preprocessing, size, source, spec.cuts, spec.blocks)
+    lower: Any = None  # the network below the top, once a cut has made us look at its layers
+    points: list[CutPoint] = []
+    for name in (one.cut or spec.cut for one in requests):
+        point = spec.cuts.get(name)
+        if point is None:
+            # Not an alias: a layer below the top, else one in it, else an error that lists both.
+            lower = lower or _built(spec, source, cache, top=False, size=size)
+            point = CutPoint(name)
+            if not _has(lower, name):
+                if any(cut.top for cut in spec.cuts.values()):
+                    whole: Any = family_of(spec.name).build(spec, top=True, size=spec.size)
+                    if not _has(whole, name):
+                        cuts.cut_at(whole, name, aliases=spec.cuts)
+                    del whole
+                point = CutPoint(name, top=True)
+        points.append(point)
+    top = any(point.top for point in points)
+    model = lower if lower is not None and not top else _built(spec, source, cache, top=top, size=size)
+    network = _Network(model, spec.name, preprocessing, size, source, spec.cuts, spec.blocks)
+    return _finish(network, requests, points)
 
 
 def _has(model: Any, name: str) -> bool:
@@ -220,43 +254,63 @@ def _built(spec: BaseSpec, source: WeightSource, cache: Cache, *, top: bool, siz
 
 
 def _finish(
-    model: Any,
+    network: _Network, requests: Sequence[BaseRequest], points: Sequence[CutPoint]
+) -> tuple[LoadedBase, ...]:
+    """The network cut at each point."""
+    models = [cuts.cut_at(network.model, point.layer, aliases=network.aliases) for point in points]
+    for model, _ in models:
+        check_finite(model, f"base {network.name!r}")
+    # All of them before the first is calibrated, which changes the weights that they share.
+    identities = [digest(model) for model, _ in models]
+    if network.source.kind == "random":
+        done: set[int] = set()
+        for number, (model, _) in enumerate(models):
+            # Calibrated bits differ between machines; what they come from does not.
+            calibrate(model, network.preprocessing, network.size, done)
+            told = f"calibrated {CALIBRATION_VERSION}\n{identities[number]}"
+            identities[number] = hashlib.sha256(told.encode()).hexdigest()
+    resolved = precision.here(requests[0].precision)
+    found = [
+        _cut(network, request, point, model, path, identity, resolved)
+        for request, point, (model, path), identity in zip(requests, points, models, identities, strict=True)
+    ]
+    if len({base.spec.identity for base in found}) < len(found):
+        raise UsageError(
+            f"--cut {','.join(str(request.cut) for request in requests)}: two of these are one place "
+            f"({', '.join(base.cut for base in found)}); name each once"
+        )
+    return tuple(found)
+
+
+def _cut(
+    network: _Network,
     request: BaseRequest,
-    name: str,
     point: CutPoint,
-    preprocessing: Preprocessing,
-    size: int,
-    source: WeightSource,
-    aliases: Mapping[str, CutPoint] | None = None,
-    blocks: str = "",
+    model: Any,
+    path: str,
+    identity: str,
+    resolved: Precision,
 ) -> LoadedBase:
-    cut_model, path = cuts.cut_at(model, point.layer, aliases=aliases or ())
-    check_finite(cut_model, f"base {name!r}")
-    identity = digest(cut_model)
-    if source.kind == "random":
-        # Calibrated bits differ between machines; what they come from does not.
-        calibrate(cut_model, preprocessing, size)
-        identity = hashlib.sha256(f"calibrated {CALIBRATION_VERSION}\n{identity}".encode()).hexdigest()
-    shape = cut_model.output_shape
+    shape = model.output_shape
     if not isinstance(shape, tuple):
-        raise BaseError(f"base {name!r}: the cut {path!r} has several outputs; cut at one layer")
+        raise BaseError(f"base {network.name!r}: the cut {path!r} has several outputs; cut at one layer")
     pooling = cuts.resolve_pooling(request.pooling, point.pooling, shape)
     recipe = Recipe(
         base_digest=identity,
         pooling=pooling,
-        pixels=Pixels(height=size, width=size, resize=request.resize),
-        preprocessing=preprocessing,
-        precision=precision.here(request.precision),
+        pixels=Pixels(height=network.size, width=network.size, resize=request.resize),
+        preprocessing=network.preprocessing,
+        precision=resolved,
         dtype=request.dtype,
     )
-    rows = cuts.row_shape(shape, pooling, f"base {name!r} cut at {path!r}")
+    rows = cuts.row_shape(shape, pooling, f"base {network.name!r} cut at {path!r}")
     return LoadedBase(
-        name=name,
+        name=network.name,
         cut=path,
-        model=cut_model,
+        model=model,
         pooling=pooling,
-        preprocessing=preprocessing,
-        size=size,
-        blocks=blocks,
-        spec=StoreSpec(base=name, cut=path, shape=rows, recipe=recipe),
+        preprocessing=network.preprocessing,
+        size=network.size,
+        blocks=network.blocks,
+        spec=StoreSpec(base=network.name, cut=path, shape=rows, recipe=recipe),
     )

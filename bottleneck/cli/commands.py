@@ -53,12 +53,48 @@ def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
     """Fill the store: each image that it lacks goes through the base once."""
     from bottleneck import documents, pipeline, tables
 
-    if dry_run:
-        left = pipeline.foresee(source, options.pop("base"), **session(quiet, options))
+    base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
+    if len(cuts) > 1:
+        del options["cut"]
+        _extract_cuts(source, base, cuts, dry_run, as_json, quiet, options)
+    elif dry_run:
+        left = pipeline.foresee(source, base, **session(quiet, options))
         show(as_json, quiet, lambda: documents.estimate_document(left), lambda: tables.estimate_table(left))
+    else:
+        done = pipeline.extract(source, base, **session(quiet, options))
+        show(
+            as_json, quiet, lambda: documents.extraction_document(done), lambda: tables.extraction_table(done)
+        )
+
+
+def _extract_cuts(
+    source: str,
+    base: str,
+    cuts: list[str],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    options: dict[str, Any],
+) -> None:
+    """The same at several cuts, a table and an entry of ``cuts`` each."""
+    from bottleneck import documents, drawing, pipeline, tables
+
+    if dry_run:
+        left = pipeline.foresee_cuts(source, base, cuts, **session(quiet, options))
+        show(
+            as_json,
+            quiet,
+            lambda: {"cuts": {cut: documents.estimate_document(one) for cut, one in left.items()}},
+            lambda: drawing.stacked(*(tables.estimate_table(one) for one in left.values())),
+        )
         return
-    done = pipeline.extract(source, options.pop("base"), **session(quiet, options))
-    show(as_json, quiet, lambda: documents.extraction_document(done), lambda: tables.extraction_table(done))
+    done = pipeline.extract_cuts(source, base, cuts, **session(quiet, options))
+    show(
+        as_json,
+        quiet,
+        lambda: {"cuts": {cut: documents.extraction_document(one) for cut, one in done.items()}},
+        lambda: drawing.stacked(*(tables.extraction_table(one) for one in done.values())),
+    )
 
 
 @app.command(short_help="Take features out for other tools.")

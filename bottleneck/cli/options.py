@@ -25,7 +25,11 @@ BASE = options(
     click.option(
         "--weights", metavar="imagenet|PATH|random:SEED", help="Its weights.  [default: the base's own]"
     ),
-    click.option("--cut", metavar="NAME", help="Layer or alias where features are taken (pool5, fc6, …)."),
+    click.option(
+        "--cut",
+        metavar="NAME",
+        help="Layer or alias where features are taken (pool5, fc6, …); extract: several, with commas.",
+    ),
     click.option("--pooling", type=click.Choice(["none", "avg", "max"]), help="How maps become vectors."),
     click.option("--size", type=int, metavar="N", help="Height and width in pixels."),
     click.option(

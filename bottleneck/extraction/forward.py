@@ -9,17 +9,18 @@ import importlib.metadata
 import os
 import platform
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bottleneck.bases import custom
-from bottleneck.bases.load import LoadedBase, load
+from bottleneck.bases.load import LoadedBase, features_of, load_cuts
 from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
-from bottleneck.errors import BaseError, Rejected
+from bottleneck.errors import BaseError, Rejected, UsageError
 from bottleneck.extraction import frozen_graph
+from bottleneck.extraction.cuts import specs_of
 from bottleneck.images import header
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
@@ -47,24 +48,44 @@ def prepare_process() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
-def open_forward(request: BaseRequest, cache: Cache) -> Forward:
-    """The forward pass that `request` describes.
+def open_forward(requests: Sequence[BaseRequest], cache: Cache) -> Forward:
+    """The forward pass that `requests` describe, which ask for one base at one cut or several.
 
     A ``module:function`` may give anything that keeps the `Forward` contract instead of a Keras model.
+
+    Raises
+    ------
+    UsageError
+        Several cuts are asked of such a forward pass, which has one of its own.
     """
-    if custom.is_function(request.base):
-        made = custom.call(request.base)
+    first = requests[0]
+    if custom.is_function(first.base):
+        made = custom.call(first.base)
         if isinstance(made, Forward):
+            if len(specs_of(made)) != len(requests):
+                raise UsageError(
+                    f"--cut: {len(requests)} were asked for; {first.base} gives a forward pass of its own, with "
+                    f"{len(specs_of(made))}"
+                )
             return made
     prepare_process()
-    return KerasForward(load(request, cache), batch_for(request, cache))
+    return KerasForward(load_cuts(requests, cache), batch_for(first, cache))
 
 
-def batch_for(request: BaseRequest, cache: Cache) -> Any:
-    """Chooses the batch shape of a store: asked for, else the store's own, else 32."""
+def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
+    """Chooses the batch shape of the stores: asked for, else their own, else 32."""
 
-    def choose(spec: StoreSpec) -> int:
-        return request.batch or find_store(cache, spec)[1].batch or DEFAULT_BATCH
+    def choose(specs: Sequence[StoreSpec]) -> int:
+        if request.batch:
+            return request.batch
+        found = {spec.cut: find_store(cache, spec)[1].batch for spec in specs}
+        there = {batch for batch in found.values() if batch}
+        if len(there) > 1:
+            told = ", ".join(f"{batch} ({cut})" for cut, batch in found.items() if batch)
+            raise UsageError(
+                f"the stores of these cuts have other batch shapes: {told}. Give --batch, or extract one cut at a time"
+            )
+        return there.pop() if there else DEFAULT_BATCH
 
     return choose
 
@@ -74,23 +95,30 @@ class KerasForward:
 
     Parameters
     ----------
-    base : LoadedBase
+    bases : sequence of LoadedBase
+        One network at one cut or at several.
     batch : callable
-        Gives the batch shape for a `StoreSpec`.
+        Gives the batch shape for their `StoreSpec`.
     precision : {"float32", "bfloat16", "float16"}, optional
         Another one than the recipe's, to see what that costs.
     """
 
-    def __init__(self, base: LoadedBase, batch: Any, precision: Precision | None = None) -> None:
+    def __init__(
+        self,
+        bases: Sequence[LoadedBase],
+        batch: Callable[[Sequence[StoreSpec]], int],
+        precision: Precision | None = None,
+    ) -> None:
         import tensorflow as tf
 
         from bottleneck.images.decode import decoder
 
-        self.spec: StoreSpec = base.spec
-        self.batch: int = batch(base.spec)
-        precision = precision or base.spec.recipe.precision
-        pixels = base.spec.recipe.pixels
-        model = base.features_model
+        self.specs: tuple[StoreSpec, ...] = tuple(base.spec for base in bases)
+        self.spec: StoreSpec = self.specs[0]
+        self.batch: int = batch(self.specs)
+        precision = precision or self.spec.recipe.precision
+        pixels = self.spec.recipe.pixels
+        model = features_of(bases)
         self._decode = decoder(pixels.height, pixels.width, pixels.resize)
         # Once here, or every decoding thread would set the graph up for itself at its first image.
         self._decode(tf.constant(_ONE_PIXEL))
@@ -104,7 +132,7 @@ class KerasForward:
         )
         if not frozen and precision != "float32":
             raise BaseError(
-                f"--precision {precision}: {base.name} has 2 GB of weights or more, which no frozen graph can "
+                f"--precision {precision}: {self.spec.base} has 2 GB of weights or more, which no frozen graph can "
                 "hold; use --precision float32"
             )
         self._call = frozen_graph.freeze(model, self._shape, precision) if frozen else self._traced(model)
@@ -134,24 +162,29 @@ class KerasForward:
         return np.asarray(made(self._tf.constant(pixels), seed))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32."""
-        return np.asarray(self._call(self._tf.constant(pixels)), np.float32)
+        """(batch, height, width, 3) float32 to (batch, *shape) float32, at the first cut."""
+        return self.several(pixels)[0]
 
-    def exact(self, pixels: np.ndarray) -> np.ndarray:
-        """`features` in float32, (batch, *shape); once: the network is then let go."""
+    def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(batch, height, width, 3) float32 to (batch, *shape) float32 for each of `specs`."""
+        return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
+
+    def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """`several` in float32; once: the network is then let go."""
         if self._model is None:
-            return self.features(pixels)
+            return self.several(pixels)
         call = frozen_graph.freeze(self._model, self._shape, "float32")
-        rows = np.asarray(call(self._tf.constant(pixels)), np.float32)
+        found = tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
         self._model = None
         del call
         gc.collect()
-        return rows
+        return found
 
-    def _traced(self, model: Any) -> Callable[[Any], Any]:
+    def _traced(self, model: Any) -> Callable[[Any], list[Any]]:
         tf = self._tf
         return tf.function(
-            lambda x: model(x, training=False), input_signature=[tf.TensorSpec(self._shape, tf.float32)]
+            lambda x: tf.nest.flatten(model(x, training=False)),
+            input_signature=[tf.TensorSpec(self._shape, tf.float32)],
         )
 
 

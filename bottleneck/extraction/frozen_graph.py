@@ -34,13 +34,13 @@ def fits(model: Any) -> bool:
     return held < _MOST_BYTES
 
 
-def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], Any]:
+def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], list[Any]]:
     """The function of `model` at one input shape, in inference mode.
 
     Parameters
     ----------
     model : keras.Model
-        One input, one output; weights that `fits`.
+        One input, any number of outputs; weights that `fits`.
     shape : tuple of int
         (batch, height, width, channels).
     precision : {"float32", "bfloat16", "float16"}
@@ -49,7 +49,7 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
     Returns
     -------
     callable
-        tf.Tensor of that shape, float32, to tf.Tensor of rows, float32.
+        tf.Tensor of that shape, float32, to a list of tf.Tensor, float32: one for each output.
 
     Raises
     ------
@@ -58,24 +58,19 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
 
     Examples
     --------
-    >>> rows = freeze(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
+    >>> (rows,) = freeze(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     traced = tf.function(
-        lambda x: tf.cast(model(x, training=False), tf.float32),
+        lambda x: [tf.cast(rows, tf.float32) for rows in tf.nest.flatten(model(x, training=False))],
         input_signature=[tf.TensorSpec(shape, tf.float32)],
     ).get_concrete_function()
     frozen = convert_variables_to_constants_v2(traced)
     if precision != "float32":
         frozen = _rewritten(frozen, precision)
-
-    def call(pixels: Any) -> Any:
-        rows = frozen(pixels)
-        return rows[0] if isinstance(rows, (list, tuple)) else rows
-
-    return call
+    return lambda pixels: tf.nest.flatten(frozen(pixels))
 
 
 def _rewritten(frozen: Any, precision: Precision) -> Any:

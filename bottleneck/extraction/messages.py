@@ -12,9 +12,9 @@ from bottleneck.schema import BaseRequest, Cache, Rejection, Task
 
 @dataclass(frozen=True)
 class Open:
-    """Ask: build this base. Answer: `StoreSpec`."""
+    """Ask: build this base, at the cut of each request. Answer: a `StoreSpec` for each."""
 
-    request: BaseRequest
+    requests: tuple[BaseRequest, ...]
     cache: Cache
 
 
@@ -39,7 +39,7 @@ class Care:
 
 @dataclass(frozen=True)
 class Compute:
-    """Ask: run this task. Answers: any number of `Founded`, `Moved` and `Touching`, then an `Outcome`."""
+    """Ask: run this task. Answers: any number of `Founded`, `Moved` and `Touching`, then a tuple of `Outcome`."""
 
     source: Source
     task: Task

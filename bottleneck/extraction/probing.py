@@ -9,14 +9,15 @@ import numpy as np
 
 from bottleneck.contracts import Exact, Forward, Source
 from bottleneck.errors import Rejected
+from bottleneck.extraction.cuts import rows_of
 from bottleneck.extraction.rounding import drift
 from bottleneck.schema import Drift, Task
 
 _IMAGES = 32
 
 
-def probe_drift(forward: Forward, source: Source, task: Task) -> Drift | None:
-    """Rows of the first images of `task` against float32 ones.
+def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | None, ...]:
+    """Rows of the first images of `task` against float32 ones, at each cut.
 
     Parameters
     ----------
@@ -28,11 +29,11 @@ def probe_drift(forward: Forward, source: Source, task: Task) -> Drift | None:
 
     Returns
     -------
-    Drift or None
-        None where the forward pass cannot tell, or no image gives finite rows.
+    tuple of Drift or None
+        None where no image gives finite rows; empty where the forward pass cannot tell.
     """
     if not isinstance(forward, Exact):
-        return None
+        return ()
     size = forward.spec.recipe.pixels
     pixels = np.zeros((forward.batch, size.height, size.width, 3), np.float32)
     wanted, count = min(_IMAGES, forward.batch), 0
@@ -44,7 +45,11 @@ def probe_drift(forward: Forward, source: Source, task: Task) -> Drift | None:
             if hashlib.sha256(data).digest() == key.tobytes():
                 pixels[count] = forward.decode(data)
                 count += 1
-    reduced, full = (rows[:count] for rows in (forward.features(pixels), forward.exact(pixels)))
-    finite = [np.isfinite(rows).reshape(count, -1).all(axis=1) for rows in (reduced, full)]
-    there = finite[0] & finite[1]
+    both = zip(forward.exact(pixels), rows_of(forward, pixels), strict=True)
+    return tuple(_finite_drift(full[:count], reduced[:count]) for full, reduced in both)
+
+
+def _finite_drift(full: np.ndarray, reduced: np.ndarray) -> Drift | None:
+    there = np.isfinite(full.reshape(len(full), -1)).all(axis=1)
+    there &= np.isfinite(reduced.reshape(len(full), -1)).all(axis=1)
     return drift(full[there], reduced[there]) if there.any() else None

@@ -54,6 +54,12 @@ def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
     return found
 
 
+def lacking(store: Store, inventory: Inventory, again: bool) -> np.ndarray:
+    """(len(inventory),) bool: what there is to compute; suspects have had their chance when this run looks `again`."""
+    known = store.known(inventory.keys)
+    return ~(known | suspected(store, inventory.keys)) if again else ~known
+
+
 def cut(
     inventory: Inventory, spec: StoreSpec, store: Store, *, again: bool, task_rows: int | None = None
 ) -> Plan:

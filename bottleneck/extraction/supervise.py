@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -62,24 +62,25 @@ class WorkerProcess:
 
     Parameters
     ----------
-    request : BaseRequest
+    requests : sequence of BaseRequest
+        The base at one cut or at several: they differ in nothing else.
     cache : Cache
     limits : Limits, optional
         How long an image may be worked on in silence, and how much memory the worker may have.
 
     Examples
     --------
-    >>> with WorkerProcess(BaseRequest(base="squeezenet"), Cache(Path("cache"))) as worker:  # doctest: +SKIP
-    ...     worker.spec.shape
+    >>> with WorkerProcess([BaseRequest(base="squeezenet")], Cache(Path("cache"))) as worker:  # doctest: +SKIP
+    ...     worker.specs[0].shape
     (512,)
     """
 
-    def __init__(self, request: BaseRequest, cache: Cache, limits: Limits | None = None) -> None:
-        self._request, self._cache, self._limits = request, cache, limits or Limits()
+    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
+        self._requests, self._cache, self._limits = tuple(requests), cache, limits or Limits()
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._listener: threading.Thread | None = None
-        self._spec: StoreSpec | None = None
+        self._specs: tuple[StoreSpec, ...] = ()
         self._touching = Touching("")
         self._was_built = False
         self._build_seconds = 0.0
@@ -87,8 +88,8 @@ class WorkerProcess:
         self._log: IO[bytes] | None = None
 
     @property
-    def spec(self) -> StoreSpec:
-        """What the rows will be; builds the base. Raises `WorkerDied` where that ends a worker twice."""
+    def specs(self) -> tuple[StoreSpec, ...]:
+        """What the rows of each cut will be; builds the base. Raises `WorkerDied` where that ends a worker twice."""
         for life in range(_LIVES):
             try:
                 self._running()
@@ -97,10 +98,9 @@ class WorkerProcess:
                 self._stop()
                 if life + 1 == _LIVES:
                     raise WorkerDied(f"{death} Twice, while the base was built. {_ADVICE}") from death
-        assert self._spec is not None
-        return self._spec
+        return self._specs
 
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Outcome:
+    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
         """Run one task; a worker that dies is started again.
 
         Raises
@@ -122,7 +122,7 @@ class WorkerProcess:
             self._touching = Touching("")
             try:
                 self._running()
-                answer: Outcome = self._ask(Compute(source, task, care), count)
+                answer: tuple[Outcome, ...] = self._ask(Compute(source, task, care), count)
                 return answer
             except WorkerDied as death:
                 self._stop()
@@ -205,7 +205,7 @@ class WorkerProcess:
             target=_listen, args=(self._process.stdout, self._answers), daemon=True, name="worker"
         )
         self._listener.start()
-        self._spec = self._ask(Open(self._request, self._cache))
+        self._specs = self._ask(Open(self._requests, self._cache))
         self._was_built = True
         self._build_seconds = time.monotonic() - started
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import Rejected
+from bottleneck.extraction.column import Column, Place
+from bottleneck.extraction.cuts import rows_of
 from bottleneck.extraction.messages import Care
-from bottleneck.extraction.rounding import measure
 from bottleneck.extraction.stages import Clock
-from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
-from bottleneck.store.record import commit, sound
+from bottleneck.extraction.stopwatch import Stopwatch
+from bottleneck.schema import Rejection, Task
+from bottleneck.store.record import sound
 from bottleneck.store.views import is_of
 
 
@@ -61,17 +61,6 @@ class _Moved(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a task's shard goes and what its record says of this machine, which takes `pace` seconds a pass."""
-
-    shards: Path
-    spec: StoreSpec
-    environment: Mapping[str, str]
-    canary: str
-    pace: float = 0.0
-
-
-@dataclass(frozen=True)
 class Watch:
     """Who is told what goes on: `moved_on` how many images are done (0 is a sign of life), `touch` what comes next."""
 
@@ -108,11 +97,11 @@ def run_task(
     forward: Forward,
     source: Source,
     task: Task,
-    place: Place,
+    places: Sequence[Place],
     pools: Pools,
     watch: Watch,
     care: Care = Care(),  # noqa: B008 - frozen
-) -> Outcome:
+) -> tuple[Outcome, ...]:
     """Compute the rows of `task` and commit them.
 
     Bits do not depend on order, neighbours or care: every forward pass has one constant, padded batch shape.
@@ -122,17 +111,20 @@ def run_task(
     forward : Forward
     source : Source
     task : Task
-    place : Place
+    places : sequence of Place
+        One for each cut that rows are wanted of. The first one is committed last: its record ends the task.
     pools : Pools
     watch : Watch
     care : Care
 
     Returns
     -------
-    Outcome
+    tuple of Outcome
+        One for each place.
     """
-    stopwatch = _Stopwatch(forward.batch / place.pace if place.pace else None)
-    rows = _Rows(forward, task, place, pools, watch, care, stopwatch)
+    pace = places[0].pace
+    stopwatch = Stopwatch(forward.batch / pace if pace else None)
+    rows = _Rows(forward, task, places, pools, watch, care, stopwatch)
     moved: list[bytes] = []
     images = _one_by_one if care.careful else _in_order
     for index, result in images(forward, source, task, pools.decode, stopwatch, watch, care):
@@ -148,88 +140,40 @@ def run_task(
 
     started = time.perf_counter()
     watch.touch("write", ())
-    bad = [
-        RejectedContent(content=r.content, stage=r.stage, reason=r.reason, retry=r.retry)
-        for r in rows.rejections
-        if r.content
-    ]
-    kept = rows.kept
-    if kept or bad:
-        commit(
-            place.shards,
-            task.id,
-            place.spec,
-            np.ascontiguousarray(task.keys[kept]),
-            rows.features[: len(kept)],
-            rejected=bad,
-            environment=place.environment,
-            canary=place.canary,
-            rounding=rows.rounding(),
-        )
+    for column in reversed(rows.columns):
+        column.commit(task)
     stopwatch.waited["write"] += time.perf_counter() - started
-    return Outcome(task.id, len(kept), tuple(rows.rejections), tuple(moved), stopwatch.clock())
-
-
-class _Stopwatch:
-    """What a task's own threads see of the time."""
-
-    def __init__(self, base: float | None) -> None:
-        self.waited = {"decode": 0.0, "forward": 0.0, "write": 0.0}
-        self.got: list[tuple[float, float]] = []  # of each file: seconds to read it, and to its pixels
-        self._started = time.perf_counter()
-        self._alone: dict[str, float] = {} if base is None else {"forward": base}
-
-    def first_pass(self, images: int) -> None:
-        """Until now nothing but decoding ran, which gave so many images."""
-        self._alone.setdefault("decode", images / max(time.perf_counter() - self._started, 1e-9))
-
-    def clock(self) -> Clock:
-        """The whole of it."""
-        read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
-        return Clock(self.waited, self._alone, read / whole if whole else 0.0, _processors())
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+    clock = stopwatch.clock()
+    return tuple(
+        Outcome(task.id, len(column.kept), tuple(column.rejections), tuple(moved), clock)
+        for column in rows.columns
+    )
 
 
 class _Rows:
-    """Pixels in, finite rows of the storage type out, in task order."""
+    """Pixels in, a column of rows for each cut out."""
 
     def __init__(
         self,
         forward: Forward,
         task: Task,
-        place: Place,
+        places: Sequence[Place],
         pools: Pools,
         watch: Watch,
         care: Care,
-        stopwatch: _Stopwatch,
+        stopwatch: Stopwatch,
     ) -> None:
         self._forward, self._task, self._watch, self._care = forward, task, watch, care
         self._stopwatch = stopwatch
         self._pool = pools.forward
-        self._spec = place.spec
-        self._stored = np.dtype(place.spec.recipe.dtype)
-        shape = (len(task.keys), *place.spec.shape)
-        self.features = np.empty(shape, self._stored)
-        # What rounding costs is measured against the rows before it.
-        self._full = np.empty(shape, np.float32) if self._stored != np.float32 else None
-        self.kept: list[int] = []
-        self.rejections: list[Rejection] = [care.refused[index] for index in sorted(care.refused)]
+        self.columns = [Column(task, place, care) for place in places]
         self._waiting: list[tuple[int, np.ndarray]] = []
-        self._running: deque[tuple[list[int], Future[np.ndarray]]] = deque()
+        self._running: deque[tuple[list[int], Future[tuple[np.ndarray, ...]]]] = deque()
 
     def refuse(self, index: int, why: Rejected) -> None:
         """This image has no row."""
-        path = self._task.paths[index].decode("utf-8", "backslashreplace")
-        # A file that could not be read may hold anything by now.
-        content = self._task.keys[index].tobytes().hex() if why.stage != "read" else ""
-        self.rejections.append(
-            Rejection(content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry)
-        )
+        for column in self.columns:
+            column.rejections.append(self._rejection(index, why))
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """An image for the next forward pass, which starts when it is full."""
@@ -245,16 +189,10 @@ class _Rows:
         while self._running:
             self._collect()
 
-    def rounding(self) -> Rounding | None:
-        """What the storage type cost; None where it is the computed one."""
-        if self._full is None or not self.kept:
-            return None
-        return measure(self._full[: len(self.kept)], self.features[: len(self.kept)])
-
     def _launch(self) -> None:
         if not self._waiting:
             return
-        size = self._spec.recipe.pixels
+        size = self._forward.spec.recipe.pixels
         pixels = np.zeros((self._forward.batch, size.height, size.width, 3), np.float32)
         for slot, (_, image) in enumerate(self._waiting):
             pixels[slot] = image
@@ -263,7 +201,7 @@ class _Rows:
         self._stopwatch.first_pass(len(indices))
         if self._care.careful:
             self._watch.touch("forward", tuple(indices))
-        self._running.append((indices, self._pool.submit(self._forward.features, pixels)))
+        self._running.append((indices, self._pool.submit(rows_of, self._forward, pixels)))
         while len(self._running) > (0 if self._care.careful else IN_FLIGHT):
             self._collect()
 
@@ -272,17 +210,20 @@ class _Rows:
         indices, future = self._running.popleft()
         rows = future.result()
         self._stopwatch.waited["forward"] += time.perf_counter() - started
-        for index, full in zip(indices, rows, strict=False):  # the padding has no index
-            with np.errstate(over="ignore"):
-                row = full.astype(self._stored, copy=False)
-            if np.isfinite(row).all():
-                self.features[len(self.kept)] = row
-                if self._full is not None:
-                    self._full[len(self.kept)] = full
-                self.kept.append(index)
-            else:
-                self.refuse(index, _not_finite(full, self._spec))
+        for column in self.columns:
+            for index, row in zip(indices, rows[column.place.cut], strict=False):  # the padding has no index
+                why = column.add(index, row)
+                if why is not None:
+                    column.rejections.append(self._rejection(index, why))
         self._watch.moved_on(len(indices))
+
+    def _rejection(self, index: int, why: Rejected) -> Rejection:
+        path = self._task.paths[index].decode("utf-8", "backslashreplace")
+        # A file that could not be read may hold anything by now.
+        content = self._task.keys[index].tobytes().hex() if why.stage != "read" else ""
+        return Rejection(
+            content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry
+        )
 
 
 def _in_order(
@@ -290,7 +231,7 @@ def _in_order(
     source: Source,
     task: Task,
     pool: ThreadPoolExecutor,
-    stopwatch: _Stopwatch,
+    stopwatch: Stopwatch,
     watch: Watch,
     care: Care,
 ) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
@@ -329,7 +270,7 @@ def _one_by_one(
     source: Source,
     task: Task,
     pool: ThreadPoolExecutor,
-    stopwatch: _Stopwatch,
+    stopwatch: Stopwatch,
     watch: Watch,
     care: Care,
 ) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
@@ -356,7 +297,7 @@ def _files(task: Task, care: Care) -> list[list[int]]:
 
 
 def _pixels(
-    forward: Forward, source: Source, task: Task, indices: list[int], stopwatch: _Stopwatch
+    forward: Forward, source: Source, task: Task, indices: list[int], stopwatch: Stopwatch
 ) -> list[np.ndarray]:
     """Read a file once, hash, and decode that very buffer: the keys at `indices` then name what was decoded."""
     keys = [task.keys[index].tobytes() for index in indices]
@@ -375,12 +316,3 @@ def _pixels(
     pixels = forward.decode(data)
     stopwatch.got.append((read, time.perf_counter() - started))
     return [pixels] if policy is None else [forward.view(pixels, key, policy) for key in keys]
-
-
-def _not_finite(row: np.ndarray, spec: StoreSpec) -> Rejected:
-    if np.isfinite(row).all():
-        largest = float(np.abs(row).max())
-        return Rejected(
-            "forward", f"a feature of {largest:g} does not fit float16 (65504); use --dtype float32"
-        )
-    return Rejected("forward", f"the base {spec.base} gave NaN or infinity for this image")

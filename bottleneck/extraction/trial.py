@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.contracts import Forward, Source
+from bottleneck.extraction.column import Place
+from bottleneck.extraction.cuts import rows_of
 from bottleneck.extraction.stages import Clock
-from bottleneck.extraction.task import Place, Pools, Watch, run_task
+from bottleneck.extraction.task import Pools, Watch, run_task
 from bottleneck.schema import Task
 
 #: Seconds of forward passes that a sample may take, unless its fewest passes take longer.
@@ -66,10 +68,10 @@ def sample_size(pass_seconds: float, batch: int, most: int) -> int:
     return min(most, passes * batch)
 
 
-def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Seconds of one forward pass of `pixels` (batch, height, width, 3), and its rows (batch, *shape)."""
+def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
+    """Seconds of one forward pass of `pixels` (batch, height, width, 3), and its rows (batch, *shape) at each cut."""
     started = time.perf_counter()
-    rows = forward.features(pixels)
+    rows = rows_of(forward, pixels)
     return time.perf_counter() - started, rows
 
 
@@ -100,7 +102,7 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
         place = Place(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
         started = time.perf_counter()
-        outcome = run_task(forward, source, part, place, pools, watch)
+        (outcome,) = run_task(forward, source, part, [place], pools, watch)
         seconds = time.perf_counter() - started
         stored = sum(path.stat().st_size for path in Path(name).iterdir())
     write = outcome.clock.waited["write"]

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +22,11 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
+from bottleneck.extraction.column import Place
+from bottleneck.extraction.cuts import specs_of
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
 from bottleneck.extraction.probing import probe_drift
-from bottleneck.extraction.task import IN_FLIGHT, Outcome, Place, Pools, Watch, run_task, told_before
+from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
 from bottleneck.extraction.trial import Trial, run_trial, timed_pass
 from bottleneck.files import publish
 from bottleneck.images.probes import probes
@@ -44,42 +46,41 @@ class Worker:
     ----------
     forward : Forward
     cache : Cache
-    request : BaseRequest, optional
-        How the base was asked for: a store that is founded here remembers it.
+    requests : sequence of BaseRequest
+        How the base was asked for, at each of its cuts: a store that is founded here remembers it.
     """
 
-    def __init__(self, forward: Forward, cache: Cache, request: BaseRequest | None = None) -> None:
+    def __init__(self, forward: Forward, cache: Cache, requests: Sequence[BaseRequest] = ()) -> None:
         self.forward = forward
         self.pace = 0.0
+        self.specs = specs_of(forward)
         self._cache = cache
-        self._request = request
-        self._places: dict[ViewPolicy | None, Place] = {}
+        self._requests = requests
+        self._places: dict[tuple[ViewPolicy | None, int], Place] = {}
+        self._canaries: tuple[np.ndarray, ...] = ()
         # One more than there are processors: each waits for its file now and then.
         self._pools = Pools(
             ThreadPoolExecutor(1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
             ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="forward"),
         )
 
-    @property
-    def spec(self) -> StoreSpec:
-        """What the rows are."""
-        return self.forward.spec
-
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Outcome:
-        """Run one task; the first founds the store and checks that this machine's numbers belong there."""
+    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+        """Run one task; the first founds the stores and checks that this machine's numbers belong there."""
         return self.run(source, task, Watch(moved_on), Care())
 
-    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> Outcome:
+    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[Outcome, ...]:
         """`compute`, watched, and with care."""
-        place = self.place(task.views)
-        if care != Care() and (done := told_before(task, place)) is not None:
-            # The worker before this one had committed, and died before it could say so.
-            watch.moved_on(len(task.keys))
-            return done
-        outcome = run_task(self.forward, source, task, place, self._pools, watch, care)
-        if self.spec.recipe.precision != "float32" and task.views is None:
-            self._tell_drift(source, task, place.shards.parent)
-        return outcome
+        places = self.places(task)
+        if care != Care():
+            done = [told_before(task, place) for place in places]
+            if all(done):
+                # The worker before this one had committed, and died before it could say so.
+                watch.moved_on(len(task.keys))
+                return tuple(outcome for outcome in done if outcome is not None)
+        outcomes = run_task(self.forward, source, task, places, self._pools, watch, care)
+        if self.specs[0].recipe.precision != "float32" and task.views is None:
+            self._tell_drift(source, task, places)
+        return outcomes
 
     def attempt(
         self,
@@ -96,11 +97,12 @@ class Worker:
         trial = run_trial(self.forward, source, task, self._pools, Watch(moved_on), self.pace)
         return replace(trial, start=start)
 
-    def place(self, views: ViewPolicy | None = None) -> Place:
-        """Where the rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
-        if views not in self._places:
-            self._places[views] = self._found(self.spec.model_copy(update={"views": views}))
-        return self._places[views]
+    def places(self, task: Task) -> list[Place]:
+        """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
+        for cut in task.cuts:
+            if (task.views, cut) not in self._places:
+                self._places[task.views, cut] = self._found(cut, task.views)
+        return [self._places[task.views, cut] for cut in task.cuts]
 
     def __enter__(self) -> Worker:
         return self
@@ -109,9 +111,10 @@ class Worker:
         self._pools.decode.shutdown(cancel_futures=True)
         self._pools.forward.shutdown(cancel_futures=True)
 
-    def _found(self, spec: StoreSpec) -> Place:
-        folder, header = found(self._cache, spec, self.forward.batch, self._resolved())
-        rows = self._canary()
+    def _found(self, cut: int, views: ViewPolicy | None) -> Place:
+        spec = self.specs[cut].model_copy(update={"views": views})
+        folder, header = found(self._cache, spec, self.forward.batch, self._resolved(cut))
+        rows = self._canary()[cut]
         _compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
         return Place(
@@ -120,35 +123,41 @@ class Worker:
             {**self.forward.environment, "batch": str(self.forward.batch)},
             hashlib.sha256(rows.tobytes()).hexdigest(),
             self.pace,
+            cut,
         )
 
-    def _resolved(self) -> BaseRequest | None:
+    def _resolved(self, cut: int) -> BaseRequest | None:
         """How the base is asked for so that any machine computes these very rows."""
-        if self._request is None:
+        if not self._requests:
             return None
-        return self._request.model_copy(update={"precision": self.spec.recipe.precision})
+        return self._requests[cut].model_copy(update={"precision": self.specs[cut].recipe.precision})
 
-    def _tell_drift(self, source: Source, task: Task, folder: Path) -> None:
+    def _tell_drift(self, source: Source, task: Task, places: Sequence[Place]) -> None:
         """Once a store: what its precision costs, on images that came through."""
-        if read_drift(folder) is None:
-            found = probe_drift(self.forward, source, task)
-            if found is not None:
-                publish_drift(folder, found)
+        silent = {place.cut: place.shards.parent for place in places if not read_drift(place.shards.parent)}
+        found = probe_drift(self.forward, source, task) if silent else ()
+        for cut, drift in enumerate(found):
+            if drift is not None and cut in silent:
+                publish_drift(silent[cut], drift)
 
-    def _canary(self) -> np.ndarray:
-        pixels = self.spec.recipe.pixels
-        seen: list[np.ndarray] = []
+    def _canary(self) -> tuple[np.ndarray, ...]:
+        """What the canary pictures give at each cut, thinned."""
+        if self._canaries:
+            return self._canaries
+        pixels = self.forward.spec.recipe.pixels
+        seen: list[tuple[np.ndarray, ...]] = []
         pictures = probes(CANARY_IMAGES, pixels.height, pixels.width)
         for start in range(0, CANARY_IMAGES, self.forward.batch):
             part = pictures[start : start + self.forward.batch]
             padded = np.zeros((self.forward.batch, *part.shape[1:]), np.float32)
             padded[: len(part)] = part
             self.pace, rows = timed_pass(self.forward, padded)
-            seen.append(np.array(rows[: len(part)], np.float32))
+            seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
         if len(seen) == 1 and self.pace < _SET_UP:
             # The first pass of a quick base is nearly all set-up.
             self.pace, _ = timed_pass(self.forward, padded)
-        return thinned(np.concatenate(seen))
+        self._canaries = tuple(thinned(np.concatenate(parts)) for parts in zip(*seen, strict=True))
+        return self._canaries
 
 
 def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
@@ -192,10 +201,10 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
             if isinstance(ask, Open):
                 from bottleneck.extraction.forward import open_forward
 
-                worker = Worker(open_forward(ask.request, ask.cache), ask.cache, ask.request)
-                answer(worker.spec)
+                worker = Worker(open_forward(ask.requests, ask.cache), ask.cache, ask.requests)
+                answer(worker.specs)
             elif isinstance(ask, Compute) and worker is not None:
-                worker.place(ask.task.views)
+                worker.places(ask.task)
                 founded(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:

@@ -151,7 +151,7 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     base = load(run.request, cache)
     _same_base(base, run)
     # The merged model computes in float32, so that is what it is held to.
-    forward = KerasForward(base, batch_for(run.request, cache), "float32")
+    forward = KerasForward([base], batch_for(run.request, cache), "float32")
     store = open_store(cache, forward.spec)
     pixels = run.spec.recipe.pixels
     images = {PROBES: probing(pixels.height, pixels.width)}

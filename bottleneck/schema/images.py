@@ -110,10 +110,12 @@ class Inventory:
 class Task(NamedTuple):
     """One shard's worth of work. `id` is 16 hex digits of sha256 over the keys in order.
 
-    With `views`, the keys are those of augmented views, made by that policy.
+    With `views`, the keys are those of augmented views, made by that policy. `cuts` are the numbers of the cuts whose
+    rows are wanted; the first one's store has the plan that the task is of.
     """
 
     id: str
     keys: np.ndarray
     paths: tuple[bytes, ...]
     views: ViewPolicy | None = None
+    cuts: tuple[int, ...] = (0,)

@@ -111,24 +111,26 @@ def test_a_model_object_and_what_it_must_be() -> None:
     ]
     for model, match in cases:
         with pytest.raises(BaseError, match=match):
-            load_model(model, request())
+            load_model(model, [request()])
     with pytest.raises(BaseError, match="leave it out"):
-        load_model(networks.plain(), request(size=20))
+        load_model(networks.plain(), [request(size=20)])
     with pytest.raises(BaseError, match="give --size"):
-        load_model(networks.plain(size=None), request())
+        load_model(networks.plain(size=None), [request()])
     with pytest.raises(UsageError, match=r"keras\.Model"):
-        load_model(5, request())
-    sized = load_model(networks.plain(size=None), request(size=20))
+        load_model(5, [request()])
+    (sized,) = load_model(networks.plain(size=None), [request(size=20)])
     assert sized.model.input_shape == (None, 20, 20, 3)
-    same = load_model(networks.plain(), request()).spec.recipe.base_digest
+    same = load_model(networks.plain(), [request()])[0].spec.recipe.base_digest
     assert sized.spec.recipe.base_digest == same
-    built = load_model(keras.Sequential([layers.Conv2D(2, 3), layers.ReLU()]), request(size=9))
+    (built,) = load_model(keras.Sequential([layers.Conv2D(2, 3), layers.ReLU()]), [request(size=9)])
     assert built.spec.shape == (7, 7, 2)
     grey = keras.Input((8, 8, 1))
     model = keras.Model(grey, layers.Conv2D(2, 3)(grey))
     with pytest.raises(UsageError, match="channels=grey"):
-        load_model(model, request())
-    base = load_model(model, request(preprocessing=Preprocessing.parse("channels=grey,scale=1/255,offset=0")))
+        load_model(model, [request()])
+    (base,) = load_model(
+        model, [request(preprocessing=Preprocessing.parse("channels=grey,scale=1/255,offset=0"))]
+    )
     assert base.features_model.input_shape == (None, 8, 8, 3)
 
 
@@ -149,13 +151,13 @@ def test_a_subclassed_model_is_cut_at_its_output_only() -> None:
             return self.drop(self.conv(x), training=training)
 
     net = Net()
-    base = load_model(net, request(size=8))
+    (base,) = load_model(net, [request(size=8)])
     assert base.spec.shape == (6, 6, 4)
     x = np.ones((1, 8, 8, 3), np.float32)
     np.testing.assert_array_equal(
         np.asarray(freeze(base.model)(x, training=True)), np.asarray(net(x, training=False))
     )
     with pytest.raises(UnknownName, match="output only"):
-        load_model(net, request(size=8, cut="conv"))
+        load_model(net, [request(size=8, cut="conv")])
     with pytest.raises(BaseError, match="--size"):
-        load_model(Net(), request())
+        load_model(Net(), [request()])

@@ -29,7 +29,8 @@ def pixels() -> np.ndarray:
 def rows(call: Any, pixels: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
-    return np.asarray(call(tf.constant(pixels)))
+    (found,) = call(tf.constant(pixels))
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize("make", [network, plain, nested])

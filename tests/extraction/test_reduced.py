@@ -40,8 +40,8 @@ class Reduced(FakeForward):
         rounded = (rows.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
         return rounded * np.float32(1 + self._error)
 
-    def exact(self, pixels: np.ndarray) -> np.ndarray:
-        return super().features(pixels)
+    def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (super().features(pixels),)
 
 
 def test_what_reduced_precision_costs_is_measured_on_the_users_images(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> N
     source, cache = write_images(tmp_path / "in", {"cat": 3}), Cache(tmp_path / "cache")
     opened = open_source(source)
     request = BaseRequest(base="object:fake", precision="auto")
-    worker = Worker(Reduced(), cache, request)
+    worker = Worker(Reduced(), cache, [request])
     _, _, store = fill(opened, lambda: scan(opened, cache.scans), request, cache, Silent(), worker=worker)
     header = read_header(store.folder)
     assert header is not None and header.request is not None
@@ -108,8 +108,8 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
     opened = open_source(source)
 
     class Process(Worker):
-        def __init__(self, request: BaseRequest, cache: Cache, limits: object = None) -> None:
-            super().__init__(Reduced(), cache, request)
+        def __init__(self, requests: Any, cache: Cache, limits: object = None) -> None:
+            super().__init__(Reduced(), cache, requests)
 
     monkeypatch.setattr(filling, "WorkerProcess", Process)
 

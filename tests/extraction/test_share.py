@@ -226,4 +226,4 @@ def test_the_store_remembers_how_its_base_was_asked_for(tmp_path: Path) -> None:
     header = read_header(store_of(tmp_path / "cache"))
     assert header is not None
     assert header.request == BaseRequest(base="tests.fakes:slow_base")
-    assert Worker(FakeForward(), Cache(tmp_path)).spec == base().spec
+    assert Worker(FakeForward(), Cache(tmp_path)).specs == (base().spec,)

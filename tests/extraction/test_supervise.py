@@ -126,13 +126,13 @@ def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(
     inventory = scan(source, None)
     (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
     with Worker(base(), cache) as first:
-        told = first.compute(source, task, lambda _: None)
+        (told,) = first.compute(source, task, lambda _: None)
     assert told.computed == 5
     seen: list[int] = []
     with Worker(base(), cache) as second:
-        second.place()
+        second.places(task)
         second.forward.features = None  # type: ignore[method-assign]
-        again = second.run(source, task, Watch(seen.append), Care(careful=True))
+        (again,) = second.run(source, task, Watch(seen.append), Care(careful=True))
     assert (again.task, again.computed, again.rejections) == (told.task, 5, told.rejections)
     assert sum(seen) == 6
     # What is not whole was never said.
@@ -140,14 +140,14 @@ def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(
     with Worker(base(), cache) as third:
         passes, features = [], third.forward.features
         third.forward.features = lambda pixels: passes.append(0) or features(pixels)  # type: ignore
-        assert third.run(source, task, Watch(seen.append), Care(careful=True)).computed == 5
+        assert third.run(source, task, Watch(seen.append), Care(careful=True))[0].computed == 5
         assert passes
 
 
 def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 60}), tmp_path / "cache"
-    with WorkerProcess(BaseRequest(base="tests.fakes:slow_base"), Cache(cache)) as worker:
-        assert worker.spec
+    with WorkerProcess([BaseRequest(base="tests.fakes:slow_base")], Cache(cache)) as worker:
+        assert worker.specs
         victim = worker._process.pid
 
         def strike() -> None:

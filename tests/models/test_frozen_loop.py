@@ -67,7 +67,7 @@ def test_losses_are_equal_epoch_for_epoch_and_the_faulty_way_differs(tmp_path: P
     cached = [entry["loss"] for entry in head.history_]
 
     loaded = load(folder.run.request, cache)
-    forward = KerasForward(loaded, batch_for(folder.run.request, cache))
+    forward = KerasForward([loaded], batch_for(folder.run.request, cache))
     inventory = folder.inventory()
     pixels = np.stack([forward.decode((source / image.path.decode()).read_bytes()) for image in inventory])
     codes = np.array([folder.run.classes.index(image.label) for image in inventory])

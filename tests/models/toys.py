@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ one_decoder = functools.cache(decoder)
 class KerasHere(Worker):
     """What `WorkerProcess` is to `fill`, without the process, for a base of Keras."""
 
-    def __init__(self, request: BaseRequest, cache: Cache, limits: Limits | None = None) -> None:
-        super().__init__(open_forward(request, cache), cache, request)
+    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
+        super().__init__(open_forward(requests, cache), cache, requests)
 
 
 def stay_here(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""The rows of one cut as a task fills and commits them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bottleneck.errors import Rejected
+from bottleneck.extraction.messages import Care
+from bottleneck.extraction.rounding import measure
+from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
+from bottleneck.store.record import commit
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of cut number `cut` go, what a record says of this machine, and its `pace`: seconds a pass."""
+
+    shards: Path
+    spec: StoreSpec
+    environment: Mapping[str, str]
+    canary: str
+    pace: float = 0.0
+    cut: int = 0
+
+
+class Column:
+    """The rows of one cut: finite ones of the storage type, in task order."""
+
+    def __init__(self, task: Task, place: Place, care: Care) -> None:
+        self.place, self._spec = place, place.spec
+        self._stored = np.dtype(place.spec.recipe.dtype)
+        shape = (len(task.keys), *place.spec.shape)
+        self.features = np.empty(shape, self._stored)
+        # What rounding costs is measured against the rows before it.
+        self._full = np.empty(shape, np.float32) if self._stored != np.float32 else None
+        self.kept: list[int] = []
+        self.rejections: list[Rejection] = [care.refused[index] for index in sorted(care.refused)]
+
+    def add(self, index: int, full: np.ndarray) -> Rejected | None:
+        """Keep the row of an image, or say why not."""
+        with np.errstate(over="ignore"):
+            row = full.astype(self._stored, copy=False)
+        if not np.isfinite(row).all():
+            return _not_finite(full, self._spec)
+        self.features[len(self.kept)] = row
+        if self._full is not None:
+            self._full[len(self.kept)] = full
+        self.kept.append(index)
+        return None
+
+    def commit(self, task: Task) -> None:
+        """One shard and its record, where there is anything to say."""
+        bad = [
+            RejectedContent(content=r.content, stage=r.stage, reason=r.reason, retry=r.retry)
+            for r in self.rejections
+            if r.content
+        ]
+        if not self.kept and not bad:
+            return
+        commit(
+            self.place.shards,
+            task.id,
+            self._spec,
+            np.ascontiguousarray(task.keys[self.kept]),
+            self.features[: len(self.kept)],
+            rejected=bad,
+            environment=self.place.environment,
+            canary=self.place.canary,
+            rounding=self._rounding(),
+        )
+
+    def _rounding(self) -> Rounding | None:
+        """What the storage type cost; None where it is the computed one."""
+        if self._full is None or not self.kept:
+            return None
+        return measure(self._full[: len(self.kept)], self.features[: len(self.kept)])
+
+
+def _not_finite(row: np.ndarray, spec: StoreSpec) -> Rejected:
+    if np.isfinite(row).all():
+        largest = float(np.abs(row).max())
+        return Rejected(
+            "forward", f"a feature of {largest:g} does not fit float16 (65504); use --dtype float32"
+        )
+    return Rejected("forward", f"the base {spec.base} gave NaN or infinity for this image")

@@ -1,0 +1,244 @@
+"""The part of one run in filling stores: planning with other builders, handing tasks to the worker, counting."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypedDict, get_args
+
+import numpy as np
+
+from bottleneck.bases import known
+from bottleneck.contracts import Source
+from bottleneck.errors import BaseError, StoreError
+from bottleneck.extraction.cuts import share
+from bottleneck.extraction.report import Extraction, report
+from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
+from bottleneck.extraction.stages import together
+from bottleneck.extraction.task import Outcome
+from bottleneck.progress import Bar, Progress
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Precision, StoreSpec, Task, ViewPolicy
+from bottleneck.store.header import open_for_building
+from bottleneck.store.log import write_log
+from bottleneck.store.plan import Plan
+from bottleneck.store.read import Store, open_store
+
+
+class Computes(Protocol):
+    """A worker, here or in a process of its own."""
+
+    @property
+    def specs(self) -> tuple[StoreSpec, ...]:
+        """What the rows of each cut will be."""
+
+    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+        """Run one task: an outcome for each of its cuts."""
+
+
+class FillOptions(TypedDict, total=False):
+    """What else may be said of filling stores.
+
+    Attributes
+    ----------
+    worker : Computes
+        A worker in this process (for a model object); by default one is started, if there is work.
+    limits : Limits
+        What one image may cost; a worker in this process cannot be limited.
+    views : ViewPolicy
+        The inventory's keys are those of views, made by this policy.
+    task_rows : int
+        For tests and benchmarks only.
+    patience : float
+        Seconds after which work that another builder holds is done here too; for tests.
+    """
+
+    worker: Computes | None
+    limits: Limits | None
+    views: ViewPolicy | None
+    task_rows: int | None
+    patience: float
+
+
+def complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreSpec | None:
+    """`spec` at a precision whose store has all of `inventory` already, the most exact first."""
+    for precision in get_args(Precision):
+        recipe = spec.recipe.model_copy(update={"precision": precision})
+        other = spec.model_copy(update={"recipe": recipe})
+        if len(inventory) and open_store(cache, other).known(inventory.keys).all():
+            return other
+    return None
+
+
+class _Filling:
+    """One run's own part of the work on one store, counted as it goes."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.outcomes: list[Outcome] = []
+        self.by_others = 0
+
+    def log(self, request: BaseRequest, ended: str, seconds: float) -> dict[str, Any]:
+        """The run in a few figures."""
+        clock = together([outcome.clock for outcome in self.outcomes])
+        return {
+            "ended": ended,
+            "seconds": round(seconds, 3),
+            "tasks": len(self.outcomes),
+            "tasks_by_others": self.by_others,
+            "computed": sum(outcome.computed for outcome in self.outcomes),
+            "rejected": sum(len(outcome.rejections) for outcome in self.outcomes),
+            "stages": {stage: round(took, 3) for stage, took in clock.waited.items()},
+            "stages_alone": {stage: round(rate, 2) for stage, rate in clock.alone.items()},
+            "request": request.model_dump(mode="json"),
+            "environment": {
+                "host": platform.node(),
+                "system": platform.platform(),
+                "python": platform.python_version(),
+                **{
+                    name: importlib.metadata.version(name)
+                    for name in ("tensorflow", "keras", "numpy", "h5py")
+                },
+            },
+        }
+
+
+class Filler:
+    """One run over one store or several: what they lack is planned, shared out, and counted."""
+
+    def __init__(
+        self,
+        source: Source,
+        requests: Sequence[BaseRequest],
+        cache: Cache,
+        progress: Progress,
+        options: FillOptions,
+    ) -> None:
+        self._source, self._requests, self._cache, self._progress = source, requests, cache, progress
+        self._options = options
+        self._specs: list[StoreSpec] = []
+        self._computing: Computes
+        self._fillings: dict[int, _Filling] = {}
+
+    def specify(self, computing: Computes, inventory: Inventory) -> None:
+        """What the rows are: as a worker in this process says, else as remembered, else as the base is built."""
+        self._computing = computing
+        here = self._options.get("worker") is not None
+        for number, request in enumerate(self._requests):
+            spec = None if here else known.recall(request, self._cache)
+            if spec is None:
+                spec = computing.specs[number]
+                known.remember(request, spec, self._cache)
+            if request.precision == "auto" and not here:
+                spec = complete(self._cache, spec, inventory) or spec
+            self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))
+
+    def open_stores(self) -> list[Store]:
+        """As they are now."""
+        return [open_store(self._cache, spec) for spec in self._specs]
+
+    def round(
+        self, inventory: Inventory, stores: Sequence[Store], again: bool
+    ) -> Callable[[Sequence[Store]], bool] | None:
+        """Plan and bring about what is missing; None where nothing is.
+
+        What comes back says of the stores as they are afterwards whether files moved on while they were read, here or
+        under another builder's hands.
+        """
+        done: list[tuple[tuple[int, ...], Plan, Shared]] = []
+        for part in share(inventory, [lacking(store, inventory, again) for store in stores]):
+            # The widest rows decide how many make a task, so their store has the plan.
+            cuts = tuple(sorted(part.cuts, key=lambda cut: -self._specs[cut].row_bytes))
+            for cut in cuts:
+                self._begin(cut, stores[cut])
+            first = self._fillings[cuts[0]]
+            rows = self._options.get("task_rows")
+            todo = first.builder.agree(part.inventory, again=again, task_rows=rows)
+            with self._progress.bar("views" if todo.views else "extract", todo.images) as bar:
+                shared = first.builder.work(todo, functools.partial(self._compute, cuts, bar), bar.update)
+            first.by_others += len(shared.by_others)
+            done.append((cuts, todo, shared))
+        if not done:
+            return None
+        return lambda after: any(
+            _is_left(todo, shared, after[cut]) for cuts, todo, shared in done for cut in cuts
+        )
+
+    def _begin(self, cut: int, store: Store) -> None:
+        if cut in self._fillings:
+            return
+        open_for_building(self._cache, store.folder)
+        patience = self._options.get("patience", PATIENCE)
+        builder = Builder(self._cache, self._specs[cut], store.folder, patience=patience)
+        self._fillings[cut] = _Filling(builder)
+        builder.sweep()
+        _check_recalled(self._specs[cut], self._computing.specs[cut], self._cache)
+
+    def _compute(self, cuts: tuple[int, ...], bar: Bar, task: Task) -> Outcome:
+        outcomes = self._computing.compute(self._source, task._replace(cuts=cuts), bar.update)
+        for cut, outcome in zip(cuts, outcomes, strict=True):
+            self._fillings[cut].outcomes.append(outcome)
+        bad = sum(len(one.rejections) for one in self._fillings[cuts[0]].outcomes)
+        if bad:
+            bar.note(f"{bad} rejected")
+        return outcomes[0]
+
+    def check_there(self) -> None:
+        """Raise `StoreError` where a store was removed under our hands."""
+        for filling in self._fillings.values():
+            folder = filling.builder.folder
+            if not folder.is_dir():
+                raise StoreError(
+                    f"{folder} was removed while it was being filled; what lay in it is gone with it. "
+                    "Run the same command again to begin anew"
+                )
+
+    def reports(
+        self,
+        inventory: Inventory,
+        stores: Sequence[Store],
+        damaged: Sequence[Mapping[str, str]],
+        seconds: float,
+    ) -> list[Extraction]:
+        """What was done for each store."""
+        mine = [self._fillings[cut].outcomes if cut in self._fillings else [] for cut in range(len(stores))]
+        return [
+            report(inventory, store, outcomes, seconds, broken)
+            for store, outcomes, broken in zip(stores, mine, damaged, strict=True)
+        ]
+
+    def settle(self, stores: Sequence[Store]) -> None:
+        """Nothing is left half done."""
+        for cut, filling in self._fillings.items():
+            filling.builder.settle(stores[cut])
+
+    def sweep(self) -> None:
+        """Remove what was left half written."""
+        for filling in self._fillings.values():
+            filling.builder.sweep()
+
+    def log(self, ended: str, seconds: float) -> None:
+        """A record of the run in each store that it wrote to."""
+        for cut, filling in self._fillings.items():
+            write_log(filling.builder.folder / "log", filling.log(self._requests[cut], ended, seconds))
+
+
+def _is_left(todo: Plan, shared: Shared, store: Store) -> bool:
+    """Whether files moved on while they were read, here or under another builder's hands."""
+    if any(outcome.moved for outcome in shared.outcomes):
+        return True
+    if not shared.by_others:
+        return False
+    keys = np.concatenate([todo.keys(number) for number in shared.by_others])
+    return not (store.known(keys) | suspected(store, keys)).all()
+
+
+def _check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
+    """Rows must go to the store that was planned for."""
+    if recalled.recipe != built.recipe:
+        raise BaseError(
+            f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
+            f"has {built.recipe.fingerprint[:16]}: its weights changed behind an unchanged name. Remove the .json "
+            f"files in {cache.bases}, and it is looked at anew"
+        )

@@ -1,0 +1,33 @@
+"""What a task sees of its time while it runs; `stages` judges it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from bottleneck.extraction.stages import Clock
+
+
+class Stopwatch:
+    """What a task's own threads see of the time."""
+
+    def __init__(self, base: float | None) -> None:
+        self.waited = {"decode": 0.0, "forward": 0.0, "write": 0.0}
+        self.got: list[tuple[float, float]] = []  # of each file: seconds to read it, and to its pixels
+        self._started = time.perf_counter()
+        self._alone: dict[str, float] = {} if base is None else {"forward": base}
+
+    def first_pass(self, images: int) -> None:
+        """Until now nothing but decoding ran, which gave so many images."""
+        self._alone.setdefault("decode", images / max(time.perf_counter() - self._started, 1e-9))
+
+    def clock(self) -> Clock:
+        """The whole of it."""
+        read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
+        return Clock(self.waited, self._alone, read / whole if whole else 0.0, processors())
+
+
+def processors() -> int:
+    """How many this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
