@@ -3,6 +3,8 @@
     python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
                                     [--precision auto]
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
+    python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
+    python scripts/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
     python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
     python scripts/bench.py heads   [--images 2000]
     python scripts/bench.py rerun   [--images 10000]
@@ -28,12 +30,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_cuts
 import bench_finetune
 import bench_forward
+import bench_pipeline
 import bench_predict
 import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
+from rounds import column, in_rounds, ratio
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 #: Layer that both sides average over, and its name as a cut of ours.
@@ -46,9 +51,6 @@ BASES = {
 #: A run over so few images is nearly all start; the difference to it gives the steady rate (none where there is
 #: hardly a difference: then there are too few images, or others use the machine).
 FEW = 64
-
-Rounds = list[dict[str, dict[str, Any]]]
-
 
 # ------------------------------------------------------------------------------------------------ images
 
@@ -108,37 +110,6 @@ def weights(work: Path, base: str, size: int) -> list[str]:
             [sys.executable, "-c", code, str(Path(__file__).parent), base, str(size), str(path)], timeout=600
         )
     return ["--weights", str(path)]
-
-
-# ------------------------------------------------------------------------------------------------ rounds
-
-
-def in_rounds(
-    steps: Steps, count: int, contenders: dict[str, Callable[[int], dict[str, Any]]], *, warm: bool = True
-) -> Rounds:
-    """Each contender once a round, the order turned from round to round; first a round that does not count."""
-    names = list(contenders)
-    rounds = []
-    for number in range(-1 if warm else 0, count):
-        order = names if number % 2 else names[::-1]
-        figures = steps.run(
-            f"round {number + 1} of {count}" if number >= 0 else "a first round, not counted",
-            lambda n=number, o=order: {name: contenders[name](n) for name in o},
-        )
-        if number >= 0:
-            rounds.append(figures)
-    return rounds
-
-
-def column(rounds: Rounds, name: str, figure: str) -> dict[str, Any]:
-    """Median and spread of one contender's figure, over the rounds that have it."""
-    return spread(r[name][figure] for r in rounds if r[name][figure] is not None)
-
-
-def ratio(rounds: Rounds, over: str, under: str, figure: str) -> dict[str, Any]:
-    """Median and spread of the rounds' own ratios, over the rounds that have both."""
-    pairs = [(r[over][figure], r[under][figure]) for r in rounds]
-    return spread(a / b for a, b in pairs if a is not None and b is not None)
 
 
 # ------------------------------------------------------------------------------------------------ measurements
@@ -454,10 +425,26 @@ def predict(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     return bench_predict.predict(given, steps, folder, [*asked(given), "--precision", given.precision])
 
 
+def pipeline(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """The command's steady rate against its decoding and its forward pass alone."""
+    folder, _ = photos(given.work, given.images)
+    few, _ = photos(given.work, FEW)
+    base = [*asked(given), "--precision", given.precision]
+    return bench_pipeline.pipeline(given, steps, folder, few, base)
+
+
+def cuts(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
+    """Two cuts in one pass against the deeper one alone."""
+    folder, _ = photos(given.work, given.images)
+    return bench_cuts.cuts(given, steps, folder)
+
+
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
     "extract": (extract, 1000),
     "forward": (forward, 0),
+    "pipeline": (pipeline, 1000),
     "predict": (predict, 5000),
+    "cuts": (cuts, 192),
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
@@ -493,7 +480,7 @@ def main() -> None:
         measuring.squeezenet_weights(given.work)
     found = measure(given, steps)
     name = f"bench_{given.what}"
-    if given.what in ("extract", "forward", "heads", "finetune"):
+    if given.what in ("extract", "forward", "pipeline", "predict", "cuts", "heads", "finetune"):
         name += f"_{given.base}"
     if given.precision != "float32":
         name += f"_{given.precision}"
