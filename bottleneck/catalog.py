@@ -1,6 +1,6 @@
 """One line for each pluggable thing; nothing is imported until it is asked for.
 
-Adding a base, head, source or exporter: write its file, add its line here, and the contract suites cover it.
+Adding a base, head, source, exporter or engine: write its file, add its line here, and the contract suites cover it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ EXPORTERS: Mapping[str, str] = MappingProxyType(
         "litert-int8": "bottleneck.exports.litert:Int8",
         "onnx": "bottleneck.exports.onnx_file:OnnxFile",
         "openvino": "bottleneck.exports.openvino_file:OpenVinoFile",
+    }
+)
+
+#: Where the workers of an extraction are.
+ENGINES: Mapping[str, str] = MappingProxyType(
+    {
+        "local": "bottleneck.extraction.engines.local:LocalEngine",
+        "dask": "bottleneck.extraction.engines.dask_engine:DaskEngine",
+        "ray": "bottleneck.extraction.engines.ray_engine:RayEngine",
     }
 )
 

@@ -5,8 +5,9 @@ The suites in ``tests/contracts/`` run over the catalog and hold every entry to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from bottleneck.schema import BaseSpec, Cache, Entry, Pixels, StoreSpec, ViewPolicy
+    from bottleneck.schema import BaseSpec, Cache, Entry, Pixels, StoreSpec, Task, ViewPolicy
 
 
 @runtime_checkable
@@ -222,3 +223,29 @@ class Exporter(Protocol):
         nothing else in `folder` is touched, and nothing else is left there. Raises `ExportError`: a library is
         missing, the model cannot take this form, or the disk refuses.
         """
+
+
+class Seat(Protocol):
+    """Where one worker of an engine works: one task at a time, asked from one thread at a time."""
+
+    def compute(self, task: Task, done: Callable[[int], None]) -> Any:
+        """Run a task through `extraction.task.run_task` somewhere, and return its outcomes.
+
+        `done` is told now and then how many of its images are done so far, fewer again after a new start. A machine
+        that dies under way is made up for here. Raises `BottleneckError`.
+        """
+
+
+class Engine(Protocol):
+    """Workers somewhere, made from a `Team` and an `extraction.engines.supervisor.Assignment`.
+
+    Entered, it has a `Supervisor` made for each worker, which looks round first, and gives their seats. Left, it ends
+    all of them at once, in the midst of tasks too, and leaves no process behind; a seat that is waited for then
+    raises.
+    """
+
+    def __enter__(self) -> Sequence[Seat]: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

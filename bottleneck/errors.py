@@ -95,6 +95,10 @@ class ReadFailure(StoreError):
         )
 
 
+class EngineError(BottleneckError):
+    """Workers elsewhere that cannot be had, or that do not see what they must: source, cache, the same version."""
+
+
 class ForeignEnvironment(StoreError):
     """This machine's numbers differ from the store's by more than rounding."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck.bases import known
 from bottleneck.bases.custom import is_file, is_function
-from bottleneck.errors import UnknownName
+from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.fill import Filled, fill_cuts
 from bottleneck.extraction.filler import FillOptions
 from bottleneck.extraction.report import Extraction, check_bad
@@ -28,6 +28,7 @@ from bottleneck.options import (
     progress_of,
     request_of,
     requests_of,
+    team_of,
     views_of,
 )
 from bottleneck.progress import Progress, Silent
@@ -112,6 +113,7 @@ def _filled(
     progress = options.get("progress") or Silent()
     rehash = options.get("rehash", False)
     max_bad, limits, views = options.get("max_bad", 0.01), limits_of(options), views_of(options)
+    team = team_of(options)
     if isinstance(base, str) and not is_file(base) and not is_function(base):
         base_named(base)  # before a long scan, not after it
 
@@ -123,8 +125,12 @@ def _filled(
 
     # A model object lives in this process already, so its worker does too.
     here = isinstance(base, (str, BaseRequest))
+    if team is not None and not here:
+        raise UsageError(
+            "a model object is in this process alone: for --engine or --workers name a file of it"
+        )
     with contextlib.nullcontext() if here else _in_process(base, requests, cache) as worker:
-        fill: FillOptions = {"worker": worker, "limits": limits}
+        fill: FillOptions = {"worker": worker, "limits": limits, "team": team}
         plain, inventory = fill_cuts(opened, scanned, requests, cache, progress, **fill)
         for done in plain:
             check_bad(done.report, max_bad)

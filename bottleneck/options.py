@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
-from bottleneck.errors import UsageError
+from bottleneck.catalog import ENGINES
+from bottleneck.errors import UnknownName, UsageError
+from bottleneck.extraction.pins import gpus_here
 from bottleneck.objects import is_url
 from bottleneck.progress import Progress, Silent
 from bottleneck.schema import (
@@ -19,6 +21,7 @@ from bottleneck.schema import (
     Limits,
     Preprocessing,
     Run,
+    Team,
     ViewPolicy,
     Views,
     parse,
@@ -51,6 +54,10 @@ class Session(TypedDict, total=False):
     max_bad: float
     deadline: float
     memory_limit: int | str | None
+    engine: str
+    workers: int | None
+    threads: int | None
+    address: str | None
 
 
 class ViewOptions(TypedDict, total=False):
@@ -91,6 +98,20 @@ def limits_of(session: Session) -> Limits:
     """What one image may cost. Raises `UsageError`."""
     given = {"deadline": session.get("deadline", 60.0), "memory": session.get("memory_limit")}
     return parse(Limits, given, "--deadline, --memory-limit")
+
+
+def team_of(session: Session) -> Team | None:
+    """Who computes; None: one worker on this machine, which has it all. Raises `UsageError`."""
+    names = ("engine", "workers", "threads", "address")
+    given = {name: session[name] for name in names if name in session}  # type: ignore[literal-required]
+    team = parse(Team, given, "--engine, --workers, --threads, --address")
+    if team.engine not in ENGINES:
+        raise UnknownName("engine", team.engine, ENGINES)
+    if team.address and team.engine == "local":
+        raise UsageError(
+            f"--address {team.address}: the local engine has none; give --engine dask or ray too"
+        )
+    return None if team.is_alone and len(gpus_here()) < 2 else team
 
 
 def request_of(base: Any, options: BaseOptions) -> BaseRequest:

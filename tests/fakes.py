@@ -156,6 +156,22 @@ class DoomedForward(FakeForward):
         return super().features(pixels)
 
 
+class StuckForward(FakeForward):
+    """Founds a store, and then sits at its first image."""
+
+    passes = 0
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        self.passes += 1
+        if self.passes > 2:  # the canary's
+            time.sleep(3600)
+        return super().features(pixels)
+
+
+def stuck_base() -> FakeForward:
+    return StuckForward()
+
+
 def slow_base() -> FakeForward:
     return SlowForward()
 

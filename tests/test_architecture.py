@@ -25,7 +25,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"contracts", "errors", "files", "progress", "schema", "sources"},
     "bases": {"catalog", "contracts", "errors", "files", "images", "schema", "strict"},
     "store": {"errors", "files", "objects", "schema", "strict"},
-    "extraction": {"bases", "contracts", "errors", "files", "images", "progress", "schema", "store"},
+    "extraction": {
+        "bases",
+        "catalog",
+        "contracts",
+        "errors",
+        "files",
+        "images",
+        "progress",
+        "schema",
+        "store",
+    },
     "heads": {"catalog", "errors", "files", "progress", "schema", "store", "strict"},
     "runs": {"errors", "files", "heads", "schema", "store", "strict"},
     "exports": {"contracts", "errors", "files", "images", "schema", "strict"},
@@ -57,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     },
     "streams": {"errors"},
-    "options": {"errors", "objects", "progress", "schema"},
+    "options": {"catalog", "errors", "extraction", "objects", "progress", "schema"},
     "filling": {
         "bases",
         "errors",
@@ -184,6 +194,9 @@ DOORS: dict[str, set[str]] = {
     "onnxruntime": {"exports/readers/onnx_file.py"},
     "openvino": {"exports/openvino_file.py", "exports/readers/openvino_file.py"},
     "pandas": set(),
+    "distributed": {"extraction/engines/dask_engine.py"},
+    "dask": set(),
+    "ray": {"extraction/engines/ray_engine.py"},
     "pickle": {"extraction/worker.py", "extraction/supervise.py"},
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bottleneck import __version__
-from bottleneck.cli.options import BASE, READING, SCORE, SESSION, SOURCE, VIEWS
+from bottleneck.cli.options import BASE, READING, SCORE, SESSION, SOURCE, TEAM, VIEWS
 from bottleneck.cli.speaking import note, say, session, show
 from bottleneck.cli.tuning import UNFREEZE, asked_after, tune_after
 from bottleneck.errors import UsageError
@@ -47,6 +47,7 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 @BASE
 @VIEWS
 @click.option("--dry-run", is_flag=True, help="Say what there is to compute, and write nothing.")
+@TEAM
 @READING
 @SESSION
 def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:

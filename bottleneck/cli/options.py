@@ -93,6 +93,31 @@ SCORE = click.option(
     help="A second output: how little the head knows an image, low for images like those it learnt from.",
 )
 
+TEAM = options(
+    click.option(
+        "--engine",
+        default="local",
+        show_default=True,
+        metavar="local|dask|ray",
+        help="Where the workers are.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 4096),
+        metavar="N",
+        help="How many.  [default: one a GPU, all of a cluster, else 1]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 4096),
+        metavar="N",
+        help="Of each worker.  [default: the machine's cores divided by its workers]",
+    ),
+    click.option(
+        "--address", metavar="ADDRESS", help="Of a Dask or Ray cluster.  [default: one is started here]"
+    ),
+)
+
 READING = options(
     click.option(
         "--max-bad",

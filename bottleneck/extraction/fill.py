@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,6 +74,8 @@ def fill_cuts(
 
     Raises
     ------
+    EngineError
+        The team's workers cannot be had, or do not see source and store.
     StoreError
         There is something to compute, and the cache cannot be written to, or was removed meanwhile.
     WorkerDied
@@ -80,10 +83,11 @@ def fill_cuts(
     """
     started = time.perf_counter()
     inventory = scan()
-    run = Filler(source, requests, cache, progress, options)
+    engine = contextlib.ExitStack()
+    run = Filler(source, requests, cache, progress, options, engine)
     ended = "done"
     try:
-        with WorkerProcess(requests, cache, options.get("limits")) as process:
+        with WorkerProcess(requests, cache, options.get("limits")) as process, engine:
             run.specify(options.get("worker") or process, inventory)
             stores = run.open_stores()
             damaged = [dict(store.damaged) for store in stores]

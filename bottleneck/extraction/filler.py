@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypedDict, get_args
+from dataclasses import replace
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 
@@ -14,27 +16,29 @@ from bottleneck.bases import known
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, StoreError
 from bottleneck.extraction.cuts import share
+from bottleneck.extraction.engines.crew import crew
+from bottleneck.extraction.engines.supervisor import Assignment
+from bottleneck.extraction.hands import Computes, Hands, Lone
 from bottleneck.extraction.report import Extraction, report
 from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
 from bottleneck.extraction.stages import together
+from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.progress import Bar, Progress
-from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Precision, StoreSpec, Task, ViewPolicy
+from bottleneck.schema import (
+    BaseRequest,
+    Cache,
+    Inventory,
+    Limits,
+    Precision,
+    StoreSpec,
+    Team,
+    ViewPolicy,
+)
 from bottleneck.store.header import open_for_building
 from bottleneck.store.log import write_log
 from bottleneck.store.plan import Plan
 from bottleneck.store.read import Store, open_store
-
-
-class Computes(Protocol):
-    """A worker, here or in a process of its own."""
-
-    @property
-    def specs(self) -> tuple[StoreSpec, ...]:
-        """What the rows of each cut will be."""
-
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
-        """Run one task: an outcome for each of its cuts."""
 
 
 class FillOptions(TypedDict, total=False):
@@ -46,6 +50,8 @@ class FillOptions(TypedDict, total=False):
         A worker in this process (for a model object); by default one is started, if there is work.
     limits : Limits
         What one image may cost; a worker in this process cannot be limited.
+    team : Team
+        Several workers, or some elsewhere; by default there is one, on this machine.
     views : ViewPolicy
         The inventory's keys are those of views, made by this policy.
     task_rows : int
@@ -56,6 +62,7 @@ class FillOptions(TypedDict, total=False):
 
     worker: Computes | None
     limits: Limits | None
+    team: Team | None
     views: ViewPolicy | None
     task_rows: int | None
     patience: float
@@ -114,11 +121,15 @@ class Filler:
         cache: Cache,
         progress: Progress,
         options: FillOptions,
+        engine: contextlib.ExitStack,
     ) -> None:
         self._source, self._requests, self._cache, self._progress = source, requests, cache, progress
         self._options = options
+        # What it holds ends with the run.
+        self._engine = engine
         self._specs: list[StoreSpec] = []
         self._computing: Computes
+        self._hands: Hands | None = None
         self._fillings: dict[int, _Filling] = {}
 
     def specify(self, computing: Computes, inventory: Inventory) -> None:
@@ -154,9 +165,11 @@ class Filler:
                 self._begin(cut, stores[cut])
             first = self._fillings[cuts[0]]
             rows = self._options.get("task_rows")
-            todo = first.builder.agree(part.inventory, again=again, task_rows=rows)
+            todo = replace(first.builder.agree(part.inventory, again=again, task_rows=rows), cuts=cuts)
+            hands = self._hands or self._gather(inventory)
             with self._progress.bar("views" if todo.views else "extract", todo.images) as bar:
-                shared = first.builder.work(todo, functools.partial(self._compute, cuts, bar), bar.update)
+                ended = functools.partial(self._ended, cuts, bar)
+                shared = first.builder.work(todo, hands, bar.update, ended)
             first.by_others += len(shared.by_others)
             done.append((cuts, todo, shared))
         if not done:
@@ -173,16 +186,33 @@ class Filler:
         builder = Builder(self._cache, self._specs[cut], store.folder, patience=patience)
         self._fillings[cut] = _Filling(builder)
         builder.sweep()
-        _check_recalled(self._specs[cut], self._computing.specs[cut], self._cache)
 
-    def _compute(self, cuts: tuple[int, ...], bar: Bar, task: Task) -> Outcome:
-        outcomes = self._computing.compute(self._source, task._replace(cuts=cuts), bar.update)
+    def _gather(self, inventory: Inventory) -> Hands:
+        """Who computes, gathered once: the worker that is here, or the workers of an engine, which look round first."""
+        team, computing = self._options.get("team"), self._computing
+        if team is None:
+            for planned, built in zip(self._specs, computing.specs, strict=True):
+                _check_recalled(planned, built, self._cache)
+            self._hands = Lone(computing, self._source)
+            return self._hands
+        if isinstance(computing, WorkerProcess):
+            computing.rest()  # it was here to say what the rows are
+        # As resolved here: `auto` may be another precision there.
+        requests = tuple(
+            request.model_copy(update={"precision": spec.recipe.precision})
+            for request, spec in zip(self._requests, self._specs, strict=True)
+        )
+        limits = self._options.get("limits") or Limits()
+        there = Assignment(self._source, requests, self._cache, limits, tuple(self._specs))
+        self._hands = self._engine.enter_context(crew(team, there, inventory))
+        return self._hands
+
+    def _ended(self, cuts: tuple[int, ...], bar: Bar, outcomes: tuple[Outcome, ...]) -> None:
         for cut, outcome in zip(cuts, outcomes, strict=True):
             self._fillings[cut].outcomes.append(outcome)
         bad = sum(len(one.rejections) for one in self._fillings[cuts[0]].outcomes)
         if bad:
             bar.note(f"{bad} rejected")
-        return outcomes[0]
 
     def check_there(self) -> None:
         """Raise `StoreError` where a store was removed under our hands."""

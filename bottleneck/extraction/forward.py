@@ -213,5 +213,6 @@ def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
         "keras": importlib.metadata.version("keras"),
     }
     if onednn == "0":
-        facts["threads"] = str(tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count())
+        asked = tf.config.threading.get_intra_op_parallelism_threads()
+        facts["threads"] = str(asked or os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count())
     return facts

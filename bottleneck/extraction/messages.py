@@ -16,6 +16,7 @@ class Open:
 
     requests: tuple[BaseRequest, ...]
     cache: Cache
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

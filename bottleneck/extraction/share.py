@@ -10,11 +10,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from bottleneck.extraction.hands import Hands
 from bottleneck.extraction.task import Outcome
 from bottleneck.schema import Cache, Inventory, StoreSpec, Task
 from bottleneck.store.locks import Lock, Locks
@@ -80,6 +82,63 @@ def cut(
     )
 
 
+class _Work:
+    """A plan on its way to records: what is under way, each task with its lock, and what became of the others."""
+
+    def __init__(
+        self,
+        hands: Hands,
+        moved_on: Callable[[int], None],
+        ended: Callable[[tuple[Outcome, ...]], None],
+        slowest: float,
+    ) -> None:
+        self.done = Shared()
+        self.slowest = slowest
+        self._hands, self._moved_on, self._ended = hands, moved_on, ended
+        self._begun: dict[Future[tuple[Outcome, ...]], tuple[Lock, float]] = {}
+
+    def by_others(self, number: int, images: int) -> None:
+        """Somebody else has done it."""
+        self.done.by_others.append(number)
+        self._moved_on(images)
+
+    def begin(self, task: Task, lock: Lock) -> None:
+        """Have a task computed, and wait until there is room for the next; then its lock is let go."""
+        started = time.monotonic()
+        try:
+            future = self._hands.begin(task, self._moved_on)
+        except BaseException:
+            lock.release()
+            raise
+        self._begun[future] = lock, started
+        self.collect(self._hands.room - 1)
+
+    def collect(self, left: int) -> None:
+        """Take in what has ended, and wait until no more than `left` are under way."""
+        while self._begun:
+            late = len(self._begun) <= left
+            ended, _ = wait(self._begun, timeout=0 if late else None, return_when=FIRST_COMPLETED)
+            for future in ended:
+                lock, started = self._begun.pop(future)
+                with lock:
+                    outcomes = future.result()
+                    lock.release(settled=True)
+                self.done.outcomes.append(outcomes[0])
+                self._ended(outcomes)
+                self.slowest = max(self.slowest, time.monotonic() - started)
+            if late:
+                return
+
+    def take_in(self) -> None:
+        """`collect` without waiting."""
+        self.collect(len(self._begun))
+
+    def let_go(self) -> None:
+        """Let others have what will not end here."""
+        for lock, _ in self._begun.values():
+            lock.release()
+
+
 class Builder:
     """One of the builders of a store.
 
@@ -124,42 +183,41 @@ class Builder:
             publish_plan(self.folder / "plans", inventory.keys[todo.anew], todo.task_rows)
         return todo
 
-    def work(self, todo: Plan, compute: Callable[[Task], Outcome], moved_on: Callable[[int], None]) -> Shared:
-        """Bring every task of `todo` to a record: by computing it, or by another builder's doing so.
+    def work(
+        self,
+        todo: Plan,
+        hands: Hands,
+        moved_on: Callable[[int], None],
+        ended: Callable[[tuple[Outcome, ...]], None] = lambda _: None,
+    ) -> Shared:
+        """Bring every task of `todo` to a record: by having it computed, or by another builder's doing so.
 
         Parameters
         ----------
         todo : Plan
-        compute : callable
-            Runs one task; tells progress itself.
+        hands : Hands
+            Run tasks, and tell progress themselves.
         moved_on : callable
-            Told how many images others have done.
+            Told how many images others have done, and by `hands` how many they have.
+        ended : callable, optional
+            Told of each own task, as soon as it is done, what became of it at each cut.
         """
-        done = Shared()
-
-        def run(number: int, lock: Lock) -> None:
-            with lock:
-                task = todo[number]
-                if self._is_committed(task.id):
-                    done.by_others.append(number)
-                    moved_on(len(task.keys))
+        work = _Work(hands, moved_on, ended, self._slowest)
+        try:
+            shared = len(todo) - todo.lone
+            self._share(todo, range(shared), work)
+            # A suspect may cost a deadline: one builder tries it, and the others take its word.
+            for number in range(shared, len(todo)):
+                lock = self.locks.take(_id(todo, number))
+                if lock is not None:
+                    self._begin(todo, number, lock, work)
                 else:
-                    started = time.monotonic()
-                    done.outcomes.append(compute(task))
-                    self._slowest = max(self._slowest, time.monotonic() - started)
-                lock.release(settled=True)
-
-        shared = len(todo) - todo.lone
-        self._share(todo, range(shared), run, done, moved_on)
-        # A suspect may cost a deadline: one builder tries it, and the others take its word.
-        for number in range(shared, len(todo)):
-            lock = self.locks.take(_id(todo, number))
-            if lock is not None:
-                run(number, lock)
-            else:
-                done.by_others.append(number)
-                moved_on(1)
-        return done
+                    work.by_others(number, 1)
+            work.collect(0)
+        finally:
+            work.let_go()
+            self._slowest = work.slowest
+        return work.done
 
     def settle(self, store: Store) -> None:
         """Remove the plans that `store` has outgrown, with what their tasks left of locks, and `sweep`."""
@@ -180,14 +238,7 @@ class Builder:
                     with contextlib.suppress(OSError):
                         path.unlink()
 
-    def _share(
-        self,
-        todo: Plan,
-        numbers: Sequence[int],
-        run: Callable[[int, Lock], None],
-        done: Shared,
-        moved_on: Callable[[int], None],
-    ) -> None:
+    def _share(self, todo: Plan, numbers: Sequence[int], work: _Work) -> None:
         pending = list(numbers)
         attempt, idle_since, pause = 0, time.monotonic(), _POLLS[0]
         while pending:
@@ -195,8 +246,7 @@ class Builder:
             for number in pending:
                 task = _id(todo, number)
                 if self._is_committed(task):
-                    done.by_others.append(number)
-                    moved_on(int(todo.edges[number + 1] - todo.edges[number]))
+                    work.by_others(number, int(todo.edges[number + 1] - todo.edges[number]))
                     continue
                 lock = self.locks.take(task)
                 if lock is None and attempt:
@@ -204,19 +254,29 @@ class Builder:
                 if lock is None:
                     held.append(number)
                     continue
-                run(number, lock)
+                self._begin(todo, number, lock, work)
                 if not attempt:
                     # Meanwhile the others went on too.
                     idle_since, pause = time.monotonic(), _POLLS[0]
             if len(held) < len(pending):
                 pending = held
                 continue
-            usual = max(self._patience, _USUAL * self._slowest) if self._slowest else _UNKNOWN
+            usual = max(self._patience, _USUAL * work.slowest) if work.slowest else _UNKNOWN
             if time.monotonic() - idle_since > usual:
                 attempt, idle_since = attempt + 1, time.monotonic()
                 continue
+            work.take_in()
             time.sleep(pause)
             pause = min(2 * pause, _POLLS[1])
+
+    def _begin(self, todo: Plan, number: int, lock: Lock, work: _Work) -> None:
+        """Have a task computed whose lock is held now, unless it was committed just before."""
+        task = todo[number]
+        if self._is_committed(task.id):
+            work.by_others(number, len(task.keys))
+            lock.release(settled=True)
+        else:
+            work.begin(task, lock)
 
     def _is_committed(self, task: str) -> bool:
         """Whether somebody has committed the task since this builder looked."""

@@ -20,6 +20,7 @@ from typing import IO, Any
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
+from bottleneck.extraction.pins import Pins
 from bottleneck.extraction.task import Outcome
 from bottleneck.extraction.trial import Trial
 from bottleneck.files import shown
@@ -67,6 +68,8 @@ class WorkerProcess:
     cache : Cache
     limits : Limits, optional
         How long an image may be worked on in silence, and how much memory the worker may have.
+    share : Pins, optional
+        The part of the machine that it gets; by default it helps itself.
 
     Examples
     --------
@@ -75,8 +78,17 @@ class WorkerProcess:
     (512,)
     """
 
-    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        requests: Sequence[BaseRequest],
+        cache: Cache,
+        limits: Limits | None = None,
+        share: Pins | None = None,
+    ) -> None:
         self._requests, self._cache, self._limits = tuple(requests), cache, limits or Limits()
+        self._share = share
+        self._starting = threading.Lock()
+        self._is_over = False
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._listener: threading.Thread | None = None
@@ -146,6 +158,17 @@ class WorkerProcess:
         trial: Trial = self._ask(Try(source, task), moved_on)
         return replace(trial, start=self._build_seconds + trial.start)
 
+    def rest(self) -> None:
+        """Let the worker go until the next task."""
+        self._stop()
+
+    def end(self) -> None:
+        """End the worker for good, from another thread than the one that waits for it: that one hears an error."""
+        with self._starting:
+            self._is_over = True
+            if self._process is not None:
+                self._process.kill()
+
     def __enter__(self) -> WorkerProcess:
         return self
 
@@ -191,21 +214,27 @@ class WorkerProcess:
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": "tensorflow"}
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bottleneck.extraction.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=environment,
-            # Ctrl-C is the parent's to handle: it then ends the worker.
-            start_new_session=True,
-        )
+        if self._share is not None:
+            environment.update(self._share.environment())
+        with self._starting:
+            if self._is_over:
+                raise BottleneckError("the worker was ended with its run")
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bottleneck.extraction.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment,
+                # Ctrl-C is the parent's to handle: it then ends the worker.
+                start_new_session=True,
+            )
         self._answers = SimpleQueue()
         self._listener = threading.Thread(
             target=_listen, args=(self._process.stdout, self._answers), daemon=True, name="worker"
         )
         self._listener.start()
-        self._specs = self._ask(Open(self._requests, self._cache))
+        threads = self._share.threads if self._share else None
+        self._specs = self._ask(Open(self._requests, self._cache, threads))
         self._was_built = True
         self._build_seconds = time.monotonic() - started
 

@@ -48,9 +48,17 @@ class Worker:
     cache : Cache
     requests : sequence of BaseRequest
         How the base was asked for, at each of its cuts: a store that is founded here remembers it.
+    threads : int, optional
+        How many decode, where the machine is shared with other workers.
     """
 
-    def __init__(self, forward: Forward, cache: Cache, requests: Sequence[BaseRequest] = ()) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        cache: Cache,
+        requests: Sequence[BaseRequest] = (),
+        threads: int | None = None,
+    ) -> None:
         self.forward = forward
         self.pace = 0.0
         self.specs = specs_of(forward)
@@ -60,8 +68,8 @@ class Worker:
         self._canaries: tuple[np.ndarray, ...] = ()
         # One more than there are processors: each waits for its file now and then.
         self._pools = Pools(
-            ThreadPoolExecutor(1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
-            ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="forward"),
+            ThreadPoolExecutor(threads or 1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
+            ThreadPoolExecutor(min(IN_FLIGHT, threads or IN_FLIGHT), thread_name_prefix="forward"),
         )
 
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
@@ -201,7 +209,8 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
             if isinstance(ask, Open):
                 from bottleneck.extraction.forward import open_forward
 
-                worker = Worker(open_forward(ask.requests, ask.cache), ask.cache, ask.requests)
+                forward = open_forward(ask.requests, ask.cache)
+                worker = Worker(forward, ask.cache, ask.requests, ask.threads)
                 answer(worker.specs)
             elif isinstance(ask, Compute) and worker is not None:
                 worker.places(ask.task)

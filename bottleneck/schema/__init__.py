@@ -22,6 +22,7 @@ from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import HeadSpec, Run, Score, SplitPolicy
+from bottleneck.schema.team import Team
 from bottleneck.schema.tuning import (
     StageDone,
     Tuned,
@@ -76,6 +77,7 @@ __all__ = [
     "StageDone",
     "StoreSpec",
     "Task",
+    "Team",
     "TunePrecision",
     "TuneSettings",
     "TuneStage",

@@ -39,6 +39,8 @@ class Plan:
         Rows of a new task.
     views : ViewPolicy or None
         What is made of each image, where it is not taken as it is.
+    cuts : tuple of int
+        The cuts whose rows are wanted, the one whose store has this plan first.
     """
 
     inventory: Inventory
@@ -48,6 +50,7 @@ class Plan:
     lone: int
     task_rows: int
     views: ViewPolicy | None = None
+    cuts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         """How many tasks there are."""
@@ -71,7 +74,7 @@ class Plan:
         """Task `number`, made when asked for: at 100 million rows a list of objects does not fit."""
         keys = self.keys(number)
         paths = self.inventory.table.column("path").take(self._rows(number)).to_pylist()
-        return Task(task_id(keys), keys, tuple(paths), self.views)
+        return Task(task_id(keys), keys, tuple(paths), self.views, self.cuts)
 
     def __iter__(self) -> Iterator[Task]:
         return (self[number] for number in range(len(self)))

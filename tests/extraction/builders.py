@@ -1,6 +1,6 @@
 """Several builders of one store as real processes: the same work, started so many times.
 
-    python -m tests.extraction.builders SOURCE CACHE [BASE [TASK_ROWS [PATIENCE]]]
+    python -m tests.extraction.builders SOURCE CACHE [BASE [TASK_ROWS [PATIENCE [ENGINE WORKERS]]]]
 
 is one of them; `start` and `finish` are for tests and for measurements of any size.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from bottleneck.extraction.fill import fill
 from bottleneck.images.scan import scan
 from bottleneck.progress import Silent
-from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.schema import BaseRequest, Cache, Limits, Team
 from bottleneck.sources.open import open_source
 
 SLOW = "tests.fakes:slow_base"
@@ -25,13 +25,19 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def start(
-    source: Path, cache: Path, *, base: str = SLOW, task_rows: int = 4, patience: float = 20.0
+    source: Path,
+    cache: Path,
+    *,
+    base: str = SLOW,
+    task_rows: int = 4,
+    patience: float = 20.0,
+    team: tuple[str, ...] = (),
 ) -> subprocess.Popen[str]:
     """One more builder."""
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "tests.extraction.builders", str(source), str(cache)),
-            *(base, str(task_rows), str(patience)),
+            *(base, str(task_rows), str(patience), *team),
         ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -53,7 +59,13 @@ def twice(reports: list[dict[str, Any]], rows: int) -> float:
 
 
 def main(
-    source: str, cache: str, base: str = SLOW, task_rows: str = "4", patience: str = "20"
+    source: str,
+    cache: str,
+    base: str = SLOW,
+    task_rows: str = "4",
+    patience: str = "20",
+    engine: str = "",
+    workers: str = "2",
 ) -> dict[str, Any]:
     opened = open_source(source)
     where = Cache(Path(cache))
@@ -64,6 +76,7 @@ def main(
         where,
         Silent(),
         limits=Limits(deadline=5),
+        team=Team(engine=engine, workers=int(workers)) if engine else None,
         task_rows=int(task_rows),
         patience=float(patience),
     )

@@ -228,3 +228,12 @@ def test_random_weights_are_calibrated_alike_whatever_is_cut_beside(tmp_path: Pa
         assert base.spec == alone.spec
         for one, other in zip(base.model.get_weights(), alone.model.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_workers_of_an_engine_fill_several_stores_too(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "in", {"cat": 9})
+    options = {"cache": tmp_path / "cache", "workers": 2, "engine": "local"}
+    found = pipeline.extract_cuts(source, CUTS, ["top", "wide"], **options)
+    assert [counts(done) for done in found.values()] == [{"computed": 9}] * 2
+    alone = pipeline.extract(source, "tests.fakes:base", cache=tmp_path / "top")
+    assert shards(found["top"]) == shards(alone)

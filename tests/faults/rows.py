@@ -91,4 +91,4 @@ ROWS: Mapping[int, str] = {
 AWAITED: frozenset[int] = frozenset()
 
 #: Rows whose subject is not in the package yet -> what they come with.
-LATER: Mapping[int, str] = {78: "comes with the engines"}
+LATER: Mapping[int, str] = {}

@@ -1,0 +1,234 @@
+"""What an engine brings to a machine: something light that holds one worker process, and looks round first."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from bottleneck import __version__
+from bottleneck.contracts import Source
+from bottleneck.errors import BaseError, BottleneckError, EngineError
+from bottleneck.extraction.messages import Failure
+from bottleneck.extraction.pins import Post, cores_here, gpus_here, pins
+from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
+from bottleneck.extraction.task import Outcome
+from bottleneck.files import shown
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
+
+#: Seconds without a task after which a supervisor lets its worker go: whoever asked may have died.
+_IDLE = 300.0
+
+#: First images that the parent looks at, for one that can be read.
+_LOOKS = 8
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What everybody who works must see: an image of the source, and a file of the parent's in the cache."""
+
+    path: bytes
+    content: bytes
+    probe: Path
+    token: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a supervisor is there for. It travels to other machines, pickled.
+
+    Attributes
+    ----------
+    specs : tuple of StoreSpec
+        What the rows of each cut were planned to be.
+    sight : Sight, optional
+        What is checked before anything is computed.
+    threads : int, optional
+        Of each worker; by default its share of the machine's.
+    version : str
+        Of this package, where the run was started.
+    token : str
+        Names the run.
+    """
+
+    source: Source
+    requests: tuple[BaseRequest, ...]
+    cache: Cache
+    limits: Limits
+    specs: tuple[StoreSpec, ...]
+    sight: Sight | None = None
+    threads: int | None = None
+    version: str = __version__
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@contextmanager
+def in_sight(source: Source, inventory: Inventory, cache: Cache) -> Iterator[Sight]:
+    """Lay out in the cache what workers must see, for as long as some may start."""
+    path, content = b"", b""
+    for row in range(min(_LOOKS, len(inventory))):
+        path = inventory[row].path
+        try:
+            content = hashlib.sha256(source.read(path)).digest()
+            break
+        except OSError:  # it may have vanished since the scan: no worker's fault
+            path = b""
+    token = secrets.token_hex(16)
+    probe = cache.root / f".probe-{token[:16]}.tmp"
+    probe.write_text(token, encoding="ascii")
+    try:
+        yield Sight(path, content, probe, token)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def look_round(assignment: Assignment) -> None:
+    """Whether this machine can do its part.
+
+    Raises
+    ------
+    EngineError
+        It names the machine, and what it does not see.
+    """
+    sight, host = assignment.sight, f"{platform.node()} (process {os.getpid()})"
+    if __version__ != assignment.version:
+        raise EngineError(
+            f"the worker on {host} has bottleneck-features {__version__}, this run {assignment.version}: "
+            "install the same version there"
+        )
+    if sight is None:
+        return
+    root = assignment.cache.root
+    try:
+        seen = sight.probe.read_text(encoding="ascii")
+        mine = sight.probe.with_name(f"{sight.probe.stem}.{platform.node()}.{os.getpid()}.tmp")
+        mine.write_text(seen, encoding="ascii")
+        mine.unlink()
+    except OSError as error:
+        raise EngineError(
+            f"the worker on {host} does not see the cache {root} of this run, or cannot write to it "
+            f"({error.strerror or error}): give a --cache on a file system that all workers share"
+        ) from error
+    if seen != sight.token:
+        raise EngineError(f"the worker on {host} sees another cache at {root} than this run does")
+    if not sight.path:
+        return
+    try:
+        data = assignment.source.read(sight.path)
+    except OSError as error:
+        raise EngineError(
+            f"the worker on {host} does not see the source: {shown(sight.path)} cannot be read there "
+            f"({error.strerror or error}): images must lie where all workers see them under one path or URL"
+        ) from error
+    if hashlib.sha256(data).digest() != sight.content:
+        raise EngineError(
+            f"the worker on {host} sees another source: {shown(sight.path)} holds other bytes there"
+        )
+
+
+class Supervisor:
+    """One worker process and the one thread that starts it.
+
+    The kernel ends a worker when the *thread* that started it ends, so that thread is the supervisor's own and lives
+    as long; whoever calls may come from any thread.
+
+    Parameters
+    ----------
+    assignment : Assignment
+    post : Post
+        Its place among the workers of this machine.
+
+    Raises
+    ------
+    EngineError
+        This machine does not see what it must.
+    """
+
+    def __init__(self, assignment: Assignment, post: Post) -> None:
+        look_round(assignment)
+        self._assignment = assignment
+        share = pins(post, cores_here(), gpus_here(), assignment.threads)
+        self._worker = WorkerProcess(assignment.requests, assignment.cache, assignment.limits, share)
+        self._jobs: SimpleQueue[tuple[Future[tuple[Outcome, ...]], Task, Callable[[int], None]] | None] = (
+            SimpleQueue()
+        )
+        self._asking, self._is_over = threading.Lock(), False
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="supervisor")
+        self._thread.start()
+
+    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+        """Run one task; `done` is told how many of its images are done so far."""
+        future: Future[tuple[Outcome, ...]] = Future()
+        with self._asking:
+            if self._is_over:
+                raise EngineError("the worker was ended with its run")
+            self._jobs.put((future, task, done))
+        return future.result()
+
+    def end(self) -> None:
+        """End the worker at once, in the midst of a task too; later tasks fail."""
+        self._worker.end()
+        with self._asking:
+            self._is_over = True
+            self._jobs.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with self._worker:
+            while True:
+                try:
+                    job = self._jobs.get(timeout=_IDLE)
+                except Empty:
+                    self._worker.rest()
+                    continue
+                if job is None:
+                    return
+                future, task, done = job
+                try:
+                    future.set_result(self._compute(task, done))
+                except Exception as error:
+                    future.set_exception(error)
+
+    def _compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+        for built, planned in zip(self._worker.specs, self._assignment.specs, strict=True):
+            if built.recipe != planned.recipe:
+                raise BaseError(
+                    f"{planned.base} as built on {platform.node()} has recipe {built.recipe.fingerprint[:16]}, "
+                    f"this run was planned for {planned.recipe.fingerprint[:16]}: the base's weights or code differ "
+                    "there"
+                )
+        count = 0
+
+        def moved_on(images: int) -> None:
+            nonlocal count
+            count += images
+            done(count)
+
+        return self._worker.compute(self._assignment.source, task, moved_on)
+
+
+def answer(
+    supervisor: Callable[[], Supervisor], task: Task, done: Callable[[int], None]
+) -> tuple[Outcome, ...] | Failure:
+    """`Supervisor.compute`, its errors as values that any scheduler carries; a dead worker is raised, to be retried."""
+    try:
+        return supervisor().compute(task, done)
+    except WorkerDied:
+        raise
+    except BottleneckError as error:
+        return Failure(type(error), str(error))
+
+
+def outcome_of(answered: tuple[Outcome, ...] | Failure) -> tuple[Outcome, ...]:
+    """The other side of `answer`."""
+    if isinstance(answered, Failure):
+        raise answered.error()
+    return answered

@@ -1,0 +1,93 @@
+"""Which part of a machine a worker gets: threads and a GPU, decided from its place among the workers there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_DEVICE = re.compile(r"nvidia[0-9]+")
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What one worker may use.
+
+    Attributes
+    ----------
+    threads : int
+        Of a forward pass, and as many that decode.
+    gpu : str or None
+        The one device it sees, as CUDA_VISIBLE_DEVICES says it; None: whatever there is.
+    """
+
+    threads: int
+    gpu: str | None = None
+
+    def environment(self) -> Mapping[str, str]:
+        """The same as TensorFlow, oneDNN and CUDA read it when a process starts.
+
+        Examples
+        --------
+        >>> Pins(2, "1").environment()["TF_NUM_INTRAOP_THREADS"], Pins(2, "1").environment()["CUDA_VISIBLE_DEVICES"]
+        ('2', '1')
+        """
+        said = dict.fromkeys(
+            ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(self.threads)
+        )
+        return said if self.gpu is None else {**said, "CUDA_VISIBLE_DEVICES": self.gpu}
+
+
+@dataclass(frozen=True)
+class Post:
+    """A worker's place among the `of` workers of this run on its machine."""
+
+    index: int = 0
+    of: int = 1
+
+
+def pins(post: Post, cores: int, gpus: Sequence[str] = (), threads: int | None = None) -> Pins:
+    """The share of a machine with so many `cores` and these `gpus` that falls to the worker at `post`.
+
+    Examples
+    --------
+    >>> [pins(Post(index, 3), cores=8) for index in range(3)]
+    [Pins(threads=2, gpu=None), Pins(threads=2, gpu=None), Pins(threads=2, gpu=None)]
+    >>> [pins(Post(index, 4), cores=2, gpus=["0", "1"]).gpu for index in range(4)]
+    ['0', '1', '0', '1']
+    """
+    return Pins(threads or max(1, cores // post.of), gpus[post.index % len(gpus)] if gpus else None)
+
+
+def posts(hosts: Sequence[str]) -> list[Post]:
+    """Workers, given by the machine that each is on, numbered machine by machine.
+
+    Examples
+    --------
+    >>> posts(["a", "b", "a"])
+    [Post(index=0, of=2), Post(index=0, of=1), Post(index=1, of=2)]
+    """
+    return [Post(hosts[:at].count(host), hosts.count(host)) for at, host in enumerate(hosts)]
+
+
+def cores_here() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def gpus_here(devices: Path = Path("/dev")) -> list[str]:
+    """The GPUs that a process started here would see, without asking CUDA: that would take memory on each."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        named = [name.strip() for name in visible.split(",")]
+        return [name for name in named if name not in ("", "-1", "NoDevFiles")]
+    try:
+        names = os.listdir(devices)
+    except OSError:
+        return []
+    found = [name for name in names if _DEVICE.fullmatch(name)]
+    return [str(number) for number in range(len(found))]

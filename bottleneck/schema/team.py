@@ -1,0 +1,38 @@
+"""Who computes: an engine, how many workers, how many threads each."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from bottleneck.schema.values import Frozen
+
+
+class Team(Frozen):
+    """The workers of an extraction.
+
+    Attributes
+    ----------
+    engine : str
+        A name of `catalog.ENGINES`.
+    workers : int or None
+        None: as many as the engine finds reason for (one a GPU, all that a cluster has, else one).
+    threads : int or None
+        Of one worker; None: the machine's cores divided by its workers.
+    address : str or None
+        Of a cluster that is there already; None: workers are started on this machine.
+
+    Examples
+    --------
+    >>> Team(), Team().is_alone, Team(workers=2).is_alone
+    (Team(engine='local', workers=None, threads=None, address=None), True, False)
+    """
+
+    engine: str = "local"
+    workers: int | None = Field(default=None, ge=1, le=4096)
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    address: str | None = Field(default=None, min_length=1)
+
+    @property
+    def is_alone(self) -> bool:
+        """One worker here with the whole machine: no engine is needed."""
+        return self.engine == "local" and self.workers in (None, 1) and self.threads is None

@@ -1,0 +1,77 @@
+"""Which part of a machine each worker gets: pure, so that eight GPUs need not be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bottleneck import options
+from bottleneck.errors import UsageError
+from bottleneck.extraction.pins import Pins, Post, gpus_here, pins, posts
+from bottleneck.schema import Team
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "threads"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 2, 1), (2, 5, 1)]
+)
+def test_workers_of_a_machine_share_its_cores(cores: int, workers: int, threads: int) -> None:
+    assert {pins(Post(index, workers), cores).threads for index in range(workers)} == {threads}
+
+
+def test_each_gpu_gets_one_worker_and_then_a_second() -> None:
+    gpus = ["4", "GPU-8a", "6"]
+    assert [pins(Post(index, 3), 12, gpus).gpu for index in range(3)] == gpus
+    assert [pins(Post(index, 6), 12, gpus).gpu for index in range(6)] == gpus * 2
+    assert pins(Post(1, 2), 4, gpus, threads=3) == Pins(3, "GPU-8a")
+
+
+def test_workers_are_numbered_on_their_own_machine() -> None:
+    assert posts(["b", "a", "b", "b"]) == [Post(0, 3), Post(0, 1), Post(1, 3), Post(2, 3)]
+
+
+def test_a_worker_is_told_in_the_words_of_its_libraries() -> None:
+    assert Pins(2).environment() == {
+        "TF_NUM_INTRAOP_THREADS": "2",
+        "TF_NUM_INTEROP_THREADS": "2",
+        "OMP_NUM_THREADS": "2",
+    }
+    assert Pins(1, "3").environment()["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.mark.parametrize(("said", "seen"), [("", []), ("-1", []), ("2,GPU-1", ["2", "GPU-1"])])
+def test_gpus_are_those_that_the_environment_leaves(
+    said: str, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert gpus_here() == seen
+
+
+def test_gpus_are_counted_without_asking_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert gpus_here(tmp_path) == ["0", "1"]
+    assert gpus_here(tmp_path / "none") == []
+
+
+def test_one_worker_here_needs_no_engine_and_several_gpus_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert options.team_of({}) is None
+    assert options.team_of({"engine": "local", "workers": None, "threads": None, "address": None}) is None
+    assert options.team_of({"workers": 2}) == Team(workers=2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert options.team_of({}) == Team()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"engine": "dusk"}, "no engine called 'dusk'; nearest: dask"),
+        ({"workers": 0}, "workers"),
+        ({"address": "tcp://host:8786"}, "the local engine has none"),
+    ],
+)
+def test_teams_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        options.team_of(given)  # type: ignore[arg-type]
