@@ -1,7 +1,7 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
     python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
-                                    [--precision auto]
+                                    [--precision float32,bfloat16]
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
     python scripts/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
@@ -132,17 +132,16 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     few, _ = photos(given.work, FEW)
     base = ["--base", given.base, "--size", str(size), *weights(given.work, given.base, size)]
 
-    def ours(_: int) -> dict[str, Any]:
+    def ours(precision: str) -> dict[str, Any]:
         def once(images: Path) -> Watched:
             cache = measuring.fresh_cache(given.work, "bench-extract")
-            command = [*OURS, "extract", str(images), *asked(given), "--precision", given.precision]
+            command = [*OURS, "extract", str(images), *asked(given), "--precision", precision]
             done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
             if done.json()["computed"] != done.json()["images"]:
                 raise SystemExit(f"not every image was computed: {done.output}")
             return done
 
-        done = figures(once(few), once(folder))
-        return done
+        return figures(once(few), once(folder))
 
     def plain(_: int) -> dict[str, Any]:
         def once(images: Path) -> Watched:
@@ -164,7 +163,9 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
             "steady_cpu_ms": 1000 * (whole.cpu_seconds - short.cpu_seconds) / images,
         }
 
-    rounds = in_rounds(steps, given.rounds, {"ours": ours, "plain": plain})
+    ways = given.precision.split(",")
+    contenders = {way: (lambda _, precision=way: ours(precision)) for way in ways} | {"plain": plain}
+    rounds = in_rounds(steps, given.rounds, contenders, warm=False)
     wanted = {
         "seconds": ("all told, s", 1),
         "start_seconds": (f"{FEW} images, s", 1),
@@ -173,25 +174,27 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
         "steady_cpu_ms": ("CPU ms an image", 2),
         "peak_mib": ("peak MiB", 0),
     }
-    rows = {name: {f: column(rounds, name, f) for f in wanted} for name in ("ours", "plain")}
-    speed = {f: ratio(rounds, "ours", "plain", f) for f in ("images_per_second", "steady_images_per_second")}
+    rows = {name: {f: column(rounds, name, f) for f in wanted} for name in contenders}
+    rates = ("images_per_second", "steady_images_per_second")
+    speed = {way: {f: ratio(rounds, way, "plain", f) for f in rates} for way in ways}
+    labels = {way: f"bottleneck extract, {way}" for way in ways} | {"plain": "Keras + np.save"}
     table(
         f"extract: {given.images} JPEG files of 500 x 375 ({made_of}), {given.base} at {size} px, "
         f"{given.rounds} rounds",
         ["", *(title for title, _ in wanted.values())],
         [
-            [label, *(shown(rows[name][f], digits) for f, (_, digits) in wanted.items())]
-            for name, label in (("ours", "bottleneck extract"), ("plain", "Keras + np.save"))
+            [labels[name], *(shown(rows[name][f], digits) for f, (_, digits) in wanted.items())]
+            for name in contenders
         ],
     )
-    print(
-        f"  ours / plain: images/s {shown(speed['images_per_second'])}, steady "
-        f"{shown(speed['steady_images_per_second'])}; steady: {given.images} images less the {FEW}"
-    )
+    for way, found in speed.items():
+        print(
+            f"  {way} / plain: images/s {shown(found['images_per_second'])}, steady "
+            f"{shown(found['steady_images_per_second'])}; steady: {given.images} images less the {FEW}"
+        )
     return {
         "base": given.base,
         "size": size,
-        "precision": given.precision,
         "images": given.images,
         "made_of": made_of,
         **rows,
@@ -463,7 +466,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, metavar="N", help=f"More than {FEW}.")
     parser.add_argument("--base", choices=BASES, default="squeezenet")
     parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
-    parser.add_argument("--precision", default="float32", help="Of our side.")
+    parser.add_argument("--precision", default="float32", help="Of our side; extract: several, with commas.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--again", action="store_true", help="Forget rounds of a start that was cut off.")
@@ -482,7 +485,7 @@ def main() -> None:
     name = f"bench_{given.what}"
     if given.what in ("extract", "forward", "pipeline", "predict", "cuts", "heads", "finetune"):
         name += f"_{given.base}"
-    if given.precision != "float32":
+    if given.precision != "float32" and given.what != "extract":
         name += f"_{given.precision}"
     measuring.save(name, found)
     steps.forget()
