@@ -4,6 +4,7 @@
                                     [--precision float32,bfloat16]
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
+    python scripts/bench.py rss                           (in bench_rss.py)
     python scripts/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
     python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
     python scripts/bench.py heads   [--images 2000]
@@ -35,6 +36,7 @@ import bench_finetune
 import bench_forward
 import bench_pipeline
 import bench_predict
+import bench_rss
 import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
@@ -448,6 +450,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, An
     "pipeline": (pipeline, 1000),
     "predict": (predict, 5000),
     "cuts": (cuts, 192),
+    "rss": (bench_rss.rss, 0),
     "heads": (heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
@@ -479,7 +482,7 @@ def main() -> None:
     given.work = Path(os.path.abspath(given.work))
     options = {name: getattr(given, name) for name in ("images", "base", "size", "rounds", "precision")}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
-    if images or given.what == "forward":
+    if images or given.what in ("forward", "rss"):
         measuring.squeezenet_weights(given.work)
     found = measure(given, steps)
     name = f"bench_{given.what}"

@@ -135,12 +135,13 @@ class _Tree:
 
     def _watch(self) -> None:
         while not self._over.wait(0.25):
-            members = _descendants(self._pid)
+            members = descendants(self._pid)
             self.seen |= members
-            self.peak = max(self.peak, sum(_high_water(pid) for pid in members))
+            self.peak = max(self.peak, sum(high_water(pid) for pid in members))
 
 
-def _descendants(root: int) -> set[int]:
+def descendants(root: int) -> set[int]:
+    """A process and all that it started and that live, by number."""
     parents: dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
@@ -155,7 +156,8 @@ def _descendants(root: int) -> set[int]:
         found |= more
 
 
-def _high_water(pid: int) -> int:
+def high_water(pid: int) -> int:
+    """The most bytes of memory that a process has held; 0 when it is gone."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
