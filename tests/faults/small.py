@@ -15,7 +15,7 @@ from typing import Any
 
 from bottleneck import cli, filling
 from bottleneck.extraction import fill as filler
-from bottleneck.extraction.fill import fill
+from bottleneck.extraction.fill import fill_cuts
 from bottleneck.extraction.supervise import WorkerProcess
 from tests.here import WorkerHere
 
@@ -34,7 +34,8 @@ def acknowledge(path: Path) -> None:
 
 
 def main(rows: str, patience: str, *arguments: str) -> None:
-    filling.fill = functools.partial(fill, task_rows=int(rows), patience=float(patience))  # type: ignore[attr-defined]
+    small = functools.partial(fill_cuts, task_rows=int(rows), patience=float(patience))
+    filling.fill_cuts = small  # type: ignore[attr-defined]
     if "FAULTS_ACKS" in os.environ:
         acknowledge(Path(os.environ["FAULTS_ACKS"]))
     if "FAULTS_HERE" in os.environ:
