@@ -1,10 +1,11 @@
 """Two one-thread workers against one, on every engine that is installed.
 
-    python scripts/bench_engines.py [--images 600] [--rounds 3] [--engines local,dask,ray]
+    python scripts/bench_engines.py [--base inceptionv3] [--images 96] [--rounds 5] [--engines local,dask,ray]
 
-Each run is a process of its own with a cache of its own, MobileNetV2 with random weights at 224 pixels on 500 x 375
-JPEG files. The rate is that of the steady part: from the second shard's record on, so that starting schedulers and
-building the base do not count. Figures go to scripts/results/bench_engines.json.
+Each run is a process of its own with a cache of its own, random weights, 500 x 375 JPEG files. The rate is that of the
+steady part: from the second shard's record on, so that starting schedulers and building the base do not count. A worker
+of one thread computes in one and decodes in another, so a base must be large for a second one to be worth a whole one
+on two cores. Figures go to scripts/results/bench_engines.json.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -23,12 +22,13 @@ from typing import Any
 
 import bench
 import measuring
+from measuring import shown, spread, table
 
-TASK_ROWS = 25
+TASK_ROWS, BATCH = 16, 8
 MODULES = {"local": "bottleneck", "dask": "distributed", "ray": "ray"}
 
 
-def one(folder: Path, cache: Path, engine: str, workers: int) -> dict[str, Any]:
+def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict[str, Any]:
     """A whole extraction in this process, and its steady rate."""
     from bottleneck.extraction.fill import fill
     from bottleneck.images.scan import scan
@@ -37,7 +37,7 @@ def one(folder: Path, cache: Path, engine: str, workers: int) -> dict[str, Any]:
     from bottleneck.sources.open import open_source
 
     opened, where = open_source(folder), Cache(cache)
-    request = BaseRequest(base="mobilenetv2", weights="random:1", pooling="avg", batch=8)
+    request = BaseRequest(base=base, weights="random:1", pooling="avg", batch=BATCH)
     started = time.time()
     done, _, store = fill(
         opened,
@@ -57,8 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--base", default="inceptionv3")
     parser.add_argument("--engines", default=",".join(MODULES))
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "WORKERS"), help=argparse.SUPPRESS)
@@ -66,41 +67,34 @@ def main() -> None:
     folder, made_of = bench.photos(given.work, given.images)
     cache = given.work / "engines-cache"
     if given.one:
-        print(json.dumps(one(folder, cache, given.one[0], int(given.one[1]))))
+        print(json.dumps(one(folder, cache, given.base, given.one[0], int(given.one[1]))))
         return
     engines = [name for name in given.engines.split(",") if importlib.util.find_spec(MODULES[name])]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in engines}
     for _ in range(given.rounds):
         for name in engines:
             rates = {}
             for workers in (1, 2):
                 shutil.rmtree(cache, ignore_errors=True)
-                command = [sys.executable, __file__, "--one", name, str(workers)]
+                command = [sys.executable, __file__, "--one", name, str(workers), "--base", given.base]
                 command += ["--images", str(given.images), "--work", str(given.work)]
                 said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 rates[workers] = json.loads(said.splitlines()[-1])["images_per_second"]
             found[name].append({"one": rates[1], "two": rates[2], "ratio": rates[2] / rates[1]})
-            print(name, found[name][-1], flush=True)
-            save(found, made_of, given.images)
-
-
-def save(found: dict[str, list[dict[str, Any]]], made_of: str, images: int) -> None:
-    """Write what is known so far."""
-    document = {
-        "what": "steady images/s of two one-thread workers against one; MobileNetV2, random weights, 224 px, batch 8",
-        "images": images,
-        "made_of": made_of,
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg(),
-        "rounds": found,
-        "median_ratio": {
-            name: statistics.median(one["ratio"] for one in rounds)
-            for name, rounds in found.items()
-            if rounds
-        },
+            measuring.say(f"{name}: {found[name][-1]}")
+    figures = {
+        name: {figure: spread(one[figure] for one in rounds) for figure in ("one", "two", "ratio")}
+        for name, rounds in found.items()
     }
-    target = Path(__file__).parent / "results" / "bench_engines.json"
-    target.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    table(
+        f"engines: {given.images} JPEG files ({made_of}), {given.base}, {given.rounds} rounds",
+        ["", "one worker, images/s", "two", "ratio"],
+        [
+            [name, shown(one["one"], 1), shown(one["two"], 1), shown(one["ratio"])]
+            for name, one in figures.items()
+        ],
+    )
+    measuring.save("bench_engines", {"base": given.base, "images": given.images, **figures, "rounds": found})
 
 
 if __name__ == "__main__":
