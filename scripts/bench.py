@@ -1,7 +1,7 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
     python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
-                                    [--precision float32,bfloat16]
+                                    [--precision float32,bfloat16] [--peers]
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
     python scripts/bench.py rss                           (in bench_rss.py)
@@ -42,6 +42,7 @@ import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
 from rounds import column, in_rounds, ratio
 
+PEERS = measuring.ROOT / ".venv-peers" / "bin" / "python"
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 #: Layer that both sides average over, and its name as a cut of ours.
 BASES = {
@@ -155,6 +156,22 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
         return figures(once(few), once(folder))
 
+    def torch(*more: str) -> dict[str, Any]:
+        def once(images: Path) -> Watched:
+            out = given.work / "torch-features.npy"
+            out.unlink(missing_ok=True)
+            command = [
+                str(PEERS),
+                str(Path(__file__).with_name("plain_torch.py")),
+                str(images),
+                "--out",
+                str(out),
+            ]
+            command += ["--base", given.base, "--size", str(size), *more]
+            return watched(command, timeout=given.timeout)
+
+        return figures(once(few), once(folder))
+
     def figures(short: Watched, whole: Watched) -> dict[str, Any]:
         images, seconds = given.images - FEW, whole.seconds - short.seconds
         return {
@@ -167,6 +184,8 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
     ways = given.precision.split(",")
     contenders = {way: (lambda _, precision=way: ours(precision)) for way in ways} | {"plain": plain}
+    if given.peers:
+        contenders |= {"torch": lambda _: torch(), "torch bfloat16": lambda _: torch("--bfloat16")}
     rounds = in_rounds(steps, given.rounds, contenders, warm=False)
     wanted = {
         "seconds": ("all told, s", 1),
@@ -179,7 +198,11 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     rows = {name: {f: column(rounds, name, f) for f in wanted} for name in contenders}
     rates = ("images_per_second", "steady_images_per_second")
     speed = {way: {f: ratio(rounds, way, "plain", f) for f in rates} for way in ways}
+    for way in ways if given.peers else []:
+        peer = "torch" if way == "float32" else "torch bfloat16"
+        speed[f"{way} against {peer}"] = {f: ratio(rounds, way, peer, f) for f in rates}
     labels = {way: f"bottleneck extract, {way}" for way in ways} | {"plain": "Keras + np.save"}
+    labels |= {"torch": "torch + np.save", "torch bfloat16": "torch + np.save, bfloat16"}
     table(
         f"extract: {given.images} JPEG files of 500 x 375 ({made_of}), {given.base} at {size} px, "
         f"{given.rounds} rounds",
@@ -190,8 +213,9 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
         ],
     )
     for way, found in speed.items():
+        name = way if "against" in way else f"{way} against plain"
         print(
-            f"  {way} / plain: images/s {shown(found['images_per_second'])}, steady "
+            f"  {name}: images/s {shown(found['images_per_second'])}, steady "
             f"{shown(found['steady_images_per_second'])}; steady: {given.images} images less the {FEW}"
         )
     return {
@@ -470,6 +494,7 @@ def main() -> None:
     parser.add_argument("--base", choices=BASES, default="squeezenet")
     parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
     parser.add_argument("--precision", default="float32", help="Of our side; extract: several, with commas.")
+    parser.add_argument("--peers", action="store_true", help="extract: torch too; scripts/peers installs it.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--again", action="store_true", help="Forget rounds of a start that was cut off.")
@@ -480,7 +505,10 @@ def main() -> None:
     if images and given.images <= FEW:
         parser.error(f"--images: more than {FEW}")
     given.work = Path(os.path.abspath(given.work))
-    options = {name: getattr(given, name) for name in ("images", "base", "size", "rounds", "precision")}
+    if given.peers and not PEERS.exists():
+        parser.error("--peers: run scripts/peers first, which installs torch")
+    names = ("images", "base", "size", "rounds", "precision", "peers")
+    options = {name: getattr(given, name) for name in names}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
     if images or given.what in ("forward", "rss"):
         measuring.squeezenet_weights(given.work)
