@@ -361,11 +361,15 @@ def test_rows_of_another_network_in_the_cache_are_noticed(
 ) -> None:
     from bottleneck.extraction import forward
 
-    features = forward.KerasForward.features
+    several = forward.KerasForward.several
+
+    def otherwise(self: Any, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(rows * np.float32(1.01) for rows in several(self, pixels))
+
     cache = tmp_path / "cache"
     pipeline.evaluate(place / "dense", cache=cache)
     with monkeypatch.context() as patch:
-        patch.setattr(forward.KerasForward, "features", lambda self, x: features(self, x) * np.float32(1.001))
+        patch.setattr(forward.KerasForward, "several", otherwise)
         pipeline.extract(
             place / "in", str(place / "toy.keras"), preprocessing=PREPROCESSING, cut="block2_out", pooling="none",
             cache=cache,
