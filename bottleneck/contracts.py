@@ -63,7 +63,7 @@ class Forward(Protocol):
         """The augmented view of decoded `pixels` that has this key, of the same shape; safe from several threads."""
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32."""
+        """(batch, height, width, 3) float32 to (batch, *shape) float32; `pixels` is filled anew afterwards."""
 
 
 @runtime_checkable

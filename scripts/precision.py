@@ -5,7 +5,7 @@
 Every image goes through the base twice, in float32 and in the precision that this machine has hardware for, each into
 a store of its own. Asked for: a centred cosine of 0.999 or more for every image, and a logistic head within 0.3
 points. The digits' head is cross-validated on all 1,797, Fashion-MNIST's measured on its test split. Figures go to
-scripts/results/precision.json; exit status 1 when it is not so.
+scripts/results/precision_<size>.json; exit status 1 when it is not so.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def main() -> int:
     }
     kept = all(one["smallest_cosine"] >= COSINE for one in found.values()) and max(lost.values()) <= POINTS
     measuring.save(
-        "precision",
+        f"precision_{given.size}",
         {"precision": precision, "size": given.size, "cut": given.cut, **found, "points": lost, "kept": kept},
     )
     steps.forget()
