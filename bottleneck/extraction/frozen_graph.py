@@ -14,13 +14,21 @@ from bottleneck.errors import BaseError
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.
-IMPLEMENTATION = "frozen graph 1"
+IMPLEMENTATION = "frozen graph 2"
 
 #: Rewriters of TensorFlow's graph optimizer, and the type that they bring into the graph.
 _REWRITERS = {
     "bfloat16": ("auto_mixed_precision_onednn_bfloat16", "DT_BFLOAT16"),
     "float16": ("auto_mixed_precision", "DT_HALF"),
 }
+
+_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+
+#: How many convolutions next to the pixels may stay float32 in bfloat16. Eight bits round pixels and first kernels
+#: alike wherever a picture is flat, and pooling does not average that out: of SqueezeNet's features of 1,797 digits
+#: at 96 pixels, 159 had a centred cosine below 0.999 with all in bfloat16, one with the first convolution kept, none
+#: with two. The last three instead changed next to nothing.
+_KEPT = 2
 
 #: A GraphDef is a protocol buffer, which cannot pass 2 GiB.
 _MOST_BYTES = (1 << 31) - (1 << 24)
@@ -83,7 +91,9 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
     rewriter, brought = _REWRITERS[precision]
     graph = saver.export_meta_graph(graph_def=frozen.graph.as_graph_def(add_shapes=True), graph=frozen.graph)
     fetched = meta_graph_pb2.CollectionDef()
-    fetched.node_list.value.extend(tensor.name for tensor in frozen.outputs)
+    kept = _next_to_pixels(frozen.graph) if precision == "bfloat16" else []
+    # What is fetched is left as it is.
+    fetched.node_list.value.extend(tensor.name for tensor in [*frozen.outputs, *kept])
     graph.collection_def["train_op"].CopyFrom(fetched)
     config = config_pb2.ConfigProto()
     rewriting = config.graph_options.rewrite_options
@@ -107,3 +117,23 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
 def _computes_in(node: Any, kind: int) -> bool:
     # Asking a node for an attribute that it has not gives it an empty one.
     return node.op not in ("Cast", "Const") and "T" in node.attr and bool(node.attr["T"].type == kind)
+
+
+def _next_to_pixels(graph: Any) -> list[Any]:
+    """What the first convolutions of `graph` give, as far as none costs more than the very first: they stay float32.
+
+    By what lies next to the pixels alone, so that it is the same at every cut that leaves a convolution to reduce.
+    """
+    found = [operation for operation in graph.get_operations() if operation.type in _CONVOLUTIONS]
+    near = found[: min(_KEPT, len(found) - 1)]
+    return [one.outputs[0] for one in near if _multiplications(one) <= _multiplications(near[0])]
+
+
+def _multiplications(convolution: Any) -> int:
+    """0 where shapes are not known."""
+    kernel, made = convolution.inputs[1].shape, convolution.outputs[0].shape.num_elements()
+    if made is None or not kernel.is_fully_defined():
+        return 0
+    # The last axis of a kernel is of outputs; the last two are, where each channel has its own.
+    summed = kernel[:-1] if convolution.type == "Conv2D" else kernel[:-2]
+    return int(made * summed.num_elements())

@@ -11,7 +11,7 @@ from bottleneck.bases.precision import isa
 from bottleneck.errors import BaseError
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.rounding import drift
-from tests.bases.networks import nested, plain
+from tests.bases.networks import fill, nested, plain
 from tests.models.toys import SIZE, network
 
 pytestmark = pytest.mark.keras
@@ -71,6 +71,46 @@ def test_bfloat16_changes_this_graph_and_no_other(pixels: np.ndarray) -> None:
     assert cost.cosine > 0.95
     np.testing.assert_array_equal(rows(other, pixels), before)
     np.testing.assert_array_equal(np.asarray(model(pixels, training=False)), keras)
+
+
+def stem(second: int) -> Any:
+    """A first convolution, a second with kernels of `second` pixels, a third; what each gives."""
+    import keras
+    from keras import layers
+
+    image = keras.Input((SIZE, SIZE, 3))
+    one = layers.Conv2D(8, 3, padding="same")(image)
+    two = layers.Conv2D(8, second, padding="same")(one)
+    three = layers.Conv2D(8, 3, padding="same")(two)
+    return fill(keras.Model(image, [one, two, three]))
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
+@pytest.mark.parametrize(("second", "kept"), [(1, [True, True, False]), (3, [True, False, False])])
+def test_cheap_convolutions_next_to_the_pixels_stay_float32_in_bfloat16(
+    second: int, kept: list[bool], pixels: np.ndarray
+) -> None:
+    import tensorflow as tf
+
+    model = stem(second)
+    full, reduced = (
+        frozen_graph.freeze(model, SHAPE, precision)(tf.constant(pixels))
+        for precision in ("float32", "bfloat16")
+    )
+    pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(full, reduced, strict=True)]
+    found = [float(np.abs(a - b).max() / a.std()) for a, b in pairs]
+    assert [distance < 1e-4 for distance in found] == kept, found
+    assert max(found) < 0.1
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
+def test_the_only_convolution_is_reduced(pixels: np.ndarray) -> None:
+    import keras
+
+    image = keras.Input((SIZE, SIZE, 3))
+    model = fill(keras.Model(image, keras.layers.Conv2D(8, 3)(image)))
+    full, reduced = (rows(frozen_graph.freeze(model, SHAPE, p), pixels) for p in ("float32", "bfloat16"))
+    assert drift(full, reduced).relative > 1e-4
 
 
 def test_a_base_with_nothing_to_reduce_is_refused_by_name() -> None:
