@@ -105,7 +105,7 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
     if not any(_computes_in(node, kind.as_datatype_enum) for node in definition.node):
         raise BaseError(
             f"--precision {precision}: TensorFlow finds nothing in this base that it could compute so on this machine; "
-            "use --precision float32, or auto"
+            "use --precision float32"
         )
     wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
     named = wrapped.graph.get_tensor_by_name
