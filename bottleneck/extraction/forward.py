@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gc
 import importlib.metadata
 import os
 import platform
@@ -136,7 +135,7 @@ class KerasForward:
                 "hold; use --precision float32"
             )
         self._call = frozen_graph.freeze(model, self._shape, precision) if frozen else self._traced(model)
-        # A frozen graph holds the weights itself; the network is let go, unless it must show what precision costs.
+        # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
 
     def decode(self, data: bytes) -> np.ndarray:
@@ -170,15 +169,11 @@ class KerasForward:
         return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """`several` in float32; once: the network is then let go."""
+        """`several` in float32, by a graph made for the moment."""
         if self._model is None:
             return self.several(pixels)
         call = frozen_graph.freeze(self._model, self._shape, "float32")
-        found = tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
-        self._model = None
-        del call
-        gc.collect()
-        return found
+        return tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
 
     def _traced(self, model: Any) -> Callable[[Any], list[Any]]:
         tf = self._tf

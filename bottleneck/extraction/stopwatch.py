@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 
+from bottleneck.extraction.pins import cores_here
 from bottleneck.extraction.stages import Clock
 
 
@@ -24,10 +24,4 @@ class Stopwatch:
     def clock(self) -> Clock:
         """The whole of it."""
         read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
-        return Clock(self.waited, self._alone, read / whole if whole else 0.0, processors())
-
-
-def processors() -> int:
-    """How many this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
+        return Clock(self.waited, self._alone, read / whole if whole else 0.0, cores_here())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +41,6 @@ class Trial:
         Bytes on disk besides the rows and their 32-byte keys.
     batch : int
     clock : Clock
-    environment : mapping of str to str
-        The machine's numeric environment.
     """
 
     images: int
@@ -53,7 +50,6 @@ class Trial:
     overhead: int
     batch: int
     clock: Clock = field(default_factory=Clock)
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def sample_size(pass_seconds: float, batch: int, most: int) -> int:
@@ -107,6 +103,4 @@ def run_trial(
         stored = sum(path.stat().st_size for path in Path(name).iterdir())
     write = outcome.clock.waited["write"]
     overhead = stored - outcome.computed * (forward.spec.row_bytes + 32)
-    return Trial(
-        count, 0.0, seconds - write, write, overhead, forward.batch, outcome.clock, forward.environment
-    )
+    return Trial(count, 0.0, seconds - write, write, overhead, forward.batch, outcome.clock)

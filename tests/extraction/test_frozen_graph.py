@@ -127,3 +127,21 @@ def test_two_gigabytes_of_weights_do_not_fit_a_graph(monkeypatch: pytest.MonkeyP
     assert frozen_graph.fits(model)
     monkeypatch.setattr(frozen_graph, "_MOST_BYTES", 64)
     assert not frozen_graph.fits(model)
+
+
+def test_what_precision_costs_can_be_asked_more_than_once(pixels: np.ndarray) -> None:
+    """Of several cuts some are founded later: the second answer must not compare bfloat16 with itself."""
+    from bottleneck.bases.load import load_model
+    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.schema import BaseRequest, Preprocessing
+
+    if not HAS_BFLOAT16:
+        pytest.skip("this processor has no bfloat16")
+    request = BaseRequest(
+        base="object:toy", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"), precision="bfloat16"
+    )
+    forward = KerasForward(load_model(network(), [request]), lambda _: BATCH)
+    images = 127.5 * (pixels + 1)
+    first, again = forward.exact(images)[0], forward.exact(images)[0]
+    np.testing.assert_array_equal(again, first)
+    assert np.abs(first - forward.features(images)).max() > 0
