@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_cuts
+import bench_extract
 import bench_finetune
 import bench_forward
 import bench_pipeline
@@ -41,192 +42,9 @@ import bench_store
 import measuring
 from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
 from rounds import column, in_rounds, ratio
-
-PEERS = measuring.ROOT / ".venv-peers" / "bin" / "python"
-STAMPS = Path("/usr/share/tuxpaint/stamps")
-#: Layer that both sides average over, and its name as a cut of ours.
-BASES = {
-    "squeezenet": ("avg_pool", "fire9_concat", 227),
-    "mobilenetv2": ("avg_pool", "out_relu", 224),
-    "vgg16": ("pool5", "block5_pool", 224),
-    "inceptionv3": ("avg_pool", "mixed10", 299),
-}
-#: A run over so few images is nearly all start; the difference to it gives the steady rate (none where there is
-#: hardly a difference: then there are too few images, or others use the machine).
-FEW = 64
-
-# ------------------------------------------------------------------------------------------------ images
-
-
-def photos(work: Path, count: int) -> tuple[Path, str]:
-    """`count` structured JPEG files of 500 x 375 in ten class folders, and what they are made of. All differ."""
-    import numpy as np
-    from PIL import Image
-
-    stamps = sorted(STAMPS.rglob("*.png"))
-    made_of = "tuxpaint stamps on white" if stamps else "synthetic slopes, waves and noise"
-    folder = work / f"photos-{count}"
-    if len(list(folder.glob("*/*.jpg"))) == count:
-        return folder, made_of
-    say(f"making {count} JPEG files of {made_of}")
-    shutil.rmtree(folder, ignore_errors=True)
-    rng = np.random.default_rng(0)
-
-    def synthetic() -> Image.Image:
-        y, x = np.mgrid[0:375, 0:500].astype(np.float32)
-        a, b, c = rng.uniform(0.01, 0.2, 3)
-        planes = [127 + 100 * np.sin(a * x), 127 + 100 * np.sin(b * y), 127 + 100 * np.cos(c * (x + y))]
-        noise = rng.normal(0, 20, (375, 500, 3)) * (x > 250)[..., None]
-        return Image.fromarray(np.clip(np.stack(planes, -1) + noise, 0, 255).astype(np.uint8))
-
-    def stamped(number: int) -> Image.Image:
-        # A photo is full of detail from edge to edge: four stamps, turned, on white, with a little grain.
-        sheet = Image.new("RGB", (500, 375), "white")
-        for corner in range(4):
-            with Image.open(stamps[(number * 4 + corner) % len(stamps)]) as file:
-                stamp = file.convert("RGBA")
-            stamp = stamp.rotate(float(rng.uniform(-30, 30)), expand=True).resize((250, 188))
-            sheet.paste(stamp, (250 * (corner % 2), 187 * (corner // 2)), stamp)
-        grain = rng.normal(0, 6, (375, 500, 1))
-        return Image.fromarray(np.clip(np.asarray(sheet) + grain, 0, 255).astype(np.uint8))
-
-    for number in range(count):
-        path = folder / f"class{number % 10}" / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (stamped(number) if stamps else synthetic()).save(path, quality=90)
-    return folder, made_of
-
-
-def weights(work: Path, base: str, size: int) -> list[str]:
-    """`--weights` for both sides: SqueezeNet's trained ones, else one file of random numbers."""
-    if base == "squeezenet":
-        return []
-    path = work / "weights" / f"{base}-{size}.weights.h5"
-    if not path.is_file():
-        say(f"writing random weights for {base}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import plain\n"
-            "import keras; m, _ = plain.network(sys.argv[2], int(sys.argv[3]), None); m.save_weights(sys.argv[4])"
-        )
-        watched(
-            [sys.executable, "-c", code, str(Path(__file__).parent), base, str(size), str(path)], timeout=600
-        )
-    return ["--weights", str(path)]
-
+from subjects import BASES, FEW, asked, photos, weights
 
 # ------------------------------------------------------------------------------------------------ measurements
-
-
-def asked(given: argparse.Namespace) -> list[str]:
-    """The BASE options of our side: the layer that both sides average over."""
-    cut, _, own_size = BASES[given.base]
-    size = given.size or own_size
-    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
-    trained = weights(given.work, given.base, size)
-    return ["--base", given.base, "--size", str(size), *trained, "--cut", cut, *pooling]
-
-
-def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """JPEG files to features on disk: our command against image_dataset_from_directory + predict + np.save."""
-    _, layer, own_size = BASES[given.base]
-    size = given.size or own_size
-    folder, made_of = photos(given.work, given.images)
-    few, _ = photos(given.work, FEW)
-    base = ["--base", given.base, "--size", str(size), *weights(given.work, given.base, size)]
-
-    def ours(precision: str) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            cache = measuring.fresh_cache(given.work, "bench-extract")
-            command = [*OURS, "extract", str(images), *asked(given), "--precision", precision]
-            done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
-            if done.json()["computed"] != done.json()["images"]:
-                raise SystemExit(f"not every image was computed: {done.output}")
-            return done
-
-        return figures(once(few), once(folder))
-
-    def plain(_: int) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            out = given.work / "plain-features.npy"
-            out.unlink(missing_ok=True)
-            command = [*PLAIN, "features", str(images), "--out", str(out), *base, "--cut", layer]
-            cache = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
-            return watched(command, timeout=given.timeout, extra=cache)
-
-        return figures(once(few), once(folder))
-
-    def torch(*more: str) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            out = given.work / "torch-features.npy"
-            out.unlink(missing_ok=True)
-            command = [
-                str(PEERS),
-                str(Path(__file__).with_name("plain_torch.py")),
-                str(images),
-                "--out",
-                str(out),
-            ]
-            command += ["--base", given.base, "--size", str(size), *more]
-            return watched(command, timeout=given.timeout)
-
-        return figures(once(few), once(folder))
-
-    def figures(short: Watched, whole: Watched) -> dict[str, Any]:
-        images, seconds = given.images - FEW, whole.seconds - short.seconds
-        return {
-            **whole.figures(),
-            "start_seconds": short.seconds,
-            "images_per_second": given.images / whole.seconds,
-            "steady_images_per_second": images / seconds if seconds > 0.1 * whole.seconds else None,
-            "steady_cpu_ms": 1000 * (whole.cpu_seconds - short.cpu_seconds) / images,
-        }
-
-    ways = given.precision.split(",")
-    contenders = {way: (lambda _, precision=way: ours(precision)) for way in ways} | {"plain": plain}
-    if given.peers:
-        contenders |= {"torch": lambda _: torch(), "torch bfloat16": lambda _: torch("--bfloat16")}
-    rounds = in_rounds(steps, given.rounds, contenders, warm=False)
-    wanted = {
-        "seconds": ("all told, s", 1),
-        "start_seconds": (f"{FEW} images, s", 1),
-        "images_per_second": ("images/s", 1),
-        "steady_images_per_second": ("steady images/s", 1),
-        "steady_cpu_ms": ("CPU ms an image", 2),
-        "peak_mib": ("peak MiB", 0),
-    }
-    rows = {name: {f: column(rounds, name, f) for f in wanted} for name in contenders}
-    rates = ("images_per_second", "steady_images_per_second")
-    speed = {way: {f: ratio(rounds, way, "plain", f) for f in rates} for way in ways}
-    for way in ways if given.peers else []:
-        peer = "torch" if way == "float32" else "torch bfloat16"
-        speed[f"{way} against {peer}"] = {f: ratio(rounds, way, peer, f) for f in rates}
-    labels = {way: f"bottleneck extract, {way}" for way in ways} | {"plain": "Keras + np.save"}
-    labels |= {"torch": "torch + np.save", "torch bfloat16": "torch + np.save, bfloat16"}
-    table(
-        f"extract: {given.images} JPEG files of 500 x 375 ({made_of}), {given.base} at {size} px, "
-        f"{given.rounds} rounds",
-        ["", *(title for title, _ in wanted.values())],
-        [
-            [labels[name], *(shown(rows[name][f], digits) for f, (_, digits) in wanted.items())]
-            for name in contenders
-        ],
-    )
-    for way, found in speed.items():
-        name = way if "against" in way else f"{way} against plain"
-        print(
-            f"  {name}: images/s {shown(found['images_per_second'])}, steady "
-            f"{shown(found['steady_images_per_second'])}; steady: {given.images} images less the {FEW}"
-        )
-    return {
-        "base": given.base,
-        "size": size,
-        "images": given.images,
-        "made_of": made_of,
-        **rows,
-        "ratio": speed,
-        "rounds": rounds,
-    }
 
 
 def heads(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
@@ -469,7 +287,7 @@ def cuts(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
-    "extract": (extract, 1000),
+    "extract": (bench_extract.extract, 1000),
     "forward": (forward, 0),
     "pipeline": (pipeline, 1000),
     "predict": (predict, 5000),
@@ -505,7 +323,7 @@ def main() -> None:
     if images and given.images <= FEW:
         parser.error(f"--images: more than {FEW}")
     given.work = Path(os.path.abspath(given.work))
-    if given.peers and not PEERS.exists():
+    if given.peers and not bench_extract.PEERS.exists():
         parser.error("--peers: run scripts/peers first, which installs torch")
     names = ("images", "base", "size", "rounds", "precision", "peers")
     options = {name: getattr(given, name) for name in names}

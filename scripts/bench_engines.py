@@ -20,9 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import bench
 import measuring
 from measuring import shown, spread, table
+from subjects import photos
 
 TASK_ROWS, BATCH = 16, 8
 MODULES = {"local": "bottleneck", "dask": "distributed", "ray": "ray"}
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--one", nargs=2, metavar=("ENGINE", "WORKERS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
-    folder, made_of = bench.photos(given.work, given.images)
+    folder, made_of = photos(given.work, given.images)
     cache = given.work / "engines-cache"
     if given.one:
         print(json.dumps(one(folder, cache, given.base, given.one[0], int(given.one[1]))))

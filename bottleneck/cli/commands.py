@@ -52,7 +52,7 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 @SESSION
 def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Fill the store: each image that it lacks goes through the base once."""
-    from bottleneck import documents, pipeline, tables
+    from bottleneck import documents, extraction_tables, pipeline
 
     base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
     if len(cuts) > 1:
@@ -60,11 +60,19 @@ def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
         _extract_cuts(source, base, cuts, dry_run, as_json, quiet, options)
     elif dry_run:
         left = pipeline.foresee(source, base, **session(quiet, options))
-        show(as_json, quiet, lambda: documents.estimate_document(left), lambda: tables.estimate_table(left))
+        show(
+            as_json,
+            quiet,
+            lambda: documents.estimate_document(left),
+            lambda: extraction_tables.estimate_table(left),
+        )
     else:
         done = pipeline.extract(source, base, **session(quiet, options))
         show(
-            as_json, quiet, lambda: documents.extraction_document(done), lambda: tables.extraction_table(done)
+            as_json,
+            quiet,
+            lambda: documents.extraction_document(done),
+            lambda: extraction_tables.extraction_table(done),
         )
 
 
@@ -78,7 +86,7 @@ def _extract_cuts(
     options: dict[str, Any],
 ) -> None:
     """The same at several cuts, a table and an entry of ``cuts`` each."""
-    from bottleneck import documents, drawing, pipeline, tables
+    from bottleneck import documents, drawing, extraction_tables, pipeline
 
     if dry_run:
         left = pipeline.foresee_cuts(source, base, cuts, **session(quiet, options))
@@ -86,7 +94,7 @@ def _extract_cuts(
             as_json,
             quiet,
             lambda: {"cuts": {cut: documents.estimate_document(one) for cut, one in left.items()}},
-            lambda: drawing.stacked(*(tables.estimate_table(one) for one in left.values())),
+            lambda: drawing.stacked(*(extraction_tables.estimate_table(one) for one in left.values())),
         )
         return
     done = pipeline.extract_cuts(source, base, cuts, **session(quiet, options))
@@ -94,7 +102,7 @@ def _extract_cuts(
         as_json,
         quiet,
         lambda: {"cuts": {cut: documents.extraction_document(one) for cut, one in done.items()}},
-        lambda: drawing.stacked(*(tables.extraction_table(one) for one in done.values())),
+        lambda: drawing.stacked(*(extraction_tables.extraction_table(one) for one in done.values())),
     )
 
 
@@ -109,14 +117,14 @@ def _extract_cuts(
 @SESSION
 def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
     """Take features out for other tools: a matrix and a table in the same order."""
-    from bottleneck import documents, pipeline, tables
+    from bottleneck import documents, extraction_tables, pipeline
 
     rows = pipeline.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
     show(
         as_json,
         quiet,
         lambda: documents.features_document(rows, Path(out), kind),
-        lambda: tables.features_table(rows, Path(out), kind),
+        lambda: extraction_tables.features_table(rows, Path(out), kind),
     )
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bottleneck.documents import extraction_document
 from bottleneck.extraction.rounding import measure, worst
+from bottleneck.extraction_tables import extraction_table
 from bottleneck.schema import Rounding
-from bottleneck.tables import extraction_table
 from tests.extraction.test_fill import counts, here
 from tests.fakes import FakeForward, half_base, rows_by_hand, write_images
 
