@@ -55,6 +55,10 @@ class BaseError(BottleneckError):
     """A base that cannot be built, loaded, cut or fed."""
 
 
+class NotReducible(BaseError):
+    """A base that cannot be computed in the precision that was asked for, on a machine that has it."""
+
+
 class HeadError(BottleneckError):
     """A head that cannot be fitted, read or put on this base."""
 

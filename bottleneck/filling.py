@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -231,6 +232,6 @@ def _foreseen(
 
 def _in_process(model: Any, requests: Sequence[BaseRequest], cache: Cache) -> Worker:
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import KerasForward, batch_for
+    from bottleneck.extraction.forward import keras_forward
 
-    return Worker(KerasForward(load_model(model, requests), batch_for(requests[0], cache)), cache)
+    return Worker(keras_forward(functools.partial(load_model, model), requests, cache), cache)

@@ -1,7 +1,8 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
     python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
-                                    [--precision float32,bfloat16] [--peers]
+                                    [--precision float32,bfloat16] [--peers] [--large]
+    python scripts/bench.py decode  [--images 400]        (in bench_decode.py)
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
     python scripts/bench.py rss                           (in bench_rss.py)
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_cuts
+import bench_decode
 import bench_extract
 import bench_finetune
 import bench_forward
@@ -288,6 +290,7 @@ def cuts(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, Any]], int]] = {
     "extract": (bench_extract.extract, 1000),
+    "decode": (bench_decode.decode, 400),
     "forward": (forward, 0),
     "pipeline": (pipeline, 1000),
     "predict": (predict, 5000),
@@ -313,6 +316,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
     parser.add_argument("--precision", default="float32", help="Of our side; extract: several, with commas.")
     parser.add_argument("--peers", action="store_true", help="extract: torch too; scripts/peers installs it.")
+    parser.add_argument("--large", action="store_true", help="extract, decode: photographs of 12 megapixels.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     parser.add_argument("--again", action="store_true", help="Forget rounds of a start that was cut off.")
@@ -325,7 +329,7 @@ def main() -> None:
     given.work = Path(os.path.abspath(given.work))
     if given.peers and not bench_extract.PEERS.exists():
         parser.error("--peers: run scripts/peers first, which installs torch")
-    names = ("images", "base", "size", "rounds", "precision", "peers")
+    names = ("images", "base", "size", "rounds", "precision", "peers", "large")
     options = {name: getattr(given, name) for name in names}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
     if images or given.what in ("forward", "rss"):
@@ -334,6 +338,8 @@ def main() -> None:
     name = f"bench_{given.what}"
     if given.what in ("extract", "forward", "pipeline", "predict", "cuts", "heads", "finetune"):
         name += f"_{given.base}"
+    if given.large:
+        name += "_large"
     if given.precision != "float32" and given.what != "extract":
         name += f"_{given.precision}"
     measuring.save(name, found)

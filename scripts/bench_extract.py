@@ -1,68 +1,68 @@
 """JPEG files to features on disk: our command, in several precisions, against the recipes people write.
 
-Part of scripts/bench.py (`extract`). The recipes are scripts/plain.py and, with --peers, scripts/plain_torch.py.
+Part of scripts/bench.py (`extract`). The recipes are scripts/plain.py and, with --peers, scripts/plain_torch.py, each
+with the number of its own that is fastest here: Keras' batch, torch's loaders.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, PLAIN, Steps, Watched, shown, table, watched
+from measuring import OURS, PLAIN, Steps, Watched, say, shown, table, watched
 from rounds import column, in_rounds, ratio
-from subjects import BASES, FEW, asked, photos, weights
+from subjects import BASES, FEW, LARGE, USUAL, asked, photos, weights
 
 PEERS = measuring.ROOT / ".venv-peers" / "bin" / "python"
+_TORCH = str(Path(__file__).with_name("plain_torch.py"))
 
 
 def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     """JPEG files to features on disk: our command against image_dataset_from_directory + predict + np.save."""
     _, layer, own_size = BASES[given.base]
     size = given.size or own_size
-    folder, made_of = photos(given.work, given.images)
-    few, _ = photos(given.work, FEW)
+    extent = LARGE if given.large else USUAL
+    folder, made_of = photos(given.work, given.images, extent)
+    few, _ = photos(given.work, FEW, extent)
     base = ["--base", given.base, "--size", str(size), *weights(given.work, given.base, size)]
 
-    def ours(precision: str) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            cache = measuring.fresh_cache(given.work, "bench-extract")
-            command = [*OURS, "extract", str(images), *asked(given), "--precision", precision]
-            done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
-            if done.json()["computed"] != done.json()["images"]:
-                raise SystemExit(f"not every image was computed: {done.output}")
-            return done
+    def ours(precision: str, images: Path) -> Watched:
+        cache = measuring.fresh_cache(given.work, "bench-extract")
+        command = [*OURS, "extract", str(images), *asked(given), "--precision", precision]
+        done = watched([*command, "--cache", str(cache), "--json"], timeout=given.timeout)
+        if done.json()["computed"] != done.json()["images"]:
+            raise SystemExit(f"not every image was computed: {done.output}")
+        return done
 
-        return figures(once(few), once(folder))
+    def plain(batch: int, images: Path) -> Watched:
+        out = given.work / "plain-features.npy"
+        out.unlink(missing_ok=True)
+        command = [*PLAIN, "features", str(images), "--out", str(out), *base, "--cut", layer]
+        cache = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
+        return watched([*command, "--batch", str(batch)], timeout=given.timeout, extra=cache)
 
-    def plain(_: int) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            out = given.work / "plain-features.npy"
-            out.unlink(missing_ok=True)
-            command = [*PLAIN, "features", str(images), "--out", str(out), *base, "--cut", layer]
-            cache = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
-            return watched(command, timeout=given.timeout, extra=cache)
+    def torch(loaders: int, more: list[str], images: Path) -> Watched:
+        out = given.work / "torch-features.npy"
+        out.unlink(missing_ok=True)
+        command = [
+            str(PEERS),
+            _TORCH,
+            str(images),
+            "--out",
+            str(out),
+            "--base",
+            given.base,
+            "--size",
+            str(size),
+        ]
+        return watched([*command, "--loaders", str(loaders), *more], timeout=given.timeout)
 
-        return figures(once(few), once(folder))
-
-    def torch(*more: str) -> dict[str, Any]:
-        def once(images: Path) -> Watched:
-            out = given.work / "torch-features.npy"
-            out.unlink(missing_ok=True)
-            command = [
-                str(PEERS),
-                str(Path(__file__).with_name("plain_torch.py")),
-                str(images),
-                "--out",
-                str(out),
-            ]
-            command += ["--base", given.base, "--size", str(size), *more]
-            return watched(command, timeout=given.timeout)
-
-        return figures(once(few), once(folder))
-
-    def figures(short: Watched, whole: Watched) -> dict[str, Any]:
+    def figures(run: Callable[[Path], Watched]) -> dict[str, Any]:
+        short, whole = run(few), run(folder)
         images, seconds = given.images - FEW, whole.seconds - short.seconds
         return {
             **whole.figures(),
@@ -72,11 +72,33 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
             "steady_cpu_ms": 1000 * (whole.cpu_seconds - short.cpu_seconds) / images,
         }
 
+    def fastest(what: str, choices: Sequence[int], run: Callable[[int, Path], Watched]) -> int:
+        """By one run each, which also brings the files into memory."""
+
+        def tried() -> dict[str, float]:
+            return {str(choice): run(choice, folder).seconds for choice in choices}
+
+        seconds: dict[str, float] = steps.run(what, tried)
+        tuned[what] = seconds
+        chosen = min(seconds, key=seconds.__getitem__)
+        say(f"{what}: {chosen}")
+        return int(chosen)
+
+    tuned: dict[str, dict[str, float]] = {}
     ways = given.precision.split(",")
-    contenders = {way: (lambda _, precision=way: ours(precision)) for way in ways} | {"plain": plain}
+    batch = fastest("batch of the Keras recipe", (32, 64), plain)
+    runs: dict[str, Callable[[Path], Watched]] = {way: functools.partial(ours, way) for way in ways}
+    runs["plain"] = functools.partial(plain, batch)
     if given.peers:
-        contenders |= {"torch": lambda _: torch(), "torch bfloat16": lambda _: torch("--bfloat16")}
-    rounds = in_rounds(steps, given.rounds, contenders, warm=False)
+        for name, more in {"torch": [], "torch bfloat16": ["--bfloat16"]}.items():
+            loaders = fastest(
+                f"loaders of {name}",
+                (0, 1, 2),
+                lambda count, images, extra=more: torch(count, extra, images),  # type: ignore[misc]
+            )
+            runs[name] = functools.partial(torch, loaders, more)
+    contenders = {name: (lambda _, run=run: figures(run)) for name, run in runs.items()}
+    rounds = in_rounds(steps, given.rounds, contenders)
     wanted = {
         "seconds": ("all told, s", 1),
         "start_seconds": (f"{FEW} images, s", 1),
@@ -94,7 +116,7 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     labels = {way: f"bottleneck extract, {way}" for way in ways} | {"plain": "Keras + np.save"}
     labels |= {"torch": "torch + np.save", "torch bfloat16": "torch + np.save, bfloat16"}
     table(
-        f"extract: {given.images} JPEG files of 500 x 375 ({made_of}), {given.base} at {size} px, "
+        f"extract: {given.images} JPEG files of {extent[0]} x {extent[1]} ({made_of}), {given.base} at {size} px, "
         f"{given.rounds} rounds",
         ["", *(title for title, _ in wanted.values())],
         [
@@ -112,7 +134,9 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
         "base": given.base,
         "size": size,
         "images": given.images,
+        "extent": extent,
         "made_of": made_of,
+        "tuned_seconds": tuned,
         **rows,
         "ratio": speed,
         "rounds": rounds,

@@ -1,6 +1,7 @@
-"""How fast the bare forward pass is: as a graph of Keras, frozen, in bfloat16, and compiled by XLA.
+"""How fast the bare forward pass is: as a graph of Keras, frozen, in bfloat16, compiled by XLA, and by OpenVINO.
 
-Part of scripts/bench.py (`forward`). One process, one batch in memory, all of them in turn, round by round.
+Part of scripts/bench.py (`forward`). One process, one batch in memory, all of them in turn, round by round. Where
+the time of a pass goes is asked afterwards (scripts/profile_forward.py).
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ import time
 from typing import Any
 
 import measuring
+import profile_forward
+from forward_ways import BATCH, arguments, ways
 from measuring import Steps, shown, spread, table, watched
 
-BATCH = 32
+#: Of passes of each way in a round, one at least.
+_SECONDS = 2.0
+
+#: Whose time is told in parts.
+_PROFILED = ("frozen", "frozen bfloat16", "openvino", "openvino bfloat16")
 
 
 def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[str, Any]:
@@ -30,6 +37,14 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
     cache = measuring.fresh_cache(given.work, "bench-forward")
     command = [sys.executable, __file__, *base, "--rounds", str(given.rounds), "--cache", str(cache)]
     found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout).json())
+    profiled = [name for name in found["rates"] if name in _PROFILED]
+    where = {
+        name: steps.run(
+            f"where the time goes: {name}",
+            lambda name=name: profile_forward.spent(name, base, cache, given.timeout),
+        )
+        for name in profiled
+    }
     rates = {name: spread(found["rates"][name]) for name in found["rates"]}
     plain = found["rates"]["keras"]
     ratios = {name: spread(a / b for a, b in zip(found["rates"][name], plain, strict=True)) for name in rates}
@@ -41,6 +56,9 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
             for name in rates
         ],
     )
+    for name, parts in where.items():
+        told = ", ".join(f"{part} {1000 * took:.0f}" for part, took in parts.items())
+        print(f"  {name}, ms a pass: {told}")
     return {
         "base": given.base,
         "batch": BATCH,
@@ -48,52 +66,23 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
         "ratios": ratios,
         "set_up": found["set_up"],
         "drift": found["drift"],
+        "seconds_by_kind": where,
     }
 
 
 def main() -> None:
     """All rounds, in this process; prints one JSON line."""
-    from pathlib import Path
-
     import numpy as np
     import tensorflow as tf
 
-    from bottleneck.bases.load import load
-    from bottleneck.bases.precision import here
-    from bottleneck.extraction.forward import prepare_process
-    from bottleneck.extraction.frozen_graph import freeze
     from bottleneck.extraction.rounding import drift
-    from bottleneck.images.probes import probes
-    from bottleneck.schema import BaseRequest, Cache
 
-    parser = argparse.ArgumentParser()
-    for name in ("--base", "--weights", "--cut", "--pooling", "--cache"):
-        parser.add_argument(name)
-    parser.add_argument("--size", type=int)
+    parser = arguments()
     parser.add_argument("--rounds", type=int, default=5)
     given = vars(parser.parse_args())
-    rounds, cache = given.pop("rounds"), Cache(Path(given.pop("cache")))
-    prepare_process()
-    base = load(BaseRequest(**given), cache)
-    model, pixels = base.features_model, base.spec.recipe.pixels
-    shape = (BATCH, pixels.height, pixels.width, 3)
-    images = tf.constant(probes(BATCH, pixels.height, pixels.width))
-    signature = [tf.TensorSpec(shape, tf.float32)]
-
-    def traced(**options: Any) -> Any:
-        return tf.function(lambda x: model(x, training=False), input_signature=signature, **options)
-
-    def alone(call: Any) -> Any:
-        return lambda x: call(x)[0]
-
-    makers = {
-        "keras": traced,
-        "frozen": lambda: alone(freeze(model, shape, "float32")),
-        "xla": lambda: traced(jit_compile=True),
-    }
-    reduced = here("auto")
-    if reduced != "float32":
-        makers[reduced] = lambda: alone(freeze(model, shape, reduced))
+    rounds = given.pop("rounds")
+    known = ways(given)
+    makers, images = known.makers, tf.constant(known.pixels)
     calls, rows, set_up = {}, {}, {}
     for name, make in makers.items():
         started = time.perf_counter()
@@ -101,11 +90,14 @@ def main() -> None:
         rows[name] = np.asarray(calls[name](images))
         set_up[name] = time.perf_counter() - started
     rates: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds):
+    for number in range(-1, rounds):
         for name in list(calls) if number % 2 else list(calls)[::-1]:
-            started = time.perf_counter()
-            np.asarray(calls[name](images))
-            rates[name].append(BATCH / (time.perf_counter() - started))
+            started, passes = time.perf_counter(), 0
+            while not passes or time.perf_counter() - started < _SECONDS:
+                np.asarray(calls[name](images))
+                passes += 1
+            if number >= 0:
+                rates[name].append(passes * BATCH / (time.perf_counter() - started))
     costs = {
         name: drift(rows["keras"], rows[name]).model_dump(exclude={"format"})
         for name in rows

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import shutil
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from measuring import say, watched
@@ -22,43 +25,64 @@ BASES = {
 FEW = 64
 
 
-def photos(work: Path, count: int) -> tuple[Path, str]:
-    """`count` structured JPEG files of 500 x 375 in ten class folders, and what they are made of. All differ."""
-    import numpy as np
-    from PIL import Image
+#: Width and height of photographs: as data sets have them, and as telephones take them (12 megapixels).
+USUAL, LARGE = (500, 375), (4000, 3000)
 
+
+def photos(work: Path, count: int, extent: tuple[int, int] = USUAL) -> tuple[Path, str]:
+    """`count` structured JPEG files of that width and height in ten class folders, and what they are made of.
+
+    All differ; a file of 12 megapixels has 3 MB.
+    """
     stamps = sorted(STAMPS.rglob("*.png"))
     made_of = "tuxpaint stamps on white" if stamps else "synthetic slopes, waves and noise"
-    folder = work / f"photos-{count}"
+    folder = work / (f"photos-{count}" if extent == USUAL else f"photos-{count}-{extent[0]}x{extent[1]}")
     if len(list(folder.glob("*/*.jpg"))) == count:
         return folder, made_of
     say(f"making {count} JPEG files of {made_of}")
     shutil.rmtree(folder, ignore_errors=True)
-    rng = np.random.default_rng(0)
+    for number in range(10):
+        (folder / f"class{number}").mkdir(parents=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        shares = range(os.cpu_count() or 1)
+        list(pool.map(functools.partial(_photos, folder, count, extent, stamps, len(shares)), shares))
+    return folder, made_of
 
-    def synthetic() -> Image.Image:
-        y, x = np.mgrid[0:375, 0:500].astype(np.float32)
+
+def _photos(
+    folder: Path, count: int, extent: tuple[int, int], stamps: list[Path], shares: int, share: int
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    width, height = extent
+    noise = np.random.default_rng(0).normal(0, 1, (height, width)).astype(np.float32)
+
+    def synthetic(rng: np.random.Generator) -> Image.Image:
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         a, b, c = rng.uniform(0.01, 0.2, 3)
         planes = [127 + 100 * np.sin(a * x), 127 + 100 * np.sin(b * y), 127 + 100 * np.cos(c * (x + y))]
-        noise = rng.normal(0, 20, (375, 500, 3)) * (x > 250)[..., None]
-        return Image.fromarray(np.clip(np.stack(planes, -1) + noise, 0, 255).astype(np.uint8))
+        return grained(np.stack(planes, -1), 20, rng)
 
-    def stamped(number: int) -> Image.Image:
+    def stamped(rng: np.random.Generator, number: int) -> Image.Image:
         # A photo is full of detail from edge to edge: four stamps, turned, on white, with a little grain.
-        sheet = Image.new("RGB", (500, 375), "white")
+        sheet = Image.new("RGB", extent, "white")
+        tile = ((width + 1) // 2, (height + 1) // 2)
         for corner in range(4):
             with Image.open(stamps[(number * 4 + corner) % len(stamps)]) as file:
                 stamp = file.convert("RGBA")
-            stamp = stamp.rotate(float(rng.uniform(-30, 30)), expand=True).resize((250, 188))
-            sheet.paste(stamp, (250 * (corner % 2), 187 * (corner // 2)), stamp)
-        grain = rng.normal(0, 6, (375, 500, 1))
-        return Image.fromarray(np.clip(np.asarray(sheet) + grain, 0, 255).astype(np.uint8))
+            stamp = stamp.rotate(float(rng.uniform(-30, 30)), expand=True).resize(tile)
+            sheet.paste(stamp, (width // 2 * (corner % 2), height // 2 * (corner // 2)), stamp)
+        return grained(np.asarray(sheet), 6, rng)
 
-    for number in range(count):
-        path = folder / f"class{number % 10}" / f"{number:05d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (stamped(number) if stamps else synthetic()).save(path, quality=90)
-    return folder, made_of
+    def grained(values: np.ndarray, strength: float, rng: np.random.Generator) -> Image.Image:
+        moved = np.roll(noise, tuple(rng.integers(0, (height, width))), (0, 1))
+        return Image.fromarray(np.clip(values + strength * moved[..., None], 0, 255).astype(np.uint8))
+
+    for number in range(share, count, shares):
+        rng = np.random.default_rng(number)
+        image = stamped(rng, number) if stamps else synthetic(rng)
+        image.save(folder / f"class{number % 10}" / f"{number:05d}.jpg", quality=90)
 
 
 def weights(work: Path, base: str, size: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -17,7 +18,7 @@ from bottleneck.bases import custom
 from bottleneck.bases.load import LoadedBase, features_of, load_cuts
 from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
-from bottleneck.errors import BaseError, Rejected, UsageError
+from bottleneck.errors import NotReducible, Rejected, UsageError
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.cuts import specs_of
 from bottleneck.images import header
@@ -67,8 +68,30 @@ def open_forward(requests: Sequence[BaseRequest], cache: Cache) -> Forward:
                     f"{len(specs_of(made))}"
                 )
             return made
+    return keras_forward(functools.partial(load_cuts, cache=cache), requests, cache)
+
+
+def keras_forward(
+    load: Callable[[Sequence[BaseRequest]], Sequence[LoadedBase]],
+    requests: Sequence[BaseRequest],
+    cache: Cache,
+) -> KerasForward:
+    """The forward pass of the bases that `load` gives; where `auto` chose what they cannot be computed in, float32.
+
+    Raises
+    ------
+    NotReducible
+        They cannot be computed in the precision that `requests` name.
+    """
     prepare_process()
-    return KerasForward(load_cuts(requests, cache), batch_for(first, cache))
+    batch = batch_for(requests[0], cache)
+    try:
+        return KerasForward(load(requests), batch)
+    except NotReducible:
+        if requests[0].precision != "auto":
+            raise
+    # What there is to reduce shows in the graph alone, and the precision is in the name of the rows: once more.
+    return KerasForward(load([one.model_copy(update={"precision": "float32"}) for one in requests]), batch)
 
 
 def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
@@ -130,7 +153,7 @@ class KerasForward:
             frozen_graph.IMPLEMENTATION if frozen else _KERAS_GRAPH
         )
         if not frozen and precision != "float32":
-            raise BaseError(
+            raise NotReducible(
                 f"--precision {precision}: {self.spec.base} has 2 GB of weights or more, which no frozen graph can "
                 "hold; use --precision float32"
             )

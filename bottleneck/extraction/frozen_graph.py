@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bottleneck.errors import BaseError
+from bottleneck.errors import NotReducible
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.
@@ -61,7 +61,7 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
 
     Raises
     ------
-    BaseError
+    NotReducible
         The graph has nothing that could be computed in this precision on this machine.
 
     Examples
@@ -103,7 +103,7 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
     definition = tf_optimizer.OptimizeGraph(config, graph)
     kind = tf.dtypes.bfloat16 if brought == "DT_BFLOAT16" else tf.dtypes.float16
     if not any(_computes_in(node, kind.as_datatype_enum) for node in definition.node):
-        raise BaseError(
+        raise NotReducible(
             f"--precision {precision}: TensorFlow finds nothing in this base that it could compute so on this machine; "
             "use --precision float32"
         )

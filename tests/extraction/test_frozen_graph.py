@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bottleneck.bases.precision import isa
-from bottleneck.errors import BaseError
+from bottleneck.errors import BaseError, NotReducible
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.rounding import drift
 from tests.bases.networks import fill, nested, plain
@@ -145,3 +147,28 @@ def test_what_precision_costs_can_be_asked_more_than_once(pixels: np.ndarray) ->
     first, again = forward.exact(images)[0], forward.exact(images)[0]
     np.testing.assert_array_equal(again, first)
     assert np.abs(first - forward.features(images)).max() > 0
+
+
+@pytest.mark.parametrize("asked", ["auto", "bfloat16"])
+def test_auto_is_float32_for_a_base_with_nothing_to_reduce(
+    asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    from bottleneck.bases import precision
+    from bottleneck.bases.load import load_model
+    from bottleneck.extraction.forward import keras_forward
+    from bottleneck.schema import BaseRequest, Cache, Preprocessing
+
+    monkeypatch.setattr(precision, "here", lambda asked: "float32" if asked == "float32" else "bfloat16")
+    image = keras.Input((SIZE, SIZE, 3))
+    model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(image))
+    request = BaseRequest(
+        base="object:toy", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"), precision=asked
+    )
+    load = functools.partial(load_model, model)
+    if asked == "bfloat16":
+        with pytest.raises(NotReducible, match="use --precision float32"):
+            keras_forward(load, [request], Cache(tmp_path))
+    else:
+        assert keras_forward(load, [request], Cache(tmp_path)).spec.recipe.precision == "float32"
