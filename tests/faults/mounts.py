@@ -62,11 +62,24 @@ def memory(folder: Path, options: str) -> Path:
 
 
 def remount(folder: Path, options: str) -> bool:
-    """Whether the system did it: it does not make a file system read-only under whoever writes."""
+    """Whether the system did it."""
     done = subprocess.run(
         ["mount", "-o", f"remount,{options}", str(folder)], capture_output=True, check=False
     )
     return not done.returncode
+
+
+def cover_read_only(folder: Path, aside: Path) -> None:
+    """From now on what is opened below `folder` is read-only; `unmount` uncovers it.
+
+    A file system cannot be remounted so while anyone has a file of it open for writing, and builders always have one:
+    their locks. A read-only view laid over it in one step needs no such moment.
+    """
+    aside.mkdir()
+    mount("--bind", folder, aside)
+    mount("-o", "remount,bind,ro", aside)
+    mount("--bind", aside, folder)
+    unmount(aside)
 
 
 def loop(image: Path, folder: Path, mebibytes: int) -> Path:

@@ -20,7 +20,7 @@ from bottleneck.store.join import join
 from bottleneck.store.read import open_store
 from tests.fakes import FakeForward, base, rows_by_hand, write_images
 from tests.faults.ground import snapshot
-from tests.faults.mounts import loop, memory, mount, private_mounts, remount, unmount
+from tests.faults.mounts import cover_read_only, loop, memory, mount, private_mounts, remount, unmount
 from tests.faults.preload import SHORT, compiled
 from tests.faults.trips import (
     WIDE,
@@ -376,19 +376,19 @@ def test_a_read_only_cache_is_read_without_a_try_at_writing_and_refused_for_buil
 @pytest.mark.needs_tool("mount")
 @private_mounts
 def test_a_cache_that_becomes_read_only_under_way(tmp_path: Path) -> None:
-    count = 240  # three seconds of work: on a busy machine the remount, too, comes late
+    count = 240  # three seconds of work: on a busy machine the mounts, too, come late
     source = write_images(tmp_path / "in", {"cat": count})
     disk = memory(tmp_path / "disk", "size=32m")
     cache = disk / "cache"
     with ended_at_last(start(source, cache, base="tests.fakes:slow_base")) as running:
         wait_until(lambda: len(committed(cache)) >= 2)
-        wait_until(lambda: remount(disk, "ro"), pause=0.001)
+        cover_read_only(disk, tmp_path / "aside")
         ended = end(running)
     ended.check_clean()
     assert "Read-only file system" in ended.json["error"]
     kept = check_kept(source, cache)
     assert 8 <= kept < count
-    assert remount(disk, "rw")
+    unmount(disk)
     done = again(source, cache)
     assert (done.computed, done.reused) == (count - kept, kept)
     assert check_kept(source, cache) == count
