@@ -14,7 +14,7 @@ from bottleneck.errors import NotReducible
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.
-IMPLEMENTATION = "frozen graph 2"
+IMPLEMENTATION = "frozen graph 3"
 
 #: Rewriters of TensorFlow's graph optimizer, and the type that they bring into the graph.
 _REWRITERS = {
@@ -122,10 +122,10 @@ def _computes_in(node: Any, kind: int) -> bool:
 def _next_to_pixels(graph: Any) -> list[Any]:
     """What the first convolutions of `graph` give, as far as none costs more than the very first: they stay float32.
 
-    By what lies next to the pixels alone, so that it is the same at every cut that leaves a convolution to reduce.
+    By what lies next to the pixels alone, so that it is the same at every cut.
     """
     found = [operation for operation in graph.get_operations() if operation.type in _CONVOLUTIONS]
-    near = found[: min(_KEPT, len(found) - 1)]
+    near = found[:_KEPT]
     return [one.outputs[0] for one in near if _multiplications(one) <= _multiplications(near[0])]
 
 

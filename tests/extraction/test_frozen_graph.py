@@ -105,22 +105,15 @@ def test_cheap_convolutions_next_to_the_pixels_stay_float32_in_bfloat16(
     assert max(found) < 0.1
 
 
-@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
-def test_the_only_convolution_is_reduced(pixels: np.ndarray) -> None:
+@pytest.mark.parametrize("last", ["GlobalMaxPooling2D", "Conv2D"])
+def test_a_base_with_nothing_to_reduce_is_refused_by_name(last: str) -> None:
+    """The first convolution is not reduced at any cut, so neither where it is the only one."""
     import keras
 
     image = keras.Input((SIZE, SIZE, 3))
-    model = fill(keras.Model(image, keras.layers.Conv2D(8, 3)(image)))
-    full, reduced = (rows(frozen_graph.freeze(model, SHAPE, p), pixels) for p in ("float32", "bfloat16"))
-    assert drift(full, reduced).relative > 1e-4
-
-
-def test_a_base_with_nothing_to_reduce_is_refused_by_name() -> None:
-    import keras
-
-    image = keras.Input((SIZE, SIZE, 3))
-    model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(image))
-    with pytest.raises(BaseError, match=r"--precision bfloat16: .* use --precision float32"):
+    layer = keras.layers.Conv2D(8, 3) if last == "Conv2D" else keras.layers.GlobalMaxPooling2D()
+    model = keras.Model(image, layer(image))
+    with pytest.raises(NotReducible, match=r"--precision bfloat16: .* use --precision float32"):
         frozen_graph.freeze(model, SHAPE, "bfloat16")
 
 
@@ -172,3 +165,21 @@ def test_auto_is_float32_for_a_base_with_nothing_to_reduce(
             keras_forward(load, [request], Cache(tmp_path))
     else:
         assert keras_forward(load, [request], Cache(tmp_path)).spec.recipe.precision == "float32"
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
+def test_cuts_of_one_pass_in_bfloat16_are_each_cut_alone(pixels: np.ndarray) -> None:
+    from bottleneck.bases.load import load_model
+    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.schema import BaseRequest, Preprocessing
+
+    preprocessing = Preprocessing.parse("scale=1/127.5,offset=-1")
+    requests = [
+        BaseRequest(base="object:toy", cut=cut, preprocessing=preprocessing, precision="bfloat16")
+        for cut in ("block3_conv", "block3_norm", None)
+    ]
+    model, images = network(), 127.5 * (pixels + 1)
+    together = KerasForward(load_model(model, requests), lambda _: BATCH).several(images)
+    for request, rows_there in zip(requests, together, strict=True):
+        alone = KerasForward(load_model(model, [request]), lambda _: BATCH).features(images)
+        np.testing.assert_array_equal(rows_there, alone, str(request.cut))
