@@ -81,7 +81,15 @@ class Exact(Protocol):
     """A forward pass of reduced precision that can show what this costs."""
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The rows of each cut in float32: (batch, height, width, 3) to (batch, *shape)."""
+        """The rows of each cut in float32: (n, height, width, 3) to (n, *shape)."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A forward pass that can be tried at other batch shapes."""
+
+    def rate(self, batch: int) -> float:
+        """Images a second at this shape. Raises MemoryError where it does not fit."""
 
 
 @runtime_checkable

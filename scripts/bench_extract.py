@@ -98,7 +98,8 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
             )
             runs[name] = functools.partial(torch, loaders, more)
     contenders = {name: (lambda _, run=run: figures(run)) for name, run in runs.items()}
-    rounds = in_rounds(steps, given.rounds, contenders)
+    # Finding the fastest numbers has brought files and libraries into memory.
+    rounds = in_rounds(steps, given.rounds, contenders, warm=False)
     wanted = {
         "seconds": ("all told, s", 1),
         "start_seconds": (f"{FEW} images, s", 1),

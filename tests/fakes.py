@@ -220,3 +220,16 @@ def rows_by_hand(folder: Path, forward: FakeForward | None = None) -> dict[bytes
         row = forward.features(batch)[0].astype(forward.spec.recipe.dtype)
         found[os.fsencode(path.relative_to(folder))] = row
     return found
+
+
+class TunableForward(FakeForward):
+    """Fastest at a batch of 16, and too large for memory at 64."""
+
+    def rate(self, batch: int) -> float:
+        if batch >= 64:
+            raise MemoryError
+        return {4: 10.0, 8: 20.0, 16: 40.0, 32: 41.0}[batch]
+
+
+def tunable() -> TunableForward:
+    return TunableForward()

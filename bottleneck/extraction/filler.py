@@ -15,6 +15,7 @@ import numpy as np
 from bottleneck.bases import known
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, StoreError
+from bottleneck.extraction.batch import FEWEST
 from bottleneck.extraction.cuts import share
 from bottleneck.extraction.engines.crew import crew
 from bottleneck.extraction.engines.supervisor import Assignment
@@ -22,7 +23,7 @@ from bottleneck.extraction.hands import Computes, Hands, Lone
 from bottleneck.extraction.report import Extraction, report
 from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
 from bottleneck.extraction.stages import together
-from bottleneck.extraction.supervise import WorkerProcess
+from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.progress import Bar, Progress
 from bottleneck.schema import (
@@ -35,7 +36,7 @@ from bottleneck.schema import (
     Team,
     ViewPolicy,
 )
-from bottleneck.store.header import open_for_building
+from bottleneck.store.header import find_store, found, open_for_building
 from bottleneck.store.log import write_log
 from bottleneck.store.plan import Plan
 from bottleneck.store.read import Store, open_store
@@ -158,7 +159,9 @@ class Filler:
         under another builder's hands.
         """
         done: list[tuple[tuple[int, ...], Plan, Shared]] = []
-        for part in share(inventory, [lacking(store, inventory, again) for store in stores]):
+        parts = share(inventory, [lacking(store, inventory, again) for store in stores])
+        self._agree_on_batch(sum(len(part.inventory) for part in parts))
+        for part in parts:
             # The widest rows decide how many make a task, so their store has the plan.
             cuts = tuple(sorted(part.cuts, key=lambda cut: -self._specs[cut].row_bytes))
             for cut in cuts:
@@ -187,6 +190,31 @@ class Filler:
         self._fillings[cut] = _Filling(builder)
         builder.sweep()
 
+    def _agree_on_batch(self, images: int) -> None:
+        """Before a long run founds its stores their batch shape is searched for, and published for all builders."""
+        computing, team = self._computing, self._options.get("team")
+        if not isinstance(computing, WorkerProcess) or (team is not None and team.engine != "local"):
+            return  # Elsewhere other machines compute, of which this one says little.
+        if images < FEWEST or self._requests[0].batch or self._options.get("views") is not None:
+            return
+        if any(find_store(self._cache, spec)[1].batch for spec in self._specs):
+            return
+        with self._progress.bar("batch shape", None, "tried") as bar:
+            try:
+                batch = computing.best_batch(images, bar.update)
+            except WorkerDied:
+                return  # of a batch that memory did not hold: the usual one is tried by a new worker
+        if batch is None:
+            return
+        # Whoever was first decides, here and in every later run.
+        headers = [
+            found(self._cache, spec, batch, request)[1]
+            for spec, request in zip(self._specs, self._resolved(), strict=True)
+        ]
+        agreed = headers[0].batch
+        self._requests = [request.model_copy(update={"batch": agreed}) for request in self._requests]
+        computing.reopen(self._requests)
+
     def _gather(self, inventory: Inventory) -> Hands:
         """Who computes, gathered once: the worker that is here, or the workers of an engine, which look round first."""
         team, computing = self._options.get("team"), self._computing
@@ -198,14 +226,18 @@ class Filler:
         if isinstance(computing, WorkerProcess):
             computing.rest()  # it was here to say what the rows are
         # As resolved here: `auto` may be another precision there.
-        requests = tuple(
-            request.model_copy(update={"precision": spec.recipe.precision})
-            for request, spec in zip(self._requests, self._specs, strict=True)
-        )
+        requests = self._resolved()
         limits = self._options.get("limits") or Limits()
         there = Assignment(self._source, requests, self._cache, limits, tuple(self._specs))
         self._hands = self._engine.enter_context(crew(team, there, inventory))
         return self._hands
+
+    def _resolved(self) -> tuple[BaseRequest, ...]:
+        """How the base is asked for so that any machine computes these very rows."""
+        return tuple(
+            request.model_copy(update={"precision": spec.recipe.precision})
+            for request, spec in zip(self._requests, self._specs, strict=True)
+        )
 
     def _ended(self, cuts: tuple[int, ...], bar: Bar, outcomes: tuple[Outcome, ...]) -> None:
         for cut, outcome in zip(cuts, outcomes, strict=True):

@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,15 +21,18 @@ from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
 from bottleneck.errors import NotReducible, Rejected, UsageError
 from bottleneck.extraction import frozen_graph
+from bottleneck.extraction.batch import DEFAULT_BATCH
 from bottleneck.extraction.cuts import specs_of
 from bottleneck.images import header
+from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
-DEFAULT_BATCH = 32
-
 #: Of networks that are too large to be frozen; part of the numeric environment.
 _KERAS_GRAPH = "keras graph 1"
+
+#: Passes at a batch shape that is tried; the first is nearly all set-up.
+_TRIED = 3
 
 #: A PNG of one black pixel.
 _ONE_PIXEL = base64.b64decode(
@@ -86,12 +90,13 @@ def keras_forward(
     prepare_process()
     batch = batch_for(requests[0], cache)
     try:
-        return KerasForward(load(requests), batch)
+        return KerasForward(load(requests), batch, again=lambda: load(requests))
     except NotReducible:
         if requests[0].precision != "auto":
             raise
     # What there is to reduce shows in the graph alone, and the precision is in the name of the rows: once more.
-    return KerasForward(load([one.model_copy(update={"precision": "float32"}) for one in requests]), batch)
+    exact = [one.model_copy(update={"precision": "float32"}) for one in requests]
+    return KerasForward(load(exact), batch, again=lambda: load(exact))
 
 
 def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
@@ -123,6 +128,8 @@ class KerasForward:
         Gives the batch shape for their `StoreSpec`.
     precision : {"float32", "bfloat16", "float16"}, optional
         Another one than the recipe's, to see what that costs.
+    again : callable, optional
+        Gives `bases` once more, for trials of other batch shapes.
     """
 
     def __init__(
@@ -130,6 +137,7 @@ class KerasForward:
         bases: Sequence[LoadedBase],
         batch: Callable[[Sequence[StoreSpec]], int],
         precision: Precision | None = None,
+        again: Callable[[], Sequence[LoadedBase]] | None = None,
     ) -> None:
         import tensorflow as tf
 
@@ -157,7 +165,8 @@ class KerasForward:
                 f"--precision {precision}: {self.spec.base} has 2 GB of weights or more, which no frozen graph can "
                 "hold; use --precision float32"
             )
-        self._call = frozen_graph.freeze(model, self._shape, precision) if frozen else self._traced(model)
+        self._precision, self._again = precision, again
+        self._call = self._made(model, self._shape)
         # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
 
@@ -192,18 +201,40 @@ class KerasForward:
         return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """`several` in float32, by a graph made for the moment."""
-        if self._model is None:
-            return self.several(pixels)
-        call = frozen_graph.freeze(self._model, self._shape, "float32")
+        """Rows (n, *shape) of each cut in float32 from pixels (n, height, width, 3), by a graph made for the moment."""
+        assert self._model is not None, "float32 has no other rows"
+        call = frozen_graph.freeze(self._model, pixels.shape, "float32")
         return tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
 
-    def _traced(self, model: Any) -> Callable[[Any], list[Any]]:
+    def rate(self, batch: int) -> float:
+        """Images a second at another batch shape, of the base built once more. Raises MemoryError."""
+        if self._again is None:
+            raise MemoryError("the base cannot be built once more")
         tf = self._tf
-        return tf.function(
+        self._model = self._model or features_of(self._again())
+        _, height, width, _ = self._shape
+        pixels = tf.constant(probes(batch, height, width))
+        call = self._made(self._model, (batch, height, width, 3))
+        seconds = []
+        try:
+            for _ in range(_TRIED):
+                started = time.perf_counter()
+                for rows in call(pixels):
+                    np.asarray(rows)
+                seconds.append(time.perf_counter() - started)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(first_line(error.message)) from error
+        return batch / min(seconds)
+
+    def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
+        if frozen_graph.fits(model):
+            return frozen_graph.freeze(model, shape, self._precision)
+        tf = self._tf
+        call: Callable[[Any], list[Any]] = tf.function(
             lambda x: tf.nest.flatten(model(x, training=False)),
-            input_signature=[tf.TensorSpec(self._shape, tf.float32)],
+            input_signature=[tf.TensorSpec(shape, tf.float32)],
         )
+        return call
 
 
 def first_line(message: str | None) -> str:

@@ -56,6 +56,17 @@ class Try:
 
 
 @dataclass(frozen=True)
+class Search:
+    """Ask: which batch shape is best for so many images.
+
+    Answers: `Moved` for each that is tried, then the best; None where they take less than `long` seconds.
+    """
+
+    images: int
+    long: float
+
+
+@dataclass(frozen=True)
 class Founded:
     """The base works: one forward pass took so many seconds. From here on silence is suspicious."""
 

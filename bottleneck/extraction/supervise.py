@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
+from bottleneck.extraction.batch import LONG
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Search, Touching, Try
 from bottleneck.extraction.pins import Pins
 from bottleneck.extraction.task import Outcome
 from bottleneck.extraction.trial import Trial
@@ -157,6 +158,17 @@ class WorkerProcess:
         self._running()
         trial: Trial = self._ask(Try(source, task), moved_on)
         return replace(trial, start=self._build_seconds + trial.start)
+
+    def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
+        """As `Worker.best_batch` for a `LONG` run. Raises `WorkerDied` at the first death: of one that did not fit."""
+        self._running()
+        found: int | None = self._ask(Search(images, LONG), tried)
+        return found
+
+    def reopen(self, requests: Sequence[BaseRequest]) -> None:
+        """From the next task on the base is built as these ask."""
+        self._requests = tuple(requests)
+        self._stop()
 
     def rest(self) -> None:
         """Let the worker go until the next task."""

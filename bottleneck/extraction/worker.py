@@ -20,11 +20,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bottleneck.contracts import Forward, Source
+from bottleneck.contracts import Forward, Source, Tunable
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
+from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Touching, Try
+from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Search, Touching, Try
 from bottleneck.extraction.probing import probe_drift
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
 from bottleneck.extraction.trial import Trial, run_trial, timed_pass
@@ -104,6 +105,20 @@ class Worker:
         warm(self.pace)
         trial = run_trial(self.forward, source, task, self._pools, Watch(moved_on), self.pace)
         return replace(trial, start=start)
+
+    def best_batch(self, images: int, long: float, tried: Callable[[int], None]) -> int | None:
+        """By a short search; None where `images` would not take so `long` in seconds, or no other can be tried."""
+        self._canary()
+        forward = self.forward
+        if images * self.pace / forward.batch < long or not isinstance(forward, Tunable):
+            return None
+        rate = within_memory(forward.rate)
+
+        def told(batch: int) -> float:
+            tried(1)
+            return rate(batch)
+
+        return climb(told, self.forward.batch)
 
     def places(self, task: Task) -> list[Place]:
         """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
@@ -218,6 +233,8 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:
                 answer(worker.attempt(ask.source, ask.task, watch.moved_on, founded))
+            elif isinstance(ask, Search) and worker is not None:
+                answer(worker.best_batch(ask.images, ask.long, watch.moved_on))
             else:
                 raise TypeError(f"asked for {type(ask).__name__} with{'' if worker else 'out'} a base")
         except BrokenPipeError:

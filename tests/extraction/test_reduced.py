@@ -41,7 +41,9 @@ class Reduced(FakeForward):
         return rounded * np.float32(1 + self._error)
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        return (super().features(pixels),)
+        padded = np.zeros((self.batch, *pixels.shape[1:]), np.float32)
+        padded[: len(pixels)] = pixels
+        return (super().features(padded)[: len(pixels)],)
 
 
 def test_what_reduced_precision_costs_is_measured_on_the_users_images(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_model_of_reduced_features_is_certified_against_float32(tmp_path: Path
     )
     assert done.folder.run.request.precision == "bfloat16"
     assert done.extraction.drift is not None
-    assert done.extraction.drift.images == 32
+    assert done.extraction.drift.images == 16
     made = pipeline.merge(run, tmp_path / "model.keras")
     assert made.certificate.verdict == "certified"
     (drift,) = made.certificate.drift

@@ -1,0 +1,147 @@
+"""The batch shape of a new store: searched for where a run is long, within memory, and the same for all builders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bottleneck import pipeline
+from bottleneck.extraction import batch as batches
+from bottleneck.extraction import filler, supervise
+from bottleneck.extraction.batch import climb, within_memory
+from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
+from bottleneck.extraction.worker import Worker
+from bottleneck.schema import BaseRequest, Cache
+from bottleneck.store.header import read_header
+from tests.fakes import FakeForward, TunableForward, write_images
+from tests.models.toys import PREPROCESSING, save_network
+
+SHAPES = [8, 16, 32, 64, 128, 256, 512]
+
+
+@given(st.lists(st.floats(1, 1000), min_size=7, max_size=7))
+def test_what_is_found_is_never_slower_than_the_usual(rates: list[float]) -> None:
+    known = dict(zip(SHAPES, rates, strict=True))
+    found = climb(known.__getitem__)
+    assert known[found] >= known[32]
+    assert found == 32 or known[found] >= 1.03 * known[32]
+
+
+def test_the_search_goes_up_then_down_and_stops_at_the_ends() -> None:
+    assert climb(float) == 512
+    assert climb(lambda batch: 1 / batch) == 8
+    assert climb(lambda batch: 5.0) == 32
+
+
+def test_what_does_not_fit_ends_the_way_up() -> None:
+    def rate(batch: int) -> float:
+        if batch > 128:
+            raise MemoryError
+        return float(batch)
+
+    assert climb(rate) == 128
+
+
+def test_a_larger_batch_is_not_tried_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def rate(batch: int) -> float:
+        asked.append(batch)
+        return float(batch)
+
+    monkeypatch.setattr(batches, "_available", lambda: 1 << 20)
+    assert climb(within_memory(rate)) == 32
+    assert asked == [32, 16]
+    monkeypatch.setattr(batches, "_available", lambda: 1 << 50)
+    assert climb(within_memory(rate)) == 512
+
+
+def test_a_worker_searches_for_long_runs_alone(tmp_path: Path) -> None:
+    tried: list[int] = []
+    worker = Worker(TunableForward(), Cache(tmp_path))
+    assert worker.best_batch(10, 3600.0, tried.append) is None
+    assert not tried
+    assert worker.best_batch(10, 0.0, tried.append) == 16
+    assert tried == [1, 1, 1, 1]  # 4, 8, 16, 32
+    assert Worker(FakeForward(), Cache(tmp_path)).best_batch(10, 0.0, tried.append) is None
+
+
+def test_the_search_runs_in_the_worker_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "LONG", 0.0)
+    tried: list[int] = []
+    with WorkerProcess([BaseRequest(base="tests.fakes:tunable")], Cache(tmp_path)) as worker:
+        assert worker.best_batch(10, tried.append) == 16
+    assert tried == [1, 1, 1, 1]
+
+
+def test_a_worker_that_dies_of_a_batch_costs_the_search_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> int:
+        raise WorkerDied("of memory")
+
+    monkeypatch.setattr(filler, "FEWEST", 1)
+    monkeypatch.setattr(WorkerProcess, "best_batch", dies)
+    source = write_images(tmp_path / "in", {"cat": 5})
+    assert pipeline.extract(source, "tests.fakes:base", cache=tmp_path / "cache").computed == 5
+
+
+@pytest.mark.keras
+def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    def best(self: WorkerProcess, images: int, tried: object) -> int:
+        searched.append(images)
+        return 16
+
+    monkeypatch.setattr(filler, "FEWEST", 5)
+    monkeypatch.setattr(WorkerProcess, "best_batch", best)
+    cache, base = tmp_path / "cache", {"base": str(save_network(tmp_path)), "preprocessing": PREPROCESSING}
+    few = write_images(tmp_path / "few", {"cat": 4}, seed=1)
+    many = write_images(tmp_path / "many", {"cat": 6}, seed=2)
+    more = write_images(tmp_path / "more", {"dog": 6}, seed=3)
+
+    short = pipeline.extract(few, **base, cut="block1_out", cache=cache)
+    assert batches_of(short.store) == {"32"}
+    assert searched == []
+    done = pipeline.extract(many, **base, cache=cache)
+    header = read_header(done.store)
+    assert header is not None
+    assert header.batch == 16
+    assert batches_of(done.store) == {"16"}
+    pipeline.extract(more, **base, cache=cache)
+    assert batches_of(done.store) == {"16"}
+    asked = pipeline.extract(more, **base, cut="block2_out", batch=8, cache=cache)
+    assert batches_of(asked.store) == {"8"}
+    assert searched == [6]
+
+
+def batches_of(store: Path) -> set[str]:
+    records = [json.loads(path.read_text("utf-8")) for path in (store / "shards").glob("*.json")]
+    return {record["environment"]["batch"] for record in records}
+
+
+@pytest.mark.keras
+def test_a_base_can_be_tried_at_other_shapes() -> None:
+    from bottleneck.bases.load import load_model
+    from bottleneck.extraction.forward import KerasForward, keras_forward
+    from bottleneck.schema import Preprocessing
+    from tests.models.toys import SIZE, network
+
+    model = network()
+    request = BaseRequest(base="object:toy", preprocessing=Preprocessing.parse(PREPROCESSING))
+    forward = keras_forward(lambda asked: load_model(model, asked), [request], Cache(Path("unused")))
+    images = np.random.default_rng(0).uniform(0, 255, (32, SIZE, SIZE, 3)).astype(np.float32)
+    before = forward.features(images)
+    assert forward.rate(8) > 0
+    assert forward.rate(16) > 0
+    np.testing.assert_array_equal(forward.features(images), before)
+    with pytest.raises(MemoryError, match="once more"):
+        KerasForward(load_model(model, [request]), lambda _: 4).rate(8)
