@@ -57,7 +57,10 @@ BASE = options(
         help="Of stored features.",
     ),
     click.option(
-        "--batch", type=int, metavar="N", help="Images a forward pass.  [default: the store's, else 32]"
+        "--batch",
+        type=int,
+        metavar="N",
+        help="Images a forward pass.  [default: the store's, else 32; long runs search]",
     ),
 )
 
