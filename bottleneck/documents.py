@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,6 +104,7 @@ def _prediction(told: Prediction) -> dict[str, Any]:
         "sampled": told.sampled,
         "batch": told.batch,
         "bottleneck": told.bottleneck,
+        "suggested": dataclasses.asdict(told.suggested),
     }
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bottleneck.extraction.estimate import Estimate
     from bottleneck.extraction.predict import Prediction
     from bottleneck.extraction.report import Extraction
+    from bottleneck.extraction.suggest import Suggestion
     from bottleneck.store.join import Features
 
 
@@ -139,7 +140,18 @@ def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
         ),
         ("on disk", sizes),
         ("bottleneck", prediction.bottleneck),
+        ("suggested", _suggested(prediction.suggested)),
     ]
+
+
+def _suggested(found: Suggestion) -> str:
+    batch = f" --batch {found.batch}" if found.batch else ""
+    told = f"--workers {found.workers}{batch} --precision {found.precision}"
+    if found.machines == 1:
+        return told
+    return (
+        f"{told}; {found.machines:,} machines like this one (--engine dask or ray) would be done in an hour"
+    )
 
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:

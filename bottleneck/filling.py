@@ -197,6 +197,7 @@ def _foreseen(
 ) -> list[Estimate]:
     from bottleneck.extraction.estimate import estimate
     from bottleneck.extraction.predict import predict, sample
+    from bottleneck.extraction.suggest import Machine
     from bottleneck.extraction.supervise import WorkerProcess
 
     cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
@@ -224,8 +225,9 @@ def _foreseen(
         task = sample(longest[0])
         with progress.bar("sample", len(task.keys)) as bar:
             trial = worker.attempt(opened, task, bar.update)
+        machine = Machine.here()
         return [
-            replace(left, prediction=predict(longest, left.spec, trial, scanned)) if parts else left
+            replace(left, prediction=predict(longest, left.spec, trial, scanned, machine)) if parts else left
             for left, parts in zip(found, plans, strict=True)
         ]
 

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 
 from bottleneck.extraction.stages import explain
+from bottleneck.extraction.suggest import Machine, Suggestion, suggest
 from bottleneck.extraction.trial import Trial
 from bottleneck.schema import StoreSpec, Task
 from bottleneck.schema.base import RowType
@@ -39,6 +40,7 @@ class Prediction:
         Images a forward pass.
     bottleneck : str
         One line: the stage that bounds it, and what would help.
+    suggested : Suggestion
     """
 
     seconds: float
@@ -48,6 +50,7 @@ class Prediction:
     sampled: int
     batch: int
     bottleneck: str
+    suggested: Suggestion
 
 
 def sample(todo: Plan, seed: int = 0) -> Task:
@@ -69,7 +72,9 @@ def sample(todo: Plan, seed: int = 0) -> Task:
     return Task(task_id(keys), keys, tuple(paths), todo.views)
 
 
-def predict(plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: float) -> Prediction:
+def predict(
+    plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: float, machine: Machine
+) -> Prediction:
     """What `plans` will take, at the pace of `trial`.
 
     Views are counted at the pace of images, though those of one image share its decoding.
@@ -82,6 +87,8 @@ def predict(plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: 
     trial : Trial
     scan_seconds : float
         What the scan took.
+    machine : Machine
+        The one that the sample ran on.
 
     Returns
     -------
@@ -94,12 +101,14 @@ def predict(plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: 
         dtype: images * (values * np.dtype(dtype).itemsize + _KEY) + tasks * trial.overhead
         for dtype in get_args(RowType)
     }
+    seconds = scan_seconds + trial.start + images * each + tasks * trial.write
     return Prediction(
-        seconds=scan_seconds + trial.start + images * each + tasks * trial.write,
+        seconds=seconds,
         images_per_second=1 / each,
         bytes=by_dtype[spec.recipe.dtype],
         bytes_by_dtype=by_dtype,
         sampled=trial.images,
         batch=trial.batch,
         bottleneck=explain(trial.clock),
+        suggested=suggest(trial.clock, seconds, trial.batch, spec.recipe.precision, machine),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bottleneck import pipeline
 from bottleneck.documents import estimate_document
 from bottleneck.extraction.predict import predict, sample
 from bottleneck.extraction.stages import Clock
+from bottleneck.extraction.suggest import Machine, suggest
 from bottleneck.extraction.trial import Trial, sample_size
 from bottleneck.images.scan import scan
 from bottleneck.schema import Inventory
@@ -33,14 +35,37 @@ def test_hours_and_bytes_grow_with_images_and_tasks(inventory: Inventory) -> Non
     todo = plan(inventory, spec, np.zeros(30, bool), task_rows=8)
     clock = Clock({"forward": 1.0}, {}, 0.0, 2)
     trial = Trial(images=10, start=3.0, seconds=2.0, write=0.5, overhead=100, batch=4, clock=clock)
-    told = predict([todo], spec, trial, 7.0)
+    told = predict([todo], spec, trial, 7.0, Machine())
     assert told.seconds == pytest.approx(7.0 + 3.0 + 30 * 0.2 + 4 * 0.5)
     assert told.images_per_second == pytest.approx(5.0)
     assert told.bytes == 30 * (6 * 4 + 32) + 4 * 100
     assert told.bytes_by_dtype == {"float32": told.bytes, "float16": 30 * (6 * 2 + 32) + 4 * 100}
-    twice = predict([todo, todo], spec, trial, 7.0)
+    twice = predict([todo, todo], spec, trial, 7.0, Machine())
     assert twice.bytes == 2 * told.bytes
     assert twice.seconds - 10 == pytest.approx(2 * (told.seconds - 10))
+
+
+@pytest.mark.parametrize(
+    ("precision", "stage", "extensions", "gpus", "expected"),
+    [
+        ("float32", "forward", "avx2 amx_bf16", 0, "bfloat16"),
+        ("float32", "forward", "avx2", 0, "float32"),
+        ("float32", "forward", "avx2 amx_bf16", 1, "auto"),
+        ("float32", "decode", "avx2 amx_bf16", 0, "float32"),
+        ("bfloat16", "forward", "avx2 amx_bf16", 0, "bfloat16"),
+    ],
+)
+def test_another_precision_is_suggested_where_it_would_help(
+    precision: Any, stage: str, extensions: str, gpus: int, expected: str
+) -> None:
+    clock = Clock({"decode": 1.0, "forward": 1.0, stage: 9.0})
+    found = suggest(clock, 60.0, 16, precision, Machine(extensions, gpus))
+    assert (found.precision, found.workers, found.batch, found.machines) == (expected, max(1, gpus), 16, 1)
+
+
+def test_a_long_run_is_told_how_many_machines_end_it_in_an_hour_and_keeps_its_own_search() -> None:
+    found = suggest(Clock({"forward": 1.0}), 10 * 3600.0, 32, "float32", Machine())
+    assert (found.machines, found.batch) == (10, None)
 
 
 def test_a_sample_is_drawn_from_the_whole_plan(inventory: Inventory) -> None:
