@@ -139,7 +139,7 @@ def _filled(
             return list(plain), inventory
         # Where `auto` took a store that was complete, views go with it.
         resolved = [
-            request.model_copy(update={"precision": done.store.spec.recipe.precision})
+            request.computed_in(done.store.spec.recipe.precision)
             for request, done in zip(requests, plain, strict=True)
         ]
         # Of what has a row; where the base or a decoder fails an image, its views would fail too.

@@ -137,7 +137,7 @@ def train(
         source=open_source(source, fetched=cache_of(options).fetched).location,
         cache=str(cache_of(options).root),
         # As it was on this machine: a later command, elsewhere, must come to the same store.
-        request=request_of(base, options).model_copy(update={"precision": store.spec.recipe.precision}),
+        request=request_of(base, options).computed_in(store.spec.recipe.precision),
         spec=store.spec,
         head=spec,
         split=policy,

@@ -233,3 +233,15 @@ class TunableForward(FakeForward):
 
 def tunable() -> TunableForward:
     return TunableForward()
+
+
+class DeadlyForward(FakeForward):
+    """Ends its process where another batch is tried, as one too large for the memory does."""
+
+    def rate(self, batch: int) -> float:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def deadly() -> DeadlyForward:
+    return DeadlyForward()

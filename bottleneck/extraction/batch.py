@@ -8,11 +8,11 @@ from pathlib import Path
 
 DEFAULT_BATCH = 32
 
-#: Seconds that a run must be going to take for a search, which builds the base once more and takes about a minute.
+#: Seconds that a run must be going to take for a search, which builds the base once more.
 LONG = 1800.0
 
-#: Fewer images never take so long, and the base need not be built to know it.
-FEWEST = 10_000
+#: Of fewer images nobody is asked how long they take: a base that needs `LONG` for them is beyond what a batch changes.
+FEWEST = 1000
 
 _LEAST, _MOST = 8, 512
 

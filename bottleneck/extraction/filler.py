@@ -192,9 +192,10 @@ class Filler:
 
     def _agree_on_batch(self, images: int) -> None:
         """Before a long run founds its stores their batch shape is searched for, and published for all builders."""
-        computing, team = self._computing, self._options.get("team")
-        if not isinstance(computing, WorkerProcess) or (team is not None and team.engine != "local"):
-            return  # Elsewhere other machines compute, of which this one says little.
+        computing = self._computing
+        # Several workers have other threads and maybe other machines than the one that could be asked here.
+        if not isinstance(computing, WorkerProcess) or self._options.get("team") is not None:
+            return
         if images < FEWEST or self._requests[0].batch or self._options.get("views") is not None:
             return
         if any(find_store(self._cache, spec)[1].batch for spec in self._specs):
@@ -225,8 +226,7 @@ class Filler:
             return self._hands
         if isinstance(computing, WorkerProcess):
             computing.rest()  # it was here to say what the rows are
-        # As resolved here: `auto` may be another precision there.
-        requests = self._resolved()
+        requests = self._resolved()  # `auto` may be another precision there
         limits = self._options.get("limits") or Limits()
         there = Assignment(self._source, requests, self._cache, limits, tuple(self._specs))
         self._hands = self._engine.enter_context(crew(team, there, inventory))
@@ -235,7 +235,7 @@ class Filler:
     def _resolved(self) -> tuple[BaseRequest, ...]:
         """How the base is asked for so that any machine computes these very rows."""
         return tuple(
-            request.model_copy(update={"precision": spec.recipe.precision})
+            request.computed_in(spec.recipe.precision)
             for request, spec in zip(self._requests, self._specs, strict=True)
         )
 

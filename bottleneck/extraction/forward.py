@@ -95,7 +95,7 @@ def keras_forward(
         if requests[0].precision != "auto":
             raise
     # What there is to reduce shows in the graph alone, and the precision is in the name of the rows: once more.
-    exact = [one.model_copy(update={"precision": "float32"}) for one in requests]
+    exact = [one.computed_in("float32") for one in requests]
     return KerasForward(load(exact), batch, again=lambda: load(exact))
 
 

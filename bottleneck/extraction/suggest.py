@@ -1,4 +1,4 @@
-"""What to ask for on this machine and, for long runs, of others: a judgement over a sample's pace. Pure."""
+"""What to ask for on this machine and, for long runs, of others: a judgement over a sample's pace."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Suggestion:
 
 
 def suggest(clock: Clock, seconds: float, batch: int, precision: Precision, machine: Machine) -> Suggestion:
-    """Options for a run that takes so many `seconds` as it was asked for.
+    """Options for a run that takes so many `seconds` as it was asked for. Pure.
 
     Examples
     --------

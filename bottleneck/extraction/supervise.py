@@ -161,8 +161,12 @@ class WorkerProcess:
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
         """As `Worker.best_batch` for a `LONG` run. Raises `WorkerDied` at the first death: of one that did not fit."""
-        self._running()
-        found: int | None = self._ask(Search(images, LONG), tried)
+        try:
+            self._running()
+            found: int | None = self._ask(Search(images, LONG), tried)
+        except WorkerDied:
+            self._stop()  # it may live yet, over its memory limit
+            raise
         return found
 
     def reopen(self, requests: Sequence[BaseRequest]) -> None:

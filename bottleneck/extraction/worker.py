@@ -118,7 +118,7 @@ class Worker:
             tried(1)
             return rate(batch)
 
-        return climb(told, self.forward.batch)
+        return climb(told, forward.batch)
 
     def places(self, task: Task) -> list[Place]:
         """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
@@ -153,7 +153,7 @@ class Worker:
         """How the base is asked for so that any machine computes these very rows."""
         if not self._requests:
             return None
-        return self._requests[cut].model_copy(update={"precision": self.specs[cut].recipe.precision})
+        return self._requests[cut].computed_in(self.specs[cut].recipe.precision)
 
     def _tell_drift(self, source: Source, task: Task, places: Sequence[Place]) -> None:
         """Once a store: what its precision costs, on images that came through."""

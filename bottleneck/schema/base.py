@@ -41,6 +41,10 @@ class BaseRequest(Frozen):
     dtype: RowType = "float32"
     batch: int | None = Field(default=None, ge=1, le=65536)
 
+    def computed_in(self, precision: Precision) -> BaseRequest:
+        """The same in this precision: `auto` as it was resolved, so that any machine computes these very rows."""
+        return self.model_copy(update={"precision": precision})
+
 
 class Recipe(Frozen):
     """Everything that changes the numbers of a feature row, and nothing else.

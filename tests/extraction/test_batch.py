@@ -82,13 +82,15 @@ def test_the_search_runs_in_the_worker_process(tmp_path: Path, monkeypatch: pyte
 def test_a_worker_that_dies_of_a_batch_costs_the_search_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: object) -> int:
-        raise WorkerDied("of memory")
-
     monkeypatch.setattr(filler, "FEWEST", 1)
-    monkeypatch.setattr(WorkerProcess, "best_batch", dies)
+    monkeypatch.setattr(supervise, "LONG", 0.0)
     source = write_images(tmp_path / "in", {"cat": 5})
-    assert pipeline.extract(source, "tests.fakes:base", cache=tmp_path / "cache").computed == 5
+    with (
+        WorkerProcess([BaseRequest(base="tests.fakes:deadly")], Cache(tmp_path / "cache")) as worker,
+        pytest.raises(WorkerDied, match="SIGKILL"),
+    ):
+        worker.best_batch(5, lambda _: None)
+    assert pipeline.extract(source, "tests.fakes:deadly", cache=tmp_path / "cache").computed == 5
 
 
 @pytest.mark.keras

@@ -142,9 +142,10 @@ def test_what_precision_costs_can_be_asked_more_than_once(pixels: np.ndarray) ->
     assert np.abs(first - forward.features(images)).max() > 0
 
 
+@pytest.mark.parametrize("why", ["nothing to reduce", "too large"])
 @pytest.mark.parametrize("asked", ["auto", "bfloat16"])
-def test_auto_is_float32_for_a_base_with_nothing_to_reduce(
-    asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_float32_for_a_base_that_cannot_be_reduced(
+    asked: Any, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import keras
 
@@ -156,6 +157,9 @@ def test_auto_is_float32_for_a_base_with_nothing_to_reduce(
     monkeypatch.setattr(precision, "here", lambda asked: "float32" if asked == "float32" else "bfloat16")
     image = keras.Input((SIZE, SIZE, 3))
     model = keras.Model(image, keras.layers.GlobalMaxPooling2D()(image))
+    if why == "too large":
+        model = network()
+        monkeypatch.setattr(frozen_graph, "_MOST_BYTES", 64)
     request = BaseRequest(
         base="object:toy", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"), precision=asked
     )
