@@ -138,11 +138,20 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
             [_demand(tf.reduce_any(known), "not a JPEG, PNG, GIF, BMP or WebP image", size)]
         ):
             kind = tf.argmax(tf.cast(tf.stack(known), tf.int32), output_type=tf.int32)
-        branches = [lambda f=f: f(contents, raw, size) for f in (jpeg, png, gif, bmp, webp)]
+        branches = [lambda f=f: f(contents, raw, size) for f in (jpeg, *map(_apart, (png, gif, bmp, webp)))]
         return tf.ensure_shape(tf.switch_case(kind, branches), [height, width, 3])
 
     signature = [tf.TensorSpec([], tf.string, name="image_bytes")]
     return tf.function(decode, input_signature=signature, autograph=False)
+
+
+def _apart(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same as one node of the graph that calls it.
+
+    A branch that is not taken is walked node by node all the same, at each image: one node is soon walked. The common
+    way (JPEG, upright) is left in place, where it costs no call.
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
 
 
 def _demand(condition: Tensor, message: str, size: Tensor) -> Tensor:
@@ -423,7 +432,8 @@ def _turn(image: Tensor, orientation: Tensor) -> Tensor:
 
     ways = [(swap, axes) for swap in (False, True) for axes in ([], [1], [0, 1], [0])]
     # EXIF counts 1 2 3 4 as above, but 5 6 7 8 as transposed: plain, mirrored, both, flipped.
-    return _three(tf.switch_case(orientation - 1, [moved(swap, axes) for swap, axes in ways]))
+    turned = _apart(lambda: tf.switch_case(orientation - 1, [moved(swap, axes) for swap, axes in ways]))
+    return _three(tf.cond(orientation > 1, turned, lambda: image))
 
 
 # -------------------------------------------------------------------------------------------------- geometry
