@@ -60,7 +60,7 @@ BASE = options(
         "--batch",
         type=int,
         metavar="N",
-        help="Images a forward pass.  [default: the store's, else 32; long runs search]",
+        help="Images a forward pass.  [default: the store's, else 16, on a GPU 32; long runs search]",
     ),
 )
 

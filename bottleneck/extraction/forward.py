@@ -21,7 +21,7 @@ from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
 from bottleneck.errors import NotReducible, Rejected, UsageError
 from bottleneck.extraction import frozen_graph
-from bottleneck.extraction.batch import DEFAULT_BATCH
+from bottleneck.extraction.batch import ON_CPU, ON_GPU
 from bottleneck.extraction.cuts import specs_of
 from bottleneck.images import header
 from bottleneck.images.probes import probes
@@ -100,7 +100,7 @@ def keras_forward(
 
 
 def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
-    """Chooses the batch shape of the stores: asked for, else their own, else 32."""
+    """Chooses the batch shape of the stores: asked for, else their own, else the usual one."""
 
     def choose(specs: Sequence[StoreSpec]) -> int:
         if request.batch:
@@ -112,9 +112,15 @@ def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpe
             raise UsageError(
                 f"the stores of these cuts have other batch shapes: {told}. Give --batch, or extract one cut at a time"
             )
-        return there.pop() if there else DEFAULT_BATCH
+        return there.pop() if there else _usual_batch()
 
     return choose
+
+
+def _usual_batch() -> int:
+    import tensorflow as tf
+
+    return ON_GPU if tf.config.list_physical_devices("GPU") else ON_CPU
 
 
 class KerasForward:

@@ -27,15 +27,15 @@ SHAPES = [8, 16, 32, 64, 128, 256, 512]
 @given(st.lists(st.floats(1, 1000), min_size=7, max_size=7))
 def test_what_is_found_is_never_slower_than_the_usual(rates: list[float]) -> None:
     known = dict(zip(SHAPES, rates, strict=True))
-    found = climb(known.__getitem__)
-    assert known[found] >= known[32]
-    assert found == 32 or known[found] >= 1.03 * known[32]
+    found = climb(known.__getitem__, 16)
+    assert known[found] >= known[16]
+    assert found == 16 or known[found] >= 1.03 * known[16]
 
 
 def test_the_search_goes_up_then_down_and_stops_at_the_ends() -> None:
-    assert climb(float) == 512
-    assert climb(lambda batch: 1 / batch) == 8
-    assert climb(lambda batch: 5.0) == 32
+    assert climb(float, 16) == 512
+    assert climb(lambda batch: 1 / batch, 16) == 8
+    assert climb(lambda batch: 5.0, 16) == 16
 
 
 def test_what_does_not_fit_ends_the_way_up() -> None:
@@ -44,7 +44,7 @@ def test_what_does_not_fit_ends_the_way_up() -> None:
             raise MemoryError
         return float(batch)
 
-    assert climb(rate) == 128
+    assert climb(rate, 16) == 128
 
 
 def test_a_larger_batch_is_not_tried_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +55,10 @@ def test_a_larger_batch_is_not_tried_where_memory_is_short(monkeypatch: pytest.M
         return float(batch)
 
     monkeypatch.setattr(batches, "_available", lambda: 1 << 20)
-    assert climb(within_memory(rate)) == 32
-    assert asked == [32, 16]
+    assert climb(within_memory(rate), 16) == 16
+    assert asked == [16, 8]
     monkeypatch.setattr(batches, "_available", lambda: 1 << 50)
-    assert climb(within_memory(rate)) == 512
+    assert climb(within_memory(rate), 16) == 512
 
 
 def test_a_worker_searches_for_long_runs_alone(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
 
     def best(self: WorkerProcess, images: int, tried: object) -> int:
         searched.append(images)
-        return 16
+        return 64
 
     monkeypatch.setattr(filler, "FEWEST", 5)
     monkeypatch.setattr(WorkerProcess, "best_batch", best)
@@ -111,15 +111,15 @@ def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
     more = write_images(tmp_path / "more", {"dog": 6}, seed=3)
 
     short = pipeline.extract(few, **base, cut="block1_out", cache=cache)
-    assert batches_of(short.store) == {"32"}
+    assert batches_of(short.store) == {"16"}
     assert searched == []
     done = pipeline.extract(many, **base, cache=cache)
     header = read_header(done.store)
     assert header is not None
-    assert header.batch == 16
-    assert batches_of(done.store) == {"16"}
+    assert header.batch == 64
+    assert batches_of(done.store) == {"64"}
     pipeline.extract(more, **base, cache=cache)
-    assert batches_of(done.store) == {"16"}
+    assert batches_of(done.store) == {"64"}
     asked = pipeline.extract(more, **base, cut="block2_out", batch=8, cache=cache)
     assert batches_of(asked.store) == {"8"}
     assert searched == [6]
@@ -140,10 +140,10 @@ def test_a_base_can_be_tried_at_other_shapes() -> None:
     model = network()
     request = BaseRequest(base="object:toy", preprocessing=Preprocessing.parse(PREPROCESSING))
     forward = keras_forward(lambda asked: load_model(model, asked), [request], Cache(Path("unused")))
-    images = np.random.default_rng(0).uniform(0, 255, (32, SIZE, SIZE, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (16, SIZE, SIZE, 3)).astype(np.float32)
     before = forward.features(images)
     assert forward.rate(8) > 0
-    assert forward.rate(16) > 0
+    assert forward.rate(32) > 0
     np.testing.assert_array_equal(forward.features(images), before)
     with pytest.raises(MemoryError, match="once more"):
         KerasForward(load_model(model, [request]), lambda _: 4).rate(8)
