@@ -86,14 +86,14 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
     tuned: dict[str, dict[str, float]] = {}
     ways = given.precision.split(",")
-    batch = fastest("batch of the Keras recipe", (32, 64), plain)
+    batch = fastest("batch of the Keras recipe", (16, 32, 64), plain)
     runs: dict[str, Callable[[Path], Watched]] = {way: functools.partial(ours, way) for way in ways}
     runs["plain"] = functools.partial(plain, batch)
     if given.peers:
         for name, more in {"torch": [], "torch bfloat16": ["--bfloat16"]}.items():
             loaders = fastest(
                 f"loaders of {name}",
-                (0, 1, 2),
+                (1, 2),
                 lambda count, images, extra=more: torch(count, extra, images),  # type: ignore[misc]
             )
             runs[name] = functools.partial(torch, loaders, more)
