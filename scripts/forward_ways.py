@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 32
+BATCH = 16
 
 
 @dataclass(frozen=True)
