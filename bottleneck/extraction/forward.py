@@ -11,6 +11,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from bottleneck.extraction.batch import ON_CPU, ON_GPU
 from bottleneck.extraction.cuts import specs_of
 from bottleneck.images import header
 from bottleneck.images.probes import probes
-from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
+from bottleneck.schema import BaseRequest, Cache, Pixels, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
 #: Of networks that are too large to be frozen; part of the numeric environment.
@@ -147,17 +148,12 @@ class KerasForward:
     ) -> None:
         import tensorflow as tf
 
-        from bottleneck.images.decode import decoder
-
         self.specs: tuple[StoreSpec, ...] = tuple(base.spec for base in bases)
         self.spec: StoreSpec = self.specs[0]
         self.batch: int = batch(self.specs)
         precision = precision or self.spec.recipe.precision
         pixels = self.spec.recipe.pixels
         model = features_of(bases)
-        self._decode = decoder(pixels.height, pixels.width, pixels.resize)
-        # Once here, or every decoding thread would set the graph up for itself at its first image.
-        self._decode(tf.constant(_ONE_PIXEL))
         self._tf = tf
         self._views: dict[ViewPolicy, Any] = {}
         self._making_views = threading.Lock()
@@ -175,12 +171,16 @@ class KerasForward:
         self._call = self._made(model, self._shape)
         # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
+        # Aside, and now: tracing is Python's work, and what comes next, the first forward pass, is not.
+        with_decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+        self._decoder = with_decoder.submit(_decoder, pixels)
+        with_decoder.shutdown(wait=False)
 
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255 from the bytes of a file."""
         header.check(data)
         try:
-            return np.asarray(self._decode(text_of(data)))
+            return np.asarray(self._decoder.result()(text_of(data)))
         except self._tf.errors.OpError as error:
             raise Rejected("decode", first_line(error.message)) from error
 
@@ -207,9 +207,12 @@ class KerasForward:
         return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows (n, *shape) of each cut in float32 from pixels (n, height, width, 3), by a graph made for the moment."""
+        """Rows (n, *shape) of each cut in float32 from pixels (n, height, width, 3).
+
+        By a graph made for the moment, of Keras: it is sooner set up than a frozen one, and as good to a few digits.
+        """
         assert self._model is not None, "float32 has no other rows"
-        call = frozen_graph.freeze(self._model, pixels.shape, "float32")
+        call = _keras_graph(self._model, pixels.shape)
         return tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
 
     def rate(self, batch: int) -> float:
@@ -235,12 +238,26 @@ class KerasForward:
     def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
         if frozen_graph.fits(model):
             return frozen_graph.freeze(model, shape, self._precision)
-        tf = self._tf
-        call: Callable[[Any], list[Any]] = tf.function(
-            lambda x: tf.nest.flatten(model(x, training=False)),
-            input_signature=[tf.TensorSpec(shape, tf.float32)],
-        )
-        return call
+        return _keras_graph(model, shape)
+
+
+def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
+    import tensorflow as tf
+
+    call: Callable[[Any], list[Any]] = tf.function(
+        lambda x: tf.nest.flatten(model(x, training=False)),
+        input_signature=[tf.TensorSpec(shape, tf.float32)],
+    )
+    return call
+
+
+def _decoder(pixels: Pixels) -> Callable[[Any], Any]:
+    """Set up by one image, or each decoding thread would do that for itself at its first."""
+    from bottleneck.images.decode import decoder
+
+    made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize)
+    made(text_of(_ONE_PIXEL))
+    return made
 
 
 def text_of(data: bytes) -> Any:

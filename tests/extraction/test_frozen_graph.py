@@ -58,6 +58,24 @@ def test_its_weights_are_its_own_and_its_bits_are_of_the_image_alone(pixels: np.
     np.testing.assert_array_equal(rows(again, pixels), before)
 
 
+def test_a_variable_that_keras_does_not_know_of_is_inside_too(pixels: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+
+    gain = tf.Variable(tf.constant([1.0, 2.0, 3.0]))
+
+    class Gain(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return x * gain
+
+    image = keras.Input((SIZE, SIZE, 3))
+    model = fill(keras.Model(image, keras.layers.Conv2D(4, 3)(Gain()(image))))
+    wanted = np.asarray(model(pixels, training=False))
+    call = frozen_graph.freeze(model, SHAPE, "float32")
+    gain.assign(tf.zeros(3))
+    np.testing.assert_allclose(rows(call, pixels), wanted, rtol=1e-5, atol=1e-5 * wanted.std())
+
+
 def test_bfloat16_changes_this_graph_and_no_other(pixels: np.ndarray) -> None:
     model = network()
     other = frozen_graph.freeze(model, SHAPE, "float32")
