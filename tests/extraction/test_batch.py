@@ -18,7 +18,7 @@ from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
 from bottleneck.extraction.worker import Worker
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.header import read_header
-from tests.fakes import FakeForward, TunableForward, write_images
+from tests.fakes import FakeForward, TunableForward, base, write_images
 from tests.models.toys import PREPROCESSING, save_network
 
 SHAPES = [8, 16, 32, 64, 128, 256, 512]
@@ -128,6 +128,21 @@ def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
 def batches_of(store: Path) -> set[str]:
     records = [json.loads(path.read_text("utf-8")) for path in (store / "shards").glob("*.json")]
     return {record["environment"]["batch"] for record in records}
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(("gpus", "usual"), [(0, 16), (1, 32)])
+def test_a_new_store_has_the_usual_shape_of_the_device(
+    gpus: int, usual: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    from bottleneck.extraction.forward import batch_for
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"] * gpus)
+    choose = batch_for(BaseRequest(base="fake"), Cache(tmp_path))
+    assert choose([base().spec]) == usual
+    assert batch_for(BaseRequest(base="fake", batch=5), Cache(tmp_path))([base().spec]) == 5
 
 
 @pytest.mark.keras
