@@ -37,6 +37,20 @@ def network(base: str, size: int, weights: str | None) -> tuple[Any, Any]:
     return model, module.preprocess_input
 
 
+def random_numbers(base: str, size: int) -> Any:
+    """The network with a random number for every weight: none is 0 or 1, as none is in a network that was trained.
+
+    A graph optimizer removes the addition of zeros, and what is then left is not fused as it is for anybody's weights.
+    """
+    model, _ = network(base, size, None)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if not weight.path.endswith("kernel"):
+            middle = 1.0 if weight.path.endswith(("gamma", "variance")) else 0.0
+            weight.assign(middle + rng.uniform(0.05, 0.2, weight.shape))
+    return model
+
+
 def frozen_base(base: str, size: int, cut: str | None, weights: str | None) -> tuple[Any, Any]:
     """The frozen network up to `cut` with global average pooling, and its preprocessing function."""
     model, preprocess = network(base, size, weights)

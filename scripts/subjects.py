@@ -86,16 +86,16 @@ def _photos(
 
 
 def weights(work: Path, base: str, size: int) -> list[str]:
-    """`--weights` for both sides: SqueezeNet's trained ones, else one file of random numbers."""
+    """`--weights` for both sides: SqueezeNet's trained ones, else one file of `plain.random_numbers`."""
     if base == "squeezenet":
         return []
-    path = work / "weights" / f"{base}-{size}.weights.h5"
+    path = work / "weights" / f"{base}-{size}-none-zero.weights.h5"
     if not path.is_file():
         say(f"writing random weights for {base}")
         path.parent.mkdir(parents=True, exist_ok=True)
         code = (
             "import sys; sys.path.insert(0, sys.argv[1]); import plain\n"
-            "import keras; m, _ = plain.network(sys.argv[2], int(sys.argv[3]), None); m.save_weights(sys.argv[4])"
+            "plain.random_numbers(sys.argv[2], int(sys.argv[3])).save_weights(sys.argv[4])"
         )
         watched(
             [sys.executable, "-c", code, str(Path(__file__).parent), base, str(size), str(path)], timeout=600
