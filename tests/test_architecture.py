@@ -299,7 +299,6 @@ def test_heavy_imports_stay_out_of_light_places(module: str, allowed: set[str]) 
 
 
 def test_files_keep_to_one_subject() -> None:
-    # decode.py is one file by contract: `merge` copies it beside a model.
     lines = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in modules()}
-    long = {name: count for name, count in lines.items() if count > 440 and name != "images/decode.py"}
+    long = {name: count for name, count in lines.items() if count > 440}
     assert not long, "split these by subject"

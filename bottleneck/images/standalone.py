@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 from importlib import resources
+from typing import NamedTuple
+
+#: The files of the contract, the one that uses the others last.
+_PARTS = ("fields.py", "formats.py", "geometry.py", "decode.py")
 
 
 def standalone(height: int, width: int, resize: str = "stretch") -> str:
@@ -31,21 +35,13 @@ def standalone(height: int, width: int, resize: str = "stretch") -> str:
     >>> standalone(224, 224).splitlines()[-1]
     "decode = decoder(224, 224, 'stretch')"
     """
-    # The source is read and not imported: writing this file must not cost an import of TensorFlow.
-    source = resources.files(__package__).joinpath("decode.py").read_text("utf-8")
-    module = ast.parse(source)
-    document = module.body[0]
-    contract = next(
-        ast.unparse(node.value)
-        for node in module.body
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["CONTRACT"]
-    )
     if min(height, width) < 1 or resize not in ("stretch", "crop", "pad"):
         raise ValueError(f"no such size or resize: {height} x {width}, {resize!r}")
-    body = "\n".join(source.splitlines()[document.end_lineno :])
+    parts = [_part(name) for name in _PARTS]
+    contract = parts[-1]
     header = f'''"""Pixels as the model beside this file was trained on them.
 
-Pixel contract {contract}, height {height}, width {width}, resize {resize!r}.
+Pixel contract {contract.constants["CONTRACT"]}, height {height}, width {width}, resize {resize!r}.
 Made by bottleneck-features; needs TensorFlow and nothing else.
 
 ``decode`` takes the bytes of one image file and gives ({height}, {width}, 3) float32 in 0..255, which is what the
@@ -58,5 +54,43 @@ model takes (its preprocessing is inside it):
 What follows is a copy of the code that made the model's features.
 
 '''
-    text = ast.get_docstring(module, clean=False) or ""
-    return f'{header}{text}"""\n{body}\n\ndecode = decoder({height}, {width}, {resize!r})\n'
+    imports = {line for part in parts for line in part.imports}
+    standard = sorted(line for line in imports if "tensorflow" not in line)
+    bodies = [f"\n# {part.document.splitlines()[0]}\n\n{part.body}" for part in parts[:-1]]
+    whole = [
+        f'{header}{contract.document}"""\n',
+        "from __future__ import annotations\n",
+        "\n".join([*standard, "", "import tensorflow as tf"]),
+        *bodies,
+        f"\n{contract.body}",
+        f"\ndecode = decoder({height}, {width}, {resize!r})\n",
+    ]
+    return "\n".join(whole)
+
+
+class _Part(NamedTuple):
+    """One of the contract's files, taken apart."""
+
+    document: str
+    imports: list[str]  # from outside the package
+    body: str
+    constants: dict[str, str]
+
+
+def _part(name: str) -> _Part:
+    # The source is read and not imported: writing this file must not cost an import of TensorFlow.
+    source = resources.files(__package__).joinpath(name).read_text("utf-8")
+    module = ast.parse(source)
+    imports = [node for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    outside = [
+        ast.unparse(node)
+        for node in imports
+        if isinstance(node, ast.Import) or not str(node.module).startswith(("bottleneck.", "__future__"))
+    ]
+    constants = {
+        ast.unparse(node.targets[0]): ast.unparse(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign)
+    }
+    body = "\n".join(source.splitlines()[imports[-1].end_lineno :]).strip("\n")
+    return _Part(ast.get_docstring(module, clean=False) or "", outside, body + "\n", constants)

@@ -1,0 +1,207 @@
+"""From a file of each format to its picture as it lies in the file, not turned yet. Part of the pixel contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from bottleneck.images.fields import Tensor, number
+
+
+def demand(condition: Tensor, message: str, size: Tensor) -> Tensor:
+    """A check that refuses the file with `message` and its `size` in bytes, where `condition` () bool does not hold."""
+    return tf.debugging.Assert(condition, [f"{message} (bytes:", size, ")"])
+
+
+def _three(image: Tensor) -> Tensor:
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def jpeg_image(contents: Tensor, orientation: Tensor, height: int, width: int, resize: str) -> Tensor:
+    """(rows, columns, 3) uint8 of a JPEG file, decoded at the smallest scale that leaves at least the target.
+
+    Parameters
+    ----------
+    contents : tf.Tensor
+        () string: the whole file.
+    orientation : tf.Tensor
+        () int32, 1 to 8: which of the file's axes becomes which of the target's.
+    height, width : int
+        The target.
+    resize : {"stretch", "crop", "pad"}
+
+    Examples
+    --------
+    >>> file = tf.io.encode_jpeg(tf.zeros([400, 600, 3], tf.uint8))
+    >>> jpeg_image(file, tf.constant(1), 90, 90, "stretch").shape
+    TensorShape([100, 150, 3])
+    """
+    extent = tf.io.extract_jpeg_shape(contents)
+    turned = tf.greater_equal(orientation, 5)
+    tall = tf.where(turned, extent[1], extent[0]) // height
+    wide = tf.where(turned, extent[0], extent[1]) // width
+    # With `pad` one axis is filled and the other is not: the filled one says how much may be dropped.
+    room = tf.maximum(tall, wide) if resize == "pad" else tf.minimum(tall, wide)
+    step = tf.reduce_sum(tf.cast(tf.stack([room >= 2, room >= 4, room >= 8]), tf.int32))
+
+    def at(ratio: int) -> Callable[[], Tensor]:
+        # The ratio is an attribute of the operation and cannot be a tensor: hence four branches.
+        return lambda: tf.io.decode_jpeg(contents, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+    return _three(tf.switch_case(step, [at(1), at(2), at(4), at(8)]))
+
+
+def png_image(contents: Tensor) -> Tensor:
+    """(rows, columns, 3) uint8 of a PNG file of at most 8 bits and without transparency."""
+    return _three(tf.io.decode_png(contents, channels=3))
+
+
+def deep_png_image(contents: Tensor) -> Tensor:
+    """(rows, columns, 3) float32 of a PNG file of 16 bits or with transparency."""
+    # As 16-bit RGBA whatever it was: 8-bit samples come back times 257, so that the division is exact. Without alpha
+    # this is used for 16 bits only, because TensorFlow fills the alpha of 1, 2 and 4-bit images with a wrong value.
+    image = tf.io.decode_png(contents, channels=4, dtype=tf.uint16)
+    return _on_white(tf.cast(image, tf.float32) / 257.0)
+
+
+def webp_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
+    """(rows, columns, 3) float32 of a WebP file: () string, its bytes (n,) uint8 and zeros, and their number."""
+    # TensorFlow 2.21 writes past its buffer when a WebP is animated, and the process dies (`free(): invalid size`).
+    extended = tf.reduce_all(tf.equal(raw[12:16], tf.constant(list(b"VP8X"), tf.uint8)))
+    animated = extended & tf.not_equal(tf.bitwise.bitwise_and(raw[20], 2), 0)
+    with tf.control_dependencies([demand(~animated, "animated WebP is not supported", size)]):
+        contents = tf.identity(contents)
+    image = tf.io.decode_image(contents, channels=0, expand_animations=False)
+    image = tf.cast(tf.ensure_shape(image, [None, None, None]), tf.float32)
+    return tf.cond(tf.equal(tf.shape(image)[2], 4), lambda: _on_white(image), lambda: _three(image))
+
+
+def _on_white(image: Tensor) -> Tensor:
+    image = tf.ensure_shape(image, [None, None, 4])
+    alpha = image[..., 3:] / 255.0
+    return image[..., :3] * alpha + 255.0 * (1.0 - alpha)
+
+
+def gif_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
+    """(rows, columns, 3) uint8 of the first frame on its canvas.
+
+    TensorFlow decodes every frame, ignores transparency, and fills the rest of the canvas with black. So a new stream
+    is put together of the first frame alone, with white for the transparent entry of its palette.
+    """
+
+    def table(flags: Tensor) -> Tensor:
+        bits = tf.bitwise.bitwise_and(flags, 7) + 1
+        return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(tf.ones_like(bits), bits), 0)
+
+    def octet(at: Tensor) -> Tensor:
+        return tf.cast(raw[tf.minimum(at, size)], tf.int32)
+
+    def past_blocks(at: Tensor) -> Tensor:
+        """Behind a chain of length-prefixed blocks; at the end of the file or past it when the chain does not end."""
+        end, _ = tf.while_loop(
+            lambda at, length: (length > 0) & (at < size),
+            lambda at, length: (at + length + 1, octet(at + length + 1)),
+            (at, octet(at)),
+            parallel_iterations=1,
+        )
+        return end + 1
+
+    def extension(at: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
+        control = tf.equal(octet(at + 1), 0xF9) & tf.equal(octet(at + 2), 4)
+        given = tf.equal(octet(at + 3) % 2, 1)
+        clear = tf.where(control, tf.where(given, octet(at + 6), -1), clear)
+        return past_blocks(at + 2), clear
+
+    colours = table(octet(10))
+    frame, clear = tf.while_loop(
+        lambda at, clear: tf.equal(octet(at), 0x21) & (at < size),
+        extension,
+        (13 + colours, tf.constant(-1)),
+        parallel_iterations=1,
+    )
+    frame = tf.minimum(frame, size)
+    own = table(octet(frame + 9))
+    data = frame + 10 + own
+    end = past_blocks(data + 1)
+    checks = [
+        demand(tf.equal(octet(frame), 0x2C), "GIF without a frame", size),
+        demand(end <= size, "GIF is cut off in its first frame", size),
+        demand(colours + own > 0, "GIF without colours", size),
+    ]
+    with tf.control_dependencies(checks):
+        part = lambda at, length: tf.strings.substr(contents, at, length)  # noqa: E731
+
+        def painted(at: Tensor, length: Tensor, index: Tensor) -> Tensor:
+            first = tf.where((index >= 0) & (3 * index < length), 3 * index, length)
+            white = tf.where(first < length, b"\xff\xff\xff", b"")
+            rest = tf.minimum(first + 3, length)
+            return tf.strings.join([part(at, first), white, part(at + rest, length - rest)])
+
+        extent = part(frame + 5, 4)
+        stream = tf.strings.join(
+            [
+                *(b"GIF89a", extent, part(10, 3), painted(13, colours, tf.where(own > 0, -1, clear))),
+                *(b",\0\0\0\0", extent, part(frame + 9, 1), painted(frame + 10, own, clear)),
+                *(part(data, end - data), b";"),
+            ]
+        )
+    image = tf.ensure_shape(tf.io.decode_gif(stream), [None, None, None, 3])[0]
+    left, top, wide, tall = (number(raw, frame + 1 + 2 * i, 2) for i in range(4))
+    right = tf.maximum(number(raw, 6, 2) - left - wide, 0)
+    below = tf.maximum(number(raw, 8, 2) - top - tall, 0)
+    return _three(tf.pad(image, [[top, below], [left, right], [0, 0]], constant_values=255))
+
+
+def bmp_image(raw: Tensor, size: Tensor) -> Tensor:
+    """(rows, columns, 3) uint8 of a plain BMP file.
+
+    Read by hand: TensorFlow's own reader takes palette indices for shades of grey.
+    """
+    size = tf.cast(size, tf.int64)
+    start, header, width = (number(raw, at, 4) for at in (10, 14, 18))
+    # Height is signed: negative when the rows come from top to bottom.
+    height = number(raw, 22, 4)
+    height = tf.where(height >= 2**31, height - 2**32, height)
+    bits, packing, used = number(raw, 28, 2), number(raw, 30, 4), number(raw, 46, 4)
+    # Compression 3 only says in which byte each colour is; blue, green, red is what compression 0 means.
+    usual = tf.reduce_all(
+        tf.equal(raw[54:66], tf.constant([0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0], tf.uint8))
+    )
+    plain = tf.equal(packing, 0) & tf.reduce_any(tf.equal(bits, [1, 4, 8, 24, 32]))
+    plain |= tf.equal(packing, 3) & tf.equal(bits, 32) & usual
+    bits = tf.where(plain, bits, 8)  # nothing below may fail before the check that says why
+    stride = (width * bits + 31) // 32 * 4
+    tall = tf.abs(height)
+    checks = [
+        demand(
+            (header >= 40) & plain,
+            "BMP is not of the plain kind: 1, 4, 8, 24 or 32 bits, no compression",
+            size,
+        ),
+        demand((width > 0) & (width < 2**31) & (tall > 0), "BMP without pixels", size),
+        # Divided and not multiplied: two 32-bit extents may overflow.
+        demand((start <= size) & (tall <= (size - start) // tf.maximum(stride, 1)), "BMP is cut off", size),
+    ]
+    with tf.control_dependencies(checks):
+        rows = tf.reshape(raw[start : start + tall * stride], tf.stack([tall, stride]))
+    rows = tf.cond(height > 0, lambda: tf.reverse(rows, [0]), lambda: rows)
+
+    def direct() -> Tensor:
+        depth = bits // 8
+        pixels = tf.reshape(rows[:, : width * depth], tf.stack([tall, width, depth]))
+        return tf.reverse(pixels[:, :, :3], [2])
+
+    def indexed() -> Tensor:
+        entries = tf.where(tf.equal(used, 0), 2 ** tf.minimum(bits, 8), used)
+        entries = tf.minimum(tf.minimum(entries, 256), tf.maximum(start - 14 - header, 0) // 4)
+        first = 14 + header
+        palette = tf.reverse(tf.reshape(raw[first : first + entries * 4], [-1, 4])[:, :3], [1])
+        palette = tf.pad(palette, [[0, 256 - tf.shape(palette)[0]], [0, 0]])
+        shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
+        mask = tf.cast(2 ** tf.minimum(bits, 8) - 1, tf.uint8)
+        indices = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[:, :, None], shifts), mask)
+        indices = tf.reshape(indices, tf.stack([tall, -1]))[:, :width]
+        return tf.gather(palette, tf.cast(indices, tf.int32))
+
+    return _three(tf.cond(bits >= 24, direct, indexed))
