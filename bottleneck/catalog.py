@@ -72,6 +72,14 @@ ENGINES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Who reads the files of a scan, where the workers of an extraction are on other machines.
+READERS: Mapping[str, str] = MappingProxyType(
+    {
+        "dask": "bottleneck.extraction.engines.dask_engine:DaskReaders",
+        "ray": "bottleneck.extraction.engines.ray_engine:RayReaders",
+    }
+)
+
 
 def load(kind: str, table: Mapping[str, str], name: str) -> Any:
     """The thing called `name` in `table`; an unknown name lists the known and the nearest.

@@ -6,6 +6,7 @@ The suites in ``tests/contracts/`` run over the catalog and hold every entry to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -241,6 +242,32 @@ class Seat(Protocol):
 
         `done` is told now and then how many of its images are done so far, fewer again after a new start. A machine
         that dies under way is made up for here. Raises `BottleneckError`.
+        """
+
+
+class Readers(Protocol):
+    """Processes somewhere that read files, made from a `Team`.
+
+    Entered, they can be asked; left, what was asked of them is forgotten.
+
+    Attributes
+    ----------
+    room : int
+        So many calls at once keep all of them busy.
+    """
+
+    room: int
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Have one of them call `work`, which travels by pickle; again elsewhere where that process dies.
+
+        The future raises `EngineError` where that does not help.
         """
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bottleneck import catalog
 from bottleneck.bases import known
 from bottleneck.bases.custom import is_file, is_function
+from bottleneck.contracts import Readers
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.fill import Filled, fill_cuts
 from bottleneck.extraction.filler import FillOptions
@@ -69,19 +71,28 @@ def scan(
         Read every file, whatever the index says.
     progress : Progress, optional
     """
-    where = cache_at(cache)
-    opened = open_source(source, fetched=where.fetched)
-    return scanning.scan(opened, where.scans, rehash=rehash, progress=progress or Silent())
+    return scan_for(source, {"cache": cache, "rehash": rehash, "progress": progress or Silent()})
 
 
 def scan_for(source: PathLike, session: Session) -> Inventory:
     """`scan` with a session's options."""
-    return scan(
-        source,
-        cache=session.get("cache"),
+    where = cache_at(session.get("cache"))
+    return scanning.scan(
+        open_source(source, fetched=where.fetched),
+        where.scans,
         rehash=session.get("rehash", False),
+        readers=_readers(session),
         progress=progress_of(session),
     )
+
+
+def _readers(session: Session) -> Readers | None:
+    """Who reads the files of a scan; None: threads here, which lack nothing where the workers are here too."""
+    team = team_of(session) if session.get("address") else None
+    if team is None:
+        return None
+    made: Readers = catalog.load("engine", catalog.READERS, team.engine)(team)
+    return made
 
 
 def filled(
@@ -119,7 +130,8 @@ def _filled(
         base_named(base)  # before a long scan, not after it
 
     def scanned() -> Inventory:
-        found = scanning.scan(opened, cache.scans, rehash=rehash, progress=progress)
+        readers = _readers(options)
+        found = scanning.scan(opened, cache.scans, rehash=rehash, readers=readers, progress=progress)
         if len(found):
             examine(found)
         return found
@@ -205,7 +217,12 @@ def _foreseen(
     views = views_of(options)
     started = time.perf_counter()
     inventory = scanning.scan(
-        opened, cache.scans, rehash=options.get("rehash", False), keep=False, progress=progress
+        opened,
+        cache.scans,
+        rehash=options.get("rehash", False),
+        keep=False,
+        readers=_readers(options),
+        progress=progress,
     )
     scanned = time.perf_counter() - started
     here = isinstance(base, (str, BaseRequest))

@@ -70,6 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"catalog", "errors", "extraction", "objects", "progress", "schema"},
     "filling": {
         "bases",
+        "catalog",
+        "contracts",
         "errors",
         "extraction",
         "images",

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from bottleneck.contracts import Source
+from bottleneck.contracts import Readers, Source
 from bottleneck.errors import Rejected
 from bottleneck.files import shown
 from bottleneck.images import scan_index
-from bottleneck.images.header import IMAGE_SUFFIXES, looks_like_image
+from bottleneck.images.hashing import Read, hash_files
+from bottleneck.images.header import IMAGE_SUFFIXES
 from bottleneck.images.listing import Listing, collect, fixed_binary
 from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
-from bottleneck.progress import Bar, Progress, Silent
+from bottleneck.progress import Progress, Silent
 from bottleneck.schema import Inventory, Rejection
-from bottleneck.sources.reading import LARGEST, reason_of, too_large
+from bottleneck.sources.reading import reason_of
 
 #: A file changed this shortly before the scan may change again within one tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
-_CHUNK = 32
-_HEAD = 4096
-
-
-class _Read(NamedTuple):
-    """What became of one file: its content and state, or why it has none."""
-
-    content: bytes = b""
-    state: int = UNKNOWN
-    problem: Rejected | None = None
+_CHUNK = 4096
 
 
 def scan(
@@ -46,6 +33,7 @@ def scan(
     rehash: bool = False,
     keep: bool = True,
     workers: int | None = None,
+    readers: Readers | None = None,
     progress: Progress | None = None,
 ) -> Inventory:
     """Which images `source` holds, by content.
@@ -66,6 +54,8 @@ def scan(
         Write what was read to the index.
     workers : int, optional
         Threads; default: twice the processors, 32 at most (reading waits on the disk).
+    readers : Readers, optional
+        Processes elsewhere that read in the place of those threads, where there are thousands of files to read.
     progress : Progress, optional
 
     Returns
@@ -78,6 +68,8 @@ def scan(
     ------
     SourceError
         From `source.entries()`: a layout or table that cannot be.
+    EngineError
+        `readers` cannot be had, or do not see the source.
 
     Examples
     --------
@@ -102,10 +94,18 @@ def scan(
     if file is not None and not rehash:
         recorded = scan_index.look_up(file, listing, contents, states)
     unknown = np.flatnonzero(states == UNKNOWN)
-    problems: list[tuple[int, Rejected]] = []
+    problems: dict[int, Rejected] = {}
+
+    def take(row: int, read: Read) -> None:
+        if read.problem is not None:
+            problems[row] = read.problem
+        else:
+            contents[row] = np.frombuffer(read.content, np.uint8)
+            states[row] = read.state
+
     if len(unknown):
         with progress.bar("hash", len(unknown), "files", brief=True) as bar:
-            problems = _read_all(source, listing, unknown, contents, states, workers, bar)
+            hash_files(source, listing, unknown, take, bar, threads=workers, readers=readers)
     if file is not None and keep and (len(unknown) or recorded != len(listing)):
         _, modified, changed, _ = listing.signatures
         settled = (modified < started - _SETTLED_NS) & (changed < started - _SETTLED_NS)
@@ -123,67 +123,6 @@ def scan(
     return Inventory(table, source.location, unreadable, dict(sorted(ignored.items())))
 
 
-def _read_all(
-    source: Source,
-    listing: Listing,
-    unknown: np.ndarray,
-    contents: np.ndarray,
-    states: np.ndarray,
-    workers: int | None,
-    bar: Bar,
-) -> list[tuple[int, Rejected]]:
-    """Read and hash the rows of `unknown`; gives back those that could not be read, in order."""
-    problems: list[tuple[int, Rejected]] = []
-    threads = max(1, workers if workers is not None else min(32, 2 * (os.cpu_count() or 1)))
-
-    def take(rows: np.ndarray, done: list[_Read]) -> None:
-        for row, read in zip(rows.tolist(), done, strict=True):
-            if read.problem is not None:
-                problems.append((row, read.problem))
-            else:
-                contents[row] = np.frombuffer(read.content, np.uint8)
-                states[row] = read.state
-        bar.update(len(rows))
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        running: dict[Future[list[_Read]], np.ndarray] = {}
-        try:
-            for rows in _chunks(unknown):
-                if len(running) >= 2 * threads:
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        take(running.pop(future), future.result())
-                paths = listing.paths.take(pa.array(rows)).to_pylist()
-                running[pool.submit(_read, source, paths, listing.signatures[0][rows].tolist())] = rows
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    take(running.pop(future), future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return sorted(problems, key=lambda problem: problem[0])
-
-
-def _chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), _CHUNK):
-        yield rows[start : start + _CHUNK]
-
-
-def _read(source: Source, paths: list[bytes], sizes: list[int]) -> list[_Read]:
-    return [_read_one(source, path, size) for path, size in zip(paths, sizes, strict=True)]
-
-
-def _read_one(source: Source, path: bytes, size: int) -> _Read:
-    if size > LARGEST:
-        return _Read(problem=too_large(size))
-    try:
-        data = source.read(path)
-    except Rejected as rejected:
-        return _Read(problem=rejected)
-    except OSError as error:
-        return _Read(problem=Rejected("read", reason_of(error), retry=True))
-    return _Read(hashlib.sha256(data).digest(), IMAGE if looks_like_image(data[:_HEAD]) else OTHER)
-
-
 def _suffix(path: bytes) -> str:
     stem, dot, suffix = path.rpartition(b"/")[2].rpartition(b".")
     return (dot + suffix).decode("latin-1").lower() if stem else ""
@@ -193,18 +132,19 @@ def _image_like(listing: Listing, states: np.ndarray) -> np.ndarray:
     """(n,) bool: files that are images by their first bytes, by a table's word, or by their name."""
     kept = (states == IMAGE) | ((states == OTHER) & listing.named)
     doubtful = np.flatnonzero((states == OTHER) & ~kept)
-    for rows in _chunks(doubtful):
+    for start in range(0, len(doubtful), _CHUNK):
+        rows = doubtful[start : start + _CHUNK]
         paths = listing.paths.take(pa.array(rows)).to_pylist()
         kept[rows] = [_suffix(path) in IMAGE_SUFFIXES for path in paths]
     return kept
 
 
 def _rejections(
-    listing: Listing, problems: list[tuple[int, Rejected]], ignored: Counter[str]
+    listing: Listing, problems: dict[int, Rejected], ignored: Counter[str]
 ) -> tuple[Rejection, ...]:
     """Problems as rejections; files whose name says that they are no images are counted instead."""
     rejections = []
-    for row, problem in problems:
+    for row, problem in sorted(problems.items(), key=lambda one: one[0]):
         path = listing.paths[row].as_py()
         suffix = _suffix(path)
         if suffix and suffix not in IMAGE_SUFFIXES and not listing.named[row]:

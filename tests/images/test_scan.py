@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bottleneck.errors import Rejected
-from bottleneck.images import scan as scanning
+from bottleneck.images import hashing
 from bottleneck.images.duplicates import duplicates
 from bottleneck.images.scan import scan
 from bottleneck.images.scan_index import index_file
@@ -277,15 +277,15 @@ def test_an_empty_source_has_an_empty_inventory(tmp_path: Path) -> None:
 
 
 def test_work_waits_in_a_short_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanning, "_CHUNK", 2)
+    monkeypatch.setattr(hashing, "_HERE", 2)
     waiting: list[int] = []
-    plain = scanning.ThreadPoolExecutor.submit
+    plain = hashing.ThreadPoolExecutor.submit
 
     def submit(pool: object, *work: object) -> object:
         waiting.append(pool._work_queue.qsize())  # type: ignore[attr-defined]
         return plain(pool, *work)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning.ThreadPoolExecutor, "submit", submit)
+    monkeypatch.setattr(hashing.ThreadPoolExecutor, "submit", submit)
     source = Memory({b"%04d.png" % n: png(n) for n in range(200)})
     read = source.read
     monkeypatch.setattr(source, "read", lambda path: (time.sleep(0.001), read(path))[1])

@@ -10,11 +10,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from bottleneck.contracts import Seat
 from bottleneck.errors import BottleneckError, EngineError
+from bottleneck.extraction.engines.relay import relayed
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
 from bottleneck.extraction.messages import Failure
 from bottleneck.extraction.pins import Post, gpus_here, posts
@@ -53,7 +55,7 @@ class DaskEngine:
 
     def __enter__(self) -> Sequence[Seat]:
         with ExitStack() as opening:
-            client = opening.enter_context(self._connected(opening))
+            client = opening.enter_context(_connected(self._team, opening))
             # The last to be entered is the first to go: no worker goes on for a parent that has left.
             opening.callback(self._end_supervisors, client)
             places = self._start_supervisors(client)
@@ -65,37 +67,11 @@ class DaskEngine:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def _connected(self, opening: ExitStack) -> Any:
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise EngineError(f'--engine dask: {error}: pip install "bottleneck-features[dask]"') from error
-        try:
-            if self._team.address:
-                return Client(self._team.address, timeout=_CONNECT)
-            cluster = opening.enter_context(
-                LocalCluster(
-                    n_workers=self._team.workers or len(gpus_here()) or 1,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address="127.0.0.1:0",
-                    # Its processes hold next to nothing; what our worker may hold is --memory-limit's.
-                    memory_limit=None,
-                    silence_logs=50,
-                )
-            )
-            return Client(cluster, timeout=_CONNECT)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise EngineError(
-                f"--engine dask: no scheduler answers at {self._team.address or 'this machine'} ({error}); "
-                "expected the address that `dask scheduler` prints, such as tcp://host:8786"
-            ) from error
-
     def _start_supervisors(self, client: Any) -> dict[str, Post]:
         """Every process looks round before any computes; by its nanny, which outlives it, or itself: its place."""
         workers = client.scheduler_info()["workers"]
         if not workers:
-            raise EngineError(f"--engine dask: the scheduler at {self._team.address} has no workers yet")
+            raise _no_workers(self._team)
         names = [str(worker.get("nanny") or address) for address, worker in workers.items()]
         places = dict(zip(names, posts([worker["host"] for worker in workers.values()]), strict=True))
         said = client.run(_start, self._assignment, places, workers=list(workers), on_error="return")
@@ -118,6 +94,42 @@ class DaskEngine:
         told = self._told.get(news["call"])
         if told is not None:
             told(news["done"])
+
+
+class DaskReaders:
+    """The processes of a Dask cluster as readers of files; a call whose process dies goes to another.
+
+    Parameters
+    ----------
+    team : Team
+        With an address.
+    """
+
+    def __init__(self, team: Team) -> None:
+        self.room = 0
+        self._team = team
+        self._open = ExitStack()
+        self._pool: Any = None
+
+    def __enter__(self) -> DaskReaders:
+        with ExitStack() as opening:
+            client = opening.enter_context(_connected(self._team, opening))
+            threads = sum(client.nthreads().values())
+            if not threads:
+                raise _no_workers(self._team)
+            # One call in hand and one that waits, for each thread that may read.
+            self.room = 2 * threads
+            self._pool = client.get_executor(pure=False, retries=_RETRIES)
+            opening.callback(self._pool.shutdown, wait=False)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """As `Readers.submit`."""
+        return relayed(self._pool.submit(work, *arguments), "dask")
 
 
 class _Seat:
@@ -153,6 +165,38 @@ class _Seat:
             raise EngineError(f"--engine dask: {type(error).__name__}: {error}") from error
         finally:
             del self._told[call]
+
+
+def _connected(team: Team, opening: ExitStack) -> Any:
+    """A client of the team's scheduler, or of one that ends with `opening`. Raises `EngineError`."""
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise EngineError(f'--engine dask: {error}: pip install "bottleneck-features[dask]"') from error
+    try:
+        if team.address:
+            return Client(team.address, timeout=_CONNECT)
+        cluster = opening.enter_context(
+            LocalCluster(
+                n_workers=team.workers or len(gpus_here()) or 1,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",
+                # Its processes hold next to nothing; what our worker may hold is --memory-limit's.
+                memory_limit=None,
+                silence_logs=50,
+            )
+        )
+        return Client(cluster, timeout=_CONNECT)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise EngineError(
+            f"--engine dask: no scheduler answers at {team.address or 'this machine'} ({error}); "
+            "expected the address that `dask scheduler` prints, such as tcp://host:8786"
+        ) from error
+
+
+def _no_workers(team: Team) -> EngineError:
+    return EngineError(f"--engine dask: the scheduler at {team.address} has no workers yet")
 
 
 def _supervisor(worker: Any, assignment: Assignment, places: Mapping[str, Post]) -> Supervisor:

@@ -12,11 +12,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from bottleneck.contracts import Seat
 from bottleneck.errors import EngineError
+from bottleneck.extraction.engines.relay import relayed
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
 from bottleneck.extraction.messages import Failure
 from bottleneck.extraction.pins import Post, gpus_here, posts
@@ -48,14 +50,9 @@ class RayEngine:
         self._open = ExitStack()
 
     def __enter__(self) -> Sequence[Seat]:
-        # Ray prints what happens to its processes on standard output, which is not its to write on. Read at import.
-        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
-        try:
-            import ray
-        except ImportError as error:
-            raise EngineError(f'--engine ray: {error}: pip install "bottleneck-features[ray]"') from error
+        ray = _imported()
         with ExitStack() as opening:
-            self._connect(ray, opening)
+            _connect(ray, self._team, opening)
             gpus = int(ray.cluster_resources().get("GPU", 0))
             nodes = sum(node["Alive"] for node in ray.nodes())
             count = self._team.workers or gpus or nodes
@@ -74,27 +71,76 @@ class RayEngine:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def _connect(self, ray: Any, opening: ExitStack) -> None:
-        if ray.is_initialized():
-            return  # the caller's own
-        # Else Ray hides the GPUs from actors that ask for none, and warns that it will stop doing so.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        with _signals_kept():
-            try:
-                if self._team.address:
-                    _knock(self._team.address)
-                    ray.init(address=self._team.address, **quiet)
-                else:
-                    workers = self._team.workers or len(gpus_here()) or 1
-                    cpus = workers * (self._team.threads or 1)
-                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                raise EngineError(
-                    f"--engine ray: no cluster at {self._team.address or 'this machine'} ({error}); expected the "
-                    "address that `ray start` prints (host:6379), ray://host:10001 or auto"
-                ) from error
-        opening.callback(ray.shutdown)
+
+class RayReaders:
+    """The processes of a Ray cluster as readers of files; a call whose process dies goes to another.
+
+    Parameters
+    ----------
+    team : Team
+        With an address.
+    """
+
+    def __init__(self, team: Team) -> None:
+        self.room = 0
+        self._team = team
+        self._open = ExitStack()
+        self._remote: Any = None
+
+    def __enter__(self) -> RayReaders:
+        ray = _imported()
+        with ExitStack() as opening:
+            _connect(ray, self._team, opening)
+            # One call in hand and one that waits, for each processor.
+            self.room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+            self._remote = ray.remote(num_cpus=1, max_retries=_TRIES)(_called)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """As `Readers.submit`."""
+        return relayed(self._remote.remote(work, *arguments).future(), "ray")
+
+
+def _called(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+def _imported() -> Any:
+    # Ray prints what happens to its processes on standard output, which is not its to write on. Read at import.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")
+    try:
+        import ray
+    except ImportError as error:
+        raise EngineError(f'--engine ray: {error}: pip install "bottleneck-features[ray]"') from error
+    return ray
+
+
+def _connect(ray: Any, team: Team, opening: ExitStack) -> None:
+    """Join the team's cluster, or one that ends with `opening`. Raises `EngineError`."""
+    if ray.is_initialized():
+        return  # the caller's own
+    # Else Ray hides the GPUs from actors that ask for none, and warns that it will stop doing so.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    with _signals_kept():
+        try:
+            if team.address:
+                _knock(team.address)
+                ray.init(address=team.address, **quiet)
+            else:
+                workers = team.workers or len(gpus_here()) or 1
+                cpus = workers * (team.threads or 1)
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"--engine ray: no cluster at {team.address or 'this machine'} ({error}); expected the "
+                "address that `ray start` prints (host:6379), ray://host:10001 or auto"
+            ) from error
+    opening.callback(ray.shutdown)
 
 
 def _knock(address: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import secrets
@@ -21,22 +20,18 @@ from bottleneck.extraction.messages import Failure
 from bottleneck.extraction.pins import Post, cores_here, gpus_here, pins
 from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
 from bottleneck.extraction.task import Outcome
-from bottleneck.files import shown
+from bottleneck.images.sight import Seen, first_seen, unlike
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
 
 #: Seconds without a task after which a supervisor lets its worker go: whoever asked may have died.
 _IDLE = 300.0
-
-#: First images that the parent looks at, for one that can be read.
-_LOOKS = 8
 
 
 @dataclass(frozen=True)
 class Sight:
     """What everybody who works must see: an image of the source, and a file of the parent's in the cache."""
 
-    path: bytes
-    content: bytes
+    seen: Seen | None
     probe: Path
     token: str
 
@@ -73,19 +68,12 @@ class Assignment:
 @contextmanager
 def in_sight(source: Source, inventory: Inventory, cache: Cache) -> Iterator[Sight]:
     """Lay out in the cache what workers must see, for as long as some may start."""
-    path, content = b"", b""
-    for row in range(min(_LOOKS, len(inventory))):
-        path = inventory[row].path
-        try:
-            content = hashlib.sha256(source.read(path)).digest()
-            break
-        except OSError:  # it may have vanished since the scan: no worker's fault
-            path = b""
+    seen = first_seen(source, (inventory[row].path for row in range(len(inventory))))
     token = secrets.token_hex(16)
     probe = cache.root / f".probe-{token[:16]}.tmp"
     probe.write_text(token, encoding="ascii")
     try:
-        yield Sight(path, content, probe, token)
+        yield Sight(seen, probe, token)
     finally:
         probe.unlink(missing_ok=True)
 
@@ -119,19 +107,8 @@ def look_round(assignment: Assignment) -> None:
         ) from error
     if seen != sight.token:
         raise EngineError(f"the worker on {host} sees another cache at {root} than this run does")
-    if not sight.path:
-        return
-    try:
-        data = assignment.source.read(sight.path)
-    except OSError as error:
-        raise EngineError(
-            f"the worker on {host} does not see the source: {shown(sight.path)} cannot be read there "
-            f"({error.strerror or error}): images must lie where all workers see them under one path or URL"
-        ) from error
-    if hashlib.sha256(data).digest() != sight.content:
-        raise EngineError(
-            f"the worker on {host} sees another source: {shown(sight.path)} holds other bytes there"
-        )
+    if sight.seen is not None and (problem := unlike(assignment.source, sight.seen)):
+        raise EngineError(problem)
 
 
 class Supervisor:

@@ -1,0 +1,33 @@
+"""What a scheduler's futures raise, as this package says it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from bottleneck.errors import BottleneckError, EngineError
+
+
+def relayed(asked: Future[Any], engine: str) -> Future[Any]:
+    """A future that ends as `asked` does, with `EngineError` in the place of whatever `engine` itself raises.
+
+    Examples
+    --------
+    >>> asked = Future()
+    >>> answered = relayed(asked, "dask")
+    >>> asked.set_exception(KeyError("gone"))
+    >>> answered.exception()
+    EngineError("--engine dask: KeyError: 'gone'")
+    """
+    answered: Future[Any] = Future()
+
+    def tell(done: Future[Any]) -> None:
+        try:
+            answered.set_result(done.result())
+        except BottleneckError as error:
+            answered.set_exception(error)
+        except Exception as error:
+            answered.set_exception(EngineError(f"--engine {engine}: {type(error).__name__}: {error}"))
+
+    asked.add_done_callback(tell)
+    return answered

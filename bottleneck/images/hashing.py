@@ -1,0 +1,181 @@
+"""Files to their contents: read and hashed on threads of this process, or by processes elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from bottleneck.contracts import Readers, Source
+from bottleneck.errors import EngineError, Rejected
+from bottleneck.images.header import looks_like_image
+from bottleneck.images.listing import Listing
+from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
+from bottleneck.images.sight import Seen, first_seen, unlike
+from bottleneck.progress import Bar
+from bottleneck.sources.reading import LARGEST, reason_of, too_large
+
+#: Files that are read in one go: here, and elsewhere, where each go is a message there and back.
+_HERE, _ELSEWHERE = 32, 512
+
+#: Of fewer files nobody elsewhere is asked.
+_FEW = 2048
+
+_HEAD = 4096
+
+
+class Read(NamedTuple):
+    """What became of one file: its sha256 and its state in the index, or why it has none."""
+
+    content: bytes = b""
+    state: int = UNKNOWN
+    problem: Rejected | None = None
+
+
+def hash_files(
+    source: Source,
+    listing: Listing,
+    rows: np.ndarray,
+    take: Callable[[int, Read], None],
+    bar: Bar,
+    *,
+    threads: int | None = None,
+    readers: Readers | None = None,
+) -> None:
+    """Read the files of `rows` and hand what became of each to `take`, in any order.
+
+    What a process elsewhere cannot read is read once more here: that it cannot costs no row.
+
+    Parameters
+    ----------
+    source : Source
+    listing : Listing
+    rows : numpy.ndarray
+        (n,) rows of `listing`.
+    take : callable
+        Of a row and its `Read`.
+    bar : Bar
+        Counts files.
+    threads : int, optional
+        Default: twice the processors, 32 at most (reading waits on the disk).
+    readers : Readers, optional
+        Who reads where there are many files.
+
+    Raises
+    ------
+    EngineError
+        Processes elsewhere do not see the source, or break.
+    """
+    if readers is not None and len(rows) >= _FEW:
+        rows = _elsewhere(source, listing, rows, take, bar, readers)
+    with _Threads(threads or min(32, 2 * (os.cpu_count() or 1))) as here:
+        for some, reads in _pieces(here, functools.partial(_read, source), listing, rows, _HERE):
+            for row, read in zip(some.tolist(), reads, strict=True):
+                take(row, read)
+            bar.update(len(some))
+
+
+def _elsewhere(
+    source: Source,
+    listing: Listing,
+    rows: np.ndarray,
+    take: Callable[[int, Read], None],
+    bar: Bar,
+    readers: Readers,
+) -> np.ndarray:
+    """The rows that `readers` could not read."""
+    left: list[int] = []
+    seen = first_seen(source, (listing.paths[int(row)].as_py() for row in rows))
+    if seen is None:
+        return rows  # nor is there anything that would show that they see it
+    with readers:
+        work = functools.partial(_read_there, secrets.token_hex(8), source, seen)
+        for some, reads in _pieces(readers, work, listing, rows, _ELSEWHERE):
+            if isinstance(reads, str):
+                raise EngineError(reads)
+            for row, (content, state) in zip(some.tolist(), reads, strict=True):
+                if content:
+                    take(row, Read(content, state))
+                    bar.update(1)
+                else:
+                    left.append(row)
+    return np.array(left, rows.dtype)
+
+
+def _pieces(
+    readers: Readers,
+    work: Callable[[list[bytes], list[int]], Any],
+    listing: Listing,
+    rows: np.ndarray,
+    size: int,
+) -> Any:
+    """(rows, what `work` gave for their paths and sizes) as each piece is done; few wait at a time."""
+    running: dict[Future[Any], np.ndarray] = {}
+
+    def done() -> list[tuple[np.ndarray, Any]]:
+        finished = wait(running, return_when=FIRST_COMPLETED).done
+        return [(running.pop(future), future.result()) for future in finished]
+
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        if len(running) >= readers.room:
+            yield from done()
+        paths = listing.paths.take(pa.array(some)).to_pylist()
+        running[readers.submit(work, paths, listing.signatures[0][some].tolist())] = some
+    while running:
+        yield from done()
+
+
+def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[Read]:
+    return [_read_one(source, path, size) for path, size in zip(paths, sizes, strict=True)]
+
+
+def _read_there(
+    scan: str, source: Source, seen: Seen, paths: Sequence[bytes], sizes: Sequence[int]
+) -> list[tuple[bytes, int]] | str:
+    """In another process: sha256 and state of each file, empty where it cannot be read; or why this is no place."""
+    source = _opened(scan, source)
+    # Looked at every time: the process may have been started a moment ago, in the place of one that died.
+    return unlike(source, seen) or [(read.content, read.state) for read in _read(source, paths, sizes)]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(scan: str, source: Source) -> Source:
+    """The copy of `source` that came first in this `scan`: an archive's index is read once in each process."""
+    return source
+
+
+def _read_one(source: Source, path: bytes, size: int) -> Read:
+    if size > LARGEST:
+        return Read(problem=too_large(size))
+    try:
+        data = source.read(path)
+    except Rejected as rejected:
+        return Read(problem=rejected)
+    except OSError as error:
+        return Read(problem=Rejected("read", reason_of(error), retry=True))
+    return Read(hashlib.sha256(data).digest(), IMAGE if looks_like_image(data[:_HEAD]) else OTHER)
+
+
+class _Threads:
+    """Readers of this process."""
+
+    def __init__(self, count: int) -> None:
+        self.room = 2 * count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="scan")
+
+    def __enter__(self) -> _Threads:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        return self._pool.submit(work, *arguments)

@@ -1,0 +1,69 @@
+"""Whether a process elsewhere sees the source that this one does: one file of it, by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+from bottleneck.contracts import Source
+from bottleneck.errors import Rejected
+from bottleneck.files import shown
+
+#: First files that are looked at for one that can be read.
+_LOOKS = 8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A file as this process sees it.
+
+    Attributes
+    ----------
+    path : bytes
+        Within its source.
+    content : bytes
+        Its sha256.
+    """
+
+    path: bytes
+    content: bytes
+
+
+def first_seen(source: Source, paths: Iterable[bytes]) -> Seen | None:
+    """The first of `paths` that can be read; None where none of the first few can.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from bottleneck.sources import open_source
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (root / "b.jpg").write_text("there")
+    >>> first_seen(open_source(root), [b"a.jpg", b"b.jpg"]).path
+    b'b.jpg'
+    """
+    for path in islice(paths, _LOOKS):
+        try:
+            return Seen(path, hashlib.sha256(source.read(path)).digest())
+        except (OSError, Rejected):  # it may have vanished since it was listed: nobody's fault
+            continue
+    return None
+
+
+def unlike(source: Source, seen: Seen) -> str | None:
+    """What is wrong with `source` as this process sees it, and on which machine; None where `seen` is what it has."""
+    host = f"{platform.node()} (process {os.getpid()})"
+    try:
+        data = source.read(seen.path)
+    except (OSError, Rejected) as error:
+        reason = getattr(error, "strerror", None) or error
+        return (
+            f"the worker on {host} does not see the source: {shown(seen.path)} cannot be read there "
+            f"({reason}): images must lie where all workers see them under one path or URL"
+        )
+    if hashlib.sha256(data).digest() != seen.content:
+        return f"the worker on {host} sees another source: {shown(seen.path)} holds other bytes there"
+    return None
