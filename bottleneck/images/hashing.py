@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -115,7 +115,7 @@ def _pieces(
     listing: Listing,
     rows: np.ndarray,
     size: int,
-) -> Any:
+) -> Iterator[tuple[np.ndarray, Any]]:
     """(rows, what `work` gave for their paths and sizes) as each piece is done; few wait at a time."""
     running: dict[Future[Any], np.ndarray] = {}
 
