@@ -5,7 +5,7 @@ The suites in ``tests/contracts/`` run over the catalog and hold every entry to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Where images come from. Picklable: a worker opens it again by value."""
+class Source(Hashable, Protocol):
+    """Where images come from. Picklable, and the copy equals it: a worker opens it again by value."""
 
     location: str
 
