@@ -29,7 +29,7 @@ from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, Pixels, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
-#: Of networks that are too large to be frozen; part of the numeric environment.
+#: Of networks that are too large to be frozen, or have nothing to fold; part of the numeric environment.
 _KERAS_GRAPH = "keras graph 1"
 
 #: Passes at a batch shape that is tried; the first is nearly all set-up.
@@ -158,16 +158,15 @@ class KerasForward:
         self._views: dict[ViewPolicy, Any] = {}
         self._making_views = threading.Lock()
         self._shape = (self.batch, pixels.height, pixels.width, 3)
-        frozen = frozen_graph.fits(model)
-        self.environment: Mapping[str, str] = environment(
-            frozen_graph.IMPLEMENTATION if frozen else _KERAS_GRAPH
-        )
-        if not frozen and precision != "float32":
+        if precision != "float32" and not frozen_graph.fits(model):
             raise NotReducible(
                 f"--precision {precision}: {self.spec.base} has 2 GB of weights or more, which no frozen graph can "
                 "hold; use --precision float32"
             )
         self._precision, self._again = precision, again
+        self.environment: Mapping[str, str] = environment(
+            frozen_graph.IMPLEMENTATION if self._is_frozen(model) else _KERAS_GRAPH
+        )
         self._call = self._made(model, self._shape)
         # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
@@ -236,9 +235,12 @@ class KerasForward:
         return batch / min(seconds)
 
     def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
-        if frozen_graph.fits(model):
+        if self._is_frozen(model):
             return frozen_graph.freeze(model, shape, self._precision)
         return _keras_graph(model, shape)
+
+    def _is_frozen(self, model: Any) -> bool:
+        return frozen_graph.fits(model) and (self._precision != "float32" or frozen_graph.folds(model))
 
 
 def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:

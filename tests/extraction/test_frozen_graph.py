@@ -142,6 +142,31 @@ def test_two_gigabytes_of_weights_do_not_fit_a_graph(monkeypatch: pytest.MonkeyP
     assert not frozen_graph.fits(model)
 
 
+@pytest.mark.parametrize(("normalized", "graph"), [(True, "frozen"), (False, "keras")])
+def test_float32_is_frozen_where_there_is_something_to_fold(
+    normalized: bool, graph: str, pixels: np.ndarray
+) -> None:
+    """Without BatchNormalization constants bring nothing, and their copies cost memory and time."""
+    import keras
+
+    from bottleneck.bases.load import load_model
+    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.schema import BaseRequest, Preprocessing
+
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 3)(image)
+    # Deep inside, as networks of networks have it.
+    inner = keras.Sequential([keras.layers.BatchNormalization()] if normalized else [keras.layers.ReLU()])
+    model = fill(keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(inner(x)))))
+    assert frozen_graph.folds(model) == normalized
+    request = BaseRequest(base="object:toy", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"))
+    forward = KerasForward(load_model(model, [request]), lambda _: BATCH)
+    assert forward.environment["forward"].startswith(f"{graph} graph")
+    by_freezing = rows(frozen_graph.freeze(model, SHAPE, "float32"), pixels)
+    found = forward.features(127.5 * (pixels + 1))
+    np.testing.assert_allclose(found, by_freezing, rtol=1e-5, atol=1e-5 * by_freezing.std())
+
+
 def test_what_precision_costs_can_be_asked_more_than_once(pixels: np.ndarray) -> None:
     """Of several cuts some are founded later: the second answer must not compare bfloat16 with itself."""
     from bottleneck.bases.load import load_model
