@@ -314,6 +314,38 @@ def test_a_cluster_reads_the_files_of_a_scan(
     assert len(by) >= 40 + 1
 
 
+class DiesOnce(FolderSource):
+    """The first process elsewhere that reads one of the files dies of it."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.home = os.getpid()
+
+    def read(self, path: bytes) -> bytes:
+        died = Path(f"{self.location}.died")
+        if b"007" in path and os.getpid() != self.home and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(path)
+
+
+@pytest.mark.fault(4)
+@on_clusters
+def test_a_process_that_is_killed_while_it_reads_costs_no_row(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
+    monkeypatch.setattr("bottleneck.images.hashing._ELSEWHERE", 4)
+    source = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
+    plain = scan(open_source(source), None)
+    with cluster(engine) as address:
+        made = catalog.load("engine", catalog.READERS, engine)
+        found = scan(DiesOnce(str(source)), None, readers=made(Team(engine=engine, address=address)))
+    assert Path(f"{source}.died").exists()
+    assert found.table.equals(plain.table)
+    assert found.unreadable == ()
+
+
 @on_clusters
 def test_extract_has_its_cluster_read(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
