@@ -8,9 +8,9 @@ from pathlib import Path
 
 #: Usual batch shapes. On two cores of a Xeon, images/s at 8, 16 and 32 (as `KerasForward.rate` finds them): VGG16 9.8,
 #: 9.6, 9.7 (bfloat16 42.6, 43.0, 43.6), InceptionV3 23.4, 23.3, 23.2 (84, 77, 69), MobileNetV2 146, 144, 137,
-#: SqueezeNet 256, 274, 275. On two of an EPYC, at 8 and 16: InceptionV3 in bfloat16 64, 69, the others alike. The larger
-#: shape brings nothing where each layer fills the cores anyway; it takes twice the memory, and twice as long for the
-#: first pass and for the padding of the last.
+#: SqueezeNet 256, 274, 275. On two of an EPYC, at 8 and 16: InceptionV3 in bfloat16 64, 69, the others alike. The
+#: larger shape brings nothing where each layer fills the cores anyway; it takes twice the memory, and twice as long for
+#: the first pass and for the padding of the last.
 ON_CPU, ON_GPU = 16, 32
 
 #: Seconds that a run must be going to take for a search, which builds the base once more.
