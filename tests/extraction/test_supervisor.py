@@ -57,7 +57,9 @@ def test_what_a_machine_does_not_see_is_named_with_the_machine(
     assignment: Assignment, tmp_path: Path
 ) -> None:
     sight = assignment.sight
-    assert sight is not None
+    assert sight is not None and sight.seen is not None
+    moved = dataclasses.replace(sight.seen, path=b"cat/nine.png")
+    other_bytes = dataclasses.replace(sight.seen, content=bytes(32))
     elsewhere = Cache(tmp_path / "elsewhere")
     cases = {
         "does not see the cache": {
@@ -65,8 +67,8 @@ def test_what_a_machine_does_not_see_is_named_with_the_machine(
             "cache": elsewhere,
         },
         "sees another cache": {"sight": dataclasses.replace(sight, token="of another run")},
-        "does not see the source: cat/nine.png": {"sight": dataclasses.replace(sight, path=b"cat/nine.png")},
-        "sees another source": {"sight": dataclasses.replace(sight, content=bytes(32))},
+        "does not see the source: cat/nine.png": {"sight": dataclasses.replace(sight, seen=moved)},
+        "sees another source": {"sight": dataclasses.replace(sight, seen=other_bytes)},
         "has bottleneck-features .*, this run 0.0.1": {"version": "0.0.1"},
     }
     for said, other in cases.items():
@@ -80,7 +82,7 @@ def test_an_image_that_vanished_since_the_scan_is_no_machines_fault(
     given, inventory = scanned
     Path(given.source.location, "cat/000.png").unlink()
     with in_sight(given.source, inventory, given.cache) as sight:
-        assert sight.path == b"cat/001.png"
+        assert sight.seen is not None and sight.seen.path == b"cat/001.png"
         look_round(dataclasses.replace(given, sight=sight))
     assert list(given.cache.root.glob(".*")) == []
 
