@@ -39,9 +39,10 @@ def standalone(height: int, width: int, resize: str = "stretch") -> str:
         raise ValueError(f"no such size or resize: {height} x {width}, {resize!r}")
     parts = [_part(name) for name in _PARTS]
     contract = parts[-1]
+    version = contract.body.partition("CONTRACT = ")[2].partition("\n")[0]
     header = f'''"""Pixels as the model beside this file was trained on them.
 
-Pixel contract {contract.constants["CONTRACT"]}, height {height}, width {width}, resize {resize!r}.
+Pixel contract {version}, height {height}, width {width}, resize {resize!r}.
 Made by bottleneck-features; needs TensorFlow and nothing else.
 
 ``decode`` takes the bytes of one image file and gives ({height}, {width}, 3) float32 in 0..255, which is what the
@@ -74,7 +75,6 @@ class _Part(NamedTuple):
     document: str
     imports: list[str]  # from outside the package
     body: str
-    constants: dict[str, str]
 
 
 def _part(name: str) -> _Part:
@@ -87,10 +87,5 @@ def _part(name: str) -> _Part:
         for node in imports
         if isinstance(node, ast.Import) or not str(node.module).startswith(("bottleneck.", "__future__"))
     ]
-    constants = {
-        ast.unparse(node.targets[0]): ast.unparse(node.value)
-        for node in module.body
-        if isinstance(node, ast.Assign)
-    }
     body = "\n".join(source.splitlines()[imports[-1].end_lineno :]).strip("\n")
-    return _Part(ast.get_docstring(module, clean=False) or "", outside, body + "\n", constants)
+    return _Part(ast.get_docstring(module, clean=False) or "", outside, body + "\n")

@@ -11,14 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import bottleneck
 from bottleneck import catalog
 from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.crew import crew
@@ -261,105 +259,6 @@ def test_a_cluster_that_does_not_see_the_source_is_told_so_before_anything_is_co
             team=Team(engine=engine, workers=2),
         )
     assert list(tmp_path.glob("stores/*/shards/*")) == []
-
-
-@contextmanager
-def cluster(engine: str) -> Iterator[str]:
-    """The address of one of two processes that is there before the run."""
-    if engine == "dask":
-        from distributed import LocalCluster
-
-        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as made:
-            yield made.scheduler_address
-        return
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        yield "auto"
-    finally:
-        ray.shutdown()
-
-
-class Told(FolderSource):
-    """Writes down which process reads."""
-
-    def read(self, path: bytes) -> bytes:
-        with open(f"{self.location}.log", "a") as log:
-            log.write(f"{os.getpid()}\n")
-        return super().read(path)
-
-
-def test_every_engine_that_has_addresses_reads_for_scans() -> None:
-    assert set(catalog.READERS) == set(NEEDS) - {"local"}
-
-
-@on_clusters
-def test_a_cluster_reads_the_files_of_a_scan(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
-    monkeypatch.setattr("bottleneck.images.hashing._ELSEWHERE", 4)
-    source = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
-    plain = scan(open_source(source), None)
-    with cluster(engine) as address:
-        made = catalog.load("engine", catalog.READERS, engine)
-        team = Team(engine=engine, address=address)
-        found = scan(Told(str(source)), tmp_path / "scans", readers=made(team))
-        with pytest.raises(EngineError, match=rf"{platform.node()}.*does not see the source: .*000.png"):
-            scan(OnlyHere(str(source)), None, readers=made(team))
-    assert found.table.equals(plain.table)
-    by = Path(f"{source}.log").read_text().split()
-    assert by.count(str(os.getpid())) == 1  # what the others must see
-    assert len(by) >= 40 + 1
-
-
-class DiesOnce(FolderSource):
-    """The first process elsewhere that reads one of the files dies of it."""
-
-    def __init__(self, location: str) -> None:
-        super().__init__(location)
-        self.home = os.getpid()
-
-    def read(self, path: bytes) -> bytes:
-        died = Path(f"{self.location}.died")
-        if b"007" in path and os.getpid() != self.home and not died.exists():
-            died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(path)
-
-
-@pytest.mark.fault(4)
-@on_clusters
-def test_a_process_that_is_killed_while_it_reads_costs_no_row(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
-    monkeypatch.setattr("bottleneck.images.hashing._ELSEWHERE", 4)
-    source = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
-    plain = scan(open_source(source), None)
-    with cluster(engine) as address:
-        made = catalog.load("engine", catalog.READERS, engine)
-        found = scan(DiesOnce(str(source)), None, readers=made(Team(engine=engine, address=address)))
-    assert Path(f"{source}.died").exists()
-    assert found.table.equals(plain.table)
-    assert found.unreadable == ()
-
-
-@on_clusters
-def test_extract_has_its_cluster_read(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
-    source = write_images(tmp_path / "images", {"cat": 4, "dog": 4})
-    asked: list[int] = []
-    made = catalog.load("engine", catalog.READERS, engine)
-    submit = made.submit
-    monkeypatch.setattr(made, "submit", lambda *given: (asked.append(1), submit(*given))[1])
-    with cluster(engine) as address:
-        done = bottleneck.extract(
-            source, base="tests.fakes:base", cache=tmp_path / "cache", engine=engine, address=address
-        )
-    assert done.computed == 8
-    assert asked == [1]
 
 
 @on_clusters

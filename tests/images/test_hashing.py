@@ -152,6 +152,23 @@ def test_another_source_there_ends_the_scan_and_leaves_no_index(root: Path, tmp_
     assert not (tmp_path / "scans").exists()
 
 
+class Restless(FolderSource):
+    """The file that others must see is written anew as soon as it was looked at here."""
+
+    def read(self, path: bytes) -> bytes:
+        data = super().read(path)
+        file = Path(self.location, os.fsdecode(path))
+        if path == b"000.png" and os.getpid() == int(Path(f"{self.location}.home").read_text()):
+            file.write_bytes(png(1000))
+        return data
+
+
+def test_a_file_that_changes_while_it_is_compared_ends_nothing(root: Path) -> None:
+    found = scan(Restless(str(root)), None, readers=Processes())
+    assert found.table.equals(scan(open_source(root), None).table)
+    assert found.unreadable == ()
+
+
 class Deadly(FolderSource):
     """A process that reads the last file dies."""
 
