@@ -22,16 +22,20 @@ def writing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        drop_output()
+        drop(sys.stdout)
         raise BottleneckError(
             f"the result could not be written to standard output: {error.strerror}; "
             "features and runs are stored, and the same command shows them again"
         ) from error
 
 
-def drop_output() -> None:
-    """Let what standard output still holds go nowhere: Python would fail on it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def drop(stream: Any) -> None:
+    """Let what a stream still holds go nowhere: Python would fail on it at exit, with status 120."""
+    # A stream without a file holds nothing back.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class Unhurt:
@@ -95,5 +99,10 @@ def speaking() -> Iterator[None]:
         yield
     finally:
         sys.stderr = errors
+        if errors is not None:
+            try:
+                errors.flush()
+            except (OSError, ValueError):
+                drop(errors)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -228,14 +228,17 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(trained: tuple[
 
 
 @pytest.mark.fault(75)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("streams", [">&-", "2>/dev/full", ">&- 2>&-", ">/dev/full"])
 def test_closed_and_full_streams_leave_the_work_alone(
-    trained: tuple[Path, Path, Path], tmp_path: Path, streams: str
+    trained: tuple[Path, Path, Path], tmp_path: Path, streams: str, unbuffered: str
 ) -> None:
     arguments = command("extract", trained[0], "--base", FAKE, "--cache", tmp_path / "cache")
     done = subprocess.run(
         ["sh", "-c", f'exec "$@" {streams}', "sh", *arguments],
         cwd=ROOT,
+        # What a full stream buffers is tried once more as Python exits.
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         capture_output=True,
         check=False,
         timeout=120,

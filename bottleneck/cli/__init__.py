@@ -15,7 +15,7 @@ from bottleneck.cli.speaking import note, say
 from bottleneck.cli.store import store
 from bottleneck.cli.tuning import finetune
 from bottleneck.errors import BottleneckError
-from bottleneck.streams import Terminated, drop_output, speaking
+from bottleneck.streams import Terminated, drop, speaking
 
 __all__ = ["app", "main"]
 
@@ -66,7 +66,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
         _fail(f"terminated; {_KEPT}", int(str(error.code)), "Terminated", as_json)
     except BrokenPipeError:
         # Whoever read our output has seen enough.
-        drop_output()
+        drop(sys.stdout)
         raise SystemExit(1) from None
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
