@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bottleneck.bases.graph import run, walk
+from bottleneck.bases.graph import inference, run, walk
 from bottleneck.schema import Preprocessing
 
 #: Part of the digest of random weights, whose calibrated bits differ between machines.
@@ -94,17 +94,13 @@ def calibrate(model: Any, preprocessing: Preprocessing, size: int, done: set[int
     done = set() if done is None else done
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(operation, keras.layers.Layer):
-            return operation(*args, **kwargs)
-        if id(operation) not in done:
+        if isinstance(operation, keras.layers.Layer) and id(operation) not in done:
             done.add(id(operation))
             if isinstance(operation, keras.layers.BatchNormalization):
                 _set_statistics(operation, args[0] if args else kwargs["inputs"])
             else:
                 _scale(operation, args, kwargs)
-        if "training" in getattr(operation, "_call_context_args", ()):
-            kwargs = {**kwargs, "training": False}
-        return operation(*args, **kwargs)
+        return inference(operation, *args, **kwargs)
 
     run(network, image, call)
 

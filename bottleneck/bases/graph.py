@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bottleneck.errors import BaseError
@@ -41,11 +41,17 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The steps from the image to `output`; `image` is the symbolic input tensor."""
+    """The steps from the image to `outputs`; `image` is the symbolic input tensor."""
 
     image: Any
     steps: tuple[Step, ...]
-    output: Ref
+    outputs: tuple[Ref, ...]
+
+    @property
+    def output(self) -> Ref:
+        """The one output of most networks."""
+        (only,) = self.outputs
+        return only
 
 
 class _Frame:
@@ -90,11 +96,22 @@ def walk(model: Any) -> Network:
     BaseError
         When it has several inputs or outputs, or is no graph of layers.
     """
-    import keras
-
     root = network_of(model)
     if root is None or len(root._inputs) != 1 or len(root._outputs) != 1:
         raise BaseError(f"{model.name!r} is no graph of layers with one input and one output")
+    return steps_of(root)
+
+
+def steps_of(root: Any) -> Network:
+    """The flat steps of a network that `network_of` gave, with one input and any number of outputs.
+
+    Raises
+    ------
+    BaseError
+        A network inside it is called on another number of inputs than it takes.
+    """
+    import keras
+
     top = _Frame(root, None, None)
     index: dict[tuple[int, int], int] = {}
     steps: list[Step] = []
@@ -123,8 +140,8 @@ def walk(model: Any) -> Network:
         found = locate(frame, tensor)
         return Ref(IMAGE) if found is None else Ref(index[id(found[0]), id(found[1])], found[2])
 
-    last = locate(top, root._outputs[0])
-    stack: list[tuple[_Frame, Any, bool]] = [] if last is None else [(last[0], last[1], False)]
+    last = [locate(top, output) for output in reversed(root._outputs)]
+    stack: list[tuple[_Frame, Any, bool]] = [(one[0], one[1], False) for one in last if one is not None]
     while stack:
         frame, node, ready = stack.pop()
         key = (id(frame), id(node))
@@ -149,11 +166,47 @@ def walk(model: Any) -> Network:
         dtype = str(node.outputs[0].dtype) if node.outputs else "none"
         index[key] = len(steps)
         steps.append(Step(node.operation, arguments, tuple(refs), dtype, tuple(node.outputs)))
-    return Network(root._inputs[0], tuple(steps), ref(top, root._outputs[0]))
+    return Network(root._inputs[0], tuple(steps), tuple(ref(top, output) for output in root._outputs))
 
 
-def run(network: Network, image: Any, call: Callable[..., Any]) -> Any:
-    """Send `image` through the steps, each as ``call(operation, *args, **kwargs)``; returns the output.
+def needed(network: Network, end: int = IMAGE) -> set[int]:
+    """The steps that the outputs need when step `end` is given; with `IMAGE` among them where that is not enough."""
+    found: set[int] = set()
+    waiting = [ref.step for ref in network.outputs]
+    while waiting:
+        number = waiting.pop()
+        if number == end or number in found:
+            continue
+        found.add(number)
+        if number != IMAGE:
+            waiting.extend(ref.step for ref in network.steps[number].refs)
+    return found
+
+
+def above(network: Network, end: int = IMAGE) -> Network:
+    """The steps that the outputs need when step `end` is given, which then is the image of this network."""
+    import keras
+
+    numbers = sorted(needed(network, end))
+    place = {number: position for position, number in enumerate(numbers)} | {end: IMAGE}
+
+    def moved(ref: Any) -> Any:
+        return Ref(place[ref.step], ref.output) if isinstance(ref, Ref) else ref
+
+    steps = tuple(
+        replace(
+            step,
+            arguments=keras.tree.map_structure(moved, step.arguments),
+            refs=tuple(moved(ref) for ref in step.refs),
+        )
+        for step in (network.steps[number] for number in numbers)
+    )
+    image = network.image if end == IMAGE else network.steps[end].outputs[0]
+    return Network(image, steps, tuple(moved(ref) for ref in network.outputs))
+
+
+def run(network: Network, image: Any, call: Callable[..., Any]) -> list[Any]:
+    """Send `image` through the steps, each as ``call(operation, *args, **kwargs)``; returns the outputs.
 
     A value is let go after its last use, so a network of any depth holds only its widest cut in memory.
 
@@ -166,12 +219,13 @@ def run(network: Network, image: Any, call: Callable[..., Any]) -> Any:
 
     Returns
     -------
-    tensor
+    list of tensor
+        One for each of the network's outputs.
     """
     import keras
 
     uses = Counter(r.step for step in network.steps for r in step.refs)
-    uses[network.output.step] += 1
+    uses.update(r.step for r in network.outputs)
     values: dict[int, list[Any]] = {IMAGE: [image]}
     for number, step in enumerate(network.steps):
 
@@ -184,4 +238,11 @@ def run(network: Network, image: Any, call: Callable[..., Any]) -> Any:
             uses[r.step] -= 1
             if not uses[r.step]:
                 del values[r.step]
-    return values[network.output.step][network.output.output]
+    return [values[r.step][r.output] for r in network.outputs]
+
+
+def inference(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `operation` in inference mode, whatever was recorded when the network was wired: a `call` of `run`."""
+    if "training" in getattr(operation, "_call_context_args", ()):
+        kwargs = {**kwargs, "training": False}
+    return operation(*args, **kwargs)

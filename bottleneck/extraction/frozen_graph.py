@@ -1,8 +1,8 @@
 """The features model as one frozen graph: its variables are constants, so that what they allow is folded once.
 
-TensorFlow then fuses BatchNorm into the convolutions before it, which a graph with variables does not let it. Reduced
-precision is a rewriting of this one graph: the option of the same name is global to the process, and changes functions
-that were traced before.
+What lies around a convolution is folded into it first (`folding`); TensorFlow then fuses it with bias, sum and
+activation, which it cannot do with variables. Reduced precision is a rewriting of this one graph: the option of the
+same name is global to the process, and changes functions that were traced before.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bottleneck.errors import NotReducible
+from bottleneck.bases.graph import inference, network_of, run, steps_of
+from bottleneck.errors import BaseError, NotReducible
+from bottleneck.extraction.folding import folded
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.
-IMPLEMENTATION = "frozen graph 3"
+IMPLEMENTATION = "frozen graph 4"
 
 #: Rewriters of TensorFlow's graph optimizer, and the type that they bring into the graph.
 _REWRITERS = {
@@ -93,17 +95,34 @@ def _traced(model: Any, shape: tuple[int, ...]) -> Any:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    held = [(weight, weight.numpy()) for weight in model.weights]
+    weights, call = _inference(model)
+    held = [(weight, weight.numpy()) for weight in weights]
 
     def rows(pixels: Any) -> list[Any]:
         constants = [(weight, tf.constant(value)) for weight, value in held]
         with keras.StatelessScope(state_mapping=constants):
-            found = model(pixels, training=False)
-        return [tf.cast(part, tf.float32) for part in tf.nest.flatten(found)]
+            found = call(pixels)
+        return [tf.cast(part, tf.float32) for part in found]
 
     signature = [tf.TensorSpec(shape, tf.float32)]
     traced = tf.function(rows, input_signature=signature).get_concrete_function()
     return convert_variables_to_constants_v2(traced) if traced.captured_inputs else traced
+
+
+def _inference(model: Any) -> tuple[list[Any], Callable[[Any], list[Any]]]:
+    """The variables that the outputs of `model` need, and the function from pixels to them; folded if it is a graph."""
+    import keras
+
+    root = network_of(model)
+    try:
+        network = None if root is None else folded(steps_of(root))
+    except BaseError:  # a nested network that is called in a way of its own
+        network = None
+    if network is None:
+        return model.weights, lambda pixels: list(keras.tree.flatten(model(pixels, training=False)))
+    operations = {id(step.operation): step.operation for step in network.steps}.values()
+    weights = {id(weight): weight for one in operations for weight in getattr(one, "weights", ())}
+    return list(weights.values()), lambda pixels: run(network, pixels, inference)
 
 
 def _rewritten(frozen: Any, precision: Precision) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bottleneck.bases.calibrate import seeded
 from bottleneck.bases.frozen import quiet
-from bottleneck.bases.graph import IMAGE, Network, Ref, Step, run
+from bottleneck.bases.graph import IMAGE, Network, Step, above, inference, needed, run
 from bottleneck.errors import BaseError
 
 
@@ -52,20 +52,6 @@ def prefix(network: Network, trained: Collection[int]) -> int:
     return min(free, key=lambda number: (math.prod(row_shape(steps[number])), -number))
 
 
-def needed(network: Network, end: int) -> set[int]:
-    """The steps that the output needs when step `end` is given; with `IMAGE` among them where that is not enough."""
-    found: set[int] = set()
-    waiting = [network.output.step]
-    while waiting:
-        number = waiting.pop()
-        if number == end or number in found:
-            continue
-        found.add(number)
-        if number != IMAGE:
-            waiting.extend(ref.step for ref in network.steps[number].refs)
-    return found
-
-
 def row_shape(step: Step) -> tuple[int, ...]:
     """Shape of one row of what `step` gives; empty where it can be no end of a prefix."""
     if len(step.outputs) != 1 or step.dtype != "float32":
@@ -101,19 +87,13 @@ class Tail:
 
     def __call__(self, rows: Any) -> Any:
         """(n, *shape) to what the base gives at its cut, in inference mode."""
-        return run(self.network, rows, inference)
+        (found,) = run(self.network, rows, inference)
+        return found
 
     def give_back(self) -> None:
         """Put the weights into the base that this is a part of."""
         for path, layer in self.layers.items():
             self.originals[path].set_weights(layer.get_weights())
-
-
-def inference(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `operation` in inference mode, whatever was recorded when the network was wired."""
-    if "training" in getattr(operation, "_call_context_args", ()):
-        kwargs = {**kwargs, "training": False}
-    return operation(*args, **kwargs)
 
 
 def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
@@ -135,35 +115,21 @@ def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
     """
     import keras
 
-    image = network.image if end == IMAGE else network.steps[end].outputs[0]
-    above = sorted(needed(network, end))
-    place = {number: position for position, number in enumerate(above)} | {end: IMAGE}
-
-    def moved(ref: Any) -> Any:
-        return Ref(place[ref.step], ref.output) if isinstance(ref, Ref) else ref
-
-    shape = tuple(int(extent) for extent in image.shape[1:])
+    part = above(network, end)
+    shape = tuple(int(extent) for extent in part.image.shape[1:])
     # Initial weights are drawn and replaced; the process's own random state stays as it is.
     with seeded(0):
-        operations = {id(network.steps[n].operation): network.steps[n].operation for n in above}
+        operations = {id(step.operation): step.operation for step in part.steps}
         copies = {key: _copied(operation) for key, operation in operations.items()}
-        steps = tuple(
-            replace(
-                step,
-                operation=copies[id(step.operation)],
-                arguments=keras.tree.map_structure(moved, step.arguments),
-                refs=tuple(moved(ref) for ref in step.refs),
-            )
-            for step in (network.steps[number] for number in above)
+        again = replace(
+            part, steps=tuple(replace(step, operation=copies[id(step.operation)]) for step in part.steps)
         )
-        again = Network(image, steps, moved(network.output))
-        run(again, keras.ops.zeros((1, *shape), image.dtype), inference)  # which builds them
+        run(again, keras.ops.zeros((1, *shape), part.image.dtype), inference)  # which builds them
     layers, originals = {}, {}
-    for number in above:
-        original = network.steps[number].operation
+    for key, original in operations.items():
         if _has_weights(original):
-            path = paths[id(original)]
-            layers[path], originals[path] = copies[id(original)], original
+            path = paths[key]
+            layers[path], originals[path] = copies[key], original
             layers[path].set_weights(original.get_weights())
     return Tail(again, layers, originals, shape)
 

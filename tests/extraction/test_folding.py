@@ -1,0 +1,329 @@
+"""Folding: the same rows with fewer operations, and hands off what is not safe to fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bottleneck.bases.graph import network_of, steps_of
+from bottleneck.extraction import frozen_graph
+from bottleneck.extraction.folding import Normalized, folded
+from tests.bases.networks import fill
+
+pytestmark = pytest.mark.keras
+
+SIZE = 12
+SHAPE = (3, SIZE, SIZE, 3)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
+
+
+def model_of(body: Callable[[Any], Any]) -> Any:
+    import keras
+
+    image = keras.Input(SHAPE[1:])
+    return fill(keras.Model(image, body(image)))
+
+
+def norm(**options: Any) -> Any:
+    import keras
+
+    return keras.layers.BatchNormalization(**options)
+
+
+def conv(**options: Any) -> Any:
+    import keras
+
+    return keras.layers.Conv2D(**{"filters": 5, "kernel_size": 3, **options})
+
+
+def plain(x: Any) -> Any:
+    return norm()(conv(use_bias=False)(x))
+
+
+def with_bias(x: Any) -> Any:
+    return norm(epsilon=0.1)(conv(padding="same", strides=2)(x))
+
+
+def depthwise(x: Any) -> Any:
+    import keras
+
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)
+    return keras.layers.ReLU(max_value=6)(norm()(x))
+
+
+def separable(x: Any) -> Any:
+    import keras
+
+    return norm()(keras.layers.SeparableConv2D(7, 3, depth_multiplier=2)(x))
+
+
+def grouped(x: Any) -> Any:
+    return norm()(conv(filters=6, groups=3, use_bias=False)(x))
+
+
+def without_scale(x: Any) -> Any:
+    return norm(scale=False)(conv(use_bias=False)(x))
+
+
+def without_centre(x: Any) -> Any:
+    return norm(center=False)(conv(use_bias=False)(x))
+
+
+def recorded_as_training(x: Any) -> Any:
+    return norm()(conv()(x), training=True)
+
+
+def inside(x: Any) -> Any:
+    """A network in a network, whose convolution feeds a norm outside."""
+    import keras
+
+    image = keras.Input(SHAPE[1:])
+    return norm()(keras.Model(image, conv()(plain(image)))(x))
+
+
+def residual(x: Any) -> Any:
+    import keras
+
+    return keras.layers.Add()([norm()(conv(filters=3, padding="same")(x)), x])
+
+
+def padded(x: Any) -> Any:
+    """As the MobileNets have it."""
+    import keras
+
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    custom = {"depthwise_regularizer": keras.regularizers.L2(0.1), "depthwise_initializer": "he_normal"}
+    return norm()(keras.layers.DepthwiseConv2D(3, 2, **custom)(x))
+
+
+def norm_of_the_image(x: Any) -> Any:
+    return conv()(norm()(x))
+
+
+def activated(x: Any) -> Any:
+    return norm()(conv(activation="relu")(x))
+
+
+def read_twice(x: Any) -> Any:
+    import keras
+
+    x = conv()(x)
+    return keras.layers.Concatenate()([norm()(x), x])
+
+
+def cut_below(x: Any) -> Any:
+    """Two outputs, as two cuts have them: what the convolution gives is rows too."""
+    x = conv()(x)
+    return [x, norm()(x)]
+
+
+def convolution_called_twice(x: Any) -> Any:
+    import keras
+
+    shared = conv(filters=3, padding="same")
+    return norm()(shared(keras.layers.ReLU()(shared(x))))
+
+
+def norm_called_twice(x: Any) -> Any:
+    shared = norm()
+    return shared(conv(filters=3)(shared(conv(filters=3)(x))))
+
+
+def other_axis(x: Any) -> Any:
+    return norm(axis=1)(conv()(x))
+
+
+def through_noise(x: Any) -> Any:
+    """Nothing in inference, but a layer between the two all the same."""
+    import keras
+
+    return norm()(keras.layers.GaussianNoise(0.1)(conv()(x)))
+
+
+def of_a_subclass(x: Any) -> Any:
+    import keras
+
+    class Doubled(keras.layers.Conv2D):  # type: ignore[misc]
+        def call(self, x: Any) -> Any:
+            return 2 * super().call(x)
+
+    return norm()(Doubled(4, 3)(x))
+
+
+def of_low_rank(x: Any) -> Any:
+    layer = conv()
+    result = norm()(layer(x))
+    layer.enable_lora(2)
+    return result
+
+
+def in_float16(x: Any) -> Any:
+    return norm(dtype="mixed_float16")(conv(dtype="mixed_float16")(x))
+
+
+#: Networks, how many BatchNormalizations each has, and how many of them are folded.
+NETWORKS = [
+    (plain, 1, 1),
+    (with_bias, 1, 1),
+    (depthwise, 1, 1),
+    (separable, 1, 1),
+    (grouped, 1, 1),
+    (without_scale, 1, 1),
+    (without_centre, 1, 1),
+    (recorded_as_training, 1, 1),
+    (inside, 2, 2),
+    (residual, 1, 1),
+    (read_twice, 1, 1),
+    (padded, 1, 1),
+    (cut_below, 1, 1),
+    (convolution_called_twice, 1, 1),
+    (norm_called_twice, 2, 2),
+    (norm_of_the_image, 1, 0),
+    (activated, 1, 0),
+    (other_axis, 1, 0),
+    (through_noise, 1, 0),
+    (of_a_subclass, 1, 0),
+    (of_low_rank, 1, 0),
+    (in_float16, 1, 0),
+]
+
+
+@pytest.mark.parametrize(("body", "norms", "count"), NETWORKS, ids=[body.__name__ for body, _, _ in NETWORKS])
+def test_rows_are_those_of_keras(body: Any, norms: int, count: int, pixels: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+
+    model = model_of(body)
+    wanted = [np.asarray(part) for part in keras.tree.flatten(model(pixels, training=False))]
+    before = [weight.numpy() for weight in model.weights]
+    found = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-5, atol=1e-5 * theirs.std())
+    steps = folded(steps_of(network_of(model))).steps
+    assert sum(isinstance(step.operation, Normalized) for step in steps) == count
+    assert sum(isinstance(step.operation, keras.layers.BatchNormalization) for step in steps) == norms - count
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_a_convolution_stays_only_where_something_else_reads_it() -> None:
+    import keras
+
+    def convolutions(body: Any) -> int:
+        steps = folded(steps_of(network_of(model_of(body)))).steps
+        return sum(isinstance(step.operation, keras.layers.Conv2D) for step in steps)
+
+    assert (convolutions(plain), convolutions(read_twice), convolutions(cut_below)) == (0, 1, 1)
+
+
+#: As the MobileNets, EfficientNets and NASNets have them.
+TAKEN = [
+    (12, 3, 2, ((0, 1), (0, 1))),
+    (11, 3, 2, 1),
+    (12, 5, 2, ((1, 2), (1, 2))),
+    (11, 5, 2, 2),
+    (12, 3, 1, 1),
+]
+
+
+@pytest.mark.parametrize("size", [11, 12])
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    "zeros", [((0, 1), (0, 1)), 1, ((1, 0), (1, 0)), ((1, 1), (0, 1)), ((1, 2), (1, 2)), 2]
+)
+def test_zeros_are_taken_in_where_the_convolution_can_add_them(
+    size: int, kernel: int, stride: int, zeros: Any
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    image = keras.Input((size, size, 3))
+    padding = keras.layers.ZeroPadding2D(zeros)
+    body = keras.layers.DepthwiseConv2D(kernel, stride)(padding(image))
+    model = fill(keras.Model(image, body))
+    steps = folded(steps_of(model)).steps
+    same = keras.layers.MaxPooling2D(kernel, stride, padding="same")(image).shape
+    # TensorFlow's own rule, by what it does to a pixel in the corner.
+    seen = tf.nn.conv2d(tf.ones((1, size, size, 1)), tf.ones((kernel, kernel, 1, 1)), stride, "SAME")
+    told = tf.nn.conv2d(
+        padding(tf.ones((1, size, size, 1))), tf.ones((kernel, kernel, 1, 1)), stride, "VALID"
+    )
+    is_same = body.shape[1:3] == same[1:3] and np.array_equal(seen, told)
+    taken = len(steps) == 1
+    # Zeros that no kernel reaches may stay.
+    assert is_same or not taken
+    assert taken or (size, kernel, stride, zeros) not in TAKEN
+    pixels = np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
+    (found,) = frozen_graph.freeze(model, pixels.shape, "float32")(tf.constant(pixels))
+    wanted = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_zeros_that_something_else_reads_or_that_have_no_extent_stay(pixels: np.ndarray) -> None:
+    import keras
+
+    def steps(body: Any, extent: int | None = SIZE) -> list[str]:
+        image = keras.Input((extent, extent, 3))
+        model = keras.Model(image, body(image))
+        return [type(step.operation).__name__ for step in folded(steps_of(model)).steps]
+
+    def padded(x: Any, **options: Any) -> list[Any]:
+        x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+        return [keras.layers.DepthwiseConv2D(3, 2, **options)(x), x]
+
+    assert steps(lambda x: padded(x)[0]) == ["DepthwiseConv2D"]
+    assert steps(padded) == ["ZeroPadding2D", "DepthwiseConv2D"]
+    assert steps(lambda x: padded(x)[0], None) == ["ZeroPadding2D", "DepthwiseConv2D"]
+    assert steps(lambda x: padded(x, activation="relu")[0]) == ["ZeroPadding2D", "DepthwiseConv2D"]
+
+
+def test_a_cut_gives_the_same_bits_with_other_cuts_and_alone(pixels: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+
+    both = model_of(cut_below)
+    alone = keras.Model(both.inputs, both.outputs[1])
+    together = frozen_graph.freeze(both, SHAPE, "float32")(tf.constant(pixels))
+    (single,) = frozen_graph.freeze(alone, SHAPE, "float32")(tf.constant(pixels))
+    np.testing.assert_array_equal(np.asarray(together[1]), np.asarray(single))
+
+
+def test_a_model_that_is_no_graph_of_layers_is_frozen_as_it_is(pixels: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = conv(), norm()
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            return self.norm(self.conv(x), training=training)
+
+    model = Own()
+    model(pixels)
+    fill(model)
+    (found,) = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    wanted = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_of_any_size_are_folded_exactly(pixels: np.ndarray) -> None:
+    """The factor is 1e4 here and 1e-4 there: kernels take it in float64 and are rounded once."""
+    import tensorflow as tf
+
+    model = model_of(depthwise)
+    layer = next(layer for layer in model.layers if type(layer).__name__ == "BatchNormalization")
+    layer.moving_variance.assign([0.0, 1e8, 1.0, 1e-3, 1e3, 0.5])
+    layer.moving_mean.assign([0.0, 1e4, -3.0, 0.1, 5.0, 0.5])
+    (found,) = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    wanted = np.asarray(model(pixels, training=False))
+    np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-4, atol=1e-5)
