@@ -7,7 +7,7 @@ same name is global to the process, and changes functions that were traced befor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bottleneck.bases.graph import inference, network_of, run, steps_of
@@ -25,6 +25,8 @@ _REWRITERS = {
 }
 
 _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
+#: What TensorFlow makes part of a convolution.
+_SUMS, _ACTIVATIONS = ("BiasAdd", "AddV2"), ("Relu", "Relu6")
 
 #: How many convolutions next to the pixels may stay float32 in bfloat16. Eight bits round pixels and first kernels
 #: alike wherever a picture is flat, and pooling does not average that out: of SqueezeNet's features of 1,797 digits
@@ -166,13 +168,29 @@ def _computes_in(node: Any, kind: int) -> bool:
 
 
 def _next_to_pixels(graph: Any) -> list[Any]:
-    """What the first convolutions of `graph` give, as far as none costs more than the very first: they stay float32.
+    """What stays float32: the first convolutions of `graph`, as far as none costs more than the very first.
 
-    By what lies next to the pixels alone, so that it is the same at every cut.
+    By what lies next to the pixels alone, so that it is the same at every cut. With bias and activation, which are part
+    of a convolution in one type alone.
     """
     found = [operation for operation in graph.get_operations() if operation.type in _CONVOLUTIONS]
     near = found[:_KEPT]
-    return [one.outputs[0] for one in near if _multiplications(one) <= _multiplications(near[0])]
+    kept = [one for one in near if _multiplications(one) <= _multiplications(near[0])]
+    return [part.outputs[0] for one in kept for part in _with_activation(one)]
+
+
+def _with_activation(operation: Any) -> Iterator[Any]:
+    """`operation` and what adds a bias to its values or activates them, whoever else reads them."""
+    yield operation
+    for reader in operation.outputs[0].consumers():
+        if reader.type in _ACTIVATIONS or (reader.type in _SUMS and _is_bias(reader)):
+            yield from _with_activation(reader)
+
+
+def _is_bias(sum_of: Any) -> bool:
+    """Whether one of the two is a number for each channel."""
+    channels = sum_of.outputs[0].shape[-1]
+    return any(term.shape.num_elements() == channels for term in sum_of.inputs)
 
 
 def _multiplications(convolution: Any) -> int:
