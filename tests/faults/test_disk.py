@@ -82,7 +82,7 @@ def check_goes_on(source: Path, cache: Path, straight: dict[str, str], kept: int
 
 @pytest.mark.fault(7)
 @pytest.mark.needs_tool("mount")
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize("kind", ["tmpfs", pytest.param("ext4", marks=pytest.mark.needs_tool("mkfs.ext4"))])
 @private_mounts
 def test_a_full_disk_ends_the_run_and_keeps_what_was_done(tmp_path: Path, kind: str, note: Note) -> None:
     source = write_images(tmp_path / "in", {"cat": 80})
