@@ -82,7 +82,7 @@ class Exact(Protocol):
     """A forward pass of reduced precision that can show what this costs."""
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The rows of each cut in float32: (batch, height, width, 3) to (batch, *shape)."""
+        """The rows of each cut in float32: (n, height, width, 3) to (n, *shape)."""
 
 
 @runtime_checkable

@@ -44,7 +44,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
     from bottleneck.bases.load import load
     from bottleneck.bases.precision import here
     from bottleneck.extraction.forward import prepare_process
-    from bottleneck.extraction.frozen_graph import Frozen
+    from bottleneck.extraction.frozen_graph import freeze
     from bottleneck.images.probes import probes
     from bottleneck.schema import BaseRequest, Cache, Precision
 
@@ -61,7 +61,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
         return call
 
     def frozen(precision: Precision) -> Callable[[Any], Any]:
-        call = Frozen(model, shape, precision)
+        call = freeze(model, shape, precision)
         return lambda x: call(x)[0]
 
     makers: dict[str, Callable[[], Callable[[Any], Any]]] = {

@@ -168,8 +168,8 @@ class KerasForward:
             frozen_graph.IMPLEMENTATION if self._is_frozen(model) else _KERAS_GRAPH
         )
         self._call = self._made(model, self._shape)
-        # A graph holds the weights itself, or by the variables that it reads: the network is let go.
-        self._model: Any = None
+        # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
+        self._model = model if precision != "float32" else None
         # Aside, and now: tracing is Python's work, and what comes next, the first forward pass, is not.
         with_decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self._decoder = with_decoder.submit(_decoder, pixels)
@@ -206,9 +206,13 @@ class KerasForward:
         return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows (batch, *shape) of each cut in float32 from pixels (batch, height, width, 3)."""
-        assert isinstance(self._call, frozen_graph.Frozen), "float32 has no other rows"
-        return tuple(np.asarray(rows, np.float32) for rows in self._call.exact(self._tf.constant(pixels)))
+        """Rows (n, *shape) of each cut in float32 from pixels (n, height, width, 3).
+
+        By a graph made for the moment, of Keras: it is sooner set up than a frozen one, and as good to a few digits.
+        """
+        assert self._model is not None, "float32 has no other rows"
+        call = _keras_graph(self._model, pixels.shape)
+        return tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
 
     def rate(self, batch: int) -> float:
         """Images a second at another batch shape, of the base built once more. Raises MemoryError."""
@@ -232,7 +236,7 @@ class KerasForward:
 
     def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
         if self._is_frozen(model):
-            return frozen_graph.Frozen(model, shape, self._precision)
+            return frozen_graph.freeze(model, shape, self._precision)
         return _keras_graph(model, shape)
 
     def _is_frozen(self, model: Any) -> bool:

@@ -55,8 +55,8 @@ def folds(model: Any) -> bool:
     return any(weight.name == "moving_variance" for weight in model.weights)
 
 
-class Frozen:
-    """The function of a network at one input shape, in inference mode.
+def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], list[Any]]:
+    """The function of `model` at one input shape, in inference mode.
 
     Parameters
     ----------
@@ -67,6 +67,11 @@ class Frozen:
     precision : {"float32", "bfloat16", "float16"}
         Of the operations that allow it; pixels and rows stay float32.
 
+    Returns
+    -------
+    callable
+        tf.Tensor of that shape, float32, to a list of tf.Tensor, float32: one for each output.
+
     Raises
     ------
     NotReducible
@@ -74,20 +79,12 @@ class Frozen:
 
     Examples
     --------
-    >>> (rows,) = Frozen(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
+    >>> (rows,) = freeze(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
     """
-
-    def __init__(self, model: Any, shape: tuple[int, ...], precision: Precision) -> None:
-        self._exact = _traced(model, shape)
-        self._call = self._exact if precision == "float32" else _rewritten(self._exact, precision)
-
-    def __call__(self, pixels: Any) -> list[Any]:
-        """tf.Tensor of the input shape, float32, to a list of tf.Tensor, float32: one for each output."""
-        return list(self._call(pixels))
-
-    def exact(self, pixels: Any) -> list[Any]:
-        """The same in float32; what reduced precision is made from, so that it costs no graph of its own."""
-        return list(self._exact(pixels))
+    frozen = _traced(model, shape)
+    if precision != "float32":
+        frozen = _rewritten(frozen, precision)
+    return lambda pixels: list(frozen(pixels))
 
 
 def _traced(model: Any, shape: tuple[int, ...]) -> Any:

@@ -48,8 +48,8 @@ def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | N
                 count += 1
     if not count:
         return tuple(None for _ in specs_of(forward))
-    both = zip(forward.exact(pixels), rows_of(forward, pixels), strict=True)
-    return tuple(_finite_drift(full[:count], reduced[:count]) for full, reduced in both)
+    both = zip(forward.exact(pixels[:count]), rows_of(forward, pixels), strict=True)
+    return tuple(_finite_drift(full, reduced[:count]) for full, reduced in both)
 
 
 def _finite_drift(full: np.ndarray, reduced: np.ndarray) -> Drift | None:
