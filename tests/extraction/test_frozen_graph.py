@@ -123,6 +123,24 @@ def test_cheap_convolutions_next_to_the_pixels_stay_float32_in_bfloat16(
     assert max(found) < 0.1
 
 
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
+def test_bias_and_activation_stay_float32_with_the_first_convolution(pixels: np.ndarray) -> None:
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    image = keras.Input((SIZE, SIZE, 3))
+    one = layers.ReLU(max_value=6)(layers.BatchNormalization()(layers.Conv2D(8, 3)(image)))
+    two = layers.ReLU()(layers.Conv2D(8, 3)(one))
+    model = fill(keras.Model(image, [one, two]))
+    full, reduced = (
+        frozen_graph.freeze(model, SHAPE, precision)(tf.constant(pixels))
+        for precision in ("float32", "bfloat16")
+    )
+    same = [np.array_equal(a, b) for a, b in zip(full, reduced, strict=True)]
+    assert same == [True, False]
+
+
 @pytest.mark.parametrize("last", ["GlobalMaxPooling2D", "Conv2D"])
 def test_a_base_with_nothing_to_reduce_is_refused_by_name(last: str) -> None:
     """The first convolution is not reduced at any cut, so neither where it is the only one."""
