@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.images.test_decode import H, W, decoded, encoded, exif, photo
+from tests.images.pictures import H, W, decoded, encoded, exif, photo
 
 pytestmark = pytest.mark.keras
 
