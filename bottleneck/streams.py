@@ -33,8 +33,9 @@ def drop(stream: Any) -> None:
     """Let what a stream still holds go nowhere: Python would fail on it at exit, with status 120."""
     # A stream without a file holds nothing back.
     with contextlib.suppress(AttributeError, OSError, ValueError):
+        held = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, held)
         os.close(nowhere)
 
 

@@ -64,6 +64,16 @@ def folded(network: Network) -> Network:
     ``padding="same"`` adds. A step that something else reads too stays as well, so that what one output gives never
     depends on which others there are.
 
+    Parameters
+    ----------
+    network : Network
+        In inference mode. What is not float32, or not laid out with its channels last, stays as it is.
+
+    Returns
+    -------
+    Network
+        Rows differ from those of `network` by rounding.
+
     Examples
     --------
     >>> network = folded(walk(model))  # doctest: +SKIP

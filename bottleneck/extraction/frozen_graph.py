@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bottleneck.bases.graph import inference, network_of, run, steps_of
-from bottleneck.errors import BaseError, NotReducible
+from bottleneck.errors import NotReducible
 from bottleneck.extraction.folding import folded
 from bottleneck.schema import Precision
 
@@ -61,7 +61,7 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
     Parameters
     ----------
     model : keras.Model
-        One input, any number of outputs; weights that `fits`.
+        A graph of layers with one input and any number of outputs; weights that `fits`.
     shape : tuple of int
         (batch, height, width, channels).
     precision : {"float32", "bfloat16", "float16"}
@@ -97,34 +97,20 @@ def _traced(model: Any, shape: tuple[int, ...]) -> Any:
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    weights, call = _inference(model)
-    held = [(weight, weight.numpy()) for weight in weights]
+    network = folded(steps_of(network_of(model)))
+    operations = {id(step.operation): step.operation for step in network.steps}.values()
+    weights = {id(weight): weight for one in operations for weight in getattr(one, "weights", ())}
+    held = [(weight, weight.numpy()) for weight in weights.values()]
 
     def rows(pixels: Any) -> list[Any]:
         constants = [(weight, tf.constant(value)) for weight, value in held]
         with keras.StatelessScope(state_mapping=constants):
-            found = call(pixels)
+            found = run(network, pixels, inference)
         return [tf.cast(part, tf.float32) for part in found]
 
     signature = [tf.TensorSpec(shape, tf.float32)]
     traced = tf.function(rows, input_signature=signature).get_concrete_function()
     return convert_variables_to_constants_v2(traced) if traced.captured_inputs else traced
-
-
-def _inference(model: Any) -> tuple[list[Any], Callable[[Any], list[Any]]]:
-    """The variables that the outputs of `model` need, and the function from pixels to them; folded if it is a graph."""
-    import keras
-
-    root = network_of(model)
-    try:
-        network = None if root is None else folded(steps_of(root))
-    except BaseError:  # a nested network that is called in a way of its own
-        network = None
-    if network is None:
-        return model.weights, lambda pixels: list(keras.tree.flatten(model(pixels, training=False)))
-    operations = {id(step.operation): step.operation for step in network.steps}.values()
-    weights = {id(weight): weight for one in operations for weight in getattr(one, "weights", ())}
-    return list(weights.values()), lambda pixels: run(network, pixels, inference)
 
 
 def _rewritten(frozen: Any, precision: Precision) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 import bottleneck
 from bottleneck import catalog
+from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
 from bottleneck.images.scan import scan
 from bottleneck.schema import Team
@@ -46,6 +47,19 @@ def cluster(engine: str) -> Iterator[str]:
         ray.shutdown()
 
 
+@contextmanager
+def readers(engine: str) -> Iterator[Readers]:
+    """Of such a cluster."""
+    with cluster(engine) as address:
+        made: Callable[[Team], Readers] = catalog.load("engine", catalog.READERS, engine)
+        yield made(Team(engine=engine, address=address))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images", {"cat": 20, "dog": 20})
+
+
 class Told(FolderSource):
     """Writes down which process reads."""
 
@@ -60,16 +74,12 @@ def test_every_engine_that_has_addresses_reads_for_scans() -> None:
 
 
 @on_clusters
-def test_a_cluster_reads_the_files_of_a_scan(engine: str, tmp_path: Path) -> None:
-    source = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
-    plain = scan(open_source(source), None)
-    with cluster(engine) as address:
-        made = catalog.load("engine", catalog.READERS, engine)
-        team = Team(engine=engine, address=address)
-        found = scan(Told(str(source)), tmp_path / "scans", readers=made(team))
+def test_a_cluster_reads_the_files_of_a_scan(engine: str, source: Path, tmp_path: Path) -> None:
+    with readers(engine) as there:
+        found = scan(Told(str(source)), tmp_path / "scans", readers=there)
         with pytest.raises(EngineError, match=rf"{platform.node()}.*does not see the source: .*000.png"):
-            scan(OnlyHere(str(source)), None, readers=made(team))
-    assert found.table.equals(plain.table)
+            scan(OnlyHere(str(source)), None, readers=there)
+    assert found.table.equals(scan(open_source(source), None).table)
     by = Path(f"{source}.log").read_text().split()
     assert by.count(str(os.getpid())) == 1  # what the others must see
     assert len(by) >= 40 + 1
@@ -92,20 +102,17 @@ class DiesOnce(FolderSource):
 
 @pytest.mark.fault(4)
 @on_clusters
-def test_a_process_that_is_killed_while_it_reads_costs_no_row(engine: str, tmp_path: Path) -> None:
-    source = write_images(tmp_path / "images", {"cat": 20, "dog": 20})
-    plain = scan(open_source(source), None)
-    with cluster(engine) as address:
-        made = catalog.load("engine", catalog.READERS, engine)
-        found = scan(DiesOnce(str(source)), None, readers=made(Team(engine=engine, address=address)))
+def test_a_process_that_is_killed_while_it_reads_costs_no_row(engine: str, source: Path) -> None:
+    with readers(engine) as there:
+        found = scan(DiesOnce(str(source)), None, readers=there)
     assert Path(f"{source}.died").exists()
-    assert found.table.equals(plain.table)
+    assert found.table.equals(scan(open_source(source), None).table)
     assert found.unreadable == ()
 
 
 @on_clusters
 def test_extract_has_its_cluster_read(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_images(tmp_path / "images", {"cat": 2, "dog": 2})
+    source = write_images(tmp_path / "few", {"cat": 2, "dog": 2})
     asked: list[int] = []
     made = catalog.load("engine", catalog.READERS, engine)
     submit = made.submit

@@ -251,7 +251,7 @@ def test_zeros_are_taken_in_where_the_convolution_can_add_them(
     model = fill(keras.Model(image, body))
     steps = folded(steps_of(model)).steps
     same = keras.layers.MaxPooling2D(kernel, stride, padding="same")(image).shape
-    # TensorFlow's own rule, by what it does to a pixel in the corner.
+    # TensorFlow's own rule, by how many pixels each kernel sees.
     seen = tf.nn.conv2d(tf.ones((1, size, size, 1)), tf.ones((kernel, kernel, 1, 1)), stride, "SAME")
     told = tf.nn.conv2d(
         padding(tf.ones((1, size, size, 1))), tf.ones((kernel, kernel, 1, 1)), stride, "VALID"
@@ -296,11 +296,11 @@ def test_a_cut_gives_the_same_bits_with_other_cuts_and_alone(pixels: np.ndarray)
     np.testing.assert_array_equal(np.asarray(together[1]), np.asarray(single))
 
 
-def test_a_model_that_is_no_graph_of_layers_is_frozen_as_it_is(pixels: np.ndarray) -> None:
+def test_a_layer_of_ones_own_keeps_what_is_inside_it(pixels: np.ndarray) -> None:
     import keras
     import tensorflow as tf
 
-    class Own(keras.Model):  # type: ignore[misc]
+    class Own(keras.layers.Layer):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.conv, self.norm = conv(), norm()
@@ -308,9 +308,7 @@ def test_a_model_that_is_no_graph_of_layers_is_frozen_as_it_is(pixels: np.ndarra
         def call(self, x: Any, training: bool = False) -> Any:
             return self.norm(self.conv(x), training=training)
 
-    model = Own()
-    model(pixels)
-    fill(model)
+    model = model_of(lambda x: norm()(Own()(x)))
     (found,) = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
     wanted = np.asarray(model(pixels, training=False))
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5, atol=1e-5)
