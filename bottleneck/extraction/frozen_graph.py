@@ -118,15 +118,13 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
     from tensorflow.python.grappler import tf_optimizer
-    from tensorflow.python.training import saver
 
     rewriter, brought = _REWRITERS[precision]
-    graph = saver.export_meta_graph(graph_def=frozen.graph.as_graph_def(add_shapes=True), graph=frozen.graph)
-    fetched = meta_graph_pb2.CollectionDef()
+    graph = meta_graph_pb2.MetaGraphDef(graph_def=frozen.graph.as_graph_def(add_shapes=True))
     kept = _next_to_pixels(frozen.graph) if precision == "bfloat16" else []
     # What is fetched is left as it is.
-    fetched.node_list.value.extend(tensor.name for tensor in [*frozen.outputs, *kept])
-    graph.collection_def["train_op"].CopyFrom(fetched)
+    fetched = graph.collection_def["train_op"].node_list.value
+    fetched.extend(tensor.name for tensor in [*frozen.outputs, *kept])
     config = config_pb2.ConfigProto()
     rewriting = config.graph_options.rewrite_options
     # Nothing else: TensorFlow folds constants when it first runs the graph, and folding them here as well would make
@@ -141,11 +139,13 @@ def _rewritten(frozen: Any, precision: Precision) -> Any:
             f"--precision {precision}: TensorFlow finds nothing in this base that it could compute so on this machine; "
             "use --precision float32"
         )
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(definition, name=""), [])
-    named = wrapped.graph.get_tensor_by_name
-    return wrapped.prune(
-        [named(tensor.name) for tensor in frozen.inputs], [named(tensor.name) for tensor in frozen.outputs]
-    )
+
+    def rows(pixels: Any) -> Any:
+        given, wanted = {frozen.inputs[0].name: pixels}, [tensor.name for tensor in frozen.outputs]
+        return tf.import_graph_def(definition, input_map=given, return_elements=wanted, name="")
+
+    signature = [tf.TensorSpec(frozen.inputs[0].shape, tf.float32)]
+    return tf.function(rows, input_signature=signature).get_concrete_function()
 
 
 def _computes_in(node: Any, kind: int) -> bool:

@@ -20,11 +20,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Source, Tunable
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
+from bottleneck.extraction.imports import import_tensorflow
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Search, Touching, Try
 from bottleneck.extraction.probing import probe_drift
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
@@ -222,10 +224,7 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         ask = asked.get()
         try:
             if isinstance(ask, Open):
-                from bottleneck.extraction.forward import open_forward
-
-                forward = open_forward(ask.requests, ask.cache)
-                worker = Worker(forward, ask.cache, ask.requests, ask.threads)
+                worker = Worker(_opened(ask), ask.cache, ask.requests, ask.threads)
                 answer(worker.specs)
             elif isinstance(ask, Compute) and worker is not None:
                 worker.places(ask.task)
@@ -241,6 +240,15 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
             return  # the parent is gone; so is the reason to go on
         except Exception as error:
             answer(_failure(error, filling=isinstance(ask, Compute)))
+
+
+def _opened(ask: Open) -> Forward:
+    from bottleneck.extraction.forward import open_forward
+
+    # A function of the user's may give a base without TensorFlow, and imports what it wants.
+    if not is_function(ask.requests[0].base):
+        import_tensorflow()
+    return open_forward(ask.requests, ask.cache)
 
 
 def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:

@@ -1,0 +1,47 @@
+"""TensorFlow comes into a worker without the libraries that Keras would take along."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+ALONE = """
+import sys
+from bottleneck.extraction.imports import import_tensorflow
+
+before = set(sys.modules)
+import_tensorflow()
+assert {"tensorflow", "keras"} <= set(sys.modules)
+brought = {"pandas", "scipy", "sklearn"} & (set(sys.modules) - before)
+assert not brought, brought
+
+import scipy.sparse
+import sklearn.linear_model
+import pandas
+
+assert pandas.DataFrame({"a": [1]}).shape == (1, 1)
+"""
+
+TAKEN = """
+import sys
+import scipy
+from bottleneck.extraction.imports import import_tensorflow
+
+import_tensorflow()
+assert sys.modules["scipy"] is scipy
+"""
+
+
+def run(code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_keras_looks_for_stays_out_and_can_be_imported_afterwards() -> None:
+    run(ALONE)
+
+
+def test_what_was_imported_before_stays() -> None:
+    run(TAKEN)
