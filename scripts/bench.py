@@ -340,6 +340,8 @@ def main() -> None:
         name += f"_{given.base}"
     if given.large:
         name += "_large"
+    if given.peers:
+        name += "_peers"
     if given.precision != "float32" and given.what != "extract":
         name += f"_{given.precision}"
     measuring.save(name, found)

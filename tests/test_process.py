@@ -24,19 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     """A source, a run over it, and their cache, for real processes that only read."""
     folder = tmp_path_factory.mktemp("trained")
     write_images(folder / "in", {"cat": 15, "dog": 15})
-    done = bottleneck(
-        *(
-            "train",
-            folder / "in",
-            "--base",
-            FAKE,
-            "--run",
-            folder / "run",
-            "--cache",
-            folder / "cache",
-            "--json",
-        )
-    )
+    places = ("--run", folder / "run", "--cache", folder / "cache")
+    done = bottleneck("train", folder / "in", "--base", FAKE, *places, "--json")
     assert done.returncode == 0, done.stderr
     return folder / "in", folder / "run", folder / "cache"
 
@@ -117,19 +106,13 @@ def test_a_second_run_computes_nothing_and_the_light_parent_stays_light(
         "print(*sorted({'tensorflow', 'keras', 'sklearn', 'h5py', 'scipy'} & set(sys.modules)))"
     )
     for more in ([], ["--rehash"]):
-        arguments = [
-            "extract",
-            str(source),
-            "--base",
-            FAKE,
-            "--cache",
-            str(cache),
-            "--json",
-            "--quiet",
-            *more,
-        ]
+        arguments = ["extract", source, "--base", FAKE, "--cache", cache, "--json", "--quiet", *more]
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, check=True, timeout=120
+            [sys.executable, "-c", code, *map(str, arguments)],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            timeout=120,
         )
         found, modules = done.stdout.decode().split("\n")[:2]
         assert (json.loads(found)["computed"], json.loads(found)["reused"]) == (0, 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 ALONE = """
 import sys
@@ -32,9 +33,24 @@ assert sys.modules["scipy"] is scipy
 """
 
 
-def run(code: str) -> None:
+OPENED = """
+import sys
+from pathlib import Path
+from bottleneck.extraction.messages import Open
+from bottleneck.extraction.worker import _opened
+from bottleneck.schema import BaseRequest, Cache
+
+request = BaseRequest(base="mobilenetv2", cut="block_1_expand", weights="random:0", size=32)
+forward = _opened(Open((request,), Cache(Path(sys.argv[1]))))
+assert forward.spec.base == "mobilenetv2"
+brought = {"pandas", "scipy", "sklearn"} & set(sys.modules)
+assert not brought, brought
+"""
+
+
+def run(code: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -45,3 +61,7 @@ def test_what_keras_looks_for_stays_out_and_can_be_imported_afterwards() -> None
 
 def test_what_was_imported_before_stays() -> None:
     run(TAKEN)
+
+
+def test_a_worker_builds_its_base_so(tmp_path: Path) -> None:
+    run(OPENED, str(tmp_path))
