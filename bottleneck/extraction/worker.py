@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import os
 import pickle
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +22,9 @@ from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.imports import import_tensorflow
 from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Search, Touching, Try
 from bottleneck.extraction.probing import probe_drift
+from bottleneck.extraction.process import die_with_parent, import_tensorflow, own_streams
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
 from bottleneck.extraction.trial import Trial, run_trial, timed_pass
 from bottleneck.files import publish
@@ -283,23 +279,10 @@ def _failure(error: Exception, *, filling: bool) -> Failure:
     return Failure(BottleneckError, f"the worker failed: {type(error).__name__}: {error}")
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process with its parent, even while it hangs (Linux; elsewhere the pipe tells)."""
-    set_parent_death_signal = 1
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 def main() -> None:
     """Entry point of the process."""
-    _die_with_parent()
-    # Libraries print on standard output; the pickles must not meet them there.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    asks = os.fdopen(os.dup(0), "rb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdin = None
-    serve(asks, answers)
+    die_with_parent()
+    serve(*own_streams())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ALONE = """
 import sys
-from bottleneck.extraction.imports import import_tensorflow
+from bottleneck.extraction.process import import_tensorflow
 
 before = set(sys.modules)
 import_tensorflow()
@@ -26,7 +26,7 @@ assert pandas.DataFrame({"a": [1]}).shape == (1, 1)
 TAKEN = """
 import sys
 import scipy
-from bottleneck.extraction.imports import import_tensorflow
+from bottleneck.extraction.process import import_tensorflow
 
 import_tensorflow()
 assert sys.modules["scipy"] is scipy
