@@ -1,5 +1,7 @@
 """How fast JPEG files become pixels: our decoder, what the Keras recipe does, the antialiased resize, and Pillow.
 
+The last row is the least that any use of the codec costs, and so what no pipeline on it can pass.
+
 Part of scripts/bench.py (`decode`). One process, files in memory, as many threads as there are processors, in turn.
 """
 
@@ -25,6 +27,7 @@ LABELS = {
     "antialiased": "the same, antialias=True",
     "pillow": "Pillow, bilinear",
     "draft": "Pillow with draft(), bilinear",
+    "floor": "the codec's least: grey at an eighth, undoing the entropy coding and little else",
 }
 
 
@@ -92,6 +95,9 @@ def main() -> None:
         "antialiased": resized(True),
         "pillow": lambda data: pillow(data, False),
         "draft": lambda data: pillow(data, True),
+        "floor": tf.function(
+            lambda data: tf.image.decode_jpeg(data, channels=1, ratio=8), input_signature=signature
+        ),
     }
     files = [path.read_bytes() for path in sorted(given.folder.glob("*/*.jpg"))]
     rates: dict[str, list[float]] = {name: [] for name in ways}
