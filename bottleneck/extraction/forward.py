@@ -257,7 +257,8 @@ def _decoder(pixels: Pixels) -> Callable[[Any], Any]:
     """Set up by one image, or each decoding thread would do that for itself at its first."""
     from bottleneck.images.decode import decoder
 
-    made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize)
+    # The one graph there is: to look for it among others costs a tenth of a decoding, under Python's lock.
+    made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize).get_concrete_function()
     made(text_of(_ONE_PIXEL))
     return made
 

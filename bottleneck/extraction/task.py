@@ -243,17 +243,19 @@ def _in_order(
     """Decoded images in task order, a bounded number of them ahead."""
     ahead: deque[tuple[list[int], Future[list[np.ndarray]]]] = deque()
     upcoming = iter(_files(task, care))
-    bound = 2 * forward.batch + 8
+    bound, coming = 2 * forward.batch + 8, 0
     said = time.perf_counter()
     while True:
-        while sum(len(indices) for indices, _ in ahead) < bound:
+        while coming < bound:
             indices = next(upcoming, [])
             if not indices:
                 break
             ahead.append((indices, pool.submit(_pixels, forward, source, task, indices, stopwatch)))
+            coming += len(indices)
         if not ahead:
             return
         indices, future = ahead.popleft()
+        coming -= len(indices)
         started = time.perf_counter()
         error = future.exception()
         now = time.perf_counter()
