@@ -202,7 +202,7 @@ DOORS: dict[str, set[str]] = {
     "distributed": {"extraction/engines/dask_engine.py"},
     "dask": set(),
     "ray": {"extraction/engines/ray_engine.py"},
-    "pickle": {"extraction/worker.py", "extraction/supervise.py"},
+    "pickle": {"extraction/worker.py", "extraction/link.py"},
 }
 
 

@@ -20,10 +20,11 @@ from bottleneck.extraction.cuts import share
 from bottleneck.extraction.engines.crew import crew
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.hands import Computes, Hands, Lone
+from bottleneck.extraction.link import WorkerDied
 from bottleneck.extraction.report import Extraction, report
 from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
 from bottleneck.extraction.stages import together
-from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
+from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
 from bottleneck.progress import Bar, Progress
 from bottleneck.schema import (

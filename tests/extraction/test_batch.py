@@ -14,7 +14,8 @@ from bottleneck import pipeline
 from bottleneck.extraction import batch as batches
 from bottleneck.extraction import filler, supervise
 from bottleneck.extraction.batch import climb, within_memory
-from bottleneck.extraction.supervise import WorkerDied, WorkerProcess
+from bottleneck.extraction.link import WorkerDied
+from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.worker import Worker
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.header import read_header

@@ -16,8 +16,9 @@ from PIL import Image
 
 from bottleneck import pipeline
 from bottleneck.errors import UsageError
+from bottleneck.extraction.link import WorkerDied, resident
 from bottleneck.extraction.messages import Care
-from bottleneck.extraction.supervise import WorkerDied, WorkerProcess, resident
+from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Watch
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
@@ -148,7 +149,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 60}), tmp_path / "cache"
     with WorkerProcess([BaseRequest(base="tests.fakes:slow_base")], Cache(cache)) as worker:
         assert worker.specs
-        victim = worker._process.pid
+        victim = worker._link.process.pid
 
         def strike() -> None:
             time.sleep(0.4)
@@ -165,7 +166,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
         request = BaseRequest(base="tests.fakes:slow_base")
         done, _, _ = fill(opened, lambda: scan(opened, None), request, Cache(cache), Silent(), worker=worker)
         thread.join()
-        assert worker._process.pid != victim
+        assert worker._link.process.pid != victim
     assert counts(done) == {"computed": 60}
 
 

@@ -101,7 +101,7 @@ def test_the_worker_outlives_the_thread_that_asked_for_it(scanned: tuple[Assignm
     asking = threading.Thread(target=lambda: supervisor.compute(task_of(scanned), told.append))
     asking.start()
     asking.join()
-    process = supervisor._worker._process
+    process = supervisor._worker._link.process
     assert told[-1] == 4
     assert process is not None
     assert process.poll() is None

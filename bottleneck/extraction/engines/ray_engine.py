@@ -20,9 +20,9 @@ from bottleneck.contracts import Seat
 from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.relay import relayed
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
+from bottleneck.extraction.link import WorkerDied
 from bottleneck.extraction.messages import Failure
 from bottleneck.extraction.pins import Post, gpus_here, posts
-from bottleneck.extraction.supervise import WorkerDied
 from bottleneck.extraction.task import Outcome
 from bottleneck.schema import Task, Team
 

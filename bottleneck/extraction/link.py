@@ -1,0 +1,246 @@
+"""The parent's end of the pipes to a worker process: started when first asked, heard with patience, ended at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+from bottleneck.errors import BottleneckError
+from bottleneck.extraction.messages import Failure, Founded, Moved, Open, Touching
+from bottleneck.extraction.pins import Pins
+from bottleneck.schema import BaseRequest, Cache, Limits, StoreSpec
+
+#: A forward pass may take so many times what the first one took before it counts as silence.
+_SLOWEST = 10.0
+
+_TICK = 0.25
+
+
+class WorkerDied(BottleneckError):
+    """The worker process ended, or was ended, without an answer."""
+
+
+class OverMemory(WorkerDied):
+    """It was ended for its memory."""
+
+
+class _Gone:
+    """What the listening thread says when there is nothing more to hear."""
+
+
+class Link:
+    """To one worker process at a time. What its death means is not decided here.
+
+    Parameters
+    ----------
+    requests : sequence of BaseRequest
+        What the worker opens first.
+    cache : Cache
+    limits : Limits
+    share : Pins, optional
+
+    Attributes
+    ----------
+    process : subprocess.Popen or None
+    specs : tuple of StoreSpec
+        What the last one that was opened had to say of its base.
+    touching : Touching
+        What it last said it was about to do.
+    was_built : bool
+        Whether the base of the last one came to be.
+    build_seconds : float
+        How long that took.
+
+    Examples
+    --------
+    >>> link = Link([BaseRequest(base="squeezenet")], Cache(Path("cache")), Limits())
+    >>> link.process is None
+    True
+    >>> link.close()
+    """
+
+    def __init__(
+        self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits, share: Pins | None = None
+    ) -> None:
+        self._requests, self._cache, self._limits, self._share = tuple(requests), cache, limits, share
+        self.process: subprocess.Popen[bytes] | None = None
+        self.specs: tuple[StoreSpec, ...] = ()
+        self.touching = Touching("")
+        self.was_built = False
+        self.build_seconds = 0.0
+        self._starting = threading.Lock()
+        self._is_over = False
+        self._answers: SimpleQueue[Any] = SimpleQueue()
+        self._listener: threading.Thread | None = None
+        self._log: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Have a worker with its base built; at once where one lives. Raises `WorkerDied`, and what building raised."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.was_built = False
+        started = time.monotonic()
+        if self._log is None:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        # The graphs are TensorFlow's, whatever the user's other work runs on.
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "KERAS_BACKEND": "tensorflow"}
+        # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
+        environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        if self._share is not None:
+            environment.update(self._share.environment())
+        with self._starting:
+            if self._is_over:
+                raise BottleneckError("the worker was ended with its run")
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "bottleneck.extraction.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=environment,
+                # Ctrl-C is the parent's to handle: it then ends the worker.
+                start_new_session=True,
+            )
+        self._answers = SimpleQueue()
+        self._listener = threading.Thread(
+            target=_listen, args=(self.process.stdout, self._answers), daemon=True, name="worker"
+        )
+        self._listener.start()
+        threads = self._share.threads if self._share else None
+        self.specs = self.ask(Open(self._requests, self._cache, threads))
+        self.was_built = True
+        self.build_seconds = time.monotonic() - started
+
+    def ask(self, what: Any, moved_on: Callable[[int], None] = lambda _: None) -> Any:
+        """The answer to `what`. Raises `WorkerDied` where none comes, and what the worker itself raised."""
+        process = self.process
+        assert process is not None
+        assert process.stdin is not None
+        # Building a base may download its weights, and a first pass may compile: no deadline before `Founded`.
+        patience: float | None = None
+        silence = 0.0
+        try:
+            pickle.dump(what, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            process.stdin.flush()
+        except (BrokenPipeError, OSError) as error:
+            raise WorkerDied(self._obituary()) from error
+        while True:
+            before = time.monotonic()
+            try:
+                answer = self._answers.get(timeout=_TICK)
+            except Empty:
+                self._check_memory()
+                # When this process was paused itself, the worker is not to blame for the pause.
+                silence += min(time.monotonic() - before, 2 * _TICK)
+                if patience is not None and silence > patience and self.touching.stage != "write":
+                    raise WorkerDied(
+                        f"the worker process gave no sign of life for {patience:.0f} s and was ended."
+                    ) from None
+                continue
+            silence = 0.0
+            if isinstance(answer, Founded):
+                patience = max(self._limits.deadline, _SLOWEST * answer.seconds)
+            elif isinstance(answer, Moved):
+                moved_on(answer.images)
+            elif isinstance(answer, Touching):
+                # Before the next image is touched: what is over the bound by now is the last one's doing.
+                self._check_memory()
+                self.touching = answer
+            elif isinstance(answer, Failure):
+                raise answer.error()
+            elif isinstance(answer, _Gone):
+                raise WorkerDied(self._obituary())
+            else:
+                return answer
+
+    def reopen(self, requests: Sequence[BaseRequest]) -> None:
+        """From the next start on the base is built as these ask."""
+        self._requests = tuple(requests)
+        self.stop()
+
+    def stop(self) -> None:
+        """End the worker, if there is one."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        # At once: whatever it was writing has no name yet, and an interrupt must not wait for it.
+        process.kill()
+        process.wait()
+        # Now that the worker is gone the listening thread hears the end, and lets go of the stream.
+        if self._listener is not None:
+            self._listener.join(5)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def end(self) -> None:
+        """End the worker for good, from another thread than the one that waits for it: that one hears an error."""
+        with self._starting:
+            self._is_over = True
+            if self.process is not None:
+                self.process.kill()
+
+    def close(self) -> None:
+        """End the worker and forget what it said."""
+        self.stop()
+        if self._log is not None:
+            self._log.close()
+
+    def _check_memory(self) -> None:
+        bound = self._limits.memory
+        if bound is None or self.process is None:
+            return
+        held = resident(self.process.pid)
+        if held > bound:
+            raise OverMemory(
+                f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
+                "and was ended."
+            )
+
+    def _obituary(self) -> str:
+        assert self.process is not None
+        assert self._log is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        status = self.process.returncode
+        how = "stopped answering" if status is None else f"ended with status {status}"
+        if status is not None and status < 0:
+            how = f"was ended by {signal.Signals(-status).name}"
+            if -status == signal.SIGKILL:
+                how += " (often: out of memory)"
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - 2000))
+        last = self._log.read().decode("utf-8", "replace").strip().splitlines()[-3:]
+        said = f" It last said: {' | '.join(last)}." if last else ""
+        return f"the worker process {how}.{said}"
+
+
+def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:
+    """Hand on what the worker says, in a thread of its own, so that the asking side can look at the clock."""
+    while True:
+        try:
+            answer = pickle.load(answers)
+        except Exception:  # half a message, or none: either way it said its last
+            heard.put(_Gone())
+            return
+        heard.put(answer)
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that `process` holds; 0 where the system does not tell (it does on Linux) or it is gone."""
+    try:
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
