@@ -78,6 +78,14 @@ class SeveralCuts(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """A forward pass that is still being set up, beside its first passes, when it is there."""
+
+    def ready(self) -> None:
+        """Wait until it is set up: what is timed from then on is work alone."""
+
+
+@runtime_checkable
 class Exact(Protocol):
     """A forward pass of reduced precision that can show what this costs."""
 

@@ -24,6 +24,7 @@ from bottleneck.errors import NotReducible, Rejected, UsageError
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.batch import ON_CPU, ON_GPU
 from bottleneck.extraction.cuts import specs_of
+from bottleneck.extraction.racing import in_turn
 from bottleneck.images import header
 from bottleneck.images.probes import probes
 from bottleneck.schema import BaseRequest, Cache, Pixels, Precision, StoreSpec, ViewPolicy
@@ -175,6 +176,10 @@ class KerasForward:
         self._decoder = with_decoder.submit(_decoder, pixels)
         with_decoder.shutdown(wait=False)
 
+    def ready(self) -> None:
+        """Wait for the decoder."""
+        self._decoder.result()
+
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255 from the bytes of a file."""
         header.check(data)
@@ -246,11 +251,11 @@ class KerasForward:
 def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
     import tensorflow as tf
 
-    call: Callable[[Any], list[Any]] = tf.function(
+    call = tf.function(
         lambda x: tf.nest.flatten(model(x, training=False)),
         input_signature=[tf.TensorSpec(shape, tf.float32)],
     )
-    return call
+    return in_turn(call, call.get_concrete_function().graph)
 
 
 def _decoder(pixels: Pixels) -> Callable[[Any], Any]:

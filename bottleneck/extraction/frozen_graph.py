@@ -13,6 +13,7 @@ from typing import Any
 from bottleneck.bases.graph import inference, network_of, run, steps_of
 from bottleneck.errors import NotReducible
 from bottleneck.extraction.folding import folded
+from bottleneck.extraction.racing import in_turn
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.
@@ -84,7 +85,7 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
     frozen = _traced(model, shape)
     if precision != "float32":
         frozen = _rewritten(frozen, precision)
-    return lambda pixels: list(frozen(pixels))
+    return in_turn(frozen, frozen.graph)
 
 
 def _traced(model: Any, shape: tuple[int, ...]) -> Any:

@@ -7,6 +7,7 @@ forward pass only decoding runs, after its last image only forward passes do.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,9 @@ def together(clocks: Sequence[Clock]) -> Clock:
 def bottleneck_stage(clock: Clock) -> str:
     """The stage that the others waited for: ``read``, ``decode``, ``forward`` or ``write``.
 
+    Where decoding is waited for that alone would be faster than the base, the base takes its processors: then it is
+    ``forward``.
+
     Examples
     --------
     >>> bottleneck_stage(Clock({"decode": 9.0, "forward": 1.0, "write": 0.1}, reading=0.9))
@@ -83,7 +87,12 @@ def bottleneck_stage(clock: Clock) -> str:
     if not clock.waited:
         return "nothing to compute"
     stage = max(clock.waited, key=lambda name: clock.waited[name])
-    return "read" if stage == "decode" and clock.reading > _MOSTLY else stage
+    if stage != "decode":
+        return stage
+    if clock.reading > _MOSTLY:
+        return "read"
+    is_crowded_out = clock.alone.get("decode", 0.0) > clock.alone.get("forward", math.inf)
+    return "forward" if is_crowded_out else "decode"
 
 
 def explain(clock: Clock) -> str:

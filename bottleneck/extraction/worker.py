@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bottleneck.bases.custom import is_function
-from bottleneck.contracts import Forward, Source, Tunable
+from bottleneck.contracts import Forward, Preparing, Source, Tunable
 from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
@@ -174,8 +174,10 @@ class Worker:
             padded[: len(part)] = part
             self.pace, rows = timed_pass(self.forward, padded)
             seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
+        if isinstance(self.forward, Preparing):
+            self.forward.ready()
         if len(seen) == 1 and self.pace < _SET_UP:
-            # The first pass of a quick base is nearly all set-up.
+            # The first pass of a quick base is nearly all set-up, and shares the processors with more of it.
             self.pace, _ = timed_pass(self.forward, padded)
         self._canaries = tuple(thinned(np.concatenate(parts)) for parts in zip(*seen, strict=True))
         return self._canaries

@@ -29,12 +29,20 @@ from tests.fakes import FakeForward, write_images
 def test_the_stage_that_is_waited_for_is_the_bottleneck(
     waited: dict[str, float], reading: float, stage: str
 ) -> None:
-    clock = Clock(waited, {"decode": 850.4, "forward": 6.04}, reading, 2)
+    clock = Clock(waited, {"decode": 6.04, "forward": 850.4}, reading, 2)
     assert bottleneck_stage(clock) == stage
     line = explain(clock)
     assert line.startswith(f"{stage}-bound: ")
-    assert "850 images/s" in line and "the base could take 6.0" in line
+    assert "6.0 images/s" in line and "the base could take 850" in line
     assert "What would help: " in line
+
+
+def test_a_base_on_the_processors_that_decode_is_the_bottleneck_where_it_is_the_slower() -> None:
+    waited = {"decode": 5.0, "forward": 1.0}
+    assert bottleneck_stage(Clock(waited, {"decode": 850.0, "forward": 390.0}, 0.1, 2)) == "forward"
+    assert bottleneck_stage(Clock(waited, {"decode": 390.0, "forward": 850.0}, 0.1, 2)) == "decode"
+    assert bottleneck_stage(Clock(waited, {"decode": 850.0, "forward": 390.0}, 0.9, 2)) == "read"
+    assert bottleneck_stage(Clock(waited, {"decode": 850.0}, 0.1, 2)) == "decode"
 
 
 def test_without_measured_rates_the_line_claims_none() -> None:
@@ -93,6 +101,25 @@ def test_a_run_names_its_slow_stage_and_what_each_could_do(
     document = extraction_document(done)
     assert document["stages"].keys() == {"decode", "forward", "write"}
     assert document["stages_alone"].keys() == {"decode", "forward"}
+
+
+class SetsUpAside(FakeForward):
+    is_ready = False
+
+    def ready(self) -> None:
+        self.is_ready = True
+
+    def decode(self, data: bytes) -> np.ndarray:
+        assert self.is_ready, "setting up would count as decoding"
+        return super().decode(data)
+
+
+def test_what_is_set_up_beside_the_first_passes_is_waited_for_before_anything_is_timed(
+    tmp_path: Path,
+) -> None:
+    source = write_images(tmp_path / "in", {"cat": 3})
+    done, _, _ = here(source, tmp_path / "cache", SetsUpAside())
+    assert done.computed == 3
 
 
 def test_a_run_with_nothing_to_do_has_no_bottleneck(tmp_path: Path) -> None:
