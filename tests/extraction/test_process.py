@@ -1,4 +1,4 @@
-"""TensorFlow comes into a worker without the libraries that Keras would take along."""
+"""A worker's process has its streams to itself, and TensorFlow without the libraries that Keras would take along."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ brought = {"pandas", "scipy", "sklearn"} & set(sys.modules)
 assert not brought, brought
 """
 
+ALONE_ON_STREAMS = """
+import sys
+from bottleneck.extraction.process import own_streams
+
+asks, answers = own_streams()
+print("a library's word")
+assert asks.read() == b"asked" and sys.stdin is None
+answers.write(b"answered")
+answers.flush()
+"""
+
 
 def run(code: str, *arguments: str) -> None:
     done = subprocess.run(
@@ -65,3 +76,12 @@ def test_what_was_imported_before_stays() -> None:
 
 def test_a_worker_builds_its_base_so(tmp_path: Path) -> None:
     run(OPENED, str(tmp_path))
+
+
+def test_what_is_printed_does_not_meet_the_answers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE_ON_STREAMS], input=b"asked", capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"answered"
+    assert b"a library's word" in done.stderr
