@@ -204,8 +204,11 @@ def test_rows_are_those_of_keras(body: Any, norms: int, count: int, pixels: np.n
     wanted = [np.asarray(part) for part in keras.tree.flatten(model(pixels, training=False))]
     before = [weight.numpy() for weight in model.weights]
     found = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    # A processor that has float16 in hardware rounds in another place in a graph than in single operations.
+    tolerance = 1e-5 if body is not in_float16 else 1e-3
     for ours, theirs in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-5, atol=1e-5 * theirs.std())
+        error = np.abs(np.asarray(ours, np.float32) - theirs)
+        assert (error <= tolerance * (np.abs(theirs) + theirs.std())).all(), error.max()
     steps = folded(steps_of(network_of(model))).steps
     assert sum(isinstance(step.operation, Normalized) for step in steps) == count
     assert sum(isinstance(step.operation, keras.layers.BatchNormalization) for step in steps) == norms - count
