@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import importlib.metadata
@@ -11,7 +10,6 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,14 +18,14 @@ from bottleneck.bases import custom
 from bottleneck.bases.load import LoadedBase, features_of, load_cuts
 from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
-from bottleneck.errors import NotReducible, Rejected, UsageError
+from bottleneck.errors import NotReducible, UsageError
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.batch import ON_CPU, ON_GPU
 from bottleneck.extraction.cuts import specs_of
+from bottleneck.extraction.decoding import Decoder, first_line
 from bottleneck.extraction.racing import in_turn
-from bottleneck.images import header
 from bottleneck.images.probes import probes
-from bottleneck.schema import BaseRequest, Cache, Pixels, Precision, StoreSpec, ViewPolicy
+from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
 #: Of networks that are too large to be frozen, or have nothing to fold; part of the numeric environment.
@@ -35,11 +33,6 @@ _KERAS_GRAPH = "keras graph 1"
 
 #: Passes at a batch shape that is tried; the first is nearly all set-up.
 _TRIED = 3
-
-#: A PNG of one black pixel.
-_ONE_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)
 
 
 def prepare_process() -> None:
@@ -171,22 +164,15 @@ class KerasForward:
         self._call = self._made(model, self._shape)
         # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
-        # Aside, and now: tracing is Python's work, and what comes next, the first forward pass, is not.
-        with_decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
-        self._decoder = with_decoder.submit(_decoder, pixels)
-        with_decoder.shutdown(wait=False)
+        self._decoder = Decoder(pixels)
 
     def ready(self) -> None:
         """Wait for the decoder."""
-        self._decoder.result()
+        self._decoder.ready()
 
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255 from the bytes of a file."""
-        header.check(data)
-        try:
-            return np.asarray(self._decoder.result()(text_of(data)))
-        except self._tf.errors.OpError as error:
-            raise Rejected("decode", first_line(error.message)) from error
+        return self._decoder(data)
 
     def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
         """The augmented view of `pixels` that has this key, by `images.augment`."""
@@ -256,31 +242,6 @@ def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any
         input_signature=[tf.TensorSpec(shape, tf.float32)],
     )
     return in_turn(call, call.get_concrete_function().graph)
-
-
-def _decoder(pixels: Pixels) -> Callable[[Any], Any]:
-    """Set up by one image, or each decoding thread would do that for itself at its first."""
-    from bottleneck.images.decode import decoder
-
-    # The one graph there is: to look for it among others costs a tenth of a decoding, under Python's lock.
-    made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize).get_concrete_function()
-    made(text_of(_ONE_PIXEL))
-    return made
-
-
-def text_of(data: bytes) -> Any:
-    """`data` as a scalar tensor. TensorFlow copies a bytes object by itself ten times as slowly: 4 ms for 3 MB."""
-    import tensorflow as tf
-
-    held = np.empty((), object)
-    held[()] = data
-    return tf.constant(held)
-
-
-def first_line(message: str | None) -> str:
-    """What a decoder's error begins with, for a person."""
-    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
-    return lines[0][:300] if lines else "the decoder gave no reason"
 
 
 def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:

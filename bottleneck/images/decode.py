@@ -77,18 +77,7 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
     if resize not in RESIZES:
         raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
 
-    # One traced function for each dtype, shared by the branches. Bytes stay bytes up to the resize: a cast of the whole
-    # image to float32 first would cost time and four times the memory.
-    def fitting(dtype: tf.DType) -> Callable[[Tensor, Tensor], Tensor]:
-        def turned_and_fitted(image: Tensor, orientation: Tensor) -> Tensor:
-            turned = _apart(lambda: upright(image, orientation))
-            image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, 3])
-            return fitted(image, height, width, resize)
-
-        signature = [tf.TensorSpec([None, None, 3], dtype), tf.TensorSpec([], tf.int32)]
-        return tf.function(turned_and_fitted, input_signature=signature, autograph=False)
-
-    fits = {dtype: fitting(dtype) for dtype in (tf.uint8, tf.float32)}
+    fits = {dtype: _fitting(dtype, height, width, resize) for dtype in (tf.uint8, tf.float32)}
 
     def fit(image: Tensor, orientation: Tensor) -> Tensor:
         return fits[image.dtype](image, orientation)
@@ -124,9 +113,7 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
             return _decode(contents)
 
     def _decode(contents: Tensor) -> Tensor:
-        # Zeros at the end let headers be read at any position without a test of the length before each read.
-        raw = tf.io.decode_raw(tf.strings.join([contents, b"\0" * _ZEROS]), tf.uint8)
-        size = tf.strings.length(contents)
+        raw, size = _octets(contents)
 
         def starts(magic: bytes, at: int = 0) -> Tensor:
             return tf.reduce_all(tf.equal(raw[at : at + len(magic)], tf.constant(list(magic), tf.uint8)))
@@ -147,6 +134,60 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
 
     signature = [tf.TensorSpec([], tf.string, name="image_bytes")]
     return tf.function(decode, input_signature=signature, autograph=False)
+
+
+def finisher(height: int, width: int, resize: str = "stretch") -> tf.types.experimental.GenericFunction:
+    """The function from the picture of a JPEG file, decoded elsewhere, to pixels: points 4 to 6 of the contract.
+
+    Parameters
+    ----------
+    height, width : int
+        As of `decoder`.
+    resize : {"stretch", "crop", "pad"}
+        As of `decoder`.
+
+    Returns
+    -------
+    tf.function
+        From a scalar string, the file up to its data, and (rows, columns, 3) uint8, the picture as it lies in the file
+        at the DCT ratio of the contract, to (height, width, 3) float32 in 0..255, RGB.
+
+    Examples
+    --------
+    >>> file = tf.io.encode_jpeg(tf.zeros([40, 60, 3], tf.uint8))
+    >>> finisher(8, 8)(file, tf.io.decode_jpeg(file)).shape
+    TensorShape([8, 8, 3])
+    """
+    fit = _fitting(tf.uint8, height, width, resize)
+
+    def finish(head: Tensor, image: Tensor) -> Tensor:
+        with tf.device("/CPU:0"):
+            raw, size = _octets(head)
+            return fit(image, orientation_of(raw, size, jpeg_exif(raw, size)))
+
+    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8)]
+    return tf.function(finish, input_signature=signature, autograph=False)
+
+
+def _octets(contents: Tensor) -> tuple[Tensor, Tensor]:
+    """A file's bytes (n,) uint8 with zeros behind them, and how many bytes it has, () int32."""
+    # Zeros at the end let headers be read at any position without a test of the length before each read.
+    raw = tf.io.decode_raw(tf.strings.join([contents, b"\0" * _ZEROS]), tf.uint8)
+    return raw, tf.strings.length(contents)
+
+
+def _fitting(dtype: tf.DType, height: int, width: int, resize: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """From a picture of that dtype as it lies in its file, and its orientation, to the target."""
+
+    # One traced function for each dtype, shared by the branches. Bytes stay bytes up to the resize: a cast of the whole
+    # image to float32 first would cost time and four times the memory.
+    def turned_and_fitted(image: Tensor, orientation: Tensor) -> Tensor:
+        turned = _apart(lambda: upright(image, orientation))
+        image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, 3])
+        return fitted(image, height, width, resize)
+
+    signature = [tf.TensorSpec([None, None, 3], dtype), tf.TensorSpec([], tf.int32)]
+    return tf.function(turned_and_fitted, input_signature=signature, autograph=False)
 
 
 def _apart(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
