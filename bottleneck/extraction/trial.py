@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -10,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bottleneck.contracts import Forward, Preparing, Source
-from bottleneck.errors import Rejected
+from bottleneck.contracts import Forward, Source
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import rows_of
 from bottleneck.extraction.stages import Clock
@@ -98,7 +96,6 @@ def run_trial(
     count = sample_size(pass_seconds, forward.batch, len(task.keys))
     part = task._replace(keys=task.keys[:count], paths=task.paths[:count])
     with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
-        _warm(forward, source, part)
         place = Place(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
         started = time.perf_counter()
         (outcome,) = run_task(forward, source, part, [place], pools, watch)
@@ -107,12 +104,3 @@ def run_trial(
     write = outcome.clock.waited["write"]
     overhead = stored - outcome.computed * (forward.spec.row_bytes + 32)
     return Trial(count, 0.0, seconds - write, write, overhead, forward.batch, outcome.clock)
-
-
-def _warm(forward: Forward, source: Source, task: Task) -> None:
-    """Have all set up that files like the first one call for."""
-    # What cannot be read or decoded is told of when its turn comes.
-    with contextlib.suppress(OSError, Rejected):
-        forward.decode(source.read(task.paths[0]))
-    if isinstance(forward, Preparing):
-        forward.ready()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Preparing, Source, Tunable
-from bottleneck.errors import BottleneckError, ForeignEnvironment, StoreError
+from bottleneck.errors import BottleneckError, Rejected, StoreError
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
@@ -27,10 +27,9 @@ from bottleneck.extraction.probing import probe_drift
 from bottleneck.extraction.process import die_with_parent, import_tensorflow, own_streams
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
 from bottleneck.extraction.trial import Trial, run_trial, timed_pass
-from bottleneck.files import publish
 from bottleneck.images.probes import probes
-from bottleneck.schema import BaseRequest, Cache, StoreSpec, Task, ViewPolicy
-from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance, thinned
+from bottleneck.schema import BaseRequest, Cache, Task, ViewPolicy
+from bottleneck.store.canary import CANARY_IMAGES, compare_canary, thinned
 from bottleneck.store.drift import publish_drift, read_drift
 from bottleneck.store.header import found
 
@@ -65,6 +64,7 @@ class Worker:
         self._requests = requests
         self._places: dict[tuple[ViewPolicy | None, int], Place] = {}
         self._canaries: tuple[np.ndarray, ...] = ()
+        self._first: Future[None] | None = None
         # One more than there are processors: each waits for its file now and then.
         self._pools = Pools(
             ThreadPoolExecutor(threads or 1 + (os.cpu_count() or 1), thread_name_prefix="decode"),
@@ -73,6 +73,7 @@ class Worker:
 
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
         """Run one task; the first founds the stores and checks that this machine's numbers belong there."""
+        self.see_first(source, task)
         return self.run(source, task, Watch(moved_on), Care())
 
     def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[Outcome, ...]:
@@ -98,11 +99,20 @@ class Worker:
     ) -> Trial:
         """Run a sample of `task` and throw it away; founds nothing. `warm` is told the seconds of a forward pass."""
         started = time.perf_counter()
+        self.see_first(source, task)
         self._canary()
         start = time.perf_counter() - started
         warm(self.pace)
         trial = run_trial(self.forward, source, task, self._pools, Watch(moved_on), self.pace)
         return replace(trial, start=start)
+
+    def see_first(self, source: Source, task: Task) -> None:
+        """Have set up what files like the first of `task` call for, beside the forward pass, and waited for with it.
+
+        Not for a task that is run with care: this touches a file that was not named before.
+        """
+        if self._first is None and not self._canaries and isinstance(self.forward, Preparing):
+            self._first = self._pools.decode.submit(_seen, self.forward, source, task.paths[0])
 
     def best_batch(self, images: int, long: float, tried: Callable[[int], None]) -> int | None:
         """By a short search; None where `images` would not take so `long` in seconds, or no other can be tried."""
@@ -136,7 +146,7 @@ class Worker:
         spec = self.specs[cut].model_copy(update={"views": views})
         folder, header = found(self._cache, spec, self.forward.batch, self._resolved(cut))
         rows = self._canary()[cut]
-        _compare_canary(folder, rows, spec)
+        compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
         return Place(
             folder / "shards",
@@ -175,6 +185,8 @@ class Worker:
             self.pace, rows = timed_pass(self.forward, padded)
             seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
         if isinstance(self.forward, Preparing):
+            if self._first is not None:
+                wait([self._first])
             self.forward.ready()
         if len(seen) == 1 and self.pace < _SET_UP:
             # The first pass of a quick base is nearly all set-up, and shares the processors with more of it.
@@ -183,22 +195,10 @@ class Worker:
         return self._canaries
 
 
-def _compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
-    path = folder / CANARY
-    if publish(path, rows.astype("<f4").tobytes()):
-        return
-    first = np.frombuffer(path.read_bytes(), "<f4")
-    if first.size != rows.size:
-        raise ForeignEnvironment(
-            f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
-        )
-    largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
-    if not largest <= tolerance:
-        raise ForeignEnvironment(
-            f"this machine computes other features for {spec.base} than the ones in {folder}: the canary images "
-            f"differ by {largest:.2g} of their spread ({tolerance:g} is rounding). Mixing them would not be "
-            "one set of features: use another --cache, or the machine and versions that began this store"
-        )
+def _seen(forward: Forward, source: Source, path: bytes) -> None:
+    # What cannot be read or decoded is told of when its turn comes.
+    with contextlib.suppress(OSError, Rejected):
+        forward.decode(source.read(path))
 
 
 def serve(asks: BinaryIO, answers: BinaryIO) -> None:
@@ -225,6 +225,8 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 worker = Worker(_opened(ask), ask.cache, ask.requests, ask.threads)
                 answer(worker.specs)
             elif isinstance(ask, Compute) and worker is not None:
+                if not ask.care.careful:
+                    worker.see_first(ask.source, ask.task)
                 worker.places(ask.task)
                 founded(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))

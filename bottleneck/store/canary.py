@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from bottleneck.errors import ForeignEnvironment
+from bottleneck.files import publish
 from bottleneck.schema import StoreSpec
 
 CANARY = "canary.f32"
@@ -60,3 +64,28 @@ def canary_distance(first: np.ndarray, other: np.ndarray) -> float:
     rows = first.reshape(CANARY_IMAGES, -1)
     spread = float(np.sqrt(rows.var(axis=0).mean())) or 1.0
     return float(np.abs(first.ravel() - other.ravel()).max()) / spread
+
+
+def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
+    """Leave `rows` (8, values) as the canary of the store in `folder`, or hold them to the one that is there.
+
+    Raises
+    ------
+    ForeignEnvironment
+        Another machine, or other versions, began the store, and compute other features; or its canary is damaged.
+    """
+    path = folder / CANARY
+    if publish(path, rows.astype("<f4").tobytes()):
+        return
+    first = np.frombuffer(path.read_bytes(), "<f4")
+    if first.size != rows.size:
+        raise ForeignEnvironment(
+            f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
+        )
+    largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
+    if not largest <= tolerance:
+        raise ForeignEnvironment(
+            f"this machine computes other features for {spec.base} than the ones in {folder}: the canary images "
+            f"differ by {largest:.2g} of their spread ({tolerance:g} is rounding). Mixing them would not be "
+            "one set of features: use another --cache, or the machine and versions that began this store"
+        )

@@ -15,9 +15,8 @@ from bottleneck.extraction.predict import predict, sample
 from bottleneck.extraction.stages import Clock
 from bottleneck.extraction.suggest import Machine, suggest
 from bottleneck.extraction.trial import Trial, sample_size
-from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
-from bottleneck.schema import Cache, Inventory
+from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
 from tests.extraction.test_fill import here
@@ -119,28 +118,3 @@ def test_an_image_of_the_sample_that_has_no_row_costs_the_sample_nothing(tmp_pat
     left = pipeline.foresee(source, FAKE, cache=tmp_path / "cache")
     assert left.prediction is not None
     assert left.prediction.sampled == 13
-
-
-class SetsUpAtItsFirstFile(FakeForward):
-    is_begun = is_ready = False
-
-    def ready(self) -> None:
-        self.is_ready = self.is_begun
-
-    def decode(self, data: bytes) -> np.ndarray:
-        assert self.is_ready or not self.is_begun, "setting up would count as decoding"
-        self.is_begun = True
-        return super().decode(data)
-
-
-@pytest.mark.parametrize("first", [b"GIF89a no more", None])
-def test_what_files_like_the_first_call_for_is_there_before_the_sample_is_timed(
-    tmp_path: Path, first: bytes | None
-) -> None:
-    source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    todo = plan(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
-    task = sample(todo)
-    if first:
-        (tmp_path / "in" / task.paths[0].decode()).write_bytes(first)
-    with Worker(SetsUpAtItsFirstFile(), Cache(tmp_path / "cache")) as worker:
-        assert worker.attempt(source, task, lambda count: None).images == 12

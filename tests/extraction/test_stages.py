@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.documents import extraction_document
+from bottleneck.extraction.predict import sample
 from bottleneck.extraction.stages import Clock, bottleneck_stage, explain, together
+from bottleneck.extraction.worker import Worker
+from bottleneck.images.scan import scan
+from bottleneck.schema import Cache
+from bottleneck.sources.open import open_source
+from bottleneck.store.plan import plan
 from tests.extraction.test_fill import here
 from tests.extraction.test_report import text_of
 from tests.fakes import FakeForward, write_images
@@ -120,6 +127,40 @@ def test_what_is_set_up_beside_the_first_passes_is_waited_for_before_anything_is
     source = write_images(tmp_path / "in", {"cat": 3})
     done, _, _ = here(source, tmp_path / "cache", SetsUpAside())
     assert done.computed == 3
+
+
+class SetsUpAtItsFirstFile(SetsUpAside):
+    is_begun = False
+
+    def ready(self) -> None:
+        self.is_ready = self.is_begun
+
+    def decode(self, data: bytes) -> np.ndarray:
+        if not self.is_begun:
+            self.is_begun = True
+            return FakeForward.decode(self, data)
+        return super().decode(data)
+
+
+def test_what_files_like_the_first_call_for_is_waited_for_too(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in", {"cat": 12})
+    done, _, _ = here(folder, tmp_path / "cache", SetsUpAtItsFirstFile())
+    assert done.computed == 12
+
+
+# A file that is gone calls for nothing.
+@pytest.mark.parametrize(
+    ("first", "forward"), [(b"\x89PNG\r\n\x1a\n no more", SetsUpAtItsFirstFile), (None, SetsUpAside)]
+)
+def test_and_before_a_sample_whatever_the_first_file_is(
+    tmp_path: Path, first: bytes | None, forward: type[FakeForward]
+) -> None:
+    source = open_source(write_images(tmp_path / "in", {"cat": 12}))
+    task = sample(plan(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    path = tmp_path / "in" / os.fsdecode(task.paths[0])
+    path.write_bytes(first) if first else path.unlink()
+    with Worker(forward(), Cache(tmp_path / "cache")) as worker:
+        assert worker.attempt(source, task, lambda count: None).images == 12
 
 
 def test_a_run_with_nothing_to_do_has_no_bottleneck(tmp_path: Path) -> None:
