@@ -1,6 +1,6 @@
 """From the bytes of a file to pixels, as extraction does it: the contract's graph, and a shorter way to the same bits.
 
-The shorter way is for large JPEG files, of which the contract wants an eighth: `images.eighth`, where Numba is
+The shorter way is for large JPEG files, of which the contract wants an eighth: `images.jpeg_eighth`, where Numba is
 installed. It is taken only after it has given the graph's own pixels of pictures made here, on this machine, with
 these versions.
 """
@@ -127,14 +127,13 @@ def _shorter(pixels: Pixels) -> Callable[[bytes], np.ndarray | None]:
     if importlib.util.find_spec("numba") is None:
         return lambda data: None
     try:
-        from bottleneck.images.eighth import at_an_eighth
+        from bottleneck.images.jpeg_eighth import at_an_eighth
 
-        agrees = all(_agrees(at_an_eighth, halved) for halved in (True, False))
+        for halved in (True, False):
+            _demand_agreement(at_an_eighth, halved)
     except Exception:
-        # Whatever Numba may not find here: a compiler's target, a folder for what it compiled.
+        # Whatever Numba may not find here: a compiler's target, a folder for what it compiled; or libjpeg's pixels.
         logging.getLogger(__name__).warning("large JPEG files are decoded the long way", exc_info=True)
-        agrees = False
-    if not agrees:
         return lambda data: None
     finish = finisher(pixels.height, pixels.width, pixels.resize).get_concrete_function()
     finish(text_of(b""), tf.zeros([8, 8, 3], tf.uint8))  # As in `_graph`.
@@ -149,15 +148,18 @@ def _shorter(pixels: Pixels) -> Callable[[bytes], np.ndarray | None]:
     return way
 
 
-def _agrees(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | None], halved: bool) -> bool:
-    """Whether the pixels are TensorFlow's, of a picture with as many or half as many samples of chroma."""
+def _demand_agreement(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | None], halved: bool) -> None:
+    """Raise where the pixels are not TensorFlow's, of a picture with as many or half as many samples of chroma."""
     import tensorflow as tf
 
     (picture,) = probes(1, 203, 330).astype(np.uint8)
     file = tf.io.encode_jpeg(picture, quality=90, chroma_downsampling=halved)
     found = at_an_eighth(file.numpy())
     wanted = tf.io.decode_jpeg(file, channels=3, ratio=8, dct_method="INTEGER_ACCURATE")
-    return found is not None and np.array_equal(found[0], wanted)
+    if found is None or not np.array_equal(found[0], wanted):
+        raise ArithmeticError(
+            "images.jpeg_eighth gives other pixels than TensorFlow's libjpeg on this machine"
+        )
 
 
 def text_of(data: bytes) -> Any:

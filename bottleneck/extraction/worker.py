@@ -33,6 +33,9 @@ from bottleneck.store.canary import CANARY_IMAGES, compare_canary, thinned
 from bottleneck.store.drift import publish_drift, read_drift
 from bottleneck.store.header import found
 
+#: Seconds that a first file is waited for.
+_FIRST_FILE = 10.0
+
 #: Seconds; setting a graph up takes about so long.
 _SET_UP = 1.0
 
@@ -186,7 +189,8 @@ class Worker:
             seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
         if isinstance(self.forward, Preparing):
             if self._first is not None:
-                wait([self._first])
+                # Nobody watches the time yet: a file that does not come is left to its turn, which is watched.
+                wait([self._first], _FIRST_FILE)
             self.forward.ready()
         if len(seen) == 1 and self.pace < _SET_UP:
             # The first pass of a quick base is nearly all set-up, and shares the processors with more of it.

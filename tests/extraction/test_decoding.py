@@ -81,34 +81,41 @@ def test_a_file_that_it_cannot_read_goes_to_the_graph() -> None:
     assert caught.value.stage == "decode"
 
 
+def with_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bottleneck.images import jpeg_eighth
+
+    real = jpeg_eighth.at_an_eighth
+    monkeypatch.setattr(jpeg_eighth, "at_an_eighth", lambda data: (real(data)[0] ^ 1, real(data)[1]))
+
+
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With other pixels that nobody would notice, so that these show where it is used all the same.
+    with_other_pixels(monkeypatch)
+    monkeypatch.setattr(decoding, "_demand_agreement", lambda *_: None)
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "numba" else real(name))
 
 
-def with_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.images import eighth
-
-    real = eighth.at_an_eighth
-    monkeypatch.setattr(eighth, "at_an_eighth", lambda data: (real(data)[0] ^ 1, real(data)[1]))
-
-
-@pytest.mark.parametrize("lack", [without_numba, with_other_pixels])
+@pytest.mark.parametrize(("lack", "said"), [(without_numba, ""), (with_other_pixels, "other pixels")])
 def test_where_it_is_not_there_or_gives_other_pixels_the_graph_decodes(
-    lack: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+    lack: Callable[[pytest.MonkeyPatch], None],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     lack(monkeypatch)
     decoder = decoder_of()
     for _ in range(2):
         np.testing.assert_array_equal(decoder(turned(6)), by_graph_alone(decoder, turned(6)))
         decoder.ready()
+    assert said in caplog.text
 
 
 def test_a_numba_that_does_not_work_is_told_of_and_costs_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "bottleneck.images.eighth", None)
-    monkeypatch.delattr("bottleneck.images.eighth", raising=False)
+    monkeypatch.setitem(sys.modules, "bottleneck.images.jpeg_eighth", None)
+    monkeypatch.delattr("bottleneck.images.jpeg_eighth", raising=False)
     decoder = decoder_of()
     for _ in range(2):
         np.testing.assert_array_equal(decoder(turned(1)), by_graph_alone(decoder, turned(1)))

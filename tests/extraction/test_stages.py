@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.documents import extraction_document
+from bottleneck.extraction import worker as worker_module
 from bottleneck.extraction.predict import sample
 from bottleneck.extraction.stages import Clock, bottleneck_stage, explain, together
 from bottleneck.extraction.worker import Worker
@@ -146,6 +148,30 @@ def test_what_files_like_the_first_call_for_is_waited_for_too(tmp_path: Path) ->
     folder = write_images(tmp_path / "in", {"cat": 12})
     done, _, _ = here(folder, tmp_path / "cache", SetsUpAtItsFirstFile())
     assert done.computed == 12
+
+
+class HangsAtItsFirstFile(SetsUpAtItsFirstFile):
+    has_ended = False
+    gone_on = threading.Event()
+
+    def decode(self, data: bytes) -> np.ndarray:
+        self.is_begun = True
+        self.gone_on.wait(5)
+        self.has_ended = True
+        return FakeForward.decode(self, data)
+
+
+def test_a_first_file_that_hangs_is_left_to_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_FIRST_FILE", 0.2)
+    source = open_source(write_images(tmp_path / "in", {"cat": 12}))
+    task = sample(plan(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    forward = HangsAtItsFirstFile()
+    with Worker(forward, Cache(tmp_path / "cache")) as worker:
+        worker.see_first(source, task)
+        # What the parent watches begins only when this is done.
+        worker.places(task)
+        assert forward.is_begun and not forward.has_ended
+        forward.gone_on.set()
 
 
 # A file that is gone calls for nothing.

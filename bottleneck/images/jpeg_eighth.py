@@ -6,8 +6,8 @@ of what it takes to extract features of photographs of 12 megapixels. Here the n
 knows how many whole coefficients they hold, and all of these are passed over at once. Chroma with half the samples is
 at a quarter, four pixels a block: its coefficients are read, and go through libjpeg's reduced transform.
 
-Nothing but the usual file is read here (`baseline`), and nothing that is odd in any way: then None is the answer, and
-libjpeg's the verdict.
+Nothing but the usual file is read here (`jpeg_coding`), and nothing that is odd in any way: then None is the answer,
+and libjpeg's the verdict.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bottleneck.images import entropy
-from bottleneck.images.baseline import Code, scan_of
-from bottleneck.images.entropy import MANY, ONE, ZEROS
+from bottleneck.images import jpeg_entropy
+from bottleneck.images.jpeg_coding import Code, scan_of
+from bottleneck.images.jpeg_entropy import MANY, ONE, ZEROS
 
 
 class Tables(NamedTuple):
@@ -37,7 +37,7 @@ class Tables(NamedTuple):
         (6, 256) uint8.
     many : numpy.ndarray
         (3, 2 ** MANY) uint16: from the next bits to how many of them are passed over, in the lower six bits, and how
-        many coefficients that are, with `entropy.END` added where the block ends behind them. For each plane's AC code.
+        many coefficients that are, with `END` added where the block ends behind them. For each plane's AC code.
     """
 
     ones: np.ndarray
@@ -78,12 +78,12 @@ def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
     raw = np.frombuffer(data, np.uint8)
     octets = np.empty(raw.size - scan.start + ZEROS, np.uint8)
     zeros = (np.zeros(shape, np.int64) for shape in (3, 64, (2, 8)))
-    if not entropy.read(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
+    if not jpeg_entropy.read(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
         return None
     if luma.shape[1] > chroma.shape[2]:
         chroma = np.repeat(chroma, 2, axis=2)
     pixels = np.empty((-(-scan.height // 8), -(-scan.width // 8), 3), np.uint8)
-    entropy.colour(luma, chroma, pixels)
+    jpeg_entropy.colour(luma, chroma, pixels)
     return pixels, scan.start
 
 
@@ -108,5 +108,5 @@ def _tables(dc: tuple[Code, ...], ac: tuple[Code, ...]) -> Tables:
             code <<= 1
     tables = Tables(ones, limits, offsets, symbols, np.empty((len(ac), 1 << MANY), np.uint16))
     for plane in range(len(ac)):
-        entropy.fill(tables, plane)
+        jpeg_entropy.fill(tables, plane)
     return tables

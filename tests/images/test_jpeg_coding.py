@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottleneck.images.baseline import Code, scan_of
+from bottleneck.images.jpeg_coding import Code, scan_of
 from tests.images.pictures import encoded, photo
 
 #: Pillow's names of subsampling, and luma blocks across and down for one of chroma.

@@ -1,4 +1,4 @@
-"""The entropy-coded data of a JPEG file to planes at an eighth: the inner loops of `eighth`, compiled by Numba.
+"""The entropy-coded data of a JPEG file to planes at an eighth: the inner loops of `jpeg_eighth`, compiled by Numba.
 
 All in one file: Numba keeps what it compiled (beside this file, or in the user's cache) and looks at the file alone
 when it asks whether that is still right.
@@ -246,7 +246,7 @@ def read(raw, layout, tables, steps, octets, before, block, half, luma, chroma):
     layout : tuple of int
         Where its data begin, groups of blocks between two restart markers (0: there are none), and luma blocks of a
         group across and down.
-    tables : eighth.Tables
+    tables : jpeg_eighth.Tables
     steps : numpy.ndarray
         (3, 64) int64: of the quantisation, in zigzag order.
     octets, before, block, half : numpy.ndarray
