@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import io
+import logging
 import os
 import platform
 import signal
@@ -206,6 +208,27 @@ def test_ctrl_c_ends_every_process_at_once(engine: str, source: Path, tmp_path: 
     assert running.returncode == 130, said
     assert b"Traceback" not in said
     wait_until(lambda: not [n for n in processes if is_alive(n)])
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("engine", [where_installed("dask")])
+def test_what_a_scheduler_started_here_says_of_its_end_is_not_the_users(
+    engine: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a worker tells how far it is: a critical line with a traceback, once in some hundred times."""
+    said, logger = io.StringIO(), logging.getLogger("distributed")
+    logger.addHandler(as_dask_does := logging.StreamHandler(said))
+    assignment = Assignment(
+        open_source(source), (BaseRequest(base="tests.fakes:base"),), Cache(tmp_path), Limits(), ()
+    )
+    try:
+        with catalog.load("engine", catalog.ENGINES, engine)(Team(engine=engine, workers=1), assignment):
+            logging.getLogger("distributed.scheduler").critical("of no use to anybody")
+        assert said.getvalue() == ""
+        logger.critical("of use")
+        assert "of use" in said.getvalue()
+    finally:
+        logger.removeHandler(as_dask_does)
 
 
 @pytest.mark.fault(78)

@@ -6,6 +6,7 @@ What has the base is a worker process below Dask's own, held by the one supervis
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -184,7 +185,8 @@ def _connected(team: Team, opening: ExitStack) -> Any:
                 dashboard_address="127.0.0.1:0",
                 # Its processes hold next to nothing; what our worker may hold is --memory-limit's.
                 memory_limit=None,
-                silence_logs=50,
+                # Above CRITICAL: news for a client that has just left is such a line, with a traceback.
+                silence_logs=logging.CRITICAL + 1,
             )
         )
         return Client(cluster, timeout=_CONNECT)
