@@ -213,7 +213,7 @@ def test_ctrl_c_ends_every_process_at_once(engine: str, source: Path, tmp_path: 
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("engine", [where_installed("dask")])
 def test_what_a_scheduler_started_here_says_of_its_end_is_not_the_users(
-    engine: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, source: Path, tmp_path: Path
 ) -> None:
     """Ctrl-C while a worker tells how far it is: a critical line with a traceback, once in some hundred times."""
     said, logger = io.StringIO(), logging.getLogger("distributed")
