@@ -132,7 +132,8 @@ def test_a_cache_that_is_removed_under_way_ends_the_run_and_does_not_come_back_h
     cache = tmp_path / "cache"
     running = extract(source, cache)
     wait_for_records(cache, 1)
-    shutil.rmtree(cache)
+    while cache.exists():  # A file may be written into a folder while that is being emptied.
+        shutil.rmtree(cache, ignore_errors=True)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "removed or moved away" in json.loads(out)["error"]
