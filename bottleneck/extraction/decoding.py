@@ -1,13 +1,15 @@
-"""From the bytes of a file to pixels, as extraction does it: the contract's graph, and a shorter way to the same bits.
+"""From the bytes of a file to pixels, as extraction does it: the contract's graph, and shorter ways to the same bits.
 
-The shorter way is for large JPEG files, of which the contract wants an eighth: `images.jpeg_eighth`, where Numba is
-installed. It is taken only after it has given the graph's own pixels of pictures made here, on this machine, with
-these versions.
+Where Numba is installed there are two. Large JPEG files, of which the contract wants an eighth, are read by
+`images.jpeg_eighth`. Of all others libjpeg makes the picture, and `images.fitting` brings it to the target's extent.
+Each is taken only after it has given the graph's own pixels of pictures made here, on this machine, with these
+versions.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import logging
 import threading
@@ -26,6 +28,15 @@ from bottleneck.schema import Pixels
 _ONE_PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+
+
+#: From a file and its header to pixels; None where this is not to be had.
+Way = Callable[[bytes, header.Header], np.ndarray | None]
+
+#: Files after which to import Numba, half a second of work, is soon made good by a millisecond a file.
+_MANY = 256
+
+_EXIF = b"Exif\0\0"
 
 
 class Decoder:
@@ -47,12 +58,16 @@ class Decoder:
         # Aside, and now: tracing is Python's work, and what comes next, the first forward pass, is not.
         aside = ThreadPoolExecutor(1, thread_name_prefix="decoder")
         self._graph = aside.submit(_graph, pixels)
-        self._eighth = _Eighth(pixels, aside)
+        # Of either axis, so that it does not matter here how the file is turned.
+        self._large = 8 * max(pixels.height, pixels.width)
+        self._eighth = _Shorter(functools.partial(_at_an_eighth, pixels), 1, aside)
+        self._fitting = _Shorter(lambda: _fitting(pixels, self._graph.result()), _MANY, aside)
 
     def ready(self) -> None:
         """Wait until all is set up that the files until now have called for."""
         self._graph.result()
         self._eighth.ready()
+        self._fitting.ready()
 
     def __call__(self, data: bytes) -> np.ndarray:
         """Pixels of one file.
@@ -74,35 +89,50 @@ class Decoder:
         import tensorflow as tf
 
         head = header.check(data)
+        pixels = None
+        if head.format == "JPEG":
+            is_large = min(head.width, head.height) >= self._large
+            pixels = (self._eighth if is_large else self._fitting)(data, head)
         try:
-            pixels = self._eighth(data, head)
-            return np.asarray(self._graph.result()(text_of(data))) if pixels is None else pixels
+            return held_by(self._graph.result()(text_of(data))) if pixels is None else pixels
         except tf.errors.OpError as error:
             raise Rejected("decode", first_line(error.message)) from error
 
 
-class _Eighth:
-    """The shorter way, set up `aside` at the first file that it is for. Until then, and where there is none, None."""
+class _Shorter:
+    """A shorter way, set up `aside` when the file comes that makes it `worth` it, counted from 1.
 
-    def __init__(self, pixels: Pixels, aside: ThreadPoolExecutor) -> None:
-        self._pixels = pixels
-        # Of either axis, so that it does not matter here how the file is turned.
-        self._least = 8 * max(pixels.height, pixels.width)
-        self._aside = aside
-        self._beginning = threading.Lock()
-        self._way: Future[Callable[[bytes], np.ndarray | None]] | None = None
+    Until it is there, and where there is none, None.
+    """
+
+    def __init__(self, make: Callable[[], Way], worth: int, aside: ThreadPoolExecutor) -> None:
+        self._make, self._worth, self._aside = make, worth, aside
+        self._counting = threading.Lock()
+        self._files = 0
+        self._way: Future[Way] | None = None
 
     def ready(self) -> None:
         if self._way is not None:
             self._way.result()
 
     def __call__(self, data: bytes, head: header.Header) -> np.ndarray | None:
-        if head.format != "JPEG" or min(head.width, head.height) < self._least:
-            return None
-        with self._beginning:
-            if self._way is None:
-                self._way = self._aside.submit(_shorter, self._pixels)
-        return self._way.result()(data) if self._way.done() else None
+        with self._counting:
+            self._files += 1
+            if self._way is None and self._files >= self._worth:
+                self._way = self._aside.submit(_there, self._make)
+        return self._way.result()(data, head) if self._way and self._way.done() else None
+
+
+def _there(make: Callable[[], Way]) -> Way:
+    """What `make` gives; a way that gives nothing where Numba is not there, or does not do as it should."""
+    if importlib.util.find_spec("numba") is None:
+        return lambda data, head: None
+    try:
+        return make()
+    except Exception:
+        # Whatever Numba may not find here: a compiler's target, a folder for what it compiled; or TensorFlow's pixels.
+        logging.getLogger(__name__).warning("JPEG files are decoded the long way", exc_info=True)
+        return lambda data, head: None
 
 
 def _graph(pixels: Pixels) -> Callable[[Any], Any]:
@@ -115,35 +145,27 @@ def _graph(pixels: Pixels) -> Callable[[Any], Any]:
     return made
 
 
-def _shorter(pixels: Pixels) -> Callable[[bytes], np.ndarray | None]:
-    """From the bytes of a JPEG file of which the contract wants an eighth to pixels; None where that is not to be had.
+def _at_an_eighth(pixels: Pixels) -> Way:
+    """From a JPEG file of which the contract wants an eighth.
 
     The first time on a machine this compiles for some seconds.
     """
     import tensorflow as tf
 
     from bottleneck.images.decode import finisher
+    from bottleneck.images.jpeg_eighth import at_an_eighth
 
-    if importlib.util.find_spec("numba") is None:
-        return lambda data: None
-    try:
-        from bottleneck.images.jpeg_eighth import at_an_eighth
-
-        for halved in (True, False):
-            _demand_agreement(at_an_eighth, halved)
-    except Exception:
-        # Whatever Numba may not find here: a compiler's target, a folder for what it compiled; or libjpeg's pixels.
-        logging.getLogger(__name__).warning("large JPEG files are decoded the long way", exc_info=True)
-        return lambda data: None
+    for halved in (True, False):
+        _demand_agreement(at_an_eighth, halved)
     finish = finisher(pixels.height, pixels.width, pixels.resize).get_concrete_function()
     finish(text_of(b""), tf.zeros([8, 8, 3], tf.uint8))  # As in `_graph`.
 
-    def way(data: bytes) -> np.ndarray | None:
+    def way(data: bytes, _: header.Header) -> np.ndarray | None:
         found = at_an_eighth(data)
         if found is None:
             return None
         picture, start = found
-        return np.asarray(finish(text_of(data[:start]), tf.constant(picture)))
+        return held_by(finish(text_of(data[:start]), tf.constant(picture)))
 
     return way
 
@@ -162,6 +184,62 @@ def _demand_agreement(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | N
         )
 
 
+def _fitting(pixels: Pixels, graph: Callable[[Any], Any]) -> Way:
+    """From a JPEG file that lies upright, by libjpeg and `images.fitting`. Compiles as `_at_an_eighth` does."""
+    import tensorflow as tf
+
+    from bottleneck.images.decode import turning
+    from bottleneck.images.fitting import fitted
+
+    _demand_fit(fitted, pixels, graph)
+    turn = turning().get_concrete_function()
+    turn(text_of(b""))  # As in `_graph`.
+
+    def way(data: bytes, head: header.Header) -> np.ndarray | None:
+        # Most files that are turned in no way say nothing of it.
+        if _EXIF in data and int(turn(text_of(data))) != 1:
+            return None
+        ratio = _ratio(head, pixels)
+        try:
+            picture = held_by(
+                tf.io.decode_jpeg(text_of(data), channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+            )
+        except tf.errors.OpError:
+            return None  # The graph finds it too, and has its own words.
+        if picture.shape[:2] != (-(-head.height // ratio), -(-head.width // ratio)):
+            return None  # Of a file that says two things libjpeg's is the one that counts.
+        return fitted(picture, pixels.height, pixels.width, pixels.resize)
+
+    return way
+
+
+def _demand_fit(
+    fitted: Callable[[np.ndarray, int, int, str], np.ndarray | None],
+    pixels: Pixels,
+    graph: Callable[[Any], Any],
+) -> None:
+    """Raise where the pixels are not the graph's: enlarged on one axis; of boxes on one; on both, with a rest."""
+    import tensorflow as tf
+
+    height, width = pixels.height, pixels.width
+    for rows, columns in (
+        (height // 2 + 1, width + 1),
+        (height + 1, 2 * width + 1),
+        (2 * height + 1, 3 * width + 2),
+    ):
+        (picture,) = probes(1, rows, columns).astype(np.uint8)
+        found = fitted(picture, height, width, pixels.resize)
+        if found is None or not np.array_equal(found, graph(tf.io.encode_png(picture))):
+            raise ArithmeticError("images.fitting gives other pixels than TensorFlow on this machine")
+
+
+def _ratio(head: header.Header, pixels: Pixels) -> int:
+    """The DCT ratio of the contract, as `images.formats.jpeg_image` has it."""
+    tall, wide = head.height // pixels.height, head.width // pixels.width
+    room = max(tall, wide) if pixels.resize == "pad" else min(tall, wide)
+    return max(ratio for ratio in (1, 2, 4, 8) if ratio <= max(room, 1))
+
+
 def text_of(data: bytes) -> Any:
     """`data` as a scalar tensor. TensorFlow copies a bytes object by itself ten times as slowly: 4 ms for 3 MB."""
     import tensorflow as tf
@@ -169,6 +247,14 @@ def text_of(data: bytes) -> Any:
     held = np.empty((), object)
     held[()] = data
     return tf.constant(held)
+
+
+def held_by(tensor: Any) -> np.ndarray:
+    """The numbers of `tensor` where they lie, read-only; ``tensor.numpy()`` copies them, into memory that is fresh.
+
+    Of a picture of 299 x 299 that took a quarter of the time of decoding it.
+    """
+    return np.asarray(memoryview(tensor))
 
 
 def first_line(message: str | None) -> str:
