@@ -28,7 +28,7 @@ _TICK = 0.25
 
 #: For glibc. Arrays of a picture's extent are let go and wanted again all the time; by its own rules it gives their
 #: pages back each time, and to have one of them anew takes longer than what is done with it.
-_KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
+KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
 
 class WorkerDied(BottleneckError):
@@ -98,7 +98,7 @@ class Link:
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         # The graphs are TensorFlow's, whatever the user's other work runs on.
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **os.environ}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **KEEPS_PAGES, **os.environ}
         environment["KERAS_BACKEND"] = "tensorflow"
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
