@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from bottleneck import kernels
 from bottleneck.cli.commands import app
 from bottleneck.cli.speaking import note, say
 from bottleneck.cli.store import store
@@ -41,7 +42,8 @@ def _warn_of_namesake() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
     # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **kernels.asked_for()}.items():
+        os.environ.setdefault(name, value)
     # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
     warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -25,6 +25,7 @@ from bottleneck.extraction.cuts import specs_of
 from bottleneck.extraction.decoding import Decoder, first_line
 from bottleneck.extraction.racing import in_turn
 from bottleneck.images.probes import probes
+from bottleneck.kernels import onednn_in_use
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.header import find_store
 
@@ -250,19 +251,20 @@ def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
 
     gpus = tf.config.list_physical_devices("GPU")
     device = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
+    onednn = onednn_in_use()
     facts = {
         "forward": forward,
         "device": str(device),
         "machine": platform.machine(),
         "isa": isa(),
-        "onednn": onednn,
+        "onednn": str(int(onednn)),
         "tf32": str(int(tf.config.experimental.tensor_float_32_execution_enabled())),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "tensorflow": importlib.metadata.version("tensorflow"),
         "keras": importlib.metadata.version("keras"),
     }
-    if onednn == "0":
+    if not onednn:
+        # Eigen's sums are cut up among threads.
         asked = tf.config.threading.get_intra_op_parallelism_threads()
         facts["threads"] = str(asked or os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count())
     return facts

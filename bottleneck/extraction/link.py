@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
+from bottleneck import kernels
 from bottleneck.errors import BottleneckError
 from bottleneck.extraction.messages import Failure, Founded, Moved, Open, Touching
 from bottleneck.extraction.pins import Pins
@@ -98,7 +99,7 @@ class Link:
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         # The graphs are TensorFlow's, whatever the user's other work runs on.
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **KEEPS_PAGES, **os.environ}
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **KEEPS_PAGES, **kernels.asked_for(), **os.environ}
         environment["KERAS_BACKEND"] = "tensorflow"
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)

@@ -1,0 +1,44 @@
+"""By whose kernels a processor computes, oneDNN's or Eigen's: asked for before TensorFlow is imported, told after it.
+
+Left alone, TensorFlow takes oneDNN's where the processor has instructions made for neural networks (AVX-512 VNNI and
+later), and Eigen's on every other x86, where oneDNN's, for AVX2, are faster too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Mapping
+
+_ASKED = "TF_ENABLE_ONEDNN_OPTS"
+
+#: As Linux and Windows call it. Elsewhere the same word turns on what TensorFlow calls experimental.
+_X86 = ("x86_64", "AMD64")
+
+
+def asked_for() -> Mapping[str, str]:
+    """What a process of ours finds in its environment where its user has not said otherwise.
+
+    Examples
+    --------
+    >>> set(asked_for().items()) <= {("TF_ENABLE_ONEDNN_OPTS", "1")}
+    True
+    """
+    return {_ASKED: "1"} if platform.machine() in _X86 else {}
+
+
+def onednn_in_use() -> bool:
+    """Whether TensorFlow, which this imports, computes by oneDNN's kernels in this process.
+
+    Examples
+    --------
+    >>> onednn_in_use()  # doctest: +SKIP
+    True
+    """
+    try:
+        # No public function tells; TensorFlow's own tests ask so.
+        port = importlib.import_module("tensorflow.python.util._pywrap_util_port")
+        return bool(port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return os.environ.get(_ASKED, "0").lower() in ("1", "true")

@@ -1,0 +1,109 @@
+"""Kernels are asked for where a user has said nothing, and what is recorded of them is what computes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bottleneck import cli, kernels
+from bottleneck.extraction.link import Link
+from bottleneck.schema import BaseRequest, Cache, Limits
+from tests.fakes import FakeForward
+
+ASKED = "TF_ENABLE_ONEDNN_OPTS"
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+#: The bits of a convolution large enough that two libraries sum it up in two orders, and what is said of it.
+CONVOLVED = """
+import hashlib, json
+import numpy as np
+import tensorflow as tf
+from bottleneck.extraction.forward import environment
+
+pixels = np.random.default_rng(0).uniform(-1, 1, (2, 24, 24, 48)).astype(np.float32)
+kernel = np.random.default_rng(1).uniform(-1, 1, (3, 3, 48, 32)).astype(np.float32)
+rows = tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")))(tf.constant(pixels)).numpy()
+facts = environment()
+print(json.dumps([facts["onednn"], "threads" in facts, hashlib.sha256(rows.tobytes()).hexdigest()]))
+"""
+
+
+class Telling(FakeForward):
+    """Says as its numeric environment what it finds in its process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = self.spec.model_copy(update={"cut": os.environ.get(ASKED, "nothing said")})
+        self.specs = (self.spec,)
+
+
+def telling() -> Telling:
+    """For ``--base``."""
+    return Telling()
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked"),
+    [("x86_64", {ASKED: "1"}), ("AMD64", {ASKED: "1"}), ("aarch64", {}), ("arm64", {})],
+)
+def test_they_are_asked_for_on_x86_alone(
+    machine: str, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert kernels.asked_for() == asked
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_a_worker_is_asked_to_where_its_user_has_said_nothing(
+    said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ASKED, raising=False)
+    if said:
+        monkeypatch.setenv(ASKED, said)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    link = Link([BaseRequest(base="tests.test_kernels:telling")], Cache(tmp_path), Limits())
+    try:
+        link.start()
+        assert link.specs[0].cut == (said or "1")
+    finally:
+        link.close()
+
+
+@pytest.mark.parametrize("said", [None, "0"])
+def test_the_command_asks_for_its_own_process(said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name != ASKED})
+    if said:
+        os.environ[ASKED] = said
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    with pytest.raises(SystemExit):
+        cli.main(["no-such-command"])
+    assert os.environ[ASKED] == (said or "1")
+
+
+def convolved(said: str | None) -> Any:
+    environment = {name: value for name, value in os.environ.items() if name != ASKED}
+    if said is not None:
+        environment[ASKED] = said
+    done = subprocess.run(
+        [sys.executable, "-c", CONVOLVED], env=environment, capture_output=True, check=True, timeout=300
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(not X86, reason="elsewhere TensorFlow's oneDNN is another")
+def test_what_is_recorded_is_what_computes() -> None:
+    eigen, onednn, unsaid = (convolved(said) for said in ("0", "1", None))
+    assert eigen[:2] == ["0", True]
+    assert onednn[:2] == ["1", False]
+    assert eigen[2] != onednn[2], "the two cannot be told apart here, and the rest would prove nothing"
+    # Left alone TensorFlow chooses by the processor; whichever it is, it is called by its name.
+    assert unsaid == (onednn if unsaid[0] == "1" else eigen)
