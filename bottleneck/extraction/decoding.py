@@ -152,8 +152,8 @@ def _at_an_eighth(pixels: Pixels) -> Way:
     """
     import tensorflow as tf
 
-    from bottleneck.images.decode import finisher
     from bottleneck.images.jpeg_eighth import at_an_eighth
+    from bottleneck.images.jpeg_finish import finisher
 
     for halved in (True, False):
         _demand_agreement(at_an_eighth, halved)
@@ -188,8 +188,8 @@ def _fitting(pixels: Pixels, graph: Callable[[Any], Any]) -> Way:
     """From a JPEG file that lies upright, by libjpeg and `images.fitting`. Compiles as `_at_an_eighth` does."""
     import tensorflow as tf
 
-    from bottleneck.images.decode import turning
     from bottleneck.images.fitting import fitted
+    from bottleneck.images.jpeg_finish import turning
 
     _demand_fit(fitted, pixels, graph)
     turn = turning().get_concrete_function()

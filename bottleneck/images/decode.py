@@ -23,11 +23,9 @@ What the contract says, in order:
 # nothing else: `standalone` makes one file of them.
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
-from bottleneck.images.fields import Tensor, chunks, jpeg_exif, orientation_of
+from bottleneck.images.fields import Tensor, chunks, jpeg_exif, octets_of, orientation_of
 from bottleneck.images.formats import (
     bmp_image,
     deep_png_image,
@@ -37,11 +35,10 @@ from bottleneck.images.formats import (
     png_image,
     webp_image,
 )
-from bottleneck.images.geometry import fitted, upright
+from bottleneck.images.geometry import apart, finishing
 
 CONTRACT = 1
 RESIZES = ("stretch", "crop", "pad")
-_ZEROS = 64
 
 
 def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experimental.GenericFunction:
@@ -77,7 +74,7 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
     if resize not in RESIZES:
         raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
 
-    fits = {dtype: _fitting(dtype, height, width, resize) for dtype in (tf.uint8, tf.float32)}
+    fits = {dtype: finishing(dtype, height, width, resize) for dtype in (tf.uint8, tf.float32)}
 
     def fit(image: Tensor, orientation: Tensor) -> Tensor:
         return fits[image.dtype](image, orientation)
@@ -113,7 +110,7 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
             return _decode(contents)
 
     def _decode(contents: Tensor) -> Tensor:
-        raw, size = _octets(contents)
+        raw, size = octets_of(contents)
 
         def starts(magic: bytes, at: int = 0) -> Tensor:
             return tf.reduce_all(tf.equal(raw[at : at + len(magic)], tf.constant(list(magic), tf.uint8)))
@@ -129,93 +126,8 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
             [demand(tf.reduce_any(known), "not a JPEG, PNG, GIF, BMP or WebP image", size)]
         ):
             kind = tf.argmax(tf.cast(tf.stack(known), tf.int32), output_type=tf.int32)
-        branches = [lambda f=f: f(contents, raw, size) for f in (jpeg, *map(_apart, (png, gif, bmp, webp)))]
+        branches = [lambda f=f: f(contents, raw, size) for f in (jpeg, *map(apart, (png, gif, bmp, webp)))]
         return tf.ensure_shape(tf.switch_case(kind, branches), [height, width, 3])
 
     signature = [tf.TensorSpec([], tf.string, name="image_bytes")]
     return tf.function(decode, input_signature=signature, autograph=False)
-
-
-def finisher(height: int, width: int, resize: str = "stretch") -> tf.types.experimental.GenericFunction:
-    """The function from the picture of a JPEG file, decoded elsewhere, to pixels: points 4 to 6 of the contract.
-
-    Parameters
-    ----------
-    height, width : int
-        As of `decoder`.
-    resize : {"stretch", "crop", "pad"}
-        As of `decoder`.
-
-    Returns
-    -------
-    tf.function
-        From a scalar string, the file up to its data, and (rows, columns, 3) uint8, the picture as it lies in the file
-        at the DCT ratio of the contract, to (height, width, 3) float32 in 0..255, RGB.
-
-    Examples
-    --------
-    >>> file = tf.io.encode_jpeg(tf.zeros([40, 60, 3], tf.uint8))
-    >>> finisher(8, 8)(file, tf.io.decode_jpeg(file)).shape
-    TensorShape([8, 8, 3])
-    """
-    fit = _fitting(tf.uint8, height, width, resize)
-
-    def finish(head: Tensor, image: Tensor) -> Tensor:
-        with tf.device("/CPU:0"):
-            raw, size = _octets(head)
-            return fit(image, orientation_of(raw, size, jpeg_exif(raw, size)))
-
-    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([None, None, 3], tf.uint8)]
-    return tf.function(finish, input_signature=signature, autograph=False)
-
-
-def turning() -> tf.types.experimental.GenericFunction:
-    """The function from the bytes of a JPEG file to its EXIF orientation, 1 to 8: how point 4 of the contract has it.
-
-    Returns
-    -------
-    tf.function
-        From a scalar string, the file at least up to its data, to () int32.
-
-    Examples
-    --------
-    >>> int(turning()(tf.io.encode_jpeg(tf.zeros([8, 8, 3], tf.uint8))))
-    1
-    """
-
-    def turn(head: Tensor) -> Tensor:
-        with tf.device("/CPU:0"):
-            raw, size = _octets(head)
-            return orientation_of(raw, size, jpeg_exif(raw, size))
-
-    return tf.function(turn, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-
-
-def _octets(contents: Tensor) -> tuple[Tensor, Tensor]:
-    """A file's bytes (n,) uint8 with zeros behind them, and how many bytes it has, () int32."""
-    # Zeros at the end let headers be read at any position without a test of the length before each read.
-    raw = tf.io.decode_raw(tf.strings.join([contents, b"\0" * _ZEROS]), tf.uint8)
-    return raw, tf.strings.length(contents)
-
-
-def _fitting(dtype: tf.DType, height: int, width: int, resize: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """From a picture of that dtype as it lies in its file, and its orientation, to the target."""
-
-    # One traced function for each dtype, shared by the branches. Bytes stay bytes up to the resize: a cast of the whole
-    # image to float32 first would cost time and four times the memory.
-    def turned_and_fitted(image: Tensor, orientation: Tensor) -> Tensor:
-        turned = _apart(lambda: upright(image, orientation))
-        image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, 3])
-        return fitted(image, height, width, resize)
-
-    signature = [tf.TensorSpec([None, None, 3], dtype), tf.TensorSpec([], tf.int32)]
-    return tf.function(turned_and_fitted, input_signature=signature, autograph=False)
-
-
-def _apart(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same as one node of the graph that calls it.
-
-    A branch that is not taken is walked node by node all the same, at each image: one node is soon walked. The common
-    way (JPEG, upright) is left in place, where it costs no call.
-    """
-    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})

@@ -10,9 +10,24 @@ import tensorflow as tf
 # crafted file of 4-byte segments from spending minutes in the graph; past them the search ends empty-handed.
 _SEGMENTS = 512
 _CHUNKS = 16384
+_ZEROS = 64
 
 Tensor = Any
 Block = tuple[Tensor, Tensor]
+
+
+def octets_of(contents: Tensor) -> tuple[Tensor, Tensor]:
+    """A file's bytes (n,) uint8 with zeros behind them, and how many bytes it has, () int32.
+
+    Examples
+    --------
+    >>> raw, size = octets_of(tf.constant(b"ab"))
+    >>> int(raw[1]), int(raw[2]), int(size)
+    (98, 0, 2)
+    """
+    # Zeros at the end let headers be read at any position without a test of the length before each read.
+    raw = tf.io.decode_raw(tf.strings.join([contents, b"\0" * _ZEROS]), tf.uint8)
+    return raw, tf.strings.length(contents)
 
 
 def number(raw: Tensor, at: Tensor, length: int, *, little: bool = True) -> Tensor:

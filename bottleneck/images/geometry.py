@@ -111,3 +111,49 @@ def _boxes(image: Tensor, high: Tensor, broad: Tensor) -> Tensor:
     gather = tf.tile(tf.eye(3), tf.stack([broad, 1]))
     total = tf.matmul(tf.reshape(total, tf.stack([rows * columns, broad * 3])), gather)
     return tf.reshape(total, tf.stack([rows, columns, 3])) / tf.cast(high * broad, tf.float32)
+
+
+def finishing(dtype: tf.DType, height: int, width: int, resize: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function from a picture as it lies in its file to the target: points 4 to 6 of the contract.
+
+    Parameters
+    ----------
+    dtype : tf.DType
+        tf.uint8 or tf.float32, of the picture.
+    height, width : int
+    resize : {"stretch", "crop", "pad"}
+
+    Returns
+    -------
+    tf.function
+        From (rows, columns, 3) of that dtype, and the EXIF orientation, () int32, to (height, width, 3) float32.
+
+    Examples
+    --------
+    >>> finishing(tf.uint8, 4, 4, "stretch")(tf.zeros([2, 5, 3], tf.uint8), tf.constant(6)).shape
+    TensorShape([4, 4, 3])
+    """
+
+    # One traced function for each dtype, shared by the branches. Bytes stay bytes up to the resize: a cast of the whole
+    # image to float32 first would cost time and four times the memory.
+    def turned_and_fitted(image: Tensor, orientation: Tensor) -> Tensor:
+        turned = apart(lambda: upright(image, orientation))
+        image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, 3])
+        return fitted(image, height, width, resize)
+
+    signature = [tf.TensorSpec([None, None, 3], dtype), tf.TensorSpec([], tf.int32)]
+    return tf.function(turned_and_fitted, input_signature=signature, autograph=False)
+
+
+def apart(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same as one node of the graph that calls it.
+
+    A branch that is not taken is walked node by node all the same, at each image: one node is soon walked. The common
+    way (JPEG, upright) is left in place, where it costs no call.
+
+    Examples
+    --------
+    >>> int(apart(lambda: tf.constant(2))())
+    2
+    """
+    return tf.function(function, autograph=False, experimental_attributes={"_noinline": True})
