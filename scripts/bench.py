@@ -1,7 +1,7 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
     python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
-                                    [--precision float32,bfloat16] [--peers] [--large]
+                                    [--precision float32,bfloat16] [--peers] [--onednn] [--large]
     python scripts/bench.py decode  [--images 400]        (in bench_decode.py)
     python scripts/bench.py forward [--base …]            (in bench_forward.py)
     python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
@@ -315,6 +315,11 @@ def main() -> None:
     parser.add_argument("--base", choices=BASES, default="squeezenet")
     parser.add_argument("--size", type=int, help="Pixels.  [default: the base's own]")
     parser.add_argument("--precision", default="float32", help="Of our side; extract: several, with commas.")
+    parser.add_argument(
+        "--onednn",
+        action="store_true",
+        help="extract: the recipe with TF_ENABLE_ONEDNN_OPTS=1 too, which few set.",
+    )
     parser.add_argument("--peers", action="store_true", help="extract: torch too; scripts/peers installs it.")
     parser.add_argument("--large", action="store_true", help="extract, decode: photographs of 12 megapixels.")
     parser.add_argument("--rounds", type=int, default=5)
@@ -329,7 +334,7 @@ def main() -> None:
     given.work = Path(os.path.abspath(given.work))
     if given.peers and not bench_extract.PEERS.exists():
         parser.error("--peers: run scripts/peers first, which installs torch")
-    names = ("images", "base", "size", "rounds", "precision", "peers", "large")
+    names = ("images", "base", "size", "rounds", "precision", "peers", "onednn", "large")
     options = {name: getattr(given, name) for name in names}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)
     if images or given.what in ("forward", "rss"):

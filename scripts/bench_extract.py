@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import measuring
@@ -42,12 +43,12 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
             raise SystemExit(f"not every image was computed: {done.output}")
         return done
 
-    def plain(batch: int, images: Path) -> Watched:
+    def plain(batch: int, images: Path, said: Mapping[str, str] = MappingProxyType({})) -> Watched:
         out = given.work / "plain-features.npy"
         out.unlink(missing_ok=True)
         command = [*PLAIN, "features", str(images), "--out", str(out), *base, "--cut", layer]
         cache = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
-        return watched([*command, "--batch", str(batch)], timeout=given.timeout, extra=cache)
+        return watched([*command, "--batch", str(batch)], timeout=given.timeout, extra={**cache, **said})
 
     def torch(loaders: int, more: list[str], images: Path) -> Watched:
         out = given.work / "torch-features.npy"
@@ -93,6 +94,12 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     batch = fastest("batch of the Keras recipe", (16, 32, 64), plain)
     runs: dict[str, Callable[[Path], Watched]] = {way: functools.partial(ours, way) for way in ways}
     runs["plain"] = functools.partial(plain, batch)
+    if given.onednn:
+        said = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+        batch = fastest(
+            "batch of the Keras recipe with oneDNN", (16, 32, 64), functools.partial(plain, said=said)
+        )
+        runs["plain onednn"] = functools.partial(plain, batch, said=said)
     if given.peers:
         for name, more in {"torch": [], "torch bfloat16": ["--bfloat16"]}.items():
             loaders = fastest(
@@ -120,7 +127,10 @@ def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     for way in ways if given.peers else []:
         peer = "torch" if way == "float32" else "torch bfloat16"
         speed[f"{way} against {peer}"] = {f: ratio(rounds, way, peer, f) for f in rates}
+    for way in ways if given.onednn else []:
+        speed[f"{way} against plain onednn"] = {f: ratio(rounds, way, "plain onednn", f) for f in rates}
     labels = {way: f"bottleneck extract, {way}" for way in ways} | {"plain": "Keras + np.save"}
+    labels |= {"plain onednn": "Keras + np.save, oneDNN asked for"}
     labels |= {"torch": "torch + np.save", "torch bfloat16": "torch + np.save, bfloat16"}
     table(
         f"extract: {given.images} JPEG files of {extent[0]} x {extent[1]} ({made_of}), {given.base} at {size} px, "

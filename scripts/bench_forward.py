@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -16,6 +17,8 @@ import measuring
 import profile_forward
 from forward_ways import BATCH, arguments, ways
 from measuring import Steps, shown, spread, table, watched
+
+from bottleneck import kernels
 
 #: Of passes of each way in a round, one at least.
 _SECONDS = 2.0
@@ -36,7 +39,9 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
     """
     cache = measuring.fresh_cache(given.work, "bench-forward")
     command = [sys.executable, __file__, *base, "--rounds", str(given.rounds), "--cache", str(cache)]
-    found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout).json())
+    # As in a worker, and Keras' own graph too, though its users may have Eigen's kernels.
+    said = {**kernels.asked_for(), **os.environ}
+    found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=said).json())
     profiled = [name for name in found["rates"] if name in _PROFILED]
     where = {
         name: steps.run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ import measuring
 from measuring import OURS, Steps, shown, spread, table, watched
 from rounds import column, in_rounds
 
+from bottleneck import kernels
 from bottleneck.extraction.link import KEEPS_PAGES
 
 #: Seconds that a forward pass is run for, and passes at least.
@@ -58,8 +60,8 @@ def pipeline(
     def parts(_: int) -> dict[str, Any]:
         cache = measuring.fresh_cache(given.work, "bench-pipeline-parts")
         command = [sys.executable, __file__, str(folder), *base, "--cache", str(cache)]
-        # In the surroundings of a worker.
-        found: dict[str, Any] = watched(command, timeout=given.timeout, extra=KEEPS_PAGES).json()
+        as_a_worker = {**KEEPS_PAGES, **kernels.asked_for(), **os.environ}
+        found: dict[str, Any] = watched(command, timeout=given.timeout, extra=as_a_worker).json()
         return found
 
     # The parts before and after: a machine that others use changes its pace within a round.

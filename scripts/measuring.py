@@ -257,7 +257,10 @@ def say(text: str) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, memory, system, and how busy it is; no names, no paths."""
+    """Processor, cores that may be used, memory, system, and how busy it is; no names, no paths.
+
+    `onednn` is what the recipes find said of TensorFlow's kernels: most users say nothing.
+    """
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
@@ -271,6 +274,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(memory, 1),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "load_at_start": round(_LOAD, 2),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "nothing said"),
     }
 
 
