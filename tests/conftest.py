@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bottleneck import kernels
 from tests.servers import ACCESS, Bucket, s3_server
 
 pytest_plugins = ["tests.faults.plugin"]
@@ -19,7 +20,10 @@ pytest_plugins = ["tests.faults.plugin"]
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# As the command sets them: a test that calls its `main` would otherwise set them for the processes of later tests
+# alone, whose numbers are compared with this one's.
+for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "2", **kernels.asked_for()}.items():
+    os.environ.setdefault(_name, _value)
 
 
 @pytest.fixture(autouse=True)
