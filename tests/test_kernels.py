@@ -37,7 +37,7 @@ print(json.dumps([facts["onednn"], "threads" in facts, hashlib.sha256(rows.tobyt
 
 
 class Telling(FakeForward):
-    """Says as its numeric environment what it finds in its process."""
+    """Names as its cut what its process finds said of kernels, since that is what a worker first tells."""
 
     def __init__(self) -> None:
         super().__init__()
