@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bottleneck.bases.precision import isa
-from bottleneck.errors import BaseError, NotReducible
+from bottleneck.errors import NotReducible
 from bottleneck.extraction import frozen_graph
 from bottleneck.extraction.rounding import drift
 from tests.bases.networks import fill, nested, plain
@@ -76,14 +76,12 @@ def test_a_variable_that_keras_does_not_know_of_is_inside_too(pixels: np.ndarray
     np.testing.assert_allclose(rows(call, pixels), wanted, rtol=1e-5, atol=1e-5 * wanted.std())
 
 
+# Elsewhere oneDNN would emulate it, or Eigen find nothing to compute so: `bases.precision` lets it come to neither.
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
 def test_bfloat16_changes_this_graph_and_no_other(pixels: np.ndarray) -> None:
     model = network()
     other = frozen_graph.freeze(model, SHAPE, "float32")
     before, keras = rows(other, pixels), np.asarray(model(pixels, training=False))
-    if not HAS_BFLOAT16:
-        with pytest.raises(BaseError, match="nothing in this base"):
-            frozen_graph.freeze(model, SHAPE, "bfloat16")
-        return
     reduced = rows(frozen_graph.freeze(model, SHAPE, "bfloat16"), pixels)
     assert reduced.dtype == np.float32
     cost = drift(before, reduced)
