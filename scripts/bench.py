@@ -8,7 +8,7 @@
     python scripts/bench.py rss                           (in bench_rss.py)
     python scripts/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
     python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
-    python scripts/bench.py heads   [--images 2000]
+    python scripts/bench.py heads   [--images 2000]         (in bench_heads.py)
     python scripts/bench.py rerun   [--images 10000]
     python scripts/bench.py import
     python scripts/bench.py finetune --base vgg16|inceptionv3 [--images 72]     (in bench_finetune.py)
@@ -37,105 +37,19 @@ import bench_decode
 import bench_extract
 import bench_finetune
 import bench_forward
+import bench_heads
 import bench_pipeline
 import bench_predict
 import bench_rss
 import bench_store
 import measuring
-from measuring import OURS, PLAIN, Steps, Watched, say, shown, spread, table, watched
-from rounds import column, in_rounds, ratio
-from subjects import BASES, FEW, asked, photos, weights
+import watching
+from measuring import OURS, Steps, say, shown, spread, table
+from rounds import column, in_rounds
+from subjects import BASES, FEW, asked, photos
+from watching import watched
 
 # ------------------------------------------------------------------------------------------------ measurements
-
-
-def heads(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Heads on cached features against `fit` of the frozen network with a head on it, which caching replaces."""
-    cut, layer, own_size = BASES[given.base]
-    size = given.size or own_size
-    folder, made_of = photos(given.work, given.images)
-    trained = weights(given.work, given.base, size)
-    pooling = ["--pooling", "avg"] if cut != "avg_pool" else []
-    base = ["--base", given.base, "--size", str(size), *trained]
-    cache = given.work / "caches" / "bench-heads"
-
-    def fill() -> None:
-        measuring.fresh_cache(given.work, cache.name)
-        command = [*OURS, "extract", str(folder), *base, "--cut", cut, *pooling, "--cache", str(cache)]
-        watched([*command, "--quiet"], timeout=given.timeout)
-
-    def train(head: str, *settings: str) -> Watched:
-        run = given.work / "runs" / "bench-heads"
-        shutil.rmtree(run, ignore_errors=True)
-        command = [*OURS, "train", str(folder), *base, "--cut", cut, *pooling, "--head", head]
-        for setting in settings:
-            command += ["--set", setting]
-        done = watched([*command, "--run", str(run), "--cache", str(cache), "--json"], timeout=given.timeout)
-        if done.json()["extraction"]["computed"]:
-            raise SystemExit("features were not in the store")
-        return done
-
-    def logistic(_: int) -> dict[str, Any]:
-        done = train("logistic")
-        return {**done.figures(), "fit_seconds": done.json()["train_seconds"]}
-
-    def dense(_: int) -> dict[str, Any]:
-        # The difference of a long and a short run, so that neither start nor tracing is in an epoch.
-        short, long = 2, 22
-        alike = ("hidden=(128,)", "patience=None")
-        first = train("dense", *alike, f"epochs={short}").json()["train_seconds"]
-        done = train("dense", *alike, f"epochs={long}")
-        fit = done.json()["train_seconds"]
-        return {**done.figures(), "fit_seconds": fit, "epoch_seconds": (fit - first) / (long - short)}
-
-    def plain(_: int) -> dict[str, Any]:
-        command = [*PLAIN, "epochs", str(folder), *base, "--cut", layer, "--hidden", "128", "--epochs", "2"]
-        known = {"BOTTLENECK_CACHE": str(given.work / "caches" / "weights")}
-        done = watched(command, timeout=given.timeout, extra=known)
-        return {**done.figures(), "epoch_seconds": done.json()["epoch_seconds"][1]}
-
-    steps.run("features into the store", fill)
-    rounds = in_rounds(steps, given.rounds, {"logistic": logistic, "dense": dense, "plain": plain})
-    rows = {
-        name: {f: column(rounds, name, f) for f in figures}
-        for name, figures in {
-            "logistic": ("seconds", "fit_seconds", "peak_mib"),
-            "dense": ("seconds", "fit_seconds", "epoch_seconds", "peak_mib"),
-            "plain": ("seconds", "epoch_seconds", "peak_mib"),
-        }.items()
-    }
-    saved = ratio(rounds, "plain", "dense", "epoch_seconds")
-    labels = {
-        "logistic": "train --head logistic, to convergence",
-        "dense": "train --head dense, 22 epochs",
-        "plain": "Keras fit through the frozen network, 2 epochs",
-    }
-    table(
-        f"heads: {given.images} images ({made_of}), 10 classes, {given.base} at {size} px, {given.rounds} rounds",
-        ["", "one epoch, s", "fit, s", "command, s", "peak MiB"],
-        [
-            [
-                labels[name],
-                shown(found["epoch_seconds"], 3) if "epoch_seconds" in found else "-",
-                shown(found["fit_seconds"]) if "fit_seconds" in found else "-",
-                shown(found["seconds"], 1),
-                shown(found["peak_mib"], 0),
-            ]
-            for name, found in rows.items()
-        ],
-    )
-    print(
-        f"  an epoch through the network takes {shown(saved, 0)} times one on cached features; an epoch of ours has\n"
-        "  80 % of the images, the rest is held out and measured. Keras' epoch is its second; fit s holds measuring"
-    )
-    return {
-        "base": given.base,
-        "size": size,
-        "images": given.images,
-        **rows,
-        "epoch_ratio": saved,
-        "rounds": rounds,
-    }
 
 
 def rerun(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
@@ -240,9 +154,9 @@ def face_times(count: int) -> dict[str, Any]:
     """
 
     def timed(command: list[str]) -> tuple[float, float]:
-        before, started = measuring.processor_time(), time.perf_counter()
+        before, started = watching.processor_time(), time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
-        return time.perf_counter() - started, measuring.processor_time() - before
+        return time.perf_counter() - started, watching.processor_time() - before
 
     rows = []
     for number in range(count + 1):
@@ -296,7 +210,7 @@ MEASUREMENTS: dict[str, tuple[Callable[[argparse.Namespace, Steps], dict[str, An
     "predict": (predict, 5000),
     "cuts": (cuts, 192),
     "rss": (bench_rss.rss, 0),
-    "heads": (heads, 1000),
+    "heads": (bench_heads.heads, 1000),
     "rerun": (rerun, 10_000),
     "import": (face, 0),
     "finetune": (finetune, 72),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, Steps, shown, table, watched
+from measuring import OURS, Steps, shown, table
 from rounds import column, in_rounds, ratio
+from watching import watched
 
 #: The shallower cut, then the deeper one.
 CUTS = {"vgg16": ("pool4", "pool5"), "mobilenetv2": ("block_13_expand_relu", "out_relu")}

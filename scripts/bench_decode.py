@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measuring import Steps, shown, spread, table, watched
+from measuring import Steps, shown, spread, table
 from subjects import BASES, LARGE, USUAL, photos
+from watching import watched
 
 from bottleneck.extraction.link import KEEPS_PAGES
 

@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 import measuring
-from measuring import OURS, PLAIN, Steps, Watched, say, shown, table, watched
+from measuring import OURS, PLAIN, Steps, say, shown, table
 from rounds import column, in_rounds, ratio
 from subjects import BASES, FEW, LARGE, USUAL, asked, photos, weights
+from watching import Watched, watched
 
 #: So many images tell which batch, or how many loaders, are fastest.
 TUNING = 384

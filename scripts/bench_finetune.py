@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, PLAIN, Steps, shown, spread, table, watched
+from measuring import OURS, PLAIN, Steps, shown, spread, table
+from watching import watched
 
 BATCH = 16
 EPOCHS = 2

@@ -16,7 +16,8 @@ from typing import Any
 import measuring
 import profile_forward
 from forward_ways import BATCH, arguments, ways
-from measuring import Steps, shown, spread, table, watched
+from measuring import Steps, shown, spread, table
+from watching import watched
 
 from bottleneck import kernels
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, Steps, shown, spread, table, watched
+from measuring import OURS, Steps, shown, spread, table
 from rounds import column, in_rounds
+from watching import watched
 
 from bottleneck import kernels
 from bottleneck.extraction.link import KEEPS_PAGES

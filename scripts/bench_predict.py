@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, Steps, spread, table, watched
+from measuring import OURS, Steps, spread, table
+from watching import watched
 
 
 def predict(given: argparse.Namespace, steps: Steps, folder: Path, base: list[str]) -> dict[str, Any]:

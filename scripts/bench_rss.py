@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import measuring
+import watching
 from fashion_mnist import png
 from measuring import OURS, Steps, say, spread, table
 
@@ -43,13 +44,13 @@ def rss(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
         parent = subprocess.Popen([*command, "--quiet"], env=environment, stderr=subprocess.DEVNULL)
         peaks = {"parent": 0, "worker": 0}
         while parent.poll() is None:
-            peaks["parent"] = max(peaks["parent"], measuring.high_water(parent.pid))
-            for child in measuring.descendants(parent.pid) - {parent.pid}:
-                peaks["worker"] = max(peaks["worker"], measuring.high_water(child))
+            peaks["parent"] = max(peaks["parent"], watching.high_water(parent.pid))
+            for child in watching.descendants(parent.pid) - {parent.pid}:
+                peaks["worker"] = max(peaks["worker"], watching.high_water(child))
             time.sleep(0.1)
         if parent.returncode:
             raise SystemExit(f"exit status {parent.returncode}")
-        return {name: peak / measuring.MIB for name, peak in peaks.items()}
+        return {name: peak / watching.MIB for name, peak in peaks.items()}
 
     rounds = [
         steps.run(f"round {n + 1} of {given.rounds}", lambda: {str(count): once(count) for count in COUNTS})

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import MIB, say, table
+from measuring import say, table
+from watching import MIB
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CLASSES = 1000

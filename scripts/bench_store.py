@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import MIB, Steps, say, shown, spread, table
+from measuring import Steps, say, shown, spread, table
+from watching import MIB
 
 from bottleneck.schema import Cache, Pixels, Preprocessing, Recipe, StoreSpec
 from bottleneck.store.batches import batches, epoch_order

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, Steps, say, watched
+from measuring import OURS, Steps, say
+from watching import watched
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 CLASSES = ("animals", "food", "plants", "seasonal", "symbols", "town")

@@ -28,7 +28,8 @@ from typing import Any
 
 import measuring
 import numpy as np
-from measuring import OURS, PLAIN, Steps, say, watched
+from measuring import OURS, PLAIN, Steps, say
+from watching import watched
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 FILES = {"train": "train", "test": "t10k"}

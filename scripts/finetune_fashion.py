@@ -21,7 +21,8 @@ from typing import Any
 
 import fashion_mnist
 import measuring
-from measuring import OURS, Steps, spread, watched
+from measuring import OURS, Steps, spread
+from watching import watched
 
 SIZE = 96
 GAIN = 1.5

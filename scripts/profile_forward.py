@@ -7,13 +7,16 @@ time: TensorFlow's own kernels, and waiting.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 from forward_ways import OpenVino, arguments, ways
-from measuring import watched
+from watching import watched
+
+from bottleneck import kernels
 
 FEW, MANY = 3, 9
 _WALL = "wall-seconds "
@@ -35,6 +38,8 @@ def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, f
 
     # OpenVINO gives its own account, in which what oneDNN did for it is counted already.
     asked = {} if way.startswith("openvino") else {"ONEDNN_VERBOSE": "profile_exec"}
+    # As `bench_forward` runs them.
+    said = {**kernels.asked_for(), **os.environ, **asked}
 
     def told(passes: int) -> Counter[str]:
         command = [
@@ -48,7 +53,7 @@ def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, f
             "--passes",
             str(passes),
         ]
-        output = watched(command, timeout=timeout, extra=asked).output
+        output = watched(command, timeout=timeout, extra=said).output
         seconds: Counter[str] = Counter()
         for line in output.splitlines():
             if line.startswith(_WALL):

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import OURS, Steps, say, table, watched
+from measuring import OURS, Steps, say, table
+from watching import watched
 
 Verdicts = list[tuple[str, str, bool]]
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import fashion_mnist
 import measuring
-from measuring import OURS, Steps, watched
+from measuring import OURS, Steps
+from watching import watched
 
 SIZE = 96
 GATE = 0.97

@@ -10,7 +10,8 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from measuring import say, watched
+from measuring import say
+from watching import watched
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 #: Layer that both sides average over, and its name as a cut of ours.
