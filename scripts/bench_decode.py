@@ -22,7 +22,7 @@ from measuring import Steps, shown, spread, table
 from subjects import BASES, LARGE, USUAL, photos
 from watching import watched
 
-from bottleneck.extraction.link import KEEPS_PAGES
+from bottleneck.extraction import link
 
 LABELS = {
     "ours": "bottleneck: DCT ratio, box averages, bilinear",
@@ -41,8 +41,8 @@ def decode(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     folder, made_of = photos(given.work, given.images, extent)
     size = given.size or BASES[given.base][2]
     command = [sys.executable, __file__, str(folder), "--size", str(size), "--rounds", str(given.rounds)]
-    # In the surroundings of a worker.
-    found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=KEEPS_PAGES).json())
+    as_a_worker = link.surroundings()
+    found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=as_a_worker).json())
     rates = {name: spread(values) for name, values in found.items()}
     ratios = {
         name: spread(a / b for a, b in zip(found["ours"], found[name], strict=True))

@@ -21,8 +21,7 @@ from measuring import OURS, Steps, shown, spread, table
 from rounds import column, in_rounds
 from watching import watched
 
-from bottleneck import kernels
-from bottleneck.extraction.link import KEEPS_PAGES
+from bottleneck.extraction import link
 
 #: Seconds that a forward pass is run for, and passes at least.
 _SECONDS, _PASSES = 8.0, 6
@@ -61,7 +60,7 @@ def pipeline(
     def parts(_: int) -> dict[str, Any]:
         cache = measuring.fresh_cache(given.work, "bench-pipeline-parts")
         command = [sys.executable, __file__, str(folder), *base, "--cache", str(cache)]
-        as_a_worker = {**KEEPS_PAGES, **kernels.asked_for(), **os.environ}
+        as_a_worker = link.surroundings()
         found: dict[str, Any] = watched(command, timeout=given.timeout, extra=as_a_worker).json()
         return found
 
@@ -106,7 +105,6 @@ def pipeline(
 
 def main() -> None:
     """Both parts, one after the other, in this process; prints one JSON line."""
-    import os
     from concurrent.futures import ThreadPoolExecutor
 
     from bottleneck.extraction.cuts import rows_of

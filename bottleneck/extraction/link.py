@@ -29,7 +29,18 @@ _TICK = 0.25
 
 #: For glibc. Arrays of a picture's extent are let go and wanted again all the time; by its own rules it gives their
 #: pages back each time, and to have one of them anew takes longer than what is done with it.
-KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
+_KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of a worker: this process's, and where it does not say otherwise what serves a worker.
+
+    Examples
+    --------
+    >>> "MALLOC_TRIM_THRESHOLD_" in surroundings()
+    True
+    """
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **kernels.asked_for(), **os.environ}
 
 
 class WorkerDied(BottleneckError):
@@ -98,8 +109,8 @@ class Link:
         started = time.monotonic()
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        environment = surroundings()
         # The graphs are TensorFlow's, whatever the user's other work runs on.
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **KEEPS_PAGES, **kernels.asked_for(), **os.environ}
         environment["KERAS_BACKEND"] = "tensorflow"
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
