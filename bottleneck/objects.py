@@ -2,8 +2,7 @@
 
 Who is asking and where the service lies is the business of the protocol's own settings (``AWS_ENDPOINT_URL``,
 ``AWS_PROFILE``, …): there are none of our own. Listings are never taken from memory, since what is behind a URL
-changes without telling us. Whatever a protocol raises comes out as an OSError with a number, so that a vanished
-object is handled as a vanished file.
+changes without telling us. Whatever a protocol raises comes out as an OSError with a number (`object_errors`).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from urllib.parse import quote, unquote
 
 from bottleneck.errors import RemoteError
 from bottleneck.files import publish_file, shown
+from bottleneck.object_errors import as_os_error
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = ("http", "https")
@@ -153,7 +153,7 @@ def children(url: str) -> Iterator[Found]:
     """
     system, path = _system(url)
     web = _protocol(url) in _HTTP
-    with _as_os_error(url):
+    with as_os_error(url):
         listed = system.ls(path, detail=True)
     start = str(path).rstrip("/")
     folders = {str(item["name"]).rstrip("/") for item in listed if item.get("type") == "directory"}
@@ -186,7 +186,7 @@ def look(url: str) -> Found:
     (3, True)
     """
     system, path = _system(url)
-    with _as_os_error(url):
+    with as_os_error(url):
         info = system.info(path)
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
     return Found(name, True) if info.get("type") == "directory" else _found(name, info)
@@ -204,7 +204,7 @@ def read(url: str, start: int | None = None, end: int | None = None) -> bytes:
     (b'abcdef', b'bc')
     """
     system, path = _system(url)
-    with _as_os_error(url):
+    with as_os_error(url):
         if not getattr(system, "async_impl", False):
             return bytes(system.cat_file(path, start=start, end=end))
         from fsspec.asyn import sync
@@ -258,7 +258,7 @@ def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) 
     _sweep(file.parent)
     aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with _as_os_error(url):
+        with as_os_error(url):
             system.get_file(path, str(aside))
         check(aside)
         return publish_file(aside, file)
@@ -269,7 +269,7 @@ def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) 
 def write(url: str, data: bytes) -> None:
     """Put one object in place of whatever is there. Raises as `children` does."""
     system, path = _system(url)
-    with _as_os_error(url):
+    with as_os_error(url):
         if _protocol(url) in _HAVE_FOLDERS:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
         system.pipe_file(path, data)
@@ -345,39 +345,6 @@ def _nanoseconds(when: Any) -> int:
     if not isinstance(when, datetime):
         return 0
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
-
-
-@contextlib.contextmanager
-def _as_os_error(url: str) -> Iterator[None]:
-    """Whatever comes out of a protocol, as an OSError with a number."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise _numbered(error, url) from error
-        raise
-    except (RemoteError, NotImplementedError):
-        raise
-    except Exception as error:
-        raise _numbered(error, url) from error
-
-
-def _numbered(error: Exception, url: str) -> OSError:
-    status = getattr(error, "status", None)
-    cause = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
-        return PermissionError(errno.EACCES, f"not allowed ({text})", url)
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
-        # Over HTTP a server that cannot be reached looks like one that has no such page.
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            return OSError(errno.EHOSTUNREACH, f"it cannot be reached ({cause})", url)
-        if getattr(cause, "status", None) in (401, 403):
-            return PermissionError(errno.EACCES, f"not allowed ({cause})", url)
-        return FileNotFoundError(errno.ENOENT, "nothing is there", url)
-    if isinstance(error, TimeoutError):
-        return TimeoutError(errno.ETIMEDOUT, "no answer in time", url)
-    return OSError(errno.EIO, text, url)
 
 
 def _sweep(folder: Path) -> None:

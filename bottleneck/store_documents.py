@@ -9,7 +9,8 @@ from typing import Any
 from bottleneck.store.compact import Compaction
 from bottleneck.store.copy import Copied
 from bottleneck.store.prune import Pruning
-from bottleneck.stores import Checked, StoreState
+from bottleneck.store.state import StoreState
+from bottleneck.stores import Checked
 
 
 def state_document(state: StoreState) -> dict[str, Any]:

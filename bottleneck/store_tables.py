@@ -10,8 +10,9 @@ from bottleneck.drawing import columns, extents, listed, plain, size, stacked
 from bottleneck.store.compact import Compaction
 from bottleneck.store.copy import Copied
 from bottleneck.store.prune import Pruning
+from bottleneck.store.state import StoreState
 from bottleneck.store.verify import Damage
-from bottleneck.stores import Checked, StoreState
+from bottleneck.stores import Checked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,61 +15,21 @@ from bottleneck.files import shown
 from bottleneck.objects import is_url
 from bottleneck.options import PathLike, Session, cache_at, progress_of
 from bottleneck.recomputing import Again
-from bottleneck.schema import Cache, RejectedContent
+from bottleneck.schema import Cache
 from bottleneck.store.canary import CANARY
 from bottleneck.store.compact import TARGET, Compaction, bytes_to_compact, compact_store
 from bottleneck.store.copy import Copied, copy_store
-from bottleneck.store.header import Header
 from bottleneck.store.listing import find_folder, list_store, store_folders
 from bottleneck.store.places import Folder, Place, stores_at
 from bottleneck.store.prune import Kept, Pruning, keeper, prune_store
-from bottleneck.store.read import open_store
 from bottleneck.store.repair import Repair, repair_store
 from bottleneck.store.sample import Sample, compare, draw
+from bottleneck.store.state import StoreState as StoreState
+from bottleneck.store.state import state_of
 from bottleneck.store.verify import Damage, Verdict, bytes_of, verify_store
 
 if TYPE_CHECKING:
     from typing import Unpack
-
-
-@dataclass(frozen=True)
-class StoreState:
-    """One store as `ls` and `show` tell of it.
-
-    Attributes
-    ----------
-    folder : Path
-    problem : str
-        Why it cannot be read (a newer format, a damaged `recipe.json`); empty when it can.
-    header : Header or None
-        None where it cannot be read.
-    rows : int
-        Contents that have a row.
-    shards : int
-        Shards that count.
-    size : int
-        Bytes of all files of the store.
-    changed : float
-        When a record last came or went, in seconds since 1970.
-    rejected, suspects : tuple of RejectedContent
-        Contents without a row because of their bytes, and because of circumstances.
-    environments : tuple of (mapping of str to str, int)
-        Numeric environments with the rows that each computed.
-    damaged : mapping of str to str
-        Records that count as missing, and why.
-    """
-
-    folder: Path
-    problem: str = ""
-    header: Header | None = None
-    rows: int = 0
-    shards: int = 0
-    size: int = 0
-    changed: float = 0.0
-    rejected: tuple[RejectedContent, ...] = ()
-    suspects: tuple[RejectedContent, ...] = ()
-    environments: tuple[tuple[Mapping[str, str], int], ...] = ()
-    damaged: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +45,8 @@ class Checked:
         As things are now, after a repair.
     repair : Repair or None
     sample : Sample or None
+    newer : bool
+        It is of a newer version: no damage, and not looked at either.
     """
 
     folder: Path
@@ -93,6 +54,7 @@ class Checked:
     verdict: Verdict | None = None
     repair: Repair | None = None
     sample: Sample | None = None
+    newer: bool = False
 
     @property
     def sound(self) -> bool:
@@ -101,17 +63,14 @@ class Checked:
             (self.verdict and self.verdict.damaged)
             or (self.repair and (self.repair.lost or self.repair.failed))
             or (self.sample and (self.sample.differing or self.sample.missing))
-            or (self.problem and self.verdict is None and not self.problem.startswith(_NEWER))
+            or (self.problem and self.verdict is None and not self.newer)
         )
-
-
-_NEWER = "newer format: "
 
 
 def list_stores(**session: Unpack[Session]) -> list[StoreState]:
     """Every store of the cache, by name. Writes nothing."""
     cache = cache_at(session.get("cache"))
-    return [_state(cache, folder) for folder in store_folders(cache)]
+    return [state_of(cache, folder) for folder in store_folders(cache)]
 
 
 def show_store(name: str, **session: Unpack[Session]) -> StoreState:
@@ -123,7 +82,7 @@ def show_store(name: str, **session: Unpack[Session]) -> StoreState:
         There is none; the nearest are listed.
     """
     cache = cache_at(session.get("cache"))
-    return _state(cache, find_folder(cache, name))
+    return state_of(cache, find_folder(cache, name))
 
 
 def verify(
@@ -174,7 +133,7 @@ def verify(
             except NewerFormat as error:
                 if names:
                     raise
-                found.append(Checked(folder, problem=f"{_NEWER}{error}"))
+                found.append(Checked(folder, problem=f"newer format: {error}", newer=True))
             except StoreError as error:
                 found.append(Checked(folder, problem=str(error)))
     if repair is not None:
@@ -294,45 +253,6 @@ def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[St
                 raise
             problems.append(StoreState(folder, str(error)))
     return fine, problems
-
-
-def _state(cache: Cache, folder: Path) -> StoreState:
-    size, changed = _size(folder)
-    try:
-        listing = list_store(folder)
-        store = open_store(cache, listing.header.spec)
-    except StoreError as error:
-        return StoreState(folder, str(error), size=size, changed=changed)
-    standing = listing.standing.values()
-    environments: dict[tuple[tuple[str, str], ...], int] = {}
-    for record in standing:
-        key = tuple(sorted(record.environment.items()))
-        environments[key] = environments.get(key, 0) + record.rows
-    return StoreState(
-        folder,
-        "",
-        listing.header,
-        len(store),
-        sum(1 for record in standing if record.rows),
-        size,
-        changed,
-        tuple(store.rejected.values()),
-        tuple(store.suspects.values()),
-        tuple((dict(key), rows) for key, rows in environments.items()),
-        dict(store.damaged),
-    )
-
-
-def _size(folder: Path) -> tuple[int, float]:
-    total, changed = 0, 0.0
-    for parent, _, files in os.walk(folder):
-        with contextlib.suppress(OSError):
-            if Path(parent).name == "shards":
-                changed = max(changed, Path(parent).stat().st_mtime)
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += (Path(parent) / name).lstat().st_size
-    return total, changed
 
 
 def _kept(keep: Sequence[PathLike], session: Session) -> Kept:

@@ -16,6 +16,7 @@ import pytest
 from bottleneck import objects, pipeline
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.images.scan import scan
+from bottleneck.object_errors import as_os_error
 from bottleneck.sources import open_source
 from tests.fakes import write_images
 from tests.here import FAKE, Call, WorkerHere, caller
@@ -117,7 +118,7 @@ def test_what_a_service_refuses_is_a_permission_error(monkeypatch: pytest.Monkey
         (TimeoutError(), errno.ETIMEDOUT),
         (Unreachable("dns"), errno.EIO),
     ):
-        with pytest.raises(OSError, match=r".") as caught, objects._as_os_error("s3://x/y"):
+        with pytest.raises(OSError, match=r".") as caught, as_os_error("s3://x/y"):
             raise error
         assert caught.value.errno == number, error
 

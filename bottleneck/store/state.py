@@ -1,0 +1,107 @@
+"""A store as it stands: what `store ls` and `store show` tell of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bottleneck.errors import StoreError
+from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.header import Header
+from bottleneck.store.listing import list_store
+from bottleneck.store.read import open_store
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """One store, looked at once.
+
+    Attributes
+    ----------
+    folder : Path
+    problem : str
+        Why it cannot be read (a newer format, a damaged `recipe.json`); empty when it can.
+    header : Header or None
+        None where it cannot be read.
+    rows : int
+        Contents that have a row.
+    shards : int
+        Shards that count.
+    size : int
+        Bytes of all files of the store.
+    changed : float
+        When a record last came or went, in seconds since 1970.
+    rejected, suspects : tuple of RejectedContent
+        Contents without a row because of their bytes, and because of circumstances.
+    environments : tuple of (mapping of str to str, int)
+        Numeric environments with the rows that each computed.
+    damaged : mapping of str to str
+        Records that count as missing, and why.
+    """
+
+    folder: Path
+    problem: str = ""
+    header: Header | None = None
+    rows: int = 0
+    shards: int = 0
+    size: int = 0
+    changed: float = 0.0
+    rejected: tuple[RejectedContent, ...] = ()
+    suspects: tuple[RejectedContent, ...] = ()
+    environments: tuple[tuple[Mapping[str, str], int], ...] = ()
+    damaged: Mapping[str, str] | None = None
+
+
+def state_of(cache: Cache, folder: Path) -> StoreState:
+    """The state of one store. Writes nothing.
+
+    Parameters
+    ----------
+    cache : Cache
+    folder : Path
+        The store's, in `cache`.
+
+    Returns
+    -------
+    StoreState
+        With a `problem` where it cannot be read: one bad store does not hide the others.
+    """
+    size, changed = _size(folder)
+    try:
+        listing = list_store(folder)
+        store = open_store(cache, listing.header.spec)
+    except StoreError as error:
+        return StoreState(folder, str(error), size=size, changed=changed)
+    standing = listing.standing.values()
+    environments: dict[tuple[tuple[str, str], ...], int] = {}
+    for record in standing:
+        key = tuple(sorted(record.environment.items()))
+        environments[key] = environments.get(key, 0) + record.rows
+    return StoreState(
+        folder,
+        "",
+        listing.header,
+        len(store),
+        sum(1 for record in standing if record.rows),
+        size,
+        changed,
+        tuple(store.rejected.values()),
+        tuple(store.suspects.values()),
+        tuple((dict(key), rows) for key, rows in environments.items()),
+        dict(store.damaged),
+    )
+
+
+def _size(folder: Path) -> tuple[int, float]:
+    total, changed = 0, 0.0
+    for parent, _, files in os.walk(folder):
+        with contextlib.suppress(OSError):
+            if Path(parent).name == "shards":
+                changed = max(changed, Path(parent).stat().st_mtime)
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).lstat().st_size
+    return total, changed
