@@ -81,8 +81,8 @@ class SeveralCuts(Protocol):
 class Preparing(Protocol):
     """A forward pass that is still being set up, beside its first passes, when it is there."""
 
-    def ready(self) -> None:
-        """Wait until it is set up: what is timed from then on is work alone."""
+    def ready(self, coming: int = 0) -> None:
+        """Wait until it is set up, for so many `coming` files too: what is timed from then on is work alone."""
 
 
 @runtime_checkable

@@ -63,11 +63,11 @@ class Decoder:
         self._eighth = _Shorter(functools.partial(_at_an_eighth, pixels), 1, aside)
         self._fitting = _Shorter(lambda: _fitting(pixels, self._graph.result()), _MANY, aside)
 
-    def ready(self) -> None:
-        """Wait until all is set up that the files until now have called for."""
+    def ready(self, coming: int = 0) -> None:
+        """Wait until all is set up that the files until now call for, and would with so many `coming` ones."""
         self._graph.result()
-        self._eighth.ready()
-        self._fitting.ready()
+        self._eighth.ready(coming)
+        self._fitting.ready(coming)
 
     def __call__(self, data: bytes) -> np.ndarray:
         """Pixels of one file.
@@ -111,15 +111,21 @@ class _Shorter:
         self._files = 0
         self._way: Future[Way] | None = None
 
-    def ready(self) -> None:
+    def ready(self, coming: int) -> None:
+        with self._counting:
+            if self._files:
+                self._set_up_for(self._files + coming)
         if self._way is not None:
             self._way.result()
+
+    def _set_up_for(self, files: int) -> None:
+        if self._way is None and files >= self._worth:
+            self._way = self._aside.submit(_there, self._make)
 
     def __call__(self, data: bytes, head: header.Header) -> np.ndarray | None:
         with self._counting:
             self._files += 1
-            if self._way is None and self._files >= self._worth:
-                self._way = self._aside.submit(_there, self._make)
+            self._set_up_for(self._files)
         return self._way.result()(data, head) if self._way and self._way.done() else None
 
 

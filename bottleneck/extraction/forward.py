@@ -167,9 +167,9 @@ class KerasForward:
         self._model = model if precision != "float32" else None
         self._decoder = Decoder(pixels)
 
-    def ready(self) -> None:
+    def ready(self, coming: int = 0) -> None:
         """Wait for the decoder."""
-        self._decoder.ready()
+        self._decoder.ready(coming)
 
     def decode(self, data: bytes) -> np.ndarray:
         """(height, width, 3) float32 in 0..255 from the bytes of a file."""

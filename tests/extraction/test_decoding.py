@@ -195,3 +195,13 @@ def test_a_numba_that_does_not_work_is_told_of_and_costs_nothing(
         np.testing.assert_array_equal(decoder(data), by_graph_alone(decoder, data))
         decoder.ready()
     assert "the long way" in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "is_set_up"), [("JPEG", True), ("PNG", False)])
+def test_what_files_to_come_would_call_for_is_set_up_before_them(kind: str, is_set_up: bool) -> None:
+    decoder = decoding.Decoder(Pixels(height=32, width=32))
+    decoder(encoded(USUAL, kind))
+    decoder.ready(decoding._MANY - 2)
+    assert decoder._fitting._way is None
+    decoder.ready(decoding._MANY - 1)
+    assert (decoder._fitting._way is not None) == is_set_up

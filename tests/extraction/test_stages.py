@@ -115,7 +115,7 @@ def test_a_run_names_its_slow_stage_and_what_each_could_do(
 class SetsUpAside(FakeForward):
     is_ready = False
 
-    def ready(self) -> None:
+    def ready(self, coming: int = 0) -> None:
         self.is_ready = True
 
     def decode(self, data: bytes) -> np.ndarray:
@@ -131,10 +131,26 @@ def test_what_is_set_up_beside_the_first_passes_is_waited_for_before_anything_is
     assert done.computed == 3
 
 
+class SetsUpForMany(FakeForward):
+    told = 0
+
+    def ready(self, coming: int = 0) -> None:
+        self.told = coming
+
+
+def test_a_sample_is_run_as_a_long_run_would_be_once_it_is_set_up(tmp_path: Path) -> None:
+    source = open_source(write_images(tmp_path / "in", {"cat": 12}))
+    task = sample(plan(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    forward = SetsUpForMany()
+    with Worker(forward, Cache(tmp_path / "cache")) as worker:
+        worker.attempt(source, task, lambda _: None)
+    assert forward.told == 12
+
+
 class SetsUpAtItsFirstFile(SetsUpAside):
     is_begun = False
 
-    def ready(self) -> None:
+    def ready(self, coming: int = 0) -> None:
         self.is_ready = self.is_begun
 
     def decode(self, data: bytes) -> np.ndarray:
