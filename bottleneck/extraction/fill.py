@@ -82,13 +82,14 @@ def fill_cuts(
         Workers died of something that is no image's fault.
     """
     started = time.perf_counter()
-    inventory = scan()
     engine = contextlib.ExitStack()
     run = Filler(source, requests, cache, progress, options, engine)
     ended = "done"
     try:
         with WorkerProcess(requests, cache, options.get("limits")) as process, engine:
-            run.specify(options.get("worker") or process, inventory)
+            run.begin(options.get("worker") or process)
+            inventory = scan()
+            run.specify(inventory)
             stores = run.open_stores()
             damaged = [dict(store.damaged) for store in stores]
             for again in range(_ROUNDS):

@@ -129,21 +129,31 @@ class Filler:
         self._options = options
         # What it holds ends with the run.
         self._engine = engine
+        self._here = options.get("worker") is not None
+        self._recalled: list[StoreSpec | None] = []
         self._specs: list[StoreSpec] = []
         self._computing: Computes
         self._hands: Hands | None = None
         self._fillings: dict[int, _Filling] = {}
 
-    def specify(self, computing: Computes, inventory: Inventory) -> None:
-        """What the rows are: as a worker in this process says, else as remembered, else as the base is built."""
+    def begin(self, computing: Computes) -> None:
+        """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
-        here = self._options.get("worker") is not None
-        for number, request in enumerate(self._requests):
-            spec = None if here else known.recall(request, self._cache)
+        if self._here:
+            self._recalled = [None] * len(self._requests)
+            return
+        self._recalled = [known.recall(request, self._cache) for request in self._requests]
+        if None in self._recalled and isinstance(computing, WorkerProcess):
+            computing.begin()
+
+    def specify(self, inventory: Inventory) -> None:
+        """What the rows are: as a worker in this process says, else as remembered, else as the base is built."""
+        for number, (request, recalled) in enumerate(zip(self._requests, self._recalled, strict=True)):
+            spec = recalled
             if spec is None:
-                spec = computing.specs[number]
+                spec = self._computing.specs[number]
                 known.remember(request, spec, self._cache)
-            if request.precision == "auto" and not here:
+            if request.precision == "auto" and not self._here:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))
 

@@ -76,7 +76,7 @@ class Link:
     was_built : bool
         Whether the base of the last one came to be.
     build_seconds : float
-        How long that took.
+        How long that took, as far as was listened.
 
     Examples
     --------
@@ -97,16 +97,28 @@ class Link:
         self.build_seconds = 0.0
         self._starting = threading.Lock()
         self._is_over = False
+        self._opening = False
+        self._began = 0.0
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._listener: threading.Thread | None = None
         self._log: IO[bytes] | None = None
 
     def start(self) -> None:
         """Have a worker with its base built; at once where one lives. Raises `WorkerDied`, and what building raised."""
-        if self.process is not None and self.process.poll() is None:
+        self.begin()
+        if not self._opening:
+            return
+        self._opening = False
+        self.specs = self._hear(lambda _: None)
+        self.was_built = True
+        self.build_seconds = time.monotonic() - self._began
+
+    def begin(self) -> None:
+        """Have a worker build its base, and do not wait for it: `start` does. Nothing where one lives, or is at it."""
+        if self._opening or (self.process is not None and self.process.poll() is None):
             return
         self.was_built = False
-        started = time.monotonic()
+        self._began = time.monotonic()
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         environment = surroundings()
@@ -134,23 +146,29 @@ class Link:
         )
         self._listener.start()
         threads = self._share.threads if self._share else None
-        self.specs = self.ask(Open(self._requests, self._cache, threads))
-        self.was_built = True
-        self.build_seconds = time.monotonic() - started
+        # Of one that is dead already `start` hears.
+        with contextlib.suppress(OSError):
+            self._tell(Open(self._requests, self._cache, threads))
+        self._opening = True
 
     def ask(self, what: Any, moved_on: Callable[[int], None] = lambda _: None) -> Any:
         """The answer to `what`. Raises `WorkerDied` where none comes, and what the worker itself raised."""
-        process = self.process
-        assert process is not None
-        assert process.stdin is not None
+        try:
+            self._tell(what)
+        except OSError as error:
+            raise WorkerDied(self._obituary()) from error
+        return self._hear(moved_on)
+
+    def _tell(self, what: Any) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        pickle.dump(what, self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+        self.process.stdin.flush()
+
+    def _hear(self, moved_on: Callable[[int], None]) -> Any:
         # Building a base may download its weights, and a first pass may compile: no deadline before `Founded`.
         patience: float | None = None
         silence = 0.0
-        try:
-            pickle.dump(what, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            process.stdin.flush()
-        except (BrokenPipeError, OSError) as error:
-            raise WorkerDied(self._obituary()) from error
         while True:
             before = time.monotonic()
             try:
@@ -188,6 +206,7 @@ class Link:
     def stop(self) -> None:
         """End the worker, if there is one."""
         process, self.process = self.process, None
+        self._opening = False
         if process is None:
             return
         # At once: whatever it was writing has no name yet, and an interrupt must not wait for it.

@@ -73,6 +73,10 @@ class WorkerProcess:
                     raise WorkerDied(f"{death} Twice, while the base was built. {_ADVICE}") from death
         return self._link.specs
 
+    def begin(self) -> None:
+        """Have the base built meanwhile: `specs`, and whatever else a worker is wanted for, waits for it less long."""
+        self._link.begin()
+
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
         """Run one task; a worker that dies is started again.
 

@@ -9,20 +9,22 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bottleneck import pipeline
-from bottleneck.errors import UsageError
+from bottleneck import filling, pipeline
+from bottleneck.bases import known
+from bottleneck.errors import SourceError, UsageError
 from bottleneck.extraction.link import WorkerDied, resident
 from bottleneck.extraction.messages import Care
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Watch
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
-from bottleneck.schema import BaseRequest, Cache
+from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
@@ -168,6 +170,72 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
         thread.join()
         assert worker._link.process.pid != victim
     assert counts(done) == {"computed": 60}
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What went on, in order: the process of each worker that was begun early, and `scan` for every scan."""
+    begun, scanning, events = WorkerProcess.begin, filling.scanning.scan, []
+
+    def begin(worker: WorkerProcess) -> None:
+        begun(worker)
+        events.append(worker._link.process)
+
+    def scanned(*given: Any, **options: Any) -> Inventory:
+        events.append("scan")
+        return scanning(*given, **options)
+
+    monkeypatch.setattr(WorkerProcess, "begin", begin)
+    monkeypatch.setattr(filling.scanning, "scan", scanned)
+    return events
+
+
+def test_a_base_that_nobody_knows_is_built_beside_the_scan(tmp_path: Path, watched: list[Any]) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5}
+    worker, scanned = watched
+    assert scanned == "scan"
+    assert worker.poll() is not None, "it ends with the run"
+
+
+def test_one_that_is_known_is_built_when_there_is_work(
+    tmp_path: Path, watched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
+    monkeypatch.setattr(known, "recall", lambda request, cache: base().spec)
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5}
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5}
+    assert watched == ["scan", "scan"]
+
+
+def test_a_scan_that_fails_ends_the_worker_that_was_begun(
+    tmp_path: Path, watched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **options: Any) -> Inventory:
+        raise SourceError("no such thing")
+
+    monkeypatch.setattr(filling.scanning, "scan", broken)
+    with pytest.raises(SourceError, match="no such thing"):
+        pipeline.extract(write_images(tmp_path / "in", {"cat": 5}), FAKE, cache=tmp_path / "cache")
+    (worker,) = watched
+    assert worker.poll() is not None
+
+
+def test_a_worker_that_dies_before_it_is_waited_for_is_heard_of_then(tmp_path: Path) -> None:
+    with WorkerProcess([BaseRequest(base=FAKE)], Cache(tmp_path)) as worker:
+        worker.begin()
+        first = worker._link.process
+        assert first is not None
+        first.kill()
+        first.wait()
+        with pytest.raises(WorkerDied, match="ended by SIGKILL"):
+            worker._link.start()
+        worker._link.stop()
+        worker.begin()
+        assert [spec.shape for spec in worker.specs] == [base().spec.shape]
+        second = worker._link.process
+        worker.begin()
+        assert worker._link.process is second, "it is there already"
 
 
 def test_a_worker_dies_with_its_parent(tmp_path: Path) -> None:
