@@ -1,9 +1,9 @@
 """From the bytes of a file to pixels, as extraction does it: the contract's graph, and shorter ways to the same bits.
 
 Where Numba is installed there are two. Large JPEG files, of which the contract wants an eighth, are read by
-`images.jpeg_eighth`. Of all others libjpeg makes the picture, and `images.fitting` brings it to the target's extent.
-Each is taken only after it has given the graph's own pixels of pictures made here, on this machine, with these
-versions.
+`images.jpeg_eighth`; of all others libjpeg makes the picture. Then `images.fitting` turns it and brings it to the
+target's extent. Each is taken only after it has given the graph's own pixels of pictures made here, on this machine,
+with these versions.
 """
 
 from __future__ import annotations
@@ -60,14 +60,15 @@ class Decoder:
         self._graph = aside.submit(_graph, pixels)
         # Of either axis, so that it does not matter here how the file is turned.
         self._large = 8 * max(pixels.height, pixels.width)
-        self._eighth = _Shorter(functools.partial(_at_an_eighth, pixels), 1, aside)
-        self._fitting = _Shorter(lambda: _fitting(pixels, self._graph.result()), _MANY, aside)
+        finishing = functools.cache(lambda: _Finishing(pixels, self._graph.result()))
+        self._eighth = _Shorter(lambda: _at_an_eighth(finishing()), 1, aside)
+        self._usual = _Shorter(lambda: _by_libjpeg(pixels, finishing()), _MANY, aside)
 
     def ready(self, coming: int = 0) -> None:
         """Wait until all is set up that the files until now call for, and would with so many `coming` ones."""
         self._graph.result()
         self._eighth.ready(coming)
-        self._fitting.ready(coming)
+        self._usual.ready(coming)
 
     def __call__(self, data: bytes) -> np.ndarray:
         """Pixels of one file.
@@ -92,7 +93,7 @@ class Decoder:
         pixels = None
         if head.format == "JPEG":
             is_large = min(head.width, head.height) >= self._large
-            pixels = (self._eighth if is_large else self._fitting)(data, head)
+            pixels = (self._eighth if is_large else self._usual)(data, head)
         try:
             return held_by(self._graph.result()(text_of(data))) if pixels is None else pixels
         except tf.errors.OpError as error:
@@ -151,27 +152,46 @@ def _graph(pixels: Pixels) -> Callable[[Any], Any]:
     return made
 
 
-def _at_an_eighth(pixels: Pixels) -> Way:
-    """From a JPEG file of which the contract wants an eighth.
+class _Finishing:
+    """From the picture of a JPEG file as it lies in the file to pixels: points 4 to 6 of the contract.
 
     The first time on a machine this compiles for some seconds.
     """
-    import tensorflow as tf
 
+    def __init__(self, pixels: Pixels, graph: Callable[[Any], Any]) -> None:
+        from bottleneck.images.fitting import fitted, upright
+        from bottleneck.images.orientation import turning
+
+        _demand_fit(fitted, pixels, graph)
+        self._fitted, self._upright = fitted, upright
+        self._turn = turning().get_concrete_function()
+        self._turn(text_of(b""))  # As in `_graph`.
+        self._pixels = pixels
+
+    def orientation(self, head: bytes) -> int:
+        """1 to 8, from the file at least up to its data."""
+        # Most files that are turned in no way say nothing of it.
+        return int(self._turn(text_of(head))) if _EXIF in head else 1
+
+    def __call__(self, picture: np.ndarray, orientation: int) -> np.ndarray | None:
+        """(height, width, 3) float32 from (rows, columns, 3) uint8; None where this is not to be had."""
+        turned = self._upright(picture, orientation)
+        return self._fitted(turned, self._pixels.height, self._pixels.width, self._pixels.resize)
+
+
+def _at_an_eighth(finish: _Finishing) -> Way:
+    """From a JPEG file of which the contract wants an eighth. Compiles as `_Finishing` does."""
     from bottleneck.images.jpeg_eighth import at_an_eighth
-    from bottleneck.images.jpeg_finish import finisher
 
     for halved in (True, False):
         _demand_agreement(at_an_eighth, halved)
-    finish = finisher(pixels.height, pixels.width, pixels.resize).get_concrete_function()
-    finish(text_of(b""), tf.zeros([8, 8, 3], tf.uint8))  # As in `_graph`.
 
     def way(data: bytes, _: header.Header) -> np.ndarray | None:
         found = at_an_eighth(data)
         if found is None:
             return None
         picture, start = found
-        return held_by(finish(text_of(data[:start]), tf.constant(picture)))
+        return finish(picture, finish.orientation(data[:start]))
 
     return way
 
@@ -190,22 +210,13 @@ def _demand_agreement(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | N
         )
 
 
-def _fitting(pixels: Pixels, graph: Callable[[Any], Any]) -> Way:
-    """From a JPEG file that lies upright, by libjpeg and `images.fitting`. Compiles as `_at_an_eighth` does."""
+def _by_libjpeg(pixels: Pixels, finish: _Finishing) -> Way:
+    """From a JPEG file of any other extent."""
     import tensorflow as tf
 
-    from bottleneck.images.fitting import fitted
-    from bottleneck.images.jpeg_finish import turning
-
-    _demand_fit(fitted, pixels, graph)
-    turn = turning().get_concrete_function()
-    turn(text_of(b""))  # As in `_graph`.
-
     def way(data: bytes, head: header.Header) -> np.ndarray | None:
-        # Most files that are turned in no way say nothing of it.
-        if _EXIF in data and int(turn(text_of(data))) != 1:
-            return None
-        ratio = _ratio(head, pixels)
+        orientation = finish.orientation(data)
+        ratio = _ratio(head, pixels, orientation)
         try:
             picture = held_by(
                 tf.io.decode_jpeg(text_of(data), channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
@@ -214,7 +225,7 @@ def _fitting(pixels: Pixels, graph: Callable[[Any], Any]) -> Way:
             return None  # The graph finds it too, and has its own words.
         if picture.shape[:2] != (-(-head.height // ratio), -(-head.width // ratio)):
             return None  # Of a file that says two things libjpeg's is the one that counts.
-        return fitted(picture, pixels.height, pixels.width, pixels.resize)
+        return finish(picture, orientation)
 
     return way
 
@@ -239,9 +250,10 @@ def _demand_fit(
             raise ArithmeticError("images.fitting gives other pixels than TensorFlow on this machine")
 
 
-def _ratio(head: header.Header, pixels: Pixels) -> int:
+def _ratio(head: header.Header, pixels: Pixels, orientation: int) -> int:
     """The DCT ratio of the contract, as `images.formats.jpeg_image` has it."""
-    tall, wide = head.height // pixels.height, head.width // pixels.width
+    rows, columns = (head.width, head.height) if orientation > 4 else (head.height, head.width)
+    tall, wide = rows // pixels.height, columns // pixels.width
     room = max(tall, wide) if pixels.resize == "pad" else min(tall, wide)
     return max(ratio for ratio in (1, 2, 4, 8) if ratio <= max(room, 1))
 

@@ -1,4 +1,4 @@
-"""From a picture to the target's extent: the very pixels of `geometry.fitted`, in loops that Numba compiles.
+"""From a picture to the target's extent: the very pixels of `geometry`, in loops that Numba compiles.
 
 A JPEG file of usual size (500 x 375, say) is soon read by libjpeg; what follows takes as long again in a graph:
 products for the boxes, an interpolation of one number at a time, and what lies between them in memory. Here each row of
@@ -45,6 +45,20 @@ class Part(NamedTuple):
     left: int
     rows: int
     columns: int
+
+
+def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
+    """`picture`, (rows, columns, 3), with an EXIF orientation of 1 to 8 undone, as `geometry.upright` does it; a view.
+
+    Examples
+    --------
+    >>> upright(np.zeros((2, 5, 3), np.uint8), 6).shape
+    (5, 2, 3)
+    """
+    # EXIF counts 1 2 3 4 as plain, mirrored, both, flipped, but 5 6 7 8 as transposed: plain, mirrored, both, flipped.
+    turned = picture.transpose(1, 0, 2) if orientation > 4 else picture
+    across, down = ((1, 1), (-1, 1), (-1, -1), (1, -1))[(orientation - 1) % 4]
+    return turned[::down, ::across]
 
 
 def fitted(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndarray | None:

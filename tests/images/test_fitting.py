@@ -57,6 +57,18 @@ def test_photographs_at_the_targets_of_bases(
     same(photo(rows, columns), height, width, resize)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_that_is_turned(orientation: int) -> None:
+    import tensorflow as tf
+
+    from bottleneck.images import fitting, geometry
+
+    picture = photo(5, 8)
+    found = fitting.upright(picture, orientation)
+    np.testing.assert_array_equal(found, geometry.upright(tf.constant(picture), tf.constant(orientation)))
+    same(found, 3, 4, "stretch")
+
+
 def test_a_picture_that_lies_otherwise_in_memory() -> None:
     same(photo(60, 50)[::-1, ::2], 20, 31, "stretch")
 
