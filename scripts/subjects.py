@@ -28,15 +28,21 @@ FEW = 64
 
 #: Width and height of photographs: as data sets have them, and as telephones take them (12 megapixels).
 USUAL, LARGE = (500, 375), (4000, 3000)
+#: So many pictures of 12 megapixels are drawn (nearly a second each); the files after them repeat them.
+DRAWN = 400
 
 
 def photos(work: Path, count: int, extent: tuple[int, int] = USUAL) -> tuple[Path, str]:
     """`count` structured JPEG files of that width and height in ten class folders, and what they are made of.
 
-    All differ; a file of 12 megapixels has 3 MB.
+    All files differ; one of 12 megapixels has 3 MB. Of those, the 401st shows the first picture again, under a comment
+    of its own, and so on: a decoder has the same work, neither side can take two files for one.
     """
     stamps = sorted(STAMPS.rglob("*.png"))
     made_of = "tuxpaint stamps on white" if stamps else "synthetic slopes, waves and noise"
+    drawn = count if extent == USUAL else min(count, DRAWN)
+    if drawn < count:
+        made_of += f", {drawn} pictures that recur"
     folder = work / (f"photos-{count}" if extent == USUAL else f"photos-{count}-{extent[0]}x{extent[1]}")
     if len(list(folder.glob("*/*.jpg"))) == count:
         return folder, made_of
@@ -46,8 +52,21 @@ def photos(work: Path, count: int, extent: tuple[int, int] = USUAL) -> tuple[Pat
         (folder / f"class{number}").mkdir(parents=True)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         shares = range(os.cpu_count() or 1)
-        list(pool.map(functools.partial(_photos, folder, count, extent, stamps, len(shares)), shares))
+        list(pool.map(functools.partial(_photos, folder, drawn, extent, stamps, len(shares)), shares))
+    for number in range(drawn, count):
+        picture = _place(folder, number % drawn).read_bytes()
+        _place(folder, number).write_bytes(_commented(picture, f"file {number}"))
     return folder, made_of
+
+
+def _place(folder: Path, number: int) -> Path:
+    return folder / f"class{number % 10}" / f"{number:05d}.jpg"
+
+
+def _commented(jpeg: bytes, comment: str) -> bytes:
+    """That JPEG file with a comment segment after its first marker."""
+    text = comment.encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + jpeg[2:]
 
 
 def _photos(
@@ -83,7 +102,7 @@ def _photos(
     for number in range(share, count, shares):
         rng = np.random.default_rng(number)
         image = stamped(rng, number) if stamps else synthetic(rng)
-        image.save(folder / f"class{number % 10}" / f"{number:05d}.jpg", quality=90)
+        image.save(_place(folder, number), quality=90)
 
 
 def weights(work: Path, base: str, size: int) -> list[str]:
