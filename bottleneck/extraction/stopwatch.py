@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 
 from bottleneck.extraction.pins import cores_here
@@ -24,4 +25,5 @@ class Stopwatch:
     def clock(self) -> Clock:
         """The whole of it."""
         read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
-        return Clock(self.waited, self._alone, read / whole if whole else 0.0, cores_here())
+        reading, has_numba = read / whole if whole else 0.0, importlib.util.find_spec("numba") is not None
+        return Clock(self.waited, self._alone, reading, cores_here(), has_numba)

@@ -61,6 +61,14 @@ def test_without_measured_rates_the_line_claims_none() -> None:
     assert "1 processor decodes 9.0 images/s" in explain(Clock({"decode": 1.0}, {"decode": 9.0}, 0.0, 1))
 
 
+def test_where_numba_is_not_installed_it_is_what_helps_to_decode() -> None:
+    waits = {"decode": 5.0, "forward": 1.0}
+    without = together([Clock(waits), Clock(waits, has_numba=False)])
+    assert "pip install numba" in explain(without)
+    assert "numba" not in explain(Clock(waits))
+    assert "numba" not in explain(Clock({"forward": 9.0}, has_numba=False))
+
+
 @given(
     st.lists(
         st.builds(
