@@ -215,22 +215,22 @@ def _foreseen(
     cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
     opened = open_source(source, fetched=cache.fetched)
     views = views_of(options)
-    started = time.perf_counter()
-    inventory = scanning.scan(
-        opened,
-        cache.scans,
-        rehash=options.get("rehash", False),
-        keep=False,
-        readers=_readers(options),
-        progress=progress,
-    )
-    scanned = time.perf_counter() - started
     here = isinstance(base, (str, BaseRequest))
+    recalled = [known.recall(request, cache) if here else None for request in requests]
+    started = time.perf_counter()
     with WorkerProcess(requests, cache, limits) if here else _in_process(base, requests, cache) as worker:
-        specs = [
-            (known.recall(request, cache) if here else None) or worker.specs[number]
-            for number, request in enumerate(requests)
-        ]
+        if isinstance(worker, WorkerProcess) and None in recalled:
+            worker.begin()  # as the run will
+        inventory = scanning.scan(
+            opened,
+            cache.scans,
+            rehash=options.get("rehash", False),
+            keep=False,
+            readers=_readers(options),
+            progress=progress,
+        )
+        specs = [spec or worker.specs[number] for number, spec in enumerate(recalled)]
+        ready = time.perf_counter() - started
         found = [estimate(inventory, spec, cache, views) for spec in specs]
         plans = [
             [part.todo for part in (left, left.views) if part is not None and part.to_compute]
@@ -244,7 +244,7 @@ def _foreseen(
             trial = worker.attempt(opened, task, bar.update)
         machine = Machine.here()
         return [
-            replace(left, prediction=predict(longest, left.spec, trial, scanned, machine)) if parts else left
+            replace(left, prediction=predict(longest, left.spec, trial, ready, machine)) if parts else left
             for left, parts in zip(found, plans, strict=True)
         ]
 

@@ -28,7 +28,7 @@ FEW = 64
 
 #: Width and height of photographs: as data sets have them, and as telephones take them (12 megapixels).
 USUAL, LARGE = (500, 375), (4000, 3000)
-#: So many pictures of 12 megapixels are drawn (nearly a second each); the files after them repeat them.
+#: So many pictures of 12 megapixels are drawn (up to a second each); the files after them repeat them.
 DRAWN = 400
 
 

@@ -75,8 +75,6 @@ class Link:
         What it last said it was about to do.
     was_built : bool
         Whether the base of the last one came to be.
-    build_seconds : float
-        How long that took, as far as was listened.
 
     Examples
     --------
@@ -94,11 +92,9 @@ class Link:
         self.specs: tuple[StoreSpec, ...] = ()
         self.touching = Touching("")
         self.was_built = False
-        self.build_seconds = 0.0
         self._starting = threading.Lock()
         self._is_over = False
         self._opening = False
-        self._began = 0.0
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._listener: threading.Thread | None = None
         self._log: IO[bytes] | None = None
@@ -111,14 +107,12 @@ class Link:
         self._opening = False
         self.specs = self._hear(lambda _: None)
         self.was_built = True
-        self.build_seconds = time.monotonic() - self._began
 
     def begin(self) -> None:
         """Have a worker build its base, and do not wait for it: `start` does. Nothing where one lives, or is at it."""
         if self._opening or (self.process is not None and self.process.poll() is None):
             return
         self.was_built = False
-        self._began = time.monotonic()
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
         environment = surroundings()

@@ -73,7 +73,7 @@ def sample(todo: Plan, seed: int = 0) -> Task:
 
 
 def predict(
-    plans: Sequence[Plan], spec: StoreSpec, trial: Trial, scan_seconds: float, machine: Machine
+    plans: Sequence[Plan], spec: StoreSpec, trial: Trial, ready: float, machine: Machine
 ) -> Prediction:
     """What `plans` will take, at the pace of `trial`.
 
@@ -85,8 +85,8 @@ def predict(
         Of images, and of their views where these are wanted.
     spec : StoreSpec
     trial : Trial
-    scan_seconds : float
-        What the scan took.
+    ready : float
+        Seconds until the images were known, and the base, where it had to be built for that.
     machine : Machine
         The one that the sample ran on.
 
@@ -101,7 +101,7 @@ def predict(
         dtype: images * (values * np.dtype(dtype).itemsize + _KEY) + tasks * trial.overhead
         for dtype in get_args(RowType)
     }
-    seconds = scan_seconds + trial.start + images * each + tasks * trial.write
+    seconds = ready + trial.start + images * each + tasks * trial.write
     return Prediction(
         seconds=seconds,
         images_per_second=1 / each,

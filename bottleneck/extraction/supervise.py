@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -119,9 +120,11 @@ class WorkerProcess:
 
     def attempt(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Trial:
         """Run a sample of `task` and throw it away. Raises `WorkerDied` at the first death."""
+        started = time.monotonic()
         self._link.start()
+        waited = time.monotonic() - started
         trial: Trial = self._link.ask(Try(source, task), moved_on)
-        return replace(trial, start=self._link.build_seconds + trial.start)
+        return replace(trial, start=waited + trial.start)
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
         """As `Worker.best_batch` for a `LONG` run. Raises `WorkerDied` at the first death: of one that did not fit."""

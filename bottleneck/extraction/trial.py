@@ -32,7 +32,7 @@ class Trial:
     images : int
         How many were run.
     start : float
-        Seconds until the first of them could be: the base built, the first forward pass.
+        Seconds until the first of them could be: the base built, where it was not yet, and the first forward pass.
     seconds : float
         Of these images, from files to rows.
     write : float

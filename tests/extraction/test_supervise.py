@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +191,11 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return events
 
 
-def test_a_base_that_nobody_knows_is_built_beside_the_scan(tmp_path: Path, watched: list[Any]) -> None:
-    source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5}
+@pytest.mark.parametrize("run", [pipeline.extract, pipeline.foresee])
+def test_a_base_that_nobody_knows_is_built_beside_the_scan(
+    tmp_path: Path, watched: list[Any], run: Callable[..., Any]
+) -> None:
+    run(write_images(tmp_path / "in", {"cat": 5}), FAKE, cache=tmp_path / "cache")
     worker, scanned = watched
     assert scanned == "scan"
     assert worker.poll() is not None, "it ends with the run"
