@@ -139,10 +139,9 @@ class Filler:
     def begin(self, computing: Computes) -> None:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
-        if self._here:
-            self._recalled = [None] * len(self._requests)
-            return
-        self._recalled = [known.recall(request, self._cache) for request in self._requests]
+        self._recalled = [
+            None if self._here else known.recall(request, self._cache) for request in self._requests
+        ]
         if None in self._recalled and isinstance(computing, WorkerProcess):
             computing.begin()
 
