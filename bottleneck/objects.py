@@ -8,23 +8,21 @@ changes without telling us. Whatever a protocol raises comes out as an OSError w
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import errno
-import hashlib
 import os
 import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
 from bottleneck.errors import RemoteError
 from bottleneck.files import publish_file, shown
 from bottleneck.object_errors import as_os_error
+from bottleneck.object_facts import Found, described
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HTTP = ("http", "https")
@@ -44,54 +42,10 @@ _SILENCE = 60
 _DEADLINE = 300
 _ABANDONED = 24 * 3600
 _PIECE = 64 << 20
-_INT64 = (1 << 63) - 1
 
 #: Connected file systems live as long as the process (a connection takes tenths of a second); a fork starts anew.
 _connected: dict[tuple[int, str, str], Any] = {}
 _connecting = threading.Lock()
-
-
-class Found(NamedTuple):
-    """One object or folder, as the service describes it.
-
-    `tag` names the content's version (an ETag or its kin), empty where the service gives none; `modified_ns` is 0
-    where unknown; `size` is -1 where unknown.
-    """
-
-    name: str
-    folder: bool
-    size: int = -1
-    tag: str = ""
-    modified_ns: int = 0
-
-    @property
-    def versioned(self) -> bool:
-        """Whether a change of the content shows."""
-        return bool(self.tag or self.modified_ns)
-
-    @property
-    def signature(self) -> tuple[int, int, int, int]:
-        """For the scan index: numbers that change with the content.
-
-        A tag is believed at once: its digest stands where times stand, as numbers from before 1970. A time is
-        believed once it is a while ago, and nothing at all never: it lies in the future.
-
-        Examples
-        --------
-        >>> a, b = (Found("x", False, 3, tag, 10**18).signature for tag in ("one", "two"))
-        >>> a != b, a[0], all(-(1 << 63) <= n < 1 << 63 for n in a), a[1] < 0
-        (True, 3, True, True)
-        >>> Found("x", False, 3, "", 10**18).signature[:3]
-        (3, 1000000000000000000, 0)
-        """
-        weak = self.tag.startswith("W/")
-        digest = hashlib.sha256(self.tag.encode("utf-8", "surrogateescape")).digest()
-        first, second, third = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in (0, 8, 16))
-        if self.tag and not weak:
-            return (self.size, -1 - first, -1 - second, third)
-        if self.modified_ns:
-            return (self.size, self.modified_ns, 0, third)
-        return (self.size, _INT64, _INT64, third)
 
 
 def is_url(text: str) -> bool:
@@ -173,7 +127,7 @@ def children(url: str) -> Iterator[Found]:
         folder = item.get("type") == "directory" or whole.endswith("/")
         if not folder and not item.get("size", 1) and name in folders:
             continue  # an empty object that stands for the folder
-        yield Found(last, True) if folder else _found(last, item)
+        yield Found(last, True) if folder else described(last, item)
 
 
 def look(url: str) -> Found:
@@ -189,7 +143,7 @@ def look(url: str) -> Found:
     with as_os_error(url):
         info = system.info(path)
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return Found(name, True) if info.get("type") == "directory" else _found(name, info)
+    return Found(name, True) if info.get("type") == "directory" else described(name, info)
 
 
 def read(url: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -317,34 +271,6 @@ def _settings(protocol: str) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         return {"config_kwargs": {"connect_timeout": _SILENCE, "read_timeout": _SILENCE}}
     return {}
-
-
-def _found(name: str, info: Mapping[str, Any]) -> Found:
-    size = info.get("size")
-    tags = (info.get(key) for key in ("ETag", "etag", "e_tag", "generation", "md5Hash"))
-    tag = next((str(value) for value in tags if value), "")
-    times = (
-        info.get(key)
-        for key in ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "created")
-    )
-    modified = next((value for value in times if value), None)
-    return Found(name, False, -1 if size is None else int(size), tag.strip('"'), _nanoseconds(modified))
-
-
-def _nanoseconds(when: Any) -> int:
-    if isinstance(when, (int, float)):
-        return int(when * 1e9)
-    if isinstance(when, str):
-        try:
-            when = email.utils.parsedate_to_datetime(when)
-        except ValueError:
-            try:
-                when = datetime.fromisoformat(when)
-            except ValueError:
-                return 0
-    if not isinstance(when, datetime):
-        return 0
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
 def _sweep(folder: Path) -> None:

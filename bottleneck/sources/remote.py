@@ -11,7 +11,7 @@ from pathlib import Path
 from bottleneck import objects
 from bottleneck.errors import RemoteError, SourceError
 from bottleneck.files import shown
-from bottleneck.objects import Found
+from bottleneck.object_facts import Found
 from bottleneck.schema import Entry
 from bottleneck.sources import layout
 from bottleneck.sources.layout import LAYOUTS, Layout

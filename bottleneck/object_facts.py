@@ -1,0 +1,89 @@
+"""What a service tells of an object or a folder, in the same words whichever protocol it speaks."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+_INT64 = (1 << 63) - 1
+
+
+class Found(NamedTuple):
+    """One object or folder, as the service describes it.
+
+    `tag` names the content's version (an ETag or its kin), empty where the service gives none; `modified_ns` is 0
+    where unknown; `size` is -1 where unknown.
+    """
+
+    name: str
+    folder: bool
+    size: int = -1
+    tag: str = ""
+    modified_ns: int = 0
+
+    @property
+    def versioned(self) -> bool:
+        """Whether a change of the content shows."""
+        return bool(self.tag or self.modified_ns)
+
+    @property
+    def signature(self) -> tuple[int, int, int, int]:
+        """For the scan index: numbers that change with the content.
+
+        A tag is believed at once: its digest stands where times stand, as numbers from before 1970. A time is
+        believed once it is a while ago, and nothing at all never: it lies in the future.
+
+        Examples
+        --------
+        >>> a, b = (Found("x", False, 3, tag, 10**18).signature for tag in ("one", "two"))
+        >>> a != b, a[0], all(-(1 << 63) <= n < 1 << 63 for n in a), a[1] < 0
+        (True, 3, True, True)
+        >>> Found("x", False, 3, "", 10**18).signature[:3]
+        (3, 1000000000000000000, 0)
+        """
+        weak = self.tag.startswith("W/")
+        digest = hashlib.sha256(self.tag.encode("utf-8", "surrogateescape")).digest()
+        first, second, third = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in (0, 8, 16))
+        if self.tag and not weak:
+            return (self.size, -1 - first, -1 - second, third)
+        if self.modified_ns:
+            return (self.size, self.modified_ns, 0, third)
+        return (self.size, _INT64, _INT64, third)
+
+
+def described(name: str, info: Mapping[str, Any]) -> Found:
+    """The object called `name`, of which a protocol says `info` in words of its own.
+
+    Examples
+    --------
+    >>> described("1.png", {"size": 3, "ETag": '"5d41"', "LastModified": "2026-11-30T06:00:00+00:00"})
+    Found(name='1.png', folder=False, size=3, tag='5d41', modified_ns=1796018400000000000)
+    """
+    size = info.get("size")
+    tags = (info.get(key) for key in ("ETag", "etag", "e_tag", "generation", "md5Hash"))
+    tag = next((str(value) for value in tags if value), "")
+    times = (
+        info.get(key)
+        for key in ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "created")
+    )
+    modified = next((value for value in times if value), None)
+    return Found(name, False, -1 if size is None else int(size), tag.strip('"'), _nanoseconds(modified))
+
+
+def _nanoseconds(when: Any) -> int:
+    if isinstance(when, (int, float)):
+        return int(when * 1e9)
+    if isinstance(when, str):
+        try:
+            when = email.utils.parsedate_to_datetime(when)
+        except ValueError:
+            try:
+                when = datetime.fromisoformat(when)
+            except ValueError:
+                return 0
+    if not isinstance(when, datetime):
+        return 0
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
