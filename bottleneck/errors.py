@@ -55,6 +55,10 @@ class BaseError(BottleneckError):
     """A base that cannot be built, loaded, cut or fed."""
 
 
+class WeightsError(BaseError):
+    """A weight file that cannot be read, or does not fit its network; names the file."""
+
+
 class NotReducible(BaseError):
     """A base that cannot be computed in the precision that was asked for, on a machine that has it."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bottleneck.bases.weight_copy import plain_copy
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, Rejected
 from bottleneck.exports.graph import ENERGY
@@ -146,7 +147,8 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
     from bottleneck.images.decode import decoder
 
     try:
-        model = keras.saving.load_model(path, safe_mode=True, compile=False)
+        with plain_copy(path) as plain:
+            model = keras.saving.load_model(plain, safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError) as error:
         raise BaseError(f"{path} cannot be loaded: {error}") from error
     decode = decoder(pixels.height, pixels.width, pixels.resize)

@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "files": set(),
     "kernels": set(),
+    "hdf5_child": set(),
     "schema": {"errors", "files"},
     "strict": {"errors", "schema"},
     "contracts": {"schema"},
@@ -26,8 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objects": {"errors", "files", "object_errors", "object_facts"},
     "sources": {"catalog", "contracts", "errors", "files", "object_facts", "objects", "schema"},
     "images": {"contracts", "errors", "files", "progress", "schema", "sources"},
-    "bases": {"catalog", "contracts", "errors", "files", "images", "schema", "strict"},
-    "store": {"errors", "files", "objects", "schema", "strict"},
+    "bases": {"catalog", "contracts", "errors", "files", "hdf5_child", "images", "schema", "strict"},
+    "store": {"errors", "files", "hdf5_child", "objects", "schema", "strict"},
     "extraction": {
         "bases",
         "catalog",
@@ -60,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "strict",
     },
     "predicting": {
+        "bases",
         "contracts",
         "errors",
         "exports",
@@ -178,7 +180,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 #: Library -> where it may be imported. Heavy ones and those that touch formats have few doors.
 DOORS: dict[str, set[str]] = {
-    "h5py": {"store/shard.py", "store/structure.py", "bases/weights.py"},
+    "h5py": {
+        "bases/weight_copy.py",
+        "bases/weights.py",
+        "hdf5_child.py",
+        "store/shard.py",
+        "store/structure.py",
+    },
     "tqdm": {"progress.py"},
     "click": {
         "cli/__init__.py",

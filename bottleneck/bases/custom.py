@@ -13,9 +13,9 @@ from typing import Any
 
 from bottleneck.bases.graph import network_of, walk
 from bottleneck.bases.names import fresh_names
-from bottleneck.errors import BaseError, UsageError
+from bottleneck.bases.weight_copy import plain_copy
+from bottleneck.errors import BaseError, UsageError, WeightsError
 from bottleneck.schema import PREPROCESSINGS, Preprocessing
-from bottleneck.strict import MalformedDocument, check_zip
 
 
 def is_file(base: str) -> bool:
@@ -59,21 +59,22 @@ def load_archive(path: Path) -> Any:
 
     Raises
     ------
+    WeightsError
+        It cannot be read; see `plain_copy`.
     BaseError
-        No such file, not a Keras archive, or it needs code (a Lambda, a custom class) that is not in the file.
+        No such file, or it needs code (a Lambda, a custom class) that is not in the file.
     """
     import keras
 
     if not path.is_file():
         raise BaseError(f"base {path}: there is no such file")
     try:
-        check_zip(path)
-    except (MalformedDocument, OSError) as error:
-        raise BaseError(
-            f"base {path}: cannot be loaded: {error}; expected a model written by model.save('NAME.keras') in Keras 3"
+        with plain_copy(path) as plain:
+            return keras.saving.load_model(plain, compile=False, safe_mode=True)
+    except WeightsError as error:
+        raise WeightsError(
+            f"base {error}; expected a model written by model.save('NAME.keras') in Keras 3"
         ) from error
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a layer's constructor raises
         text = " ".join(str(error).split())[:400]
         if "lambda" in text.lower():

@@ -1,4 +1,4 @@
-"""Weights out of files: the only place of this folder that opens HDF5.
+"""Weights out of files, which are opened as the plain copies that `weight_copy` makes of them.
 
 Nothing is skipped and nothing is guessed: every weight of the network is filled from the file with its exact shape,
 or the error names the first layer where they part. What a file may hold beyond the network is its classifier, and
@@ -12,7 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bottleneck.errors import BaseError, UsageError
+from bottleneck.bases.weight_copy import MEMBER, plain_copy
+from bottleneck.errors import BaseError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,20 +74,23 @@ def load_file(model: Any, path: Path, *, top_may_lack: bool) -> None:
 
     Raises
     ------
+    WeightsError
+        The file cannot be read (see `plain_copy`), or does not fit: names the first layer and both shapes.
     BaseError
-        The file cannot be read, holds links, NaN or infinity, or does not fit; names the first layer and both shapes.
+        A weight is NaN or infinite.
     """
     import h5py
 
-    data: Any = str(path)
-    try:
-        if path.suffix.lower() == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                data = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(data, "r") as file:
-            _load(model, file, path, top_may_lack)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BaseError(f"{path}: cannot be read as a weight file: {error}") from error
+    with plain_copy(path) as plain:
+        data: Any = str(plain)
+        try:
+            if plain.suffix == ".keras":
+                with zipfile.ZipFile(plain) as archive:
+                    data = io.BytesIO(archive.read(MEMBER))
+            with h5py.File(data, "r") as file:
+                _load(model, file, path, plain, top_may_lack)
+        except (OSError, KeyError) as error:
+            raise WeightsError(f"{path}: cannot be read: {error}") from error
     check_finite(model, str(path))
 
 
@@ -101,13 +105,13 @@ def check_finite(model: Any, where: str) -> None:
             raise BaseError(f"{where}: weight {weight.path} holds {bad} values that are NaN or infinite")
 
 
-def _load(model: Any, file: Any, path: Path, top_may_lack: bool) -> None:
+def _load(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) -> None:
     if "layer_names" in file.attrs or "layer_names0" in file.attrs:
         _load_legacy(model, file, path, top_may_lack)
-    elif _is_group(file, "model_weights"):
+    elif "model_weights" in file:
         _load_legacy(model, file["model_weights"], path, top_may_lack)
     else:
-        _load_keras3(model, path, file, top_may_lack)
+        _load_keras3(model, path, plain, file, top_may_lack)
 
 
 # ---------------------------------------------------------------------------------------- Keras 2 and before
@@ -132,19 +136,21 @@ def _load_legacy(model: Any, group: Any, path: Path, top_may_lack: bool) -> None
     for layer, weights, name, values in pairs:
         needs, has = [tuple(w.shape) for w in weights], [v.shape for v in values]
         if needs != has:
-            raise BaseError(
+            raise WeightsError(
                 f"{path}: does not fit {model.name!r}, first at layer {layer.name!r}: the network has {_shown(needs)}, "
                 f"the file's {name!r} has {_shown(has)}"
             )
     if len(stored) < len(wanted):
         missing = ", ".join(layer.name for layer, _ in wanted[len(stored) :][:5])
-        raise BaseError(
+        raise WeightsError(
             f"{path}: holds {len(stored)} layers with weights, {model.name!r} has {len(wanted)}: "
             f"nothing for {missing}; "
             "a file without the top cannot feed a cut inside it"
         )
     if len(stored) > len(wanted) and not top_may_lack:
-        raise BaseError(f"{path}: holds {len(stored)} layers with weights, {model.name!r} has {len(wanted)}")
+        raise WeightsError(
+            f"{path}: holds {len(stored)} layers with weights, {model.name!r} has {len(wanted)}"
+        )
     for layer, weights, _, values in pairs:
         for weight, value in zip(weights, values, strict=True):
             weight.assign(value)
@@ -157,7 +163,7 @@ def _shown(shapes: list[tuple[int, ...]]) -> str:
 
 
 def _stored(group: Any, name: str, path: Path) -> list[np.ndarray]:
-    layer = _descend(group, name, path)
+    layer = _at(group, name, path)
     return [_values(layer, weight, path) for weight in _texts(layer, "weight_names")]
 
 
@@ -172,56 +178,34 @@ def _texts(group: Any, name: str) -> list[str]:
     return [item.decode() if isinstance(item, bytes) else str(item) for part in parts for item in part]
 
 
-def _is_group(parent: Any, name: str) -> bool:
-    import h5py
-
-    return parent.get(name, getclass=True, getlink=True) is h5py.HardLink and isinstance(
-        parent[name], h5py.Group
-    )
+def _at(group: Any, name: str, path: Path) -> Any:
+    if not name or name not in group:
+        raise WeightsError(f"{path}: {name!r} is listed and missing; the file is damaged")
+    return group[name]
 
 
-def _descend(group: Any, name: str, path: Path) -> Any:
-    """A group by its path, through hard links alone: a link may lead to any file of this machine."""
-    for part in name.split("/"):
-        if not _is_group(group, part):
-            raise BaseError(f"{path}: {name!r} is missing or is a link; expected a plain group")
-        group = group[part]
-    return group
-
-
-def _values(group: Any, name: str, path: Path) -> np.ndarray:
+def _values(layer: Any, name: str, path: Path) -> np.ndarray:
     import h5py
     import numpy as np
 
-    folder, _, leaf = name.rpartition("/")
-    parent = _descend(group, folder, path) if folder else group
-    if parent.get(leaf, getclass=True, getlink=True) is not h5py.HardLink:
-        raise BaseError(f"{path}: {name!r} is missing or is a link; expected a plain dataset")
-    dataset = parent[leaf]
-    if (
-        not isinstance(dataset, h5py.Dataset)
-        or dataset.external
-        or dataset.is_virtual
-        or dataset.dtype.kind not in "fiu"
-    ):
-        raise BaseError(f"{path}: {name!r} is no plain dataset of numbers inside the file")
-    if dataset.size * dataset.dtype.itemsize > 64 * max(1, dataset.id.get_storage_size()):
-        raise BaseError(f"{path}: {name!r} declares {dataset.shape} but stores next to nothing")
+    dataset = _at(layer, name, path)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
+        raise WeightsError(f"{path}: {name!r} is no plain dataset of numbers")
     return np.asarray(dataset)
 
 
 # ------------------------------------------------------------------------------------------------- Keras 3
 
 
-def _load_keras3(model: Any, path: Path, file: Any, top_may_lack: bool) -> None:
+def _load_keras3(model: Any, path: Path, plain: Path, file: Any, top_may_lack: bool) -> None:
     """Keras' own loader, which places weights by the kind of layer and its turn, after a look at what is there."""
     import warnings
 
     import numpy as np
 
     if not path.name.lower().endswith((".weights.h5", ".keras")):
-        raise BaseError(f"{path}: holds weights of Keras 3, whose files are called .weights.h5; rename it")
-    held = _count(file, path)
+        raise WeightsError(f"{path}: holds weights of Keras 3, whose files are called .weights.h5; rename it")
+    held = _count(file)
     for weight in model.weights:
         # Keras may pass over a layer with a mere warning; what it leaves out is seen by this.
         if "float" in weight.dtype:
@@ -229,15 +213,15 @@ def _load_keras3(model: Any, path: Path, file: Any, top_may_lack: bool) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.load_weights(str(path))
+            model.load_weights(str(plain))
     except (ValueError, TypeError, KeyError) as error:
-        raise BaseError(f"{path}: does not fit {model.name!r}: {_told(error)}") from error
+        raise WeightsError(f"{path}: does not fit {model.name!r}: {_told(error)}") from error
     for weight in model.weights:
         if "float" in weight.dtype and np.isnan(np.asarray(weight)).all():
-            raise BaseError(f"{path}: holds nothing (or NaN alone) for {weight.path} of {model.name!r}")
+            raise WeightsError(f"{path}: holds nothing (or NaN alone) for {weight.path} of {model.name!r}")
     wanted = len({id(weight) for weight in model.weights})
     if held > wanted and not top_may_lack:
-        raise BaseError(
+        raise WeightsError(
             f"{path}: holds {held} weights, {model.name!r} has {wanted}; it is the file of another network"
         )
 
@@ -248,22 +232,16 @@ def _told(error: Exception) -> str:
     return text.split("List of objects that could not be loaded")[0].strip()[:600]
 
 
-def _count(file: Any, path: Path) -> int:
-    """Weights in a Keras 3 file, seed states and optimizer left out; refuses links on the way."""
+def _count(file: Any) -> int:
+    """Weights in a Keras 3 file, seed states left out."""
     import h5py
 
-    count, stack = 0, [("", file)]
+    count, stack = 0, [file]
     while stack:
-        where, group = stack.pop()
-        for name in group:
-            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-                raise BaseError(f"{path}: {where}{name} is a link; expected plain groups and datasets")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                aside = not where and name in ("optimizer", "metrics", "_metrics")
-                if aside or name.startswith("seed_generator"):
-                    continue
-                stack.append((f"{where}{name}/", item))
-            else:
+        group = stack.pop()
+        for name, item in group.items():
+            if not isinstance(item, h5py.Group):
                 count += 1
+            elif not name.startswith("seed_generator"):
+                stack.append(item)
     return count

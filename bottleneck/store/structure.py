@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bottleneck import hdf5_child
 from bottleneck.errors import StoreError
 from bottleneck.schema import Record
 
@@ -72,15 +73,12 @@ class StructureChecker:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._stop()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
-        environment["HDF5_PLUGIN_PRELOAD"] = "::"  # the library's own word for "no plugins"
-        environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._child = subprocess.Popen(
             [sys.executable, "-m", "bottleneck.store.structure"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=hdf5_child.environment(),
             start_new_session=True,
         )
         if self._answer(self._child, _START_SECONDS) is None:
@@ -166,26 +164,10 @@ def _wrong(h5py: Any, file: Any, name: bytes, shape: tuple[int, ...], dtype: str
     return ""
 
 
-def _limit_memory() -> None:
-    """What a file declares must not become what this process holds."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> None:
     """Entry point of the child: a line of JSON in, a line of JSON out, until the asking side closes."""
-    import h5py
-
-    # What the library was built to look for, and what it was told to by somebody's environment.
-    with contextlib.suppress(RuntimeError, AttributeError):
-        while h5py.h5pl.size():
-            h5py.h5pl.remove(0)
-    _limit_memory()
+    hdf5_child.forget_plugins()
+    hdf5_child.limit(_MEMORY)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     answers.write(b'""\n')
     for line in sys.stdin.buffer:

@@ -53,7 +53,7 @@ def test_code_in_a_keras_file_is_refused(tmp_path: Path) -> None:
     for name, match in (
         ("lambda", "Lambda layer, which is code"),
         ("odd", "module:function"),
-        ("rubbish", "cannot be loaded"),
+        ("rubbish", "cannot be read: not a zip"),
         ("gone", "no such file"),
     ):
         with pytest.raises(BaseError, match=match):

@@ -102,7 +102,8 @@ def test_memory_that_a_file_asks_for_is_not_given(shard: tuple[Path, Record]) ->
     import sys
 
     code = (
-        "from bottleneck.store import structure; structure._limit_memory()\n"
+        "from bottleneck import hdf5_child; from bottleneck.store import structure\n"
+        "hdf5_child.limit(structure._MEMORY)\n"
         "try:\n bytes(1 << 30)\nexcept MemoryError:\n print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
