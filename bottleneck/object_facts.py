@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-_INT64 = (1 << 63) - 1
+#: Origins of a signature, as `bottleneck.schema.Entry` says them: known by a tag, by its time, by nothing.
+_TAGGED, _TIMED, _UNKNOWN = -1, 1, 0
 
 
 class Found(NamedTuple):
@@ -30,11 +31,11 @@ class Found(NamedTuple):
         return bool(self.tag or self.modified_ns)
 
     @property
-    def signature(self) -> tuple[int, int, int, int]:
+    def signature(self) -> tuple[int, int, int, int, int]:
         """For the scan index: numbers that change with the content.
 
         A tag is believed at once: its digest stands where times stand, as numbers from before 1970. A time is
-        believed once it is a while ago, and nothing at all never: it lies in the future.
+        believed once it is a while ago, and nothing at all never.
 
         Examples
         --------
@@ -42,16 +43,16 @@ class Found(NamedTuple):
         >>> a != b, a[0], all(-(1 << 63) <= n < 1 << 63 for n in a), a[1] < 0
         (True, 3, True, True)
         >>> Found("x", False, 3, "", 10**18).signature[:3]
-        (3, 1000000000000000000, 0)
+        (3, 1000000000000000000, 1000000000000000000)
         """
         weak = self.tag.startswith("W/")
         digest = hashlib.sha256(self.tag.encode("utf-8", "surrogateescape")).digest()
         first, second, third = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in (0, 8, 16))
         if self.tag and not weak:
-            return (self.size, -1 - first, -1 - second, third)
+            return (self.size, -1 - first, -1 - second, third, _TAGGED)
         if self.modified_ns:
-            return (self.size, self.modified_ns, 0, third)
-        return (self.size, _INT64, _INT64, third)
+            return (self.size, self.modified_ns, self.modified_ns, third, _TIMED)
+        return (self.size, 0, 0, third, _UNKNOWN)
 
 
 def described(name: str, info: Mapping[str, Any]) -> Found:
@@ -65,6 +66,9 @@ def described(name: str, info: Mapping[str, Any]) -> Found:
     size = info.get("size")
     tags = (info.get(key) for key in ("ETag", "etag", "e_tag", "generation", "md5Hash"))
     tag = next((str(value) for value in tags if value), "")
+    if not tag and "ino" in info:
+        # A disk behind file://: no tag of the content, but what changes when only the time of writing is put back.
+        tag = f"W/{info['ino']}-{info.get('created')}"
     times = (
         info.get(key)
         for key in ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "created")

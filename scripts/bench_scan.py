@@ -47,7 +47,7 @@ class Synthetic:
             number = step * stride % self.count
             name = f"class_{number % _CLASSES:04d}"
             path = f"{name}/photo_{number:012d}_synthetic.png".encode("ascii")
-            yield Entry(path, (len(_PNG) + 12, 10**18 + number, 10**18 + number, number), name)
+            yield Entry(path, (len(_PNG) + 12, 10**18 + number, 10**18 + number, number, 1), name)
 
     def read(self, path: bytes) -> bytes:
         return _PNG + path[17:29]

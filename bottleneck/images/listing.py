@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from bottleneck.schema import Entry
 
 _BATCH = 1 << 14
+#: Of a signature.
+_NUMBERS = 5
 #: Arrow's plain binary type counts bytes in 32 bits; rows are given out in pieces far below that.
 _PIECE = 1 << 20
 
@@ -26,7 +28,7 @@ class Listing:
     ----------
     paths : pyarrow.LargeBinaryArray
     signatures : tuple of numpy.ndarray
-        Four columns of (n,) int64: see `Entry`.
+        Five columns of (n,) int64: see `Entry`.
     labels, groups, splits : pyarrow.ChunkedArray of string
     named : numpy.ndarray
         (n,) bool: a table names the file.
@@ -48,7 +50,7 @@ def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda co
 
     Examples
     --------
-    >>> listing = collect([Entry(b"b", (1, 2, 3, 4)), Entry(b"a", (5, 6, 7, 8), "cat")])
+    >>> listing = collect([Entry(b"b", (1, 2, 3, 4, 9)), Entry(b"a", (5, 6, 7, 8, 9), "cat")])
     >>> listing.paths.to_pylist(), listing.labels.to_pylist(), listing.signatures[0].tolist()
     ([b'a', b'b'], ['cat', None], [5, 1])
     """
@@ -67,8 +69,8 @@ def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda co
     unsorted = paths.take_out()
     order = pc.sort_indices(unsorted)
     at = order.to_numpy()
-    table = np.frombuffer(numbers, np.int64).reshape(-1, 4)
-    signatures = tuple(table[at, column] for column in range(4))
+    table = np.frombuffer(numbers, np.int64).reshape(-1, _NUMBERS)
+    signatures = tuple(table[at, column] for column in range(_NUMBERS))
     del table, numbers
     labels, groups, splits = (_sorted_strings(words.pop(0).take_out(), order) for _ in range(3))
     by_table = np.frombuffer(named, np.bool_)[at]

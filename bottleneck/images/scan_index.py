@@ -2,6 +2,10 @@
 
 One Parquet file a source, sorted by path, disposable: one that is missing, damaged or of another version only
 costs reading the images again. Pages carry checksums, so that a damaged one is never believed.
+
+What it cannot see: a write that changes neither size, times nor inode. Through a memory map that was open before the
+scan, the kernel may set the times only at `msync` or `munmap` (on tmpfs never); whoever writes to the device below a
+file system can leave everything as it was. ``--rehash`` reads every file.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ from bottleneck.images.listing import Listing, fixed_binary, plain_paths
 #: What a row says about a file that is known: whether it begins with an image's signature.
 UNKNOWN, OTHER, IMAGE = 0, 1, 2
 
-_VERSION = b"1"
-_NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode")
+_VERSION = b"2"
+_NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode", "origin")
 _SCHEMA = pa.schema(
     [
         ("path", pa.binary()),

@@ -17,7 +17,7 @@ from bottleneck.schema.base import (
     StoreSpec,
 )
 from bottleneck.schema.certificate import Accuracy, Certificate, Comparison, Difference
-from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Split, Task
+from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, Cache, Drift, Record, RejectedContent, Rounding
@@ -72,6 +72,7 @@ __all__ = [
     "RowType",
     "Run",
     "Score",
+    "Signature",
     "Split",
     "SplitPolicy",
     "StageDone",

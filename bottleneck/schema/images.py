@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 
+#: What changes when a file does: (size, mtime_ns, ctime_ns, inode, origin); see `Entry`.
+Signature = tuple[int, int, int, int, int]
+
+
 class Entry(NamedTuple):
     """One file as a source lists it, before it is read.
 
     `path` is relative to the source, as bytes (names need not be UTF-8). `signature` changes when the file does:
-    (size, mtime_ns, ctime_ns, inode), or (size, CRC, offset, 0) in an archive. `named` makes it
-    image-like whatever it holds: a table names it, or it is a folder whose images cannot be reached.
+    (size, mtime_ns, ctime_ns, inode, origin); in an archive, the times are the archive's and the offset stands for the
+    inode. `origin` is above 0 for a file on disk (the number of its file system), below 0 for what is known by more
+    than times (a checksum, a service's tag), and 0 where nothing vouches for the content: it is then read at every
+    scan. `named` makes an entry image-like whatever it holds: a table names it, or it is a folder whose images cannot
+    be reached.
     """
 
     path: bytes
-    signature: tuple[int, int, int, int]
+    signature: Signature
     label: str | None = None
     group: str | None = None
     split: Split | None = None

@@ -16,11 +16,11 @@ from typing import Any
 
 from bottleneck.errors import SourceError
 from bottleneck.files import shown
-from bottleneck.schema import Entry
+from bottleneck.schema import Entry, Signature
 from bottleneck.sources import layout, members, webdataset
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.members import Members, OpenFile
-from bottleneck.sources.reading import FILE, reason_of, signature
+from bottleneck.sources.reading import FILE, reason_of
 
 #: Endings of tars that cannot be read at random places.
 PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -208,9 +208,9 @@ def _listed(location: str, opened: _Opened, lister: Any, *, again: bool) -> Memb
         return opened.members
 
 
-def _status(location: str) -> tuple[int, int, int, int] | None:
+def _status(location: str) -> Signature | None:
     try:
-        return signature(os.stat(location))
+        return members.status_of(location)
     except OSError:
         return None
 

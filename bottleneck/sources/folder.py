@@ -24,6 +24,7 @@ from bottleneck.sources.reading import (
     reason_of,
     signature,
 )
+from bottleneck.sources.volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class FolderSource:
         filled: set[str] = set()
         folders: list[bytes] = [b""]
         links: list[tuple[bytes, tuple[int, int]]] = []
+        volumes = Volumes()
         while folders or links:
             if not folders:
                 links.sort(reverse=True)
@@ -104,7 +106,7 @@ class FolderSource:
             if label is not None:
                 classes.add(label)
             try:
-                for found in self._one(root, folder, label, split, links, walked):
+                for found in self._one(root, folder, label, split, links, walked, volumes):
                     if isinstance(found, Entry):
                         if label is not None:
                             filled.add(label)
@@ -130,11 +132,13 @@ class FolderSource:
         split: Split | None,
         links: list[tuple[bytes, tuple[int, int]]],
         walked: set[tuple[int, int]],
+        volumes: Volumes,
     ) -> Iterator[Entry | bytes]:
         """Files of one folder as entries, its real sub-folders as paths; links to folders go to `links`."""
         passed = self._passed
         start = folder + b"/" if folder else b""
-        with _listed(root + b"/" + folder if folder else root) as names:
+        here = root + b"/" + folder if folder else root
+        with _listed(here) as names:
             for name in names:
                 raw = _raw(name)
                 is_link = name.is_symlink()
@@ -153,7 +157,8 @@ class FolderSource:
                     if reason:
                         passed[reason] += 1
                     else:
-                        yield Entry(start + raw, signature(status), label, None, split)
+                        volume = volumes.of(here + b"/" + raw, status.st_dev)
+                        yield Entry(start + raw, signature(status, volume), label, None, split)
                 elif stat.S_ISDIR(mode):
                     reason = layout.skipped_folder(raw)
                     identity = (status.st_dev, status.st_ino)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import hashlib
 import os
 import struct
 import tarfile
@@ -16,9 +17,11 @@ from typing import NamedTuple
 
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.files import shown
+from bottleneck.schema import Signature
 from bottleneck.sources import layout
 from bottleneck.sources.layout import Layout
 from bottleneck.sources.reading import LARGEST, signature, too_large
+from bottleneck.sources.volumes import NOWHERE, Volumes
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
@@ -46,7 +49,7 @@ class OpenFile:
 class Member(NamedTuple):
     """Where one member lies. `offset` is that of its header in a zip, of its data in a tar."""
 
-    signature: tuple[int, int, int, int]
+    signature: Signature
     offset: int
     stored: int
     size: int
@@ -59,7 +62,7 @@ class Members:
     """The files of one archive by path, and what was passed over on the way."""
 
     file: OpenFile
-    status: tuple[int, int, int, int]
+    status: Signature
     by_path: dict[bytes, Member]
     passed: Counter[str]
 
@@ -81,9 +84,30 @@ class Members:
         self.by_path[path] = member
 
 
+def status_of(location: str, descriptor: int | None = None) -> Signature:
+    """The signature of the archive file itself, there or as opened. Raises OSError."""
+    status = os.stat(location) if descriptor is None else os.fstat(descriptor)
+    return signature(status, Volumes().of(location, status.st_dev))
+
+
+def _origin(status: Signature) -> int:
+    """An archive as the origin of its members: below 0; or `NOWHERE`, where nothing vouches for the archive."""
+    size, _, _, inode, volume = status
+    if volume == NOWHERE:
+        return NOWHERE
+    digest = hashlib.sha256(b"%d %d %d" % (size, inode, volume)).digest()
+    return -1 - (int.from_bytes(digest[:8], "big") >> 2)
+
+
 def list_zip(file: OpenFile, location: str) -> Members:
-    """The members of a zip from its central directory. Raises `SourceError` when they are encrypted."""
-    found = Members(file, signature(os.fstat(file.descriptor)), {}, Counter())
+    """The members of a zip from its central directory. Raises `SourceError` when they are encrypted.
+
+    A CRC of 32 bits is made to order for other bytes, so a signature holds the archive's own besides: when the archive
+    is touched, all of it is hashed again.
+    """
+    found = Members(file, status_of(location, file.descriptor), {}, Counter())
+    origin = _origin(found.status)
+    _, modified, changed, *_ = found.status
     with os.fdopen(os.dup(file.descriptor), "rb") as stream, zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
         locked = [info for info in infos if info.flag_bits & 0x1]
@@ -107,7 +131,7 @@ def list_zip(file: OpenFile, location: str) -> Members:
             found.add(
                 name,
                 Member(
-                    (info.file_size, info.CRC, info.header_offset, 0),
+                    (info.file_size, modified, changed, info.header_offset, origin and origin ^ info.CRC),
                     info.header_offset,
                     info.compress_size,
                     info.file_size,
@@ -121,12 +145,13 @@ def list_zip(file: OpenFile, location: str) -> Members:
 def list_tar(file: OpenFile, location: str) -> Members:
     """The members of a plain tar, from header to header.
 
-    A tar has no checksum of a member's data, so a signature holds the times of the archive itself:
-    when the archive is touched, all of it is hashed again.
+    A tar has no checksum of a member's data, so a signature holds that of the archive itself: when the archive is
+    touched, all of it is hashed again.
     """
-    status = signature(os.fstat(file.descriptor))
+    status = status_of(location, file.descriptor)
     found = Members(file, status, {}, Counter())
-    _, modified, changed, _ = status
+    origin = _origin(status)
+    _, modified, changed, *_ = status
     with (
         os.fdopen(os.dup(file.descriptor), "rb") as stream,
         tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive,
@@ -140,7 +165,7 @@ def list_tar(file: OpenFile, location: str) -> Members:
                 kind = "link" if member.issym() or member.islnk() else "FIFO, device or sparse file"
                 found.passed[f"{kind} in an archive"] += 1
                 continue
-            seen = (member.size, modified, changed, member.offset)
+            seen = (member.size, modified, changed, member.offset, origin)
             place = Member(seen, member.offset_data, member.size, member.size)
             found.add(member.name.encode("utf-8", "surrogateescape"), place)
         end = archive.offset

@@ -7,6 +7,8 @@ import os
 import stat
 
 from bottleneck.errors import Rejected
+from bottleneck.schema import Signature
+from bottleneck.sources.volumes import NOWHERE
 
 #: No image file is larger; what is, is not read into memory (an archive can declare any size it likes).
 LARGEST = 1 << 30
@@ -18,17 +20,31 @@ FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 #: Signature of an entry that could be listed but not looked at; never equal to one on record.
-UNSEEN = (-1, 0, 0, 0)
+UNSEEN = (-1, 0, 0, 0, NOWHERE)
 _INT64 = (1 << 63) - 1
 
 
-def signature(status: os.stat_result) -> tuple[int, int, int, int]:
-    """(size, mtime_ns, ctime_ns, inode), each fitting 64 signed bits whatever the file system says."""
+def signature(status: os.stat_result, volume: int) -> Signature:
+    """(size, mtime_ns, ctime_ns, inode, volume), each fitting 64 signed bits whatever the file system says.
+
+    A time of zero is none: some tool set it, as it would set it for other bytes. Such a file lies `NOWHERE`, so that
+    it is read at every scan.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     before = signature(os.stat(file.name), 5)
+    ...     os.utime(file.name, (0, 0))
+    ...     before[4], signature(os.stat(file.name), 5)[4]
+    (5, 0)
+    """
     return (
         status.st_size,
         max(-_INT64, min(_INT64, status.st_mtime_ns)),
         max(-_INT64, min(_INT64, status.st_ctime_ns)),
         status.st_ino & _INT64,
+        volume if status.st_mtime_ns and status.st_ctime_ns else NOWHERE,
     )
 
 

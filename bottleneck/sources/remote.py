@@ -12,7 +12,7 @@ from bottleneck import objects
 from bottleneck.errors import RemoteError, SourceError
 from bottleneck.files import shown
 from bottleneck.object_facts import Found
-from bottleneck.schema import Entry
+from bottleneck.schema import Entry, Signature
 from bottleneck.sources import layout
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.reading import UNSEEN, reason_of
@@ -133,12 +133,10 @@ class RemoteFolder:
         return any(layout.skipped_folder(folder) is None for folder in below)
 
 
-def looked_at(
-    paths: list[bytes], url_of: Callable[[bytes], str]
-) -> Iterator[tuple[bytes, tuple[int, int, int, int]]]:
+def looked_at(paths: list[bytes], url_of: Callable[[bytes], str]) -> Iterator[tuple[bytes, Signature]]:
     """Each path with the signature of its object, asked for several at a time, in order."""
 
-    def ask(path: bytes) -> tuple[int, int, int, int]:
+    def ask(path: bytes) -> Signature:
         try:
             return objects.look(url_of(path)).signature
         except (OSError, RemoteError):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from bottleneck.errors import Rejected
 from bottleneck.schema import Entry, Split
 from bottleneck.sources.reading import UNSEEN, read_regular, signature
+from bottleneck.sources.volumes import Volumes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,11 +72,13 @@ class TableSource:
         table, repeated = read_columns(self.location)
         if repeated:
             self._passed["row listed twice"] = repeated
-        folder = self._folder()
+        folder, volumes = self._folder(), Volumes()
         for batch in table.to_batches(max_chunksize=_BATCH):
             for path, label, group, split in _rows(batch):
                 try:
-                    seen = signature(os.stat(posixpath.join(folder, path)))
+                    file = posixpath.join(folder, path)
+                    status = os.stat(file)
+                    seen = signature(status, volumes.of(file, status.st_dev))
                 except (OSError, ValueError):
                     seen = UNSEEN  # reading it says why
                 yield Entry(path, seen, label, group, split, named=True)

@@ -62,7 +62,7 @@ def test_lists_every_image_once_with_its_label(source: Source) -> None:
 def test_entries_are_plain_values(source: Source) -> None:
     for entry in source.entries():
         assert isinstance(entry.path, bytes)
-        assert len(entry.signature) == 4
+        assert len(entry.signature) == 5
         assert all(isinstance(number, int) and abs(number) < 1 << 63 for number in entry.signature)
         assert entry.group is None
         assert entry.split is None

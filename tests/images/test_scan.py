@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -35,11 +36,16 @@ class Memory:
         self.failing: dict[bytes, Exception] = {}
         self.sizes: dict[bytes, int] = {}
         self.named: set[bytes] = set()
+        self.origin = 1
 
     def entries(self) -> Iterator[Entry]:
         for path, data in reversed(self.files.items()):
             size = self.sizes.get(path, len(data))
-            yield Entry(path, (size, self.modified, self.changed, 7), "label", named=path in self.named)
+            # A kernel gives one change time after the other.
+            changed = self.changed if self.changed != OLD else OLD + zlib.crc32(path)
+            yield Entry(
+                path, (size, self.modified, changed, 7, self.origin), "label", named=path in self.named
+            )
 
     def read(self, path: bytes) -> bytes:
         self.read_paths.append(path)
@@ -96,10 +102,10 @@ def test_only_what_changed_is_read(source: Memory, tmp_path: Path) -> None:
     assert source.read_paths == []
 
 
-@pytest.mark.parametrize("field", range(4))
+@pytest.mark.parametrize("field", range(5))
 def test_each_number_of_the_signature_counts(tmp_path: Path, field: int) -> None:
     class Signed(Memory):
-        signature = (3, OLD, OLD, 7)
+        signature = (3, OLD, OLD, 7, 9)
 
         def entries(self) -> Iterator[Entry]:
             yield Entry(b"1.png", self.signature)  # type: ignore[arg-type]
@@ -149,7 +155,8 @@ def test_the_index_is_one_plain_parquet_file_a_source(source: Memory, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert file.stem == hashlib.sha256(b"/memory").hexdigest()[:16]
     table = pq.read_table(file)
-    assert table.column_names == ["path", "size", "mtime_ns", "ctime_ns", "inode", "sha256", "image"]
+    numbers = ["size", "mtime_ns", "ctime_ns", "inode", "origin"]
+    assert table.column_names == ["path", *numbers, "sha256", "image"]
     assert table.column("path").to_pylist() == sorted(source.files)
 
 
@@ -174,10 +181,13 @@ def test_an_index_of_another_version_is_rebuilt(source: Memory, tmp_path: Path) 
     scan(source, tmp_path)
     file = index_file(tmp_path, "/memory")
     table = pq.read_table(file)
-    pq.write_table(table.replace_schema_metadata({"bottleneck scan index": "0"}), file)
-    source.read_paths.clear()
-    scan(source, tmp_path)
-    assert len(source.read_paths) == len(source.files)
+    before = table.drop_columns("origin").replace_schema_metadata({"bottleneck scan index": "1"})
+    for other in (table.replace_schema_metadata({"bottleneck scan index": "0"}), before):
+        pq.write_table(other, file)
+        source.read_paths.clear()
+        scan(source, tmp_path)
+        assert len(source.read_paths) == len(source.files)
+        assert pq.read_metadata(file).metadata[b"bottleneck scan index"] == b"2"
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(source: Memory, tmp_path: Path) -> None:
@@ -318,7 +328,10 @@ def test_progress_counts_every_file(source: Memory, tmp_path: Path) -> None:
     assert seen == {"scan": 100, "hash": 100}
 
 
-def test_archives_are_trusted_by_checksum_and_offset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_are_trusted_while_they_are_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bottleneck.images.scan._SETTLED_NS", -(10**9))
     path = zipped(tmp_path / "a.zip", {"cats/1.png": 1, "dogs/2.png": 2})
     first = scan(open_source(path), tmp_path / "scans")
     monkeypatch.setattr("bottleneck.sources.archive.ZipSource.read", lambda self, path: 1 / 0)
@@ -336,7 +349,7 @@ def test_duplicates_labels_and_straddling() -> None:
                 (b"d", "dog", "test"),
                 (b"e", None, None),
             ):
-                yield Entry(path, (1, 1, 1, 1), label, None, split, named=True)  # type: ignore[arg-type]
+                yield Entry(path, (1, 1, 1, 1, 1), label, None, split, named=True)  # type: ignore[arg-type]
 
     same, other, third = png(1), png(2), png(3)
     found = duplicates(scan(Labelled({b"a": same, b"b": same, b"c": other, b"d": third, b"e": other}), None))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import open_source
-from bottleneck.sources.archive import TarSource, ZipSource
+from bottleneck.sources.archive import TarSource
 from tests.sources.tiny import labels, png, tarred, zipped
 
 CLASSES = {"cats/1.png": 1, "dogs/deep/2.png": 2}
@@ -246,14 +248,28 @@ def test_a_tar_that_was_touched_has_new_signatures(tmp_path: Path) -> None:
     assert source.read(b"cats/1.png") == png(9)
 
 
-def test_zip_signatures_follow_the_content(tmp_path: Path) -> None:
-    one = {e.path: e.signature for e in ZipSource.open(str(zipped(tmp_path / "a.zip", CLASSES))).entries()}
-    two = {
-        e.path: e.signature
-        for e in ZipSource.open(str(zipped(tmp_path / "a.zip", {**CLASSES, "dogs/deep/2.png": 3}))).entries()
-    }
-    assert one[b"cats/1.png"] == two[b"cats/1.png"]
-    assert one[b"dogs/deep/2.png"] != two[b"dogs/deep/2.png"]
+def test_zip_signatures_follow_the_archive(tmp_path: Path) -> None:
+    """A CRC can be made to order: a member is known by the file that holds it, too."""
+    path = zipped(tmp_path / "a.zip", CLASSES)
+    source = open_source(path)
+    before, status = sorted(source.entries()), os.stat(path)
+    assert sorted(source.entries()) == before
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = sorted(source.entries())
+    assert [(e.path, e.signature[0]) for e in after] == [(e.path, e.signature[0]) for e in before]
+    assert all(a.signature != b.signature for a, b in zip(after, before, strict=True))
+    before = after
+    os.replace(shutil.copy2(path, tmp_path / "b.zip"), path)
+    assert all(a.signature != b.signature for a, b in zip(sorted(source.entries()), before, strict=True))
+
+
+def test_members_of_one_archive_differ_by_checksum_and_place(tmp_path: Path) -> None:
+    entries = list(open_source(zipped(tmp_path / "a.zip", {"a/1": b"one", "a/2": b"two"})).entries())
+    one, two = (entry.signature for entry in entries)
+    assert one[3] != two[3]
+    assert one[4] ^ two[4] == zlib.crc32(b"one") ^ zlib.crc32(b"two")
+    assert one[4] < 0 > two[4]
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:

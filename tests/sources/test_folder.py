@@ -308,7 +308,8 @@ def test_signatures_change_with_the_file(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     (before,) = source.entries()
     status = os.stat(tmp_path / "cats/1.png")
-    assert before.signature == (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    assert before.signature[:4] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    assert before.signature[4] > 0
     (tmp_path / "cats/1.png").write_bytes(png(2))
     os.utime(tmp_path / "cats/1.png", ns=(status.st_atime_ns, status.st_mtime_ns))
     (after,) = source.entries()
