@@ -147,6 +147,8 @@ def tuning_document(done: FineTuned) -> dict[str, Any]:
     return {
         "run": str(done.folder.path),
         "kept": done.tuned.kept,
+        "verdict": done.tuned.verdict,
+        "measured": done.tuned.verdict != "unmeasured",
         "tuned": done.tuned.model_dump(mode="json"),
         "before": metrics_document(done.before)["metrics"],
         **metrics_document(done.metrics),

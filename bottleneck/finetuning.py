@@ -114,7 +114,8 @@ def finetune(
     Returns
     -------
     FineTuned
-        Where no epoch lowered the validation loss, the new run is the model as it was, and says so.
+        Where no epoch lowered the validation loss, the new run is the model as it was, and says so. Without validation
+        images the last epoch is kept, and `Tuned.verdict` is ``unmeasured``.
 
     Raises
     ------
@@ -131,6 +132,7 @@ def finetune(
     """
     from bottleneck.bases.load import load
     from bottleneck.extraction.forward import prepare_process
+    from bottleneck.heads.metrics import fallen
     from bottleneck.models import finetune as tuning
 
     started = time.perf_counter()
@@ -181,7 +183,11 @@ def finetune(
             kept=outcome.kept,
         )
         _write(target, folder, base, facts, outcome, data, started)
-    return FineTuned(runs.read(target), folder.figures.by_split, advice)
+    after = runs.read(target)
+    worse = fallen(folder.figures.by_split, after.figures.by_split)
+    for remark in worse:
+        told(remark)
+    return FineTuned(after, folder.figures.by_split, (*advice, *worse))
 
 
 def check_tuning(unfreeze: str | Sequence[str], **options: Unpack[TuneOptions]) -> None:

@@ -85,8 +85,9 @@ class TuningData:
         self.remarks: tuple[str, ...] = ()
         if not (known & (splits == "validation")).any():
             self.remarks = (
-                "no image is held out for validation: every epoch is run and the last one's weights are kept, whether "
-                "they are better or not",
+                "no image is held out for validation: every epoch is run and the last one's weights are kept, and "
+                "nothing says whether they are better or worse than the run before; train with --validation 0.2, or "
+                "name validation images in the source, to have that measured",
             )
 
     def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -65,9 +65,10 @@ def tuning_table(done: FineTuned) -> RenderableType:
     last = done.tuned.stages[-1]
     more = f" and {len(last.trained) - _SHOWN} more" if len(last.trained) > _SHOWN else ""
     kept = {
-        "after": "the tuned model",
-        "before": "the model as it was: no epoch lowered the validation loss",
-    }[done.tuned.kept]
+        "better": "the tuned model: its validation loss is lower",
+        "unchanged": "the model as it was: no epoch lowered the validation loss",
+        "unmeasured": "the last epoch, not measured: no validation images, so nothing says that it is better",
+    }[done.tuned.verdict]
     facts = [
         ("kept", kept),
         ("trained", f"{', '.join(last.trained[:_SHOWN])}{more}, and the head"),

@@ -118,7 +118,8 @@ def finetune(
     """Train the top of a run's base together with its head; the result is a run like any other.
 
     What lies below is computed once and cached. BatchNormalization stays frozen. When the validation loss does not
-    get lower, the new run is the model as it was. The same command goes on after an interruption.
+    get lower, the new run is the model as it was; without validation images the last epoch is kept, unmeasured. The
+    same command goes on after an interruption.
     """
     from bottleneck import documents, pipeline, tuning_tables
 

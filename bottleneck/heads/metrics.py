@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -111,4 +112,21 @@ def measure_said(truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: 
             for k, name in enumerate(classes)
         ),
         confusion=tuple(tuple(int(v) for v in line) for line in confusion),
+    )
+
+
+def fallen(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> tuple[str, ...]:
+    """Say which accuracies got lower on images that nothing was learnt from.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> right, wrong = (measure(["a"], np.array([[p, 1 - p]]), ("a", "b")) for p in (0.9, 0.1))
+    >>> fallen({"train": right, "test": right}, {"train": wrong, "test": wrong})
+    ('accuracy on test fell from 1.0000 to 0.0000',)
+    """
+    return tuple(
+        f"accuracy on {name} fell from {before[name].accuracy:.4f} to {now.accuracy:.4f}"
+        for name, now in after.items()
+        if name != "train" and name in before and now.accuracy < before[name].accuracy
     )

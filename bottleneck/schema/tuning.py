@@ -165,7 +165,8 @@ class Tuned(Frozen):
     settings : TuneSettings
     stages : tuple of StageDone
     kept : {"before", "after"}
-        ``before``: no epoch of any stage lowered the validation loss, and this run is the model as it was.
+        ``before``: no epoch of any stage lowered the validation loss, and this run is the model as it was. ``after``:
+        the tuned model; whether it is better is said by `verdict`.
     """
 
     origin: str
@@ -175,6 +176,17 @@ class Tuned(Frozen):
     settings: TuneSettings
     stages: tuple[StageDone, ...]
     kept: Literal["before", "after"]
+
+    @property
+    def verdict(self) -> Literal["better", "unchanged", "unmeasured"]:
+        """What validation images said of the tuned model.
+
+        ``better``: a lower validation loss. ``unchanged``: none was lower, the run before was kept. ``unmeasured``: no
+        image was held out, so the last epoch was kept and nothing says that it is better.
+        """
+        if not all("val_loss" in entry for stage in self.stages for entry in stage.history):
+            return "unmeasured"
+        return "better" if self.kept == "after" else "unchanged"
 
 
 def parse_rates(texts: Sequence[str]) -> dict[str, Any]:

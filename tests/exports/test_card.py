@@ -232,4 +232,7 @@ def test_a_tuned_base_says_so() -> None:
     assert "12,345 | 7,654 | cached rows of fire8 | 1 | 1 | 0.5000 | 0.2500 |" in text
     assert "digits\\|x" in text
     kept = render(card(tuned=tuned.model_copy(update={"kept": "before"})), READERS)
-    assert "as it was" in kept
+    assert "as it was before" in kept
+    assert "Not measured" not in text + kept
+    blind = stage.model_copy(update={"history": ({"epoch": 0}, {"epoch": 1, "loss": 0.25})})
+    assert "**Not measured**" in render(card(tuned=tuned.model_copy(update={"stages": (blind,)})), READERS)

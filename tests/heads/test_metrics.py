@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from bottleneck.heads.metrics import measure, wilson
+from bottleneck.heads.metrics import fallen, measure, wilson
 
 CLASSES = ("a", "b", "c")
 
@@ -72,3 +72,18 @@ def test_the_interval_is_wilsons() -> None:
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=9), st.data())
+def test_an_accuracy_that_fell_is_said_but_never_that_of_training(
+    right: list[bool], data: st.DataObject
+) -> None:
+    before = data.draw(st.lists(st.booleans(), min_size=len(right), max_size=len(right)))
+    then, now = (
+        measure(["a"] * len(one), np.array([[0.9, 0.1] if ok else [0.1, 0.9] for ok in one]), ("a", "b"))
+        for one in (before, right)
+    )
+    fell = fallen(
+        dict.fromkeys(("train", "validation", "test"), then), {"train": now, "test": now, "new": now}
+    )
+    assert [text.split(" fell")[0] for text in fell] == ["accuracy on test"] * (sum(right) < sum(before))

@@ -80,7 +80,7 @@ def assert_same_course(one: FineTuned, other: FineTuned, start: Path, *, toleran
 def test_only_what_was_named_trains_and_no_statistic_moves(place: Path) -> None:
     done = pipeline.finetune(place / "dense", "block3_conv", to=place / "named", rate=RATE, epochs=6)
     stage = done.tuned.stages[0]
-    assert done.tuned.kept == "after"
+    assert (done.tuned.kept, done.tuned.verdict) == ("after", "better")
     assert (stage.trained, stage.prefix) == (("block3_conv",), "block2_out")
     before, after = weights_of(place / "dense"), weights_of(done)
     assert changed(before, after) == {
@@ -226,6 +226,30 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
     assert [entry["loss"] for entry in done.tuned.stages[0].history[1:]] == pytest.approx(losses, rel=1e-4)
 
 
+def test_without_validation_images_nothing_is_called_better(
+    place: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """One call of the command for a person, one for a program: neither claims what was not measured."""
+    call: Call = caller(capfdbinary)
+    for name, options in (("unwatched", ()), ("dense", ("--rate", RATE))):
+        asked = ("finetune", place / name, "--unfreeze", "top:1", "--epochs", 1, *options)
+        said = call(*asked, "--run", place / f"{name}-said")
+        document = call(*asked, "--run", place / f"{name}-json", "--json").json
+        if name == "unwatched":
+            assert (document["verdict"], document["measured"], document["kept"]) == (
+                "unmeasured",
+                False,
+                "after",
+            )
+            assert any("nothing says whether they are better or worse" in text for text in document["advice"])
+            assert "not measured" in said.out and "nothing says that it is better" in " ".join(
+                said.out.split()
+            )
+        else:
+            assert document["measured"] and document["verdict"] in ("better", "unchanged")
+            assert "not measured" not in said.out
+
+
 def test_it_refuses_to_make_things_worse(place: Path) -> None:
     done = pipeline.finetune(
         place / "dense",
@@ -236,7 +260,7 @@ def test_it_refuses_to_make_things_worse(place: Path) -> None:
         optimizer="sgd",
         momentum=0.0,
     )
-    assert done.tuned.kept == "before"
+    assert (done.tuned.kept, done.tuned.verdict) == ("before", "unchanged")
     assert [stage.best_epoch for stage in done.tuned.stages] == [0, 0]
     before = runs.read(place / "dense")
     assert done.folder.run.spec == before.run.spec and done.metrics == before.figures.by_split
