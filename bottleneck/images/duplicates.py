@@ -20,7 +20,7 @@ class Copies:
     content : bytes
         sha256 of the files' bytes.
     values : tuple of str
-        The labels (or splits) it carries, sorted.
+        The labels (or groups, or splits) it carries, sorted.
     paths : tuple of bytes
         Where it lies, sorted; at most ten.
     """
@@ -42,6 +42,8 @@ class Duplicates:
         Images beyond the first of each content: `unique` + `copies` images in all.
     two_labels : tuple of Copies
         Contents with more than one label, by first path.
+    two_groups : tuple of Copies
+        Contents in more than one group, by first path: these groups count as one.
     straddling : tuple of Copies
         Contents that given splits put on several sides (an image without one counts as ``train``), by first
         path.
@@ -50,11 +52,12 @@ class Duplicates:
     unique: int
     copies: int
     two_labels: tuple[Copies, ...]
+    two_groups: tuple[Copies, ...]
     straddling: tuple[Copies, ...]
 
 
 def duplicates(inventory: Inventory) -> Duplicates:
-    """Count copies, and name contents whose copies disagree in label or in given split.
+    """Count copies, and name contents whose copies disagree in label, group or given split.
 
     Examples
     --------
@@ -70,12 +73,13 @@ def duplicates(inventory: Inventory) -> Duplicates:
     (2, 1, ('cat', 'dog'))
     """
     if not len(inventory):
-        return Duplicates(0, 0, (), ())
+        return Duplicates(0, 0, (), (), ())
     codes, unique = content_codes(inventory)
     return Duplicates(
         unique,
         len(inventory) - unique,
         _disagreeing(inventory, codes, unique, "label"),
+        _disagreeing(inventory, codes, unique, "group"),
         _disagreeing(inventory, codes, unique, "split"),
     )
 
@@ -95,7 +99,7 @@ def content_codes(inventory: Inventory) -> tuple[np.ndarray, int]:
 
 
 def _disagreeing(inventory: Inventory, codes: np.ndarray, unique: int, name: str) -> tuple[Copies, ...]:
-    """Contents with more than one value in column `name`; no split means ``train``, no label nothing."""
+    """Contents with more than one value in column `name`; no split means ``train``, no label or group nothing."""
     column = inventory.table.column(name)
     if name == "split":
         column = pc.fill_null(column, "train")

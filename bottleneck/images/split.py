@@ -2,8 +2,15 @@
 
 The side of an image is drawn from what it is, never from its name or its neighbours: its key (the group,
 where a table gives one, else the content's sha256) is hashed with the run's seed to a number in [0, 1), and
-numbers under the wanted fraction go to validation. Adding or renaming images moves no other, and copies of
-one image always lie on one side.
+numbers under the wanted fraction go to validation. Copies of one image, and images of one group, always lie
+on one side.
+
+Where the source names no sides, this holds of ``hash``. Renaming files moves nothing, and neither does adding
+new images, to whichever group. Adding a copy of an image that was there, under another group, makes one unit of
+both: it takes the side of the group that comes first in order of code points (of the group, where the image had
+none), so that one of the two parts stays where it was and only the other may move. Nothing else moves. More
+cannot be held: two parts that lay on two sides cannot both stay, and from the table alone nobody can tell which
+was there first.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
     -------
     tuple of str
         Remarks for a person: images without label, classes of one image, classes that are not validated,
-        copies with two labels or on two sides.
+        copies with two labels, in two groups or on two sides.
 
     Raises
     ------
@@ -96,6 +96,13 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
             f"{_count(len(copies.two_labels), 'image')} with two labels: "
             f"{' and '.join(map(shown, first.paths[:2]))} are the same image, "
             f"labelled {' and '.join(map(repr, first.values))}"
+        )
+    if copies.two_groups:
+        first = copies.two_groups[0]
+        remarks.append(
+            f"{_count(len(copies.two_groups), 'image')} in two groups, which count as one: "
+            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, "
+            f"in {' and '.join(map(repr, first.values))}"
         )
     if copies.straddling:
         first = copies.straddling[0]

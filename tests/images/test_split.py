@@ -58,6 +58,55 @@ def test_adding_images_moves_nothing(rows: list[Row], seed: int, more: list[Row]
     assert sides(rows + more, policy)[: len(rows)] == sides(rows, policy)
 
 
+def units(rows: Sequence[Row]) -> list[set[int]]:
+    """Which rows hang together by a content or a group, found the slow way."""
+    found: list[set[int]] = []
+    for at, (content, _, group, _) in enumerate(rows):
+        tied = [
+            unit
+            for unit in found
+            if any(rows[n][0] == content or (group and rows[n][2] == group) for n in unit)
+        ]
+        found = [unit for unit in found if unit not in tied] + [set().union({at}, *tied)]
+    return found
+
+
+def first_group(rows: Sequence[Row], unit: set[int]) -> str | None:
+    return min((group for n in unit if (group := rows[n][2])), default=None)
+
+
+@given(GROUPED, st.tuples(st.integers(0, 40), LABELS, GROUPS, st.none()), st.integers(0, 5))
+def test_an_added_image_moves_at_most_one_of_the_groups_that_it_joins(
+    rows: list[Row], added: Row, seed: int
+) -> None:
+    policy = SplitPolicy(validation=0.5, seed=seed)
+    before, after = sides(rows, policy), sides([*rows, added], policy)
+    moved = {n for n, (old, new) in enumerate(zip(before, after, strict=False)) if old != new}
+    by_image = next((unit for unit in units(rows) if any(rows[n][0] == added[0] for n in unit)), None)
+    by_group = next((u for u in units(rows) if added[2] and any(rows[n][2] == added[2] for n in u)), set())
+    if by_image is None or added[2] is None or by_image == by_group:
+        assert not moved, "a new image moves nothing, and neither does a copy where its image is"
+        return
+    mine = first_group(rows, by_image)
+    theirs = first_group(rows, by_group) or added[2]
+    stays, moves = (by_image, by_group) if mine is not None and mine < theirs else (by_group, by_image)
+    assert moved <= moves
+    assert not moved & stays
+
+
+@given(GROUPED, GROUPED, st.integers(0, 5))
+def test_images_move_only_where_a_copy_joins_two_groups(rows: list[Row], more: list[Row], seed: int) -> None:
+    """Of many rows at once: what hangs together with no copy that came under another group stays."""
+    policy = SplitPolicy(validation=0.5, seed=seed)
+    before, after = sides(rows, policy), sides(rows + more, policy)
+    old = units(rows)
+    for unit in units(rows + more):
+        parts = [part for part in old if part & unit]
+        names = {rows[n][2] for n in unit if n < len(rows)} - {None}
+        if len(parts) == 1 and {(rows + more)[n][2] for n in unit} - {None} == names:
+            assert all(before[n] == after[n] for n in parts[0])
+
+
 @given(PLAIN, POLICIES, st.randoms(use_true_random=False))
 def test_renaming_images_moves_nothing(rows: list[Row], policy: SplitPolicy, random: object) -> None:
     names = [b"%d" % number for number in range(len(rows))]
@@ -129,6 +178,15 @@ def test_the_hash_is_pinned() -> None:
         digest = hashlib.sha256(b"bottleneck split 1\n7\n" + key).digest()
         expected.append("validation" if int.from_bytes(digest[:8], "big") / 2**64 < 0.3 else "train")
     assert sides(rows, SplitPolicy(validation=0.3, seed=7)) == expected
+    assert {"train", "validation"} == set(expected)
+    # A group goes by its name, and groups that share an image by the first of their names.
+    grouped: list[Row] = [(n, "cat", f"g{n:02d}", None) for n in range(20)]
+    grouped += [(n, "cat", "g00", None) for n in range(10, 20)]
+    expected = []
+    for name in (b"g%02d" % (0 if row[2] == "g00" or row[0] >= 10 else row[0]) for row in grouped):
+        digest = hashlib.sha256(b"bottleneck split 1\n7\ngroup\0" + name).digest()
+        expected.append("validation" if int.from_bytes(digest[:8], "big") / 2**64 < 0.3 else "train")
+    assert sides(grouped, SplitPolicy(validation=0.3, seed=7)) == expected
     assert {"train", "validation"} == set(expected)
 
 
@@ -245,13 +303,17 @@ def test_remarks_on_what_is_odd() -> None:
         (5, "c", None, "train"),
         (6, None, None, None),
         (1, "c", None, "test"),
+        (4, "c", "g1", "train"),
+        (4, "c", "g2", "train"),
+        (4, "c", None, "train"),
     ]
-    remarks = check(rows, ["train", "validation", "train", "train", "train", "train", "test"])
+    remarks = check(rows, ["train", "validation"] + ["train"] * 4 + ["test"] + ["train"] * 3)
     assert [remark.split(":")[0] for remark in remarks] == [
         "1 image without a label, not trained on",
         "1 class of one image",
         "no validation image of 'c'; --split exact gives each class its share",
         "1 image with two labels",
+        "1 image in two groups, which count as one",
         "1 image on two sides of the given splits",
     ]
     assert check([(n, "ab"[n % 2], None, None) for n in range(8)], ["train"] * 4 + ["validation"] * 4) == ()
