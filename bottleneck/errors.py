@@ -39,6 +39,10 @@ class UnknownName(UsageError):
         self.name, self.known, self.nearest = name, names, nearest
 
 
+class Untrusted(UsageError):
+    """Code that a run or a store names, and that nobody asked for in this command."""
+
+
 def _likeness(name: str, other: str) -> float:
     return difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
 

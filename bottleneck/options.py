@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
+from bottleneck.bases.trust import require_trust
 from bottleneck.catalog import ENGINES
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.pins import gpus_here
@@ -45,7 +46,7 @@ class BaseOptions(TypedDict, total=False):
 
 
 class Session(TypedDict, total=False):
-    """Where things lie and how a run behaves."""
+    """Where things lie, how a run behaves, and whom it may trust."""
 
     cache: PathLike | None
     remote: str | None
@@ -58,6 +59,8 @@ class Session(TypedDict, total=False):
     workers: int | None
     threads: int | None
     address: str | None
+    trust: bool
+    allow_host: Sequence[str]
 
 
 class ViewOptions(TypedDict, total=False):
@@ -163,7 +166,11 @@ def views_of(options: ViewOptions) -> Views | None:
 
 
 def options_of_run(record: Run, session: Session) -> Options:
-    """A session that lies where the run lay, unless it says otherwise."""
+    """A session that lies where the run lay, unless it says otherwise.
+
+    Every command that acts on a run comes through here. Raises `Untrusted` where the run needs code.
+    """
+    require_trust(record.request.base, session.get("trust", False), f"run {record.name}")
     options: Options = {"cache": record.cache}
     options.update(session)  # type: ignore[typeddict-item]
     if not options.get("cache"):

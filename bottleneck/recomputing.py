@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bottleneck.bases.trust import require_trust
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.extraction.fill import fill
 from bottleneck.filling import filled, scan_for
@@ -46,6 +47,8 @@ class Again:
             This machine's numbers differ from the store's by more than rounding.
         StoreError
             The store does not say how its base is built, or what is built now is another.
+        Untrusted
+            It is built by code, and nobody said that it may run.
         """
         request, header = self._request(), self._listing.header
         inventory = _only(self._inventory(keys), keys)
@@ -103,6 +106,7 @@ class Again:
                 f"{name} does not say how its base is built (a model object, or an early version): run the "
                 "extraction that made it again, which computes what is missing"
             )
+        require_trust(header.request.base, self._session.get("trust", False), f"store {name}")
         return header.request.model_copy(update={"batch": header.batch})
 
 

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     },
     "streams": {"errors"},
-    "options": {"catalog", "errors", "extraction", "objects", "progress", "schema"},
+    "options": {"bases", "catalog", "errors", "extraction", "objects", "progress", "schema"},
     "filling": {
         "bases",
         "catalog",
@@ -144,7 +144,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
         "training",
     },
-    "recomputing": {"errors", "extraction", "filling", "options", "schema", "sources", "store"},
+    "recomputing": {"bases", "errors", "extraction", "filling", "options", "schema", "sources", "store"},
     "stores": {"errors", "files", "filling", "objects", "options", "recomputing", "schema", "store"},
     "export_tables": {"drawing", "models", "schema"},
     "extraction_tables": {"drawing", "extraction", "files", "store"},

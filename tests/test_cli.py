@@ -36,8 +36,8 @@ def test_every_command_gives_one_object_and_progress_elsewhere(
         (("extract", source, "--base", FAKE), {"images", "computed", "reused", "store", "bottleneck_stage"}),
         (("features", source, "--base", FAKE, "--out", tmp_path / "out"), {"rows", "shape", "out"}),
         (("train", source, "--base", FAKE, "--run", run), {"run", "metrics", "classes", "extraction"}),
-        (("evaluate", run), {"run", "metrics"}),
-        (("predict", run, source), {"classes", "predictions"}),
+        (("evaluate", run, "--trust"), {"run", "metrics"}),
+        (("predict", run, source, "--trust"), {"classes", "predictions"}),
         (("bases",), {"bases"}),
         (("bases", "vgg16"), {"bases"}),
     ]:
@@ -54,10 +54,14 @@ def test_every_command_gives_one_object_and_progress_elsewhere(
 def test_quiet_says_nothing_but_predictions(call: Call, source: Path, tmp_path: Path) -> None:
     said = call("train", source, "--base", FAKE, "--run", tmp_path / "run", "--quiet")
     assert (said.status, said.out, said.err) == (0, "", "")
-    for arguments in (("extract", source, "--base", FAKE), ("evaluate", tmp_path / "run"), ("bases",)):
+    for arguments in (
+        ("extract", source, "--base", FAKE),
+        ("evaluate", tmp_path / "run", "--trust"),
+        ("bases",),
+    ):
         said = call(*arguments, "--quiet")
         assert (said.status, said.out, said.err) == (0, "", "")
-    assert len(call("predict", tmp_path / "run", source, "--quiet").out.splitlines()) == 31
+    assert len(call("predict", "--trust", tmp_path / "run", source, "--quiet").out.splitlines()) == 31
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_wrong_base_is_noticed_before_a_long_scan(call: Call, source: Path, tm
 
 def test_a_run_of_almost_that_name_is_named(call: Call, source: Path, tmp_path: Path) -> None:
     assert call("train", source, "--base", FAKE, "--run", tmp_path / "runs" / "first", "--quiet").status == 0
-    said = call("evaluate", tmp_path / "runs" / "frist")
+    said = call("evaluate", "--trust", tmp_path / "runs" / "frist")
     assert said.status == 2
     assert "nearest: first" in said.err
 
@@ -150,7 +154,9 @@ def test_tables_fit_a_terminal_and_paths_stay_whole(
     run = source.parent / "run"
     text = call("train", source, "--base", FAKE, "--run", run, "--folds", 3).out
     assert f"bottleneck merge {run} --out model.keras" in text
-    text += call("evaluate", run).out + call("extract", source, "--base", FAKE).out + call("bases").out
+    text += (
+        call("evaluate", "--trust", run).out + call("extract", source, "--base", FAKE).out + call("bases").out
+    )
     # Only lines that end in a path may be longer: those are to be copied.
     assert [line for line in text.splitlines() if len(line.rstrip()) > 80 and str(tmp_path) not in line] == []
     assert not [line for line in text.splitlines() if line.strip() in ("class", "s", "sing")], (
@@ -178,7 +184,7 @@ def test_notes_and_predictions_into_nothing_are_no_error(
         patch.setattr(sys, "stderr", Full())
         patch.setattr(sys, "stdout", None)
         cli.main(["train", str(source), "--base", FAKE, "--split", "exact", "--run", str(run)])
-        cli.main(["predict", str(run), str(source)])
+        cli.main(["predict", "--trust", str(run), str(source)])
     assert json.loads((run / "run.json").read_text())["classes"] == ["cat", "dog", "owl"]
 
 

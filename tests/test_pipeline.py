@@ -153,10 +153,10 @@ def test_a_flat_folder_can_be_extracted_and_predicted_and_not_trained_on(
     ):
         assert words in said.json["error"]
     assert call("train", source, "--base", FAKE, "--run", tmp_path / "run", "--quiet").status == 0
-    said = call("predict", tmp_path / "run", flat, "--json", "--quiet")
+    said = call("predict", "--trust", tmp_path / "run", flat, "--json", "--quiet")
     assert [row["label"] for row in said.json["predictions"]] == ["cat"] * 25
     assert all(abs(sum(row["probabilities"].values()) - 1) < 1e-5 for row in said.json["predictions"])
-    said = call("evaluate", tmp_path / "run", flat, "--json")
+    said = call("evaluate", "--trust", tmp_path / "run", flat, "--json")
     assert said.status == 2
     assert "no labelled images" in said.json["error"] and "bottleneck predict" in said.json["error"]
 
@@ -207,7 +207,7 @@ def test_an_exact_split_takes_its_share_of_each_class_and_is_frozen(
     # More images, other names: the run's own figures do not move.
     write_images(source, {"cat": 25, "dog": 40}, seed=9)
     (source / "owl").rename(source / "strix")
-    assert call("evaluate", run, "--json").json["metrics"] == said.json["metrics"]
+    assert call("evaluate", "--trust", run, "--json").json["metrics"] == said.json["metrics"]
     assert runs.read(run).table().equals(before)
 
 
@@ -273,9 +273,9 @@ def test_a_run_is_measured_from_the_store_when_its_source_is_gone(
     run = tmp_path / "run"
     said = call("train", source, "--base", FAKE, "--run", run, "--json")
     shutil.rmtree(source)
-    assert call("evaluate", run, "--json").json["metrics"] == said.json["metrics"]
+    assert call("evaluate", "--trust", run, "--json").json["metrics"] == said.json["metrics"]
     # Without source and store there is nothing to measure on, and that is said.
-    said = call("evaluate", run, "--json", "--cache", tmp_path / "empty")
+    said = call("evaluate", "--trust", run, "--json", "--cache", tmp_path / "empty")
     assert said.status == 1
     assert "nothing is there" in said.json["error"] and str(source) in said.json["error"]
 
@@ -288,7 +288,7 @@ def test_a_run_without_its_store_is_extracted_again_and_lost_images_are_told(
     shutil.rmtree(tmp_path / "cache")
     for number in range(4):
         (source / "owl" / f"{number:03d}.png").unlink()
-    said = call("evaluate", run, "--json")
+    said = call("evaluate", "--trust", run, "--json")
     assert said.status == 0
     assert sum(metrics["images"] for metrics in said.json["metrics"].values()) == 71
     assert "note: 4 of the run's 75 images are neither stored nor at" in said.err
@@ -298,12 +298,12 @@ def test_a_run_measured_on_other_images(call: Call, source: Path, tmp_path: Path
     run = tmp_path / "run"
     call("train", source, "--base", FAKE, "--run", run, "--quiet")
     other = write_images(tmp_path / "other", {"cat": 10, "dog": 10}, seed=5)
-    said = call("evaluate", run, other, "--json")
+    said = call("evaluate", "--trust", run, other, "--json")
     assert list(said.json["metrics"]) == ["all"]
     assert said.json["metrics"]["all"]["images"] == 20
     assert "note" not in said.err
     write_images(other, {"yak": 5}, seed=6)
-    worse = call("evaluate", run, other, "--json")
+    worse = call("evaluate", "--trust", run, other, "--json")
     assert worse.json["metrics"]["all"]["images"] == 25
     right = round(said.json["metrics"]["all"]["accuracy"] * 20)
     assert round(worse.json["metrics"]["all"]["accuracy"] * 25) == right
@@ -311,7 +311,7 @@ def test_a_run_measured_on_other_images(call: Call, source: Path, tmp_path: Path
     splits = tmp_path / "splits"
     for name in ("train", "test"):
         write_images(splits / name, {"cat": 5, "dog": 5}, seed=7)
-    assert set(call("evaluate", run, splits, "--json").json["metrics"]) == {"train", "test"}
+    assert set(call("evaluate", "--trust", run, splits, "--json").json["metrics"]) == {"train", "test"}
 
 
 def test_a_run_folder_with_other_things_is_left_alone_before_any_work(
@@ -341,10 +341,10 @@ def test_a_second_training_replaces_a_run_and_an_interrupted_one_leaves_it(
         patch.setattr("bottleneck.heads.training.fit_and_measure", stop)
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(source, FAKE, run=run, seed=5)
-    assert pipeline.evaluate(run) == first.metrics
+    assert pipeline.evaluate(run, trust=True) == first.metrics
     second = pipeline.train(source, FAKE, run=run, seed=5, settings={"C": 0.01})
     assert second.metrics != first.metrics
-    assert pipeline.evaluate(run) == second.metrics
+    assert pipeline.evaluate(run, trust=True) == second.metrics
     assert (run / "model.keras").exists()
 
 
@@ -357,7 +357,7 @@ def test_two_trainings_into_one_folder_leave_one_whole_run(source: Path, tmp_pat
             pool.map(lambda seed: pipeline.train(source, FAKE, run=tmp_path / "run", seed=seed), range(4))
         )
     found = runs.read(tmp_path / "run")
-    assert pipeline.evaluate(tmp_path / "run") == found.figures.by_split
+    assert pipeline.evaluate(tmp_path / "run", trust=True) == found.figures.by_split
     assert found.run.split.seed in range(4) and len(done) == 4
 
 
@@ -373,16 +373,16 @@ def test_bad_images_have_a_line_of_their_own_in_predictions(call: Call, source: 
     write_images(bad, {"x": 2}, seed=3)
     for name in "abc":
         (bad / "x" / f"{name}.png").write_bytes(name.encode())
-    found = pipeline.predict(run, bad)
+    found = pipeline.predict(run, bad, trust=True)
     assert len(found) == 5
     assert [bool(error) for error in found.errors] == [False, False, True, True, True]
     assert np.isnan(found.probabilities[2:]).all() and np.isfinite(found.probabilities[:2]).all()
     assert found.labels[2:] == [None] * 3
     with pytest.raises(TooManyBadImages, match="3 of 5 images"):
-        pipeline.predict(run, bad, max_bad=0.1)
+        pipeline.predict(run, bad, max_bad=0.1, trust=True)
     for path in (bad / "x").glob("0*"):
         path.unlink()
-    assert pipeline.predict(run, bad).labels == [None] * 3
+    assert pipeline.predict(run, bad, trust=True).labels == [None] * 3
     shutil.rmtree(bad / "x")
     with pytest.raises(SourceError, match="no images were found"):
-        pipeline.predict(run, bad)
+        pipeline.predict(run, bad, trust=True)

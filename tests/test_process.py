@@ -61,7 +61,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(trained: tuple[
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:
-        for arguments in (("predict", run, source), ("extract", source, "--base", FAKE, "--json")):
+        for arguments in (("predict", "--trust", run, source), ("extract", source, "--base", FAKE, "--json")):
             done = bottleneck(
                 *(*arguments, "--cache", cache, "--quiet"),
                 capture_output=False,

@@ -123,7 +123,7 @@ def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
     assert [(d["name"], d["rows"]) for d in found["damaged"]] == [(name, [0, 18])]
     text = call("store", "verify")
     assert text.status == 1 and name[:16] in text.out and "--repair SOURCE" in text.out
-    mended = call("store", "verify", "--repair", cats, "--json")
+    mended = call("store", "verify", "--trust", "--repair", cats, "--json")
     assert mended.status == 0, mended.err
     (done,) = mended.json["stores"]
     assert (done["repair"]["recomputed"], done["repair"]["in_place"]) == (18, [name])
@@ -138,7 +138,7 @@ def test_a_repair_from_a_source_that_lacks_images_says_which_are_lost(
     flip(folder, 18)
     for path in sorted((cats / "cat").iterdir())[:4]:
         path.unlink()
-    said = call("store", "verify", "--repair", cats, "--json")
+    said = call("store", "verify", "--trust", "--repair", cats, "--json")
     (done,) = said.json["stores"]
     assert said.status == 1 and len(done["repair"]["lost"]) == 4 and done["repair"]["recomputed"] == 14
     assert done["damaged"] == []
@@ -153,17 +153,17 @@ def test_a_lost_record_and_a_lost_shard_are_filled_from_the_source(
     (folder / "shards" / names[18][0]).write_bytes(b"{}")
     (folder / "shards" / names[14][1].shard).unlink()
     assert call("store", "verify", "--quiet").status == 1
-    said = call("store", "verify", "--repair", cats, "--json")
+    said = call("store", "verify", "--trust", "--repair", cats, "--json")
     (done,) = said.json["stores"]
     assert said.status == 1 and list(done["repair"]["left"]) == [names[14][0]]
     served(folder, cats)
-    assert call("store", "verify", "--repair", dogs, "--quiet").status == 0
+    assert call("store", "verify", "--trust", "--repair", dogs, "--quiet").status == 0
     served(folder, cats)
     served(folder, dogs)
 
 
 def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder: Path, cats: Path) -> None:
-    said = call("store", "verify", "--sample", 5, "--source", cats, "--seed", 1, "--json")
+    said = call("store", "verify", "--trust", "--sample", 5, "--source", cats, "--seed", 1, "--json")
     assert said.status == 0, said.err
     sample = said.json["stores"][0]["sample"]
     assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
@@ -189,15 +189,15 @@ def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder:
         canary=record.canary,
     )
     assert call("store", "verify", "--quiet").status == 0
-    said = call("store", "verify", "--sample", 4, "--source", cats, "--json")
+    said = call("store", "verify", "--trust", "--sample", 4, "--source", cats, "--json")
     assert said.status == 1 and len(said.json["stores"][0]["sample"]["differing"]) == 4
-    assert call("store", "verify", "--sample", 4).status == 2
+    assert call("store", "verify", "--trust", "--sample", 4).status == 2
 
 
 def test_a_machine_that_computes_otherwise_is_told(call: Call, folder: Path, cats: Path) -> None:
     canary = np.frombuffer((folder / "canary.f32").read_bytes(), "<f4")
     (folder / "canary.f32").write_bytes((canary + 1).tobytes())
-    said = call("store", "verify", "--sample", 3, "--source", cats, "--json")
+    said = call("store", "verify", "--trust", "--sample", 3, "--source", cats, "--json")
     (damage,) = said.json["stores"][0]["damaged"]
     assert said.status == 1 and damage["name"] == "canary.f32" and str(folder) in damage["why"]
 
@@ -210,11 +210,11 @@ def test_views_are_verified_sampled_repaired_and_pruned_by_their_images(
     plain, views = store_folders(Cache(tmp_path / "cache"))
     assert views.name.startswith(f"{plain.name}-views-")
     whole = snapshot(views / "shards")
-    said = call("store", "verify", "--sample", 5, "--source", cats, "--json")
+    said = call("store", "verify", "--trust", "--sample", 5, "--source", cats, "--json")
     assert said.status == 0, said.err
     assert [store["sample"]["exact"] for store in said.json["stores"]] == [5, 5]
     name = flip(views, 36)
-    said = call("store", "verify", "--repair", cats, "--json")
+    said = call("store", "verify", "--trust", "--repair", cats, "--json")
     assert said.status == 0, said.err
     assert said.json["stores"][1]["repair"]["in_place"] == [name]
     assert snapshot(views / "shards") == whole
@@ -262,7 +262,12 @@ def test_compact_makes_one_shard_and_extract_finds_its_rows(
         served(folder, source)
     assert call("store", "verify", "--quiet").status == 0
     flip(folder, 32)
-    assert call("store", "verify", "--repair", cats, "--json").json["stores"][0]["repair"]["recomputed"] == 18
+    assert (
+        call("store", "verify", "--trust", "--repair", cats, "--json").json["stores"][0]["repair"][
+            "recomputed"
+        ]
+        == 18
+    )
     served(folder, cats)
 
 

@@ -59,11 +59,11 @@ def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
     assert np.abs(a - b).max() > 1e-3, "the views reached the head"
     assert views.extraction.views is not None and views.extraction.views.computed == 180
     # Figures are of the images as they are, by whatever way they are asked for.
-    again = pipeline.evaluate(tmp_path / "views")
+    again = pipeline.evaluate(tmp_path / "views", trust=True)
     assert {name: m.accuracy for name, m in again.items()} == {
         name: m.accuracy for name, m in views.metrics.items()
     }
-    mean = pipeline.evaluate(tmp_path / "views", average_views=True)
+    mean = pipeline.evaluate(tmp_path / "views", average_views=True, trust=True)
     assert set(mean) == set(again)
     assert any(mean[name].log_loss != again[name].log_loss for name in mean)
     by_hand = pipeline.features(source, FAKE, views=4, augment=AUGMENT, **session)
@@ -78,20 +78,20 @@ def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
 def test_averaging_needs_no_source_while_the_views_are_cached(source: Path, tmp_path: Path) -> None:
     pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", views=3, augment=AUGMENT)
     shutil.move(source, tmp_path / "away")
-    before = pipeline.evaluate(tmp_path / "run", average_views=True)
+    before = pipeline.evaluate(tmp_path / "run", average_views=True, trust=True)
     # Another source: its views are computed first.
     other = write_images(tmp_path / "more", {"cat": 4, "dog": 4}, seed=7)
-    found = pipeline.evaluate(tmp_path / "run", other, average_views=True)
+    found = pipeline.evaluate(tmp_path / "run", other, average_views=True, trust=True)
     assert found["all"].images == 8
     shutil.rmtree(next((tmp_path / "cache" / "stores").glob("*-views-*")))
     shutil.move(tmp_path / "away", source)
-    assert pipeline.evaluate(tmp_path / "run", average_views=True) == before
+    assert pipeline.evaluate(tmp_path / "run", average_views=True, trust=True) == before
 
 
 def test_averaging_without_views_is_refused(source: Path, tmp_path: Path) -> None:
     pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache")
     with pytest.raises(UsageError, match="trained without views"):
-        pipeline.evaluate(tmp_path / "run", average_views=True)
+        pipeline.evaluate(tmp_path / "run", average_views=True, trust=True)
 
 
 def test_folds_and_lost_views_are_told(source: Path, tmp_path: Path) -> None:
@@ -165,7 +165,9 @@ def test_a_damaged_views_store_is_repaired_from_its_images(source: Path, tmp_pat
     image[image.index(row) + 5] ^= 1
     shard.write_bytes(image)
     assert not all(checked.sound for checked in stores.verify(**session))
-    repaired = {c.folder.name: c for c in stores.verify(repair=source, sample=20, seed=1, **session)}
+    repaired = {
+        c.folder.name: c for c in stores.verify(repair=source, sample=20, seed=1, trust=True, **session)
+    }
     assert all(c.sound for c in repaired.values())
     made = next(c for name, c in repaired.items() if "-views-" in name)
     assert made.sample is not None and made.sample.rows == 20

@@ -96,6 +96,10 @@ SCORE = click.option(
     help="A second output: how little the head knows an image, low for images like those it learnt from.",
 )
 
+TRUST = click.option(
+    "--trust", is_flag=True, help="Import and run the code that it names, where its base is module:function."
+)
+
 TEAM = options(
     click.option(
         "--engine",

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bottleneck.cli.options import SESSION
+from bottleneck.cli.options import SESSION, TRUST
 from bottleneck.cli.speaking import session, show
 from bottleneck.streams import writing
 
@@ -66,6 +66,7 @@ def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     "--source", metavar="SOURCE", type=click.Path(readable=False), help="Where --sample finds images."
 )
 @click.option("--seed", type=int, metavar="N", help="Of the rows that --sample draws.  [default: chance]")
+@TRUST
 @SESSION
 def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Hash every record, shard and list of block hashes, and look at the structure of each file.

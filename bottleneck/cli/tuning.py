@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bottleneck.cli.options import READING, SESSION, options
+from bottleneck.cli.options import READING, SESSION, TRUST, options
 from bottleneck.cli.speaking import note, session, show
 from bottleneck.errors import UsageError
 from bottleneck.schema import parse_rates, parse_tune
@@ -104,6 +104,7 @@ TUNING = options(
 @click.command(short_help="Train the top of a run's base with its head.")
 @click.argument("run", type=click.Path(readable=False))
 @TUNING
+@TRUST
 @READING
 @SESSION
 def finetune(
@@ -158,6 +159,8 @@ def tune_after(
     from bottleneck import documents, drawing, pipeline, tables, tuning_tables
 
     where = {name: options[name] for name in pipeline.Session.__annotations__ if name in options}
+    # The base was named in this very command.
+    where["trust"] = True
     done = pipeline.finetune(trained.folder.path, unfreeze, told=note, **settings, **session(quiet, where))
     show(
         as_json,
