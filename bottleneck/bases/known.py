@@ -1,8 +1,9 @@
 """Digests already known, so that a run with nothing to compute never builds the base.
 
 One small JSON file a request in the cache, under a key of everything that decides the answer: the request, the bytes of
-the files it names, and the versions of Keras, TensorFlow and of the digest's own rules. A `module:function` and a model
-object are never remembered: their code may have changed. A damaged file is a miss.
+the files it names, the versions of this package, of Keras, of TensorFlow and of what Keras loads classes from, and of
+the digest's own rules. A `module:function` and a model object are never remembered: their code may have changed. A
+damaged file is a miss.
 """
 
 from __future__ import annotations
@@ -12,15 +13,19 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bottleneck import __version__
 from bottleneck.bases import custom, precision, specs
 from bottleneck.bases.calibrate import CALIBRATION_VERSION
-from bottleneck.bases.digest import DIGEST_VERSION
+from bottleneck.bases.digest import CODE_VERSION, DIGEST_VERSION
 from bottleneck.bases.weights import parse_weights
 from bottleneck.errors import BottleneckError
 from bottleneck.files import publish
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, canonical_json
 
 _FORMAT = 1
+
+#: What a `.keras` file may name classes of, in safe mode too.
+_PACKAGES = ("keras", "tensorflow", "keras_hub", "keras_cv", "keras_nlp")
 
 
 def recall(request: BaseRequest, cache: Cache) -> StoreSpec | None:
@@ -99,10 +104,9 @@ def _key(request: BaseRequest) -> str | None:
         asked["machine"] = precision.machine()
     # What the catalog says of a base may change between versions of this package: an alias, a default cut.
     row = specs().get(request.base.lower())
-    rules = [_FORMAT, DIGEST_VERSION, CALIBRATION_VERSION, repr(row)]
-    return hashlib.sha256(
-        canonical_json([asked, rules, _version("keras"), _version("tensorflow")])
-    ).hexdigest()
+    rules = [_FORMAT, DIGEST_VERSION, CODE_VERSION, CALIBRATION_VERSION, repr(row)]
+    versions = [__version__, *map(_version, _PACKAGES)]
+    return hashlib.sha256(canonical_json([asked, rules, versions])).hexdigest()
 
 
 def _sha256(path: Path) -> str:

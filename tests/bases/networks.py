@@ -73,3 +73,23 @@ def inlined() -> Any:
     x = layers.ReLU()(x)
     x = layers.Conv2D(6, 3, padding="same")(x)
     return fill(keras.Model(image, layers.GlobalMaxPooling2D()(x)), 3)
+
+
+def stock() -> Any:
+    """Layers that hold layers, functions and rates, and bare operations: all of it Keras' own."""
+    import keras
+    from keras import layers, ops
+
+    image = keras.Input((16, 16, 3))
+    x = layers.Pipeline([layers.RandomFlip(), layers.Rescaling(0.5)])(image)
+    x = layers.Conv2D(4, 3, activation="gelu")(x)
+    x = layers.Activation(layers.LeakyReLU(0.2))(layers.Activation(keras.activations.silu)(x))
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True, dropout=0.2))(layers.Reshape((14, 56))(x))
+    x = layers.TimeDistributed(layers.Dense(4, activation="relu"))(
+        layers.TimeDistributed(layers.Dropout(0.3))(x)
+    )
+    x = layers.MultiHeadAttention(2, 2, dropout=0.1)(x, x)
+    x = layers.RNN([layers.LSTMCell(3), layers.GRUCell(2)], return_sequences=True)(x)
+    x = layers.SpectralNormalization(layers.Dense(3))(x)
+    x = ops.einsum("bij->bji", ops.softmax(x * 2.0 + 1)[:, 1:])
+    return fill(keras.Model(image, ops.pad(x, ((0, 0), (1, 1), (0, 0)))))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bottleneck.errors import BaseError
-from tests.bases import networks
+from tests.bases import networks, odd_models
 
 pytestmark = pytest.mark.keras
 
@@ -125,32 +126,47 @@ def test_arguments_of_bare_operations_are_in_it() -> None:
     assert len({digest(model(1, 2.0)), digest(model(2, 2.0)), digest(model(1, 3.0))}) == 3
 
 
-def test_a_subclassed_layer_is_its_name_source_and_config() -> None:
+@pytest.mark.parametrize("name", odd_models.DIFFERENT)
+def test_what_a_configuration_hides_is_in_it(name: str) -> None:
+    first, other, again = (digest(odd_models.build(odd_models.DIFFERENT[name], side)) for side in (0, 1, 0))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("name", odd_models.EQUAL)
+def test_what_only_a_reader_of_the_code_sees_is_not_in_it(name: str) -> None:
+    first, other = (digest(odd_models.build(odd_models.EQUAL[name], side)) for side in (0, 1))
+    assert first == other
+
+
+def test_odd_models_are_as_they_say() -> None:
+    pixels = np.random.default_rng(0).normal(0.2, 1, (2, 8, 8, 3)).astype(np.float32)
+    for cases, differ in ((odd_models.DIFFERENT, True), (odd_models.EQUAL, False)):
+        for name in list(cases)[::4]:
+            models = [odd_models.build(cases[name], side) for side in (0, 1)]
+            first, other = (np.asarray(model(pixels, training=False)) for model in models)
+            assert np.array_equal(first, other) is not differ, name
+
+
+def test_a_layer_that_runs_a_file_is_what_the_file_holds(tmp_path: Path) -> None:
     import keras
 
-    class Scale(keras.layers.Layer):
-        def __init__(self, factor: float, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            self.factor = factor
-
-        def call(self, x: Any) -> Any:
-            return x * self.factor
-
-    class Secret(keras.layers.Layer):
-        def __init__(self, factors: Any, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            self.factors = factors
-
-        def call(self, x: Any) -> Any:
-            return x * self.factors[0]
-
-    def model(layer: Any) -> Any:
+    def saved(factor: float, folder: str) -> Any:
         image = keras.Input((8, 8, 3))
-        return keras.Model(image, layer(image))
+        keras.Model(image, image * factor).export(tmp_path / folder, verbose=False)
+        return loaded(folder)
 
-    assert digest(model(Scale(2.0))) == digest(model(Scale(2.0))) != digest(model(Scale(3.0)))
-    with pytest.raises(BaseError, match="get_config"):
-        digest(model(Secret(np.ones(1))))
+    def loaded(folder: str) -> Any:
+        image = keras.Input((8, 8, 3))
+        return keras.Model(image, keras.layers.TFSMLayer(tmp_path / folder)(image))
+
+    first = digest(saved(2.0, "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert digest(loaded("b")) == first
+    model = saved(3.0, "a")
+    assert digest(model) != first
+    (tmp_path / "a").rename(tmp_path / "c")
+    with pytest.raises(BaseError, match="is gone"):
+        digest(model)
 
 
 def test_deep_networks_need_no_deep_stack() -> None:
@@ -174,8 +190,10 @@ def test_deep_networks_need_no_deep_stack() -> None:
 GOLDEN = {
     "plain": "fcc325ade3cc7d8ba4234ac8a5d8052b5ae1fbdcfab4798292d7645ecd8a0e17",
     "nested": "e9f91e6775d1797ad9d9e1459e6b242321c51bacdc68c67de299a8221bed8505",
+    "stock": "f1e49d3e85e51743844c9fdceb64bc0b8946196c89c6f11cf67cc02bff4fac43",
 }
 
 
 def test_golden() -> None:
-    assert {"plain": digest(networks.plain()), "nested": digest(networks.nested())} == GOLDEN
+    made = {"plain": networks.plain(), "nested": networks.nested(), "stock": networks.stock()}
+    assert {name: digest(model) for name, model in made.items()} == GOLDEN
