@@ -69,6 +69,7 @@ def check_features(spec: BaseSpec) -> list[str]:
     from bottleneck.images.probes import probes
     from bottleneck.models import parity
     from bottleneck.models.compare import TOLERANCE, compare, spread
+    from bottleneck.models.twins import twins
     from bottleneck.schema import BaseRequest, Cache
 
     size = max(spec.smallest, 32)
@@ -85,7 +86,7 @@ def check_features(spec: BaseSpec) -> list[str]:
     head = LogisticHead().fit(rows, np.arange(32) % 2)
     reference = parity.cached(forward, head, pixels, rows)
     weakest = float("inf")
-    for name, outputs in parity.twins(base, head, pixels, 8).items():
+    for name, outputs in twins(base, head, pixels, 8).items():
         twin = compare(name, "probes", reference, outputs)
         least = min(d.largest for d in twin.differences if d.quantity != "probabilities")
         weakest = min(weakest, least)

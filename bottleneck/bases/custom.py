@@ -260,7 +260,7 @@ def _refuse_lambda(model: Any, base: str) -> None:
 
 
 def foreign(model: Any) -> list[str]:
-    """Classes of `model` that are not Keras' own, which a plain Keras cannot load from a merged file.
+    """Classes in `model`, at any depth, that are not Keras' own: plain Keras cannot load them from a merged file.
 
     Parameters
     ----------
@@ -272,5 +272,9 @@ def foreign(model: Any) -> list[str]:
     list of str
         Qualified names, sorted.
     """
-    kinds = {type(step.operation) for step in walk(model).steps}
+    operations = [step.operation for step in walk(model).steps]
+    inside = (
+        layer for one in operations if hasattr(one, "_flatten_layers") for layer in one._flatten_layers()
+    )
+    kinds = {type(one) for one in (*operations, *inside)}
     return sorted(f"{k.__module__}:{k.__qualname__}" for k in kinds if k.__module__.split(".")[0] != "keras")

@@ -1,24 +1,29 @@
 """A base that cannot wake up.
 
 In Keras 3 `base(x, training=False)` does not survive an outer `fit`: the outer call's `training` replaces the one that
-was recorded. So the network is rebuilt: dropout and noise at rate 0, random augmentation as `Identity`, `trainable`
-off (which keeps BatchNorm on its moving statistics), with the same weights.
+was recorded. Augmentation is awake even when a model is called without `training`. So the network is rebuilt: dropout
+and noise at rate 0, random augmentation as `Identity`, at any depth; `trainable` off (which keeps BatchNorm on its
+moving statistics); the same weights. Layers that Keras loads awake from a file are written as other stock layers.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from bottleneck.bases.training_only import AUGMENTATION, NOISE
+from bottleneck.bases.stock import Arrangements, is_attention
+from bottleneck.bases.training_only import NOISE, SILENCED
 from bottleneck.errors import BaseError
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
 
+#: Keras makes their inner layers while it builds them, without their `trainable`: a file brings them back awake.
+_WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GroupedQueryAttention", "MultiHeadAttention"})
+
 
 def freeze(model: Any) -> Any:
-    """`model` rebuilt so that training mode computes what inference computes, bit for bit.
+    """Rebuild `model` so that training mode computes what inference computes.
 
-    One exception: attention layers with dropout change kernels when it goes, and differ by rounding.
+    Bit for bit, but for attention with dropout, for which Keras takes other kernels: it differs by rounding.
 
     Parameters
     ----------
@@ -28,45 +33,49 @@ def freeze(model: Any) -> Any:
     Returns
     -------
     keras.Model
-        Same graph, layer names and weights; ``trainable`` False. Do not set ``trainable`` True on a network around
-        it: that reaches every layer inside, and BatchNorm would move again.
+        Same layer names and weights; ``trainable`` False, also after it was saved and loaded. Do not set ``trainable``
+        True on a network around it: that reaches every layer inside, and BatchNorm would move again.
 
     Raises
     ------
     BaseError
-        A layer cannot be rebuilt, or acts at random in training in a way that inference does not undo.
+        A layer cannot be rebuilt, acts at random in a way that cannot be taken out, or would train again after the
+        model was saved and loaded.
     """
     import keras
 
+    arrangements = Arrangements(quiet)
+    # Keras calls no function of ours for the layers of a Sequential, which have one input and so hold no attention.
+    calls = {} if isinstance(model, keras.Sequential) else {"call_function": arrangements.call}
     try:
-        copy = keras.models.clone_model(model, clone_function=quiet, recursive=True)
-        copy.set_weights(model.get_weights())
+        copy = keras.models.clone_model(model, clone_function=arrangements.copy, recursive=True, **calls)
+        arrangements.set_weights()
     except (TypeError, ValueError, NotImplementedError) as error:
         raise BaseError(
             f"base {model.name!r} cannot be rebuilt without its dropout: {error}; "
             "give its custom layers get_config and from_config"
         ) from error
     copy.trainable = False
+    for layer in copy._flatten_layers(include_self=False, recursive=True):
+        _check_still(layer, model.name)
     return copy
 
 
 def quiet(layer: Any) -> Any:
-    """A copy of `layer` without its randomness and its weights; a bare operation is given back as it is."""
+    """Copy `layer` without its randomness and its weights; a bare operation is given back as it is."""
     import keras
 
     if not isinstance(layer, keras.layers.Layer):
         return layer  # a bare operation has neither weights nor moods
     kind = type(layer).__name__
-    if kind in AUGMENTATION:
-        return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
-    if kind == "RandomCrop":
-        raise ValueError(
-            f"layer {layer.name!r} (RandomCrop) crops at random in training and in the middle in inference"
-        )
+    if kind in SILENCED:
+        # By name: Keras cannot write a layer that was given a policy's object.
+        return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy.name)
+    _refuse_crop(kind, layer.name)
     copy = type(layer).from_config(_without_rates(layer.get_config(), kind))
     for inner in copy._flatten_layers(include_self=True):
         # Subclassed layers may hold dropout that their config does not show.
-        if type(inner).__name__ in NOISE:
+        if type(inner).__name__ in NOISE | SILENCED:
             for name in ("rate", "stddev"):
                 if getattr(inner, name, 0):
                     setattr(inner, name, 0.0)
@@ -75,15 +84,61 @@ def quiet(layer: Any) -> Any:
 
 def _without_rates(config: Any, kind: str) -> Any:
     """`config` with every rate of randomness at 0, at any depth (wrappers hold whole layers in theirs)."""
-    if isinstance(config, list):
+    if isinstance(config, (list, tuple)):
         return [_without_rates(item, kind) for item in config]
     if not isinstance(config, dict):
         return config
+    inside = str(config.get("class_name", kind))
+    if _is_layer(config):
+        _refuse_crop(inside, str(config["config"].get("name")))
+        if inside in SILENCED:
+            return _identity(config)
     quiet = {}
     for key, value in config.items():
         random_here = key in _RATES and (kind in NOISE or key not in ("rate", "stddev"))
         if random_here and isinstance(value, (int, float)):
             quiet[key] = 0.0
         else:
-            quiet[key] = _without_rates(value, str(config.get("class_name", kind)))
+            quiet[key] = _without_rates(value, inside)
     return quiet
+
+
+def _is_layer(config: dict[str, Any]) -> bool:
+    """Whether `config` is what Keras writes of one of its own layers inside another."""
+    stock = str(config.get("module") or "").split(".")[0] == "keras"
+    return stock and isinstance(config.get("config"), dict)
+
+
+def _identity(config: dict[str, Any]) -> dict[str, Any]:
+    """What Keras writes of an `Identity` in the place of the layer that `config` is of."""
+    told = {key: value for key, value in config["config"].items() if key in ("name", "dtype")}
+    same = {"module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": told}
+    return {**config, **same}
+
+
+def _refuse_crop(kind: str, name: str) -> None:
+    if kind == "RandomCrop":
+        raise ValueError(
+            f"layer {name!r} (RandomCrop) crops at random in training and in the middle in inference"
+        )
+
+
+def _check_still(layer: Any, base: str) -> None:
+    """Refuse by name what is still awake, or would be once it is loaded from a file."""
+    kind, told = type(layer).__name__, f"base {base!r}: layer {layer.name!r} ({type(layer).__name__})"
+    if kind in SILENCED:
+        raise BaseError(
+            f"{told} acts at random when the model is called, and lies inside a layer that cannot be rebuilt without "
+            "it; take augmentation out of the base (`extract --views` augments), or build it from stock layers"
+        )
+    if kind in _WAKES or is_attention(layer):
+        raise BaseError(
+            f"{told} forgets that it is frozen when Keras loads it from a file: a fit around the merged model would "
+            "train it. Use attention on a (batch, tokens, channels) tensor directly in the network, without masks or "
+            "scores, and Conv2D in place of ConvLSTM; or keep using the run with `predict`"
+        )
+    if kind == "SpectralNormalization":
+        raise BaseError(
+            f"{told} changes its kernel when it is called in training mode, and lies inside another layer; put it "
+            "directly into the network, where it can be replaced by the layer that it wraps"
+        )

@@ -1,6 +1,6 @@
 """Keras' layers that act in training only: in inference they hand their input on unchanged.
 
-The digest looks through them, and a frozen base has them switched off.
+The digest looks through them, and a frozen base has them switched off, at any depth.
 """
 
 from __future__ import annotations
@@ -49,3 +49,6 @@ AUGMENTATION = frozenset(
 )
 #: All of them: the above, and what has no rate or another name for it.
 PASS_THROUGH = NOISE | AUGMENTATION | {"ActivityRegularization", "Identity", "StochasticDepth"}
+
+#: What a frozen base has `Identity` for. Wider than what the digest looks through, so that no digest changes.
+SILENCED = AUGMENTATION | {"Solarization", "StochasticDepth"}

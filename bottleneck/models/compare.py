@@ -9,10 +9,10 @@ import numpy as np
 
 from bottleneck.schema import Accuracy, Comparison, Difference
 
-#: Float32 forms agree to this share of the spread between images; see the README for where it comes from.
+#: Float32 forms agree to this share of the spread between images, unless their network rounds more: see `bound`.
 TOLERANCE = 1e-4
 
-#: No form is held to less than this, and every broken twin must be further away: see the kinds' own tolerances.
+#: No form is held to less than this, however its network rounds; and every broken twin must be further away.
 WIDEST = 1e-3
 
 #: Share of first choices that must stay as they are: for rows of reduced dtype and for forms that round on purpose.
@@ -31,6 +31,15 @@ class Outputs(NamedTuple):
     def of(cls, named: Mapping[str, np.ndarray]) -> Outputs:
         """From arrays by name; ``probabilities`` must be there."""
         return cls(named.get("features"), named.get("logits"), named["probabilities"], named.get("energy"))
+
+    @property
+    def named(self) -> dict[str, np.ndarray]:
+        """What is there, by name."""
+        return {name: part for name, part in self._asdict().items() if part is not None}
+
+    def first(self, count: int) -> Outputs:
+        """For the first `count` images."""
+        return Outputs.of({name: part[:count] for name, part in self.named.items()})
 
 
 def spread(values: np.ndarray) -> float:
@@ -71,6 +80,7 @@ def compare(
     *,
     gate: float | None = None,
     truth: np.ndarray | None = None,
+    scale: Outputs | None = None,
 ) -> Comparison:
     """`other` against `reference`: each quantity that both give, relative to the reference's spread.
 
@@ -86,6 +96,8 @@ def compare(
         Judge by this share of equal first choices instead, and, where both give a score, by its correlation too.
     truth : numpy.ndarray, optional
         (n,) the column of each image's own class, -1 for an image without one of the classes.
+    scale : Outputs, optional
+        The reference on more images: its spread is what differences are relative to, where `reference` is of few.
 
     Returns
     -------
@@ -106,8 +118,10 @@ def compare(
     True
     """
     differences = tuple(
-        _difference(form, name, first, second)
-        for name, first, second in zip(Outputs._fields, reference, other, strict=True)
+        _difference(form, name, first, second, first if whole is None else whole)
+        for name, first, second, whole in zip(
+            Outputs._fields, reference, other, scale or reference, strict=True
+        )
         if first is not None and second is not None
     )
     top1 = float((reference.probabilities.argmax(1) == other.probabilities.argmax(1)).mean())
@@ -138,11 +152,11 @@ def _correlation(first: np.ndarray | None, second: np.ndarray | None) -> float:
     return float(a @ b) / lengths if lengths > 0 else float((a == b).all())
 
 
-def _difference(form: str, name: str, first: np.ndarray, second: np.ndarray) -> Difference:
+def _difference(form: str, name: str, first: np.ndarray, second: np.ndarray, whole: np.ndarray) -> Difference:
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
         raise ValueError(f"{form}: {name} of shape {second.shape} against {first.shape}")
-    scale = spread(first)
+    scale = spread(whole)
     with np.errstate(invalid="ignore"):  # infinity minus infinity: caught in the next line
         gap = np.abs(first - second)
     largest, mean = (float(gap.max()), float(gap.mean())) if np.isfinite(gap).all() else (np.inf, np.inf)

@@ -9,11 +9,11 @@ from typing import Any
 
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
+from bottleneck.errors import BaseError
 from bottleneck.exports.card import ScoreFacts
 from bottleneck.exports.keras_archive import written_aside
 from bottleneck.files import publish
 from bottleneck.images.standalone import standalone
-from bottleneck.models import parity
 from bottleneck.models.energy import energy_facts
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import Reference, reference
@@ -58,8 +58,6 @@ def deliver(
     HeadError
         The head was not made on the run's features.
     """
-    import keras
-
     with progress.bar("merge", 5, "steps") as bar:
         known = reference(folder, cache, _OWN)
         bar.update(2)
@@ -67,24 +65,45 @@ def deliver(
         forms = known.compare("merged model", known.of_model(model))
         twins = known.twins()
         # Before anything is written: a merged model that differs is not worth a file.
-        parity.require(known.certify(forms, twins))
+        known.require(known.certify(forms, twins))
         bar.update()
         decode_file = _decode_file(target, known.base)
         target.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(model, target, document(folder.run, score_facts(known, score))) as aside:
             bar.update()
-            again = keras.saving.load_model(aside, safe_mode=True)
+            again = load_again(aside)
             forms += known.compare("reloaded .keras", known.of_model(again))
+            called, still = known.compare_calls("reloaded .keras", again)
+            forms += called
             with aside.open("rb") as file:
                 whose = {target.name: hashlib.file_digest(file, "sha256").hexdigest()}
-            final = known.certify(forms, twins).model_copy(update={"files": whose})
-            parity.require(final)
+            final = known.certify(forms, twins, [still]).model_copy(update={"files": whose})
+            known.require(final)
             # Before the model gets its name: no stop may leave a model without its certificate.
             proof = target.with_suffix(".parity.json")
             publish(proof, final.model_dump_json(indent=1).encode("utf-8") + b"\n", replace=True)
             publish(decode_file, decode_text(known.base).encode("utf-8"), replace=True)
         bar.update()
     return Delivery(target, proof, decode_file, final, target.stat().st_size)
+
+
+def load_again(path: Path) -> Any:
+    """Load the `.keras` file at `path` as plain Keras does, in safe mode.
+
+    Raises
+    ------
+    BaseError
+        It cannot be loaded.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a layer's constructor raises
+        raise BaseError(
+            f"the merged model was written, and Keras cannot load it again: {' '.join(str(error).split())[:300]}; "
+            "nothing was kept. Build the base from layers and activations of Keras, or keep to the run and `predict`"
+        ) from error
 
 
 def score_facts(known: Reference, score: Score | None) -> ScoreFacts | None:

@@ -26,15 +26,14 @@ from bottleneck.exports.manifest import Delivered, Manifest, Refusal
 from bottleneck.exports.reader import reader_text, require
 from bottleneck.exports.staging import staged
 from bottleneck.files import publish
-from bottleneck.models import parity
-from bottleneck.models.compare import GATE, TOLERANCE, Outputs
-from bottleneck.models.deliver import decode_text, document, score_facts
+from bottleneck.models.compare import GATE, Outputs
+from bottleneck.models.deliver import decode_text, document, load_again, score_facts
 from bottleneck.models.facts import card_of
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import OWN, Reference, reference
 from bottleneck.models.witnesses import LEARNT_FIRST, own
 from bottleneck.progress import Progress
-from bottleneck.schema import Cache, Certificate, Comparison, Score
+from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness
 
 #: The user's own images on which every form is compared and measured.
 IMAGES = 256
@@ -45,6 +44,9 @@ _SAMPLE = 100
 
 #: Of one run of one artefact: what rounds to whole numbers can be a hundred times slower than what does not.
 _SECONDS = 3600.0
+
+#: The kind that is loaded to be called, trained on and built around, and so is tried in every way.
+KEPT_LIVE = "keras"
 
 #: Every kind of the catalog whose libraries are installed.
 ALL = "all"
@@ -165,9 +167,9 @@ def export(
         bar.note("merged model")
         model, scale = merge(known.base, known.head, score), score_facts(known, score)
         forms = known.compare("merged model", known.of_model(model))
-        twins = known.twins()
+        twins, still = known.twins(), list[Stillness]()
         # A merged model that differs is not worth an artefact.
-        parity.require(known.certify(forms, twins))
+        known.require(known.certify(forms, twins, still))
         bar.update()
         making = Making(document(folder.run, scale), folder.run.spec.recipe.pixels, _sample(known, cache))
         results: list[Delivered | Refusal] = []
@@ -175,8 +177,11 @@ def export(
             bar.note(exporter.kind)
             compared, result = _attempt(exporter, model, staging, making, known, gate)
             forms += compared
+            if exporter.kind == KEPT_LIVE:
+                called, quiet = known.compare_calls(exporter.kind, load_again(staging / exporter.name))
+                forms, still = forms + called, [*still, quiet]
             # Before the next one is made: where one differs, nothing is delivered.
-            parity.require(known.certify(forms, twins))
+            known.require(known.certify(forms, twins, still))
             results.append(result)
             bar.update()
         delivered = tuple(result for result in results if isinstance(result, Delivered))
@@ -186,7 +191,7 @@ def export(
             raise ExportError(
                 f"nothing of what was asked for can be delivered, so nothing was written: {why}"
             )
-        card = card_of(known, model, known.certify(forms, twins), delivered, refused, cache, scale)
+        card = card_of(known, model, known.certify(forms, twins, still), delivered, refused, cache, scale)
         for name, text in _texts(known, card, made).items():
             publish(staging / name, text.encode("utf-8"))
         written = Manifest(
@@ -236,7 +241,7 @@ def _attempt(
         milliseconds = read.milliseconds
         form = f"{exporter.kind}, from files"
         compared += known.compare(
-            form, known.split(read.outputs, files=True), tolerance=exporter.tolerance or TOLERANCE
+            form, known.split(read.outputs, files=True), tolerance=exporter.tolerance or 0.0
         )
     short = next((c for c in compared if c.gate is not None and not c.passed), None)
     size = manifest.size_of(artefact)

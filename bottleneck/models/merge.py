@@ -11,6 +11,7 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Head
 from bottleneck.errors import BaseError
+from bottleneck.models.calling import BASE
 from bottleneck.models.energy import energy_output
 from bottleneck.schema import Score
 
@@ -39,16 +40,23 @@ def merge(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
     Raises
     ------
     BaseError
-        The base holds layers of its own making, which could not be loaded without their code.
+        The base holds layers of its own making, which could not be loaded without their code, or layers that would not
+        stay frozen.
     """
     import keras
 
+    strangers = foreign(base.model)
+    if strangers:
+        raise BaseError(
+            f"the base {base.name} holds layers that are not Keras' own ({', '.join(strangers)}): a merged file would "
+            "load only beside their code. Rebuild the base from stock layers, or keep using the run with `predict`"
+        )
     pixels = base.spec.recipe.pixels
     image = keras.Input((pixels.height, pixels.width, 3), name="image")
     x = apply(image, base.spec.recipe.preprocessing)
     frozen = freeze(base.model)
     # A base may be called anything, also like one of the layers around it.
-    frozen.name = "base"
+    frozen.name = BASE
     x = frozen(x)
     x = pool(x, base.spec.recipe.pooling)
     x = keras.layers.Identity(name="features")(x)
@@ -57,11 +65,4 @@ def merge(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
         x = layer(x)
     answer = softmax(x)
     answers = answer if score is None else {softmax.name: answer, score: energy_output(x)}
-    model = keras.Model(image, answers, name="bottleneck_merged")
-    strangers = foreign(keras.Model(image, answer))
-    if strangers:
-        raise BaseError(
-            f"the base {base.name} holds layers that are not Keras' own ({', '.join(strangers)}): a merged file would "
-            "load only beside their code. Rebuild the base from stock layers, or keep using the run with `predict`"
-        )
-    return model
+    return keras.Model(image, answers, name="bottleneck_merged")

@@ -1,25 +1,23 @@
 """The parity certificate: the merged model *is* the head that was trained, shown by a test that can fail.
 
-Every form is compared with the cached head on the user's images and on probe images. Broken twins (channels reversed,
-preprocessing left out, BatchNorm in training mode) run through the same comparison and must fail it: a comparison that
-lets one of them through has no power, and certifies nothing.
+Every form is compared with the cached head on the user's images and on probe images, in every way that a user calls
+it. Broken twins (`twins`) run through the same comparison and must fail it: a comparison that lets one of them through
+has no power, and certifies nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from bottleneck.bases.cut import pool
-from bottleneck.bases.load import LoadedBase
-from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
 from bottleneck.exports.graph import outputs_of
 from bottleneck.models.compare import GATE, TOLERANCE, WIDEST, Outputs, compare
-from bottleneck.schema import Certificate, Comparison, Preprocessing
+from bottleneck.models.twins import in_batches
+from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 
 
 def cached(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | None = None) -> Outputs:
@@ -35,7 +33,7 @@ def cached(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | 
         (n, *shape) float32 stored rows of these images.
     """
     if rows is None:
-        rows = np.concatenate(list(_batches(forward.features, pixels, forward.batch)))
+        rows = np.concatenate(list(in_batches(forward.features, pixels, forward.batch)))
     return Outputs(rows, head.logits(rows), head.predict_proba(rows))
 
 
@@ -47,73 +45,11 @@ def of_model(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     return Outputs.of(stages.predict(pixels, batch_size=batch, verbose=0))
 
 
-def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[str, Outputs]:
-    """The broken twins that apply to this base, by name.
-
-    Parameters
-    ----------
-    base : LoadedBase
-    head : Head
-    pixels : numpy.ndarray
-        (n, height, width, 3) float32 in 0..255; coloured, or a swap of channels cannot show.
-    batch : int
-
-    Returns
-    -------
-    dict of str to Outputs
-    """
-    right = base.spec.recipe.preprocessing
-    found: dict[str, Callable[[np.ndarray], Any]] = {}
-    if right.channels != "grey":
-        found["channels reversed"] = lambda x: _run(base, x[..., ::-1], right, training=False)
-    if right.is_identity:
-        found["pixels divided by 255"] = lambda x: _run(base, x / np.float32(255), right, training=False)
-    else:
-        bare = Preprocessing(channels="grey" if right.channels == "grey" else "rgb")
-        found["preprocessing left out"] = lambda x: _run(base, x, bare, training=False)
-    if has_batch_norm(base.model):
-        found["BatchNorm in training mode"] = lambda x: _run(base, x, right, training=True)
-    made = {}
-    for name, function in found.items():
-        rows = np.concatenate(list(_batches(function, pixels, batch)))
-        made[name] = Outputs(rows, head.logits(rows), head.predict_proba(rows))
-    return made
-
-
-def has_batch_norm(model: Any) -> bool:
-    """Whether a BatchNormalization lies in `model`, nested ones included."""
-    import keras
-
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization)
-        for layer in model._flatten_layers(include_self=False, recursive=True)
-    )
-
-
-def _run(base: LoadedBase, x: np.ndarray, preprocessing: Preprocessing, *, training: bool) -> np.ndarray:
-    """Rows of `x` through the base as given; in training mode its updates are dropped, never applied."""
-    prepared = apply(x, preprocessing)
-    model = base.model
-    trainable = [v.value for v in model.trainable_variables]
-    others = [v.value for v in model.non_trainable_variables]
-    y, _ = model.stateless_call(trainable, others, prepared, training=training)
-    return np.asarray(pool(y, base.spec.recipe.pooling), np.float32)
-
-
-def _batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: int) -> Any:
-    for start in range(0, len(pixels), batch):
-        part = pixels[start : start + batch]
-        padded = np.zeros((batch, *pixels.shape[1:]), np.float32)
-        padded[: len(part)] = part
-        # Padding by repetition, not by black: in training mode a BatchNorm sees the whole batch.
-        padded[len(part) :] = part[np.arange(batch - len(part)) % len(part)]
-        yield np.asarray(function(padded), np.float32)[: len(part)]
-
-
-def judge_twin(name: str, reference: Outputs, outputs: Outputs) -> Comparison:
-    """A broken twin on the probes: it "passes" where its break does not show. Pure."""
-    found = compare(name, "probes", reference, outputs, WIDEST)
-    return found.model_copy(update={"passed": not _shows(found)})
+def judge_twin(name: str, reference: Outputs, outputs: Outputs, bound: Bound | None = None) -> Comparison:
+    """A broken twin on the probes: it "passes" where its break does not show by far. Pure."""
+    least = WIDEST if bound is None else bound.margin * bound.value
+    found = compare(name, "probes", reference, outputs, least)
+    return found.model_copy(update={"passed": not _shows(found, least)})
 
 
 def judge_rows(images: str, reference: Outputs, outputs: Outputs, gate: float = GATE) -> Comparison:
@@ -130,6 +66,8 @@ def certify(
     *,
     recipe: str,
     head: str,
+    bound: Bound | None = None,
+    still: Sequence[Stillness] = (),
 ) -> Certificate:
     """The verdict, from what was compared. Pure.
 
@@ -143,30 +81,37 @@ def certify(
         From `judge_rows`, for a store of reduced dtype.
     recipe, head : str
         Fingerprint, and the head's name with settings, for the file.
+    bound : Bound, optional
+        Where the tolerance comes from.
+    still : sequence of Stillness
+        What became of the base's variables.
 
     Returns
     -------
     Certificate
-        ``certified`` when there are forms held to a tolerance and every one passes, every twin fails, and stored rows
-        of reduced dtype keep to the gate.
+        ``certified`` when there are forms held to a tolerance and every one passes, every twin fails, nothing of the
+        base moved or trains, and stored rows of reduced dtype keep to the gate.
     """
     deciding = [form for form in forms if form.tolerance is not None]
     powerless = not twins or any(twin.passed for twin in twins)
     equal = bool(deciding) and all(item.passed for item in (*deciding, *drift))
+    quiet = all(item.passed for item in still)
     return Certificate(
-        verdict="no power" if powerless else "certified" if equal else "different",
+        verdict="no power" if powerless else "certified" if equal and quiet else "different",
         tolerance=max((form.tolerance or 0.0 for form in deciding), default=TOLERANCE),
         recipe=recipe,
         head=head,
         forms=tuple(forms),
         twins=tuple(twins),
         drift=tuple(drift),
+        bound=bound,
+        still=tuple(still),
     )
 
 
-def _shows(twin: Comparison) -> bool:
+def _shows(twin: Comparison, least: float) -> bool:
     """Whether the break shows in the features and gets through to the logits, not in one of them alone."""
-    return all(item.largest > WIDEST for item in twin.differences if item.quantity != "probabilities")
+    return all(item.largest > least for item in twin.differences if item.quantity != "probabilities")
 
 
 def require(certificate: Certificate) -> None:
@@ -193,11 +138,25 @@ def require(certificate: Certificate) -> None:
                 f"of float32 features, and the centred cosine falls to {item.cosine:.3f} ({item.gate:g} of both is "
                 "needed). Extract with --dtype float32 and train again"
             )
+    for awake in certificate.still:
+        if not awake.passed:
+            names = [*awake.trainable, *awake.moved]
+            raise ParityError(
+                f"the base of the {awake.form} is not frozen: of its {awake.variables} variables "
+                f"{len(awake.trainable)} would train in a network around it, and {len(awake.moved)} moved when called "
+                f"({', '.join(names[:3])}{', …' if len(names) > 3 else ''}); nothing was written. Build these layers "
+                "from others that stay frozen, or keep using the run with `predict`"
+            )
     failed = [c for c in certificate.forms if c.tolerance is not None and not c.passed]
     if not failed:
         raise ParityError("nothing was compared with the cached head, so nothing was written")
     worst = max(((c, d) for c in failed for d in c.differences), key=lambda pair: pair[1].largest)
     raise ParityError(
         f"the {worst[0].form} differs from the cached head: {worst[1].quantity} by {worst[1].largest:.2g} of their "
-        f"spread on {worst[0].images} ({worst[0].tolerance:g} is allowed); nothing was written"
+        f"spread on {worst[0].images} ({worst[0].tolerance:.2g} is allowed{_measured(certificate.bound)}); nothing was "
+        "written"
     )
+
+
+def _measured(bound: Bound | None) -> str:
+    return "" if bound is None else f"; two exact ways to compute the network differ by {bound.measured:.2g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,16 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase, load
 from bottleneck.contracts import Head
-from bottleneck.errors import BaseError
+from bottleneck.errors import BaseError, ParityError
 from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
 from bottleneck.models import parity
-from bottleneck.models.compare import TOLERANCE, Outputs, compare
+from bottleneck.models.bound import measure
+from bottleneck.models.calling import call_every_way
+from bottleneck.models.compare import Outputs, compare
 from bottleneck.models.energy import energy
+from bottleneck.models.twins import twins
 from bottleneck.models.witnesses import Witnesses, own, probing
-from bottleneck.schema import Cache, Certificate, Comparison, Run
+from bottleneck.schema import Bound, Cache, Certificate, Comparison, Run, Stillness
 from bottleneck.store.read import Store, open_store
 
 PROBES, OWN = "probes", "own images"
@@ -42,6 +45,8 @@ class Reference:
         What the cached head gives for them.
     drift : tuple of Comparison
         For a store of reduced precision or dtype: its rows against float32 ones.
+    bound : Bound
+        What forms are held to, by the rounding of this base.
     """
 
     folder: runs.RunFolder
@@ -52,6 +57,7 @@ class Reference:
     images: Mapping[str, Witnesses]
     outputs: Mapping[str, Outputs]
     drift: tuple[Comparison, ...]
+    bound: Bound
 
     @property
     def run(self) -> Run:
@@ -85,21 +91,30 @@ class Reference:
             if counts[i]
         }
 
-    def compare(
-        self, form: str, found: Mapping[str, Outputs], *, tolerance: float = TOLERANCE
-    ) -> list[Comparison]:
-        """A form that is held to a tolerance, on each set of images; it may answer for the first of a set alone."""
+    def compare(self, form: str, found: Mapping[str, Outputs], *, tolerance: float = 0.0) -> list[Comparison]:
+        """A form that is held to the bound, or to a wider `tolerance`, on each set of images.
+
+        It may answer for the first of a set alone.
+        """
         return [
             compare(
                 form,
                 name,
                 _like(self.outputs[name], outputs),
                 outputs,
-                tolerance,
+                max(tolerance, self.bound.value),
                 truth=self.images[name].truth[: len(outputs.probabilities)],
+                scale=_like(self.outputs[name], outputs, whole=True),
             )
             for name, outputs in found.items()
         ]
+
+    def compare_calls(self, form: str, model: Any) -> tuple[list[Comparison], Stillness]:
+        """A Keras model in this process in every way that a user calls it; its head may be another afterwards."""
+        pixels = {name: found.pixels for name, found in self.images.items()}
+        called, still = call_every_way(model, form, pixels)
+        compared = [one for c in called for one in self.compare(f"{form}, {c.way}", {c.images: c.outputs})]
+        return compared, still
 
     def judge(self, form: str, found: Mapping[str, Outputs], *, gate: float) -> list[Comparison]:
         """A form that rounds on purpose: by its first choices on the user's own images."""
@@ -118,10 +133,13 @@ class Reference:
     def twins(self) -> list[Comparison]:
         """The broken twins that apply to the base, on the probes."""
         probes = self.images[PROBES].pixels
-        made = parity.twins(self.base, self.head, probes, self.forward.batch)
-        return [parity.judge_twin(name, self.outputs[PROBES], outputs) for name, outputs in made.items()]
+        made = twins(self.base, self.head, probes, self.forward.batch)
+        right = self.outputs[PROBES]
+        return [parity.judge_twin(name, right, outputs, self.bound) for name, outputs in made.items()]
 
-    def certify(self, forms: list[Comparison], twins: list[Comparison]) -> Certificate:
+    def certify(
+        self, forms: list[Comparison], twins: list[Comparison], still: Sequence[Stillness] = ()
+    ) -> Certificate:
         """The verdict on these forms."""
         head = self.run.head
         return parity.certify(
@@ -130,7 +148,23 @@ class Reference:
             self.drift,
             recipe=self.run.spec.recipe.fingerprint,
             head=f"{head.name} {dict(head.settings)}",
+            bound=self.bound,
+            still=still,
         )
+
+    def require(self, certificate: Certificate) -> None:
+        """Let only ``certified`` pass; raises as `parity.require`, with what is known of the base."""
+        try:
+            parity.require(certificate)
+        except ParityError as error:
+            reduced = _reduced(self.base.model)
+            if certificate.verdict != "different" or not reduced:
+                raise
+            raise ParityError(
+                f"{error}. Layers of the base compute in reduced precision ({reduced}), so its features depend on how "
+                "it is called, whole in a graph or layer by layer: build it with the dtype policy float32 (weights "
+                "stay as they are) and train again"
+            ) from error
 
 
 def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
@@ -170,7 +204,19 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
         if exact or rows is None
         else (parity.judge_rows(OWN, outputs[OWN], parity.cached(forward, head, mine.pixels, rows)),)
     )
-    return Reference(folder, base, forward, head, store, images, outputs, drift)
+    bound = measure(base, head, {name: found.pixels for name, found in images.items()}, outputs)
+    return Reference(folder, base, forward, head, store, images, outputs, drift, bound)
+
+
+def _reduced(model: Any) -> str:
+    """Layers of `model` that compute in fewer bits than float32, with their policies, shortened; empty without any."""
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    found = [
+        f"{one.name}: {one.dtype_policy.name}"
+        for one in layers
+        if one.compute_dtype in ("bfloat16", "float16")
+    ]
+    return ", ".join([*found[:2], "…"] if len(found) > 2 else found)
 
 
 def _same_base(base: LoadedBase, run: Run) -> None:
@@ -182,10 +228,10 @@ def _same_base(base: LoadedBase, run: Run) -> None:
         )
 
 
-def _like(reference: Outputs, form: Outputs) -> Outputs:
-    """`reference` of as many images as `form` answers for, with the score that it gives."""
-    count = len(form.probabilities)
-    named = {name: part[:count] for name, part in reference._asdict().items() if part is not None}
+def _like(reference: Outputs, form: Outputs, *, whole: bool = False) -> Outputs:
+    """`reference` of as many images as `form` answers for, or of all, with the score that it gives."""
+    count = len(reference.probabilities if whole else form.probabilities)
+    named = reference.first(count).named
     if form.energy is not None:
         named["energy"] = energy(named["logits"])
     return Outputs.of(named)

@@ -16,7 +16,7 @@ from bottleneck.schema.base import (
     RowType,
     StoreSpec,
 )
-from bottleneck.schema.certificate import Accuracy, Certificate, Comparison, Difference
+from bottleneck.schema.certificate import Accuracy, Bound, Certificate, Comparison, Difference, Stillness
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
@@ -46,6 +46,7 @@ __all__ = [
     "AskedPrecision",
     "BaseRequest",
     "BaseSpec",
+    "Bound",
     "Cache",
     "Certificate",
     "Channels",
@@ -76,6 +77,7 @@ __all__ = [
     "Split",
     "SplitPolicy",
     "StageDone",
+    "Stillness",
     "StoreSpec",
     "Task",
     "Team",

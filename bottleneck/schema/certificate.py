@@ -72,6 +72,57 @@ class Comparison(Frozen):
         return max(item.largest for item in self.differences)
 
 
+class Bound(Frozen):
+    """How far apart forms may be, and where that comes from: the rounding of the network itself.
+
+    Attributes
+    ----------
+    value : float
+        What is allowed, as a share of the spread: `factor` times `measured`, at least `floor`, at most `ceiling`.
+    measured : float
+        Largest difference between two exact ways to compute the same images in float32.
+    how : str
+        Which two.
+    images : int
+        That it was measured on.
+    factor, floor, ceiling : float
+    margin : float
+        Every broken twin must be further away than this many times `value`.
+    """
+
+    value: float
+    measured: float
+    how: str
+    images: int = Field(ge=1)
+    factor: float
+    floor: float
+    ceiling: float
+    margin: float
+
+
+class Stillness(Frozen):
+    """What became of the base's variables while a form was called in every way, and trained around.
+
+    Attributes
+    ----------
+    form : str
+    variables : int
+        Weights, moving statistics, states of random generators: all that the base holds.
+    trainable : tuple of str
+        Those that an outer `fit` would train.
+    moved : tuple of str
+        Those that changed.
+    passed : bool
+        There are neither of these. A broken twin passes where its break does not show.
+    """
+
+    form: str
+    variables: int = Field(ge=0)
+    trainable: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    passed: bool
+
+
 class Certificate(Frozen):
     """The verdict on a model in all its forms: `certified`, `different` or `no power`.
 
@@ -81,9 +132,12 @@ class Certificate(Frozen):
     `drift` is there for stores of reduced dtype: the head on the stored rows, against the reference, which is then
     the head on float32 features; it passes by top-1 agreement and centred cosine. `files` are sha256 of the files that
     it was made for, by name: beside any other file of that name it proves nothing.
+
+    Since format 4: `bound` says where the tolerance comes from, and `still` what became of the base's variables; the
+    forms of a `.keras` file are those of every way to call it.
     """
 
-    format: Literal[1, 2, 3] = 3
+    format: Literal[1, 2, 3, 4] = 4
     verdict: Literal["certified", "different", "no power"]
     tolerance: float
     recipe: str
@@ -92,6 +146,8 @@ class Certificate(Frozen):
     twins: tuple[Comparison, ...]
     drift: tuple[Comparison, ...] = ()
     files: Mapping[str, str] = Field(default_factory=dict)
+    bound: Bound | None = None
+    still: tuple[Stillness, ...] = ()
 
     @property
     def refused(self) -> tuple[Comparison, ...]:

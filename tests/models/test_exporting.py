@@ -26,6 +26,7 @@ from bottleneck.models.compare import Outputs
 from bottleneck.models.exporting import Exported, exporters
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import OWN, PROBES, Reference, reference
+from bottleneck.models.twins import twins
 from bottleneck.models.witnesses import Witnesses
 from bottleneck.schema import Cache
 from tests.fakes import write_images
@@ -76,8 +77,8 @@ def known(run: Path) -> Reference:
 @pytest.fixture(scope="module")
 def once(known: Reference) -> tuple[Any, Any]:
     """The merged model, and what the broken twins give."""
-    twins = parity.twins(known.base, known.head, known.images[PROBES].pixels, 8)
-    return merge(known.base, known.head), twins
+    made = twins(known.base, known.head, known.images[PROBES].pixels, 8)
+    return merge(known.base, known.head), made
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(exporting, "run_bare", functools.partial(artefacts.run_here, known.forward.decode))
     monkeypatch.setattr(exporting, "reference", lambda folder, cache, most: shortened(known, most))
     monkeypatch.setattr(exporting, "merge", lambda *_: once[0])
-    monkeypatch.setattr(parity, "twins", lambda *_: once[1])
+    monkeypatch.setattr("bottleneck.models.reference.twins", lambda *_: once[1])
     monkeypatch.setattr(parity, "of_model", artefacts.answers)
 
 
@@ -314,7 +315,7 @@ def test_a_merged_model_that_differs_costs_no_artefact(
 def test_a_base_that_shows_no_twin_gets_no_export(
     run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "_shows", lambda twin: "channels" not in twin.form)
+    monkeypatch.setattr(parity, "_shows", lambda twin, least: "channels" not in twin.form)
     with pytest.raises(ParityError, match=r"no power.*channels reversed"):
         pipeline.export(run, tmp_path / "out", ["plain"])
     assert not (tmp_path / "out").exists()

@@ -62,7 +62,8 @@ def test_a_merged_model_is_certified(images: Path, place: Path, base: str, head:
     done = pipeline.merge(run, place / f"{base}-{head}" / "model.keras")
     certificate = done.certificate
     assert certificate.verdict == "certified"
-    assert {c.form for c in certificate.forms} == {"merged model", "reloaded .keras"}
+    ways = {c.form for c in certificate.forms}
+    assert {"merged model", "reloaded .keras", "reloaded .keras, called in training mode"} < ways
     assert {c.images for c in certificate.forms} == {"probes", "own images"}
     twins = {c.form for c in certificate.twins}
     assert "channels reversed" in twins
@@ -228,12 +229,12 @@ def test_a_base_that_cannot_tell_channels_apart_gets_no_certificate(
 def test_a_previous_file_survives_a_merge_that_fails(
     delivered: Delivery, images: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.models import deliver, parity
+    from bottleneck.models import parity
 
     before = delivered.model.read_bytes()
     real = parity.of_model
     monkeypatch.setattr(
-        deliver.parity,
+        parity,
         "of_model",
         lambda m, x, b: real(m, x, b)._replace(features=real(m, x, b).features * 1.001),
     )

@@ -1,0 +1,141 @@
+"""Layers that do not stay frozen, written as other stock layers that do.
+
+`MultiHeadAttention` and `GroupedQueryAttention` make their projections while they are built, without handing down
+`trainable`: frozen in memory, they train again in an outer `fit` once the model was saved and loaded. Written as
+`EinsumDense` layers around one dot product they stay frozen. `SpectralNormalization` rescales its kernel at each call
+in training mode; in inference it is the layer that it wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bottleneck.errors import BaseError
+
+
+class Arrangements:
+    """Copies of layers, made as a network is cloned.
+
+    Parameters
+    ----------
+    quiet : callable
+        Gives a copy of a layer without weights.
+    """
+
+    def __init__(self, quiet: Callable[[Any], Any]) -> None:
+        self._quiet = quiet
+        self._pairs: list[tuple[Any, Any]] = []
+        self._attention: dict[int, Any] = {}
+        self._networks: dict[tuple[int, bool], Any] = {}
+        self._keep: list[Any] = []  # they are told apart by id(), which must not be reused
+
+    def copy(self, layer: Any) -> Any:
+        """Copy `layer`, or what it wraps: a `clone_function` of Keras."""
+        import keras
+
+        source = layer
+        if type(layer) is keras.layers.SpectralNormalization:
+            source = layer.layer
+        copy = self._quiet(source)
+        if source is not layer:
+            copy.name = layer.name
+        if is_attention(layer):
+            self._attention[id(copy)] = layer
+            self._keep.append(copy)
+        elif isinstance(source, keras.layers.Layer):
+            self._pairs.append((source, copy))
+        return copy
+
+    def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call `layer`, or the network that stands for it: a `call_function` of Keras."""
+        original = self._attention.get(id(layer))
+        if original is None:
+            return layer(*args, **kwargs)
+        query, key, value, causal = _inputs(original, *args, **kwargs)
+        place = (id(layer), causal)
+        if place not in self._networks:
+            self._networks[place] = self._network(original, query, key, value, causal)
+        return self._networks[place]([query, key, value])
+
+    def set_weights(self) -> None:
+        """Give each copy the weights of what it is a copy of."""
+        for original, copy in self._pairs:
+            if original.weights:
+                copy.set_weights(original.get_weights())
+
+    def _network(self, layer: Any, query: Any, key: Any, value: Any, causal: bool) -> Any:
+        import keras
+        from keras import ops
+
+        inputs = [keras.Input(tuple(x.shape)[1:], dtype=x.dtype) for x in (query, key, value)]
+        q, k, v = (
+            self._projected(part, x)
+            for part, x in zip(
+                (layer._query_dense, layer._key_dense, layer._value_dense), inputs, strict=True
+            )
+        )
+        grouped = isinstance(layer, keras.layers.GroupQueryAttention)
+        if grouped and layer.num_repeats > 1:
+            k, v = (ops.repeat(x, layer.num_repeats, axis=2) for x in (k, v))
+        scale = layer._inverse_sqrt_head_dim if grouped else layer._inverse_sqrt_key_dim
+        attended = ops.dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+        if getattr(layer, "use_gate", getattr(layer, "_use_gate", False)):
+            attended = ops.multiply(attended, self._projected(layer._gate_dense, inputs[0]))
+        # A layer that is called with a causal mask and without stands twice in the network, with weights of its own.
+        name = f"{layer.name}_causal" if causal else layer.name
+        return keras.Model(inputs, self._projected(layer._output_dense, attended), name=name)
+
+    def _projected(self, dense: Any, value: Any) -> Any:
+        config = dense.get_config()
+        # Keras leaves the number of tokens open, and sets the shape of the whole layer's output instead.
+        config["output_shape"] = (value.shape[1], *tuple(config["output_shape"])[1:])
+        copy = type(dense).from_config(config)
+        self._pairs.append((dense, copy))
+        return copy(value)
+
+
+def is_attention(layer: Any) -> bool:
+    """Whether `layer` is Keras' attention of several heads."""
+    import keras
+
+    return type(layer) in (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+
+def _inputs(
+    layer: Any,
+    query: Any,
+    value: Any,
+    key: Any = None,
+    query_mask: Any = None,
+    value_mask: Any = None,
+    key_mask: Any = None,
+    attention_mask: Any = None,
+    return_attention_scores: bool = False,
+    training: bool | None = None,
+    use_causal_mask: bool = False,
+) -> tuple[Any, Any, Any, bool]:
+    """Query, key, value and whether it is causal, of a call of `layer`.
+
+    Raises
+    ------
+    BaseError
+        The call asks for what a dot product alone does not give.
+    """
+    key = value if key is None else key
+    masks = (query_mask, value_mask, key_mask, attention_mask)
+    hidden = (getattr(x, "_keras_mask", None) for x in (query, key, value))
+    asked = {
+        "a mask": any(mask is not None for mask in (*masks, *hidden)),
+        "attention scores as an output": return_attention_scores,
+        "a sliding window": getattr(layer, "sliding_window", getattr(layer, "_sliding_window", None)),
+        "more than one axis of tokens": any(len(x.shape) != 3 for x in (query, key, value)),
+    }
+    found = [name for name, there in asked.items() if there]
+    if found:
+        raise BaseError(
+            f"layer {layer.name!r} ({type(layer).__name__}) has {', '.join(found)}: Keras loads such attention awake "
+            "from a file, and it cannot be written as projections around a dot product. Use attention on (batch, "
+            "tokens, channels) without masks or scores, or keep using the run with `predict`"
+        )
+    return query, key, value, bool(use_causal_mask)

@@ -1,0 +1,169 @@
+"""Broken twins: models that are wrong in a known way, which a comparison with power must notice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bottleneck.bases.cut import pool
+from bottleneck.bases.load import LoadedBase
+from bottleneck.bases.preprocess import apply
+from bottleneck.bases.stock import is_attention
+from bottleneck.bases.training_only import NOISE, SILENCED
+from bottleneck.contracts import Head
+from bottleneck.models.compare import Outputs
+from bottleneck.schema import Preprocessing
+
+#: What one step of Adam at its usual rate in such trials moves a weight by.
+_STEP = 1e-2
+
+#: Images that the step of the attention is taken on.
+_FEW = 4
+
+
+def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[str, Outputs]:
+    """Run the broken twins that apply to this base.
+
+    Parameters
+    ----------
+    base : LoadedBase
+    head : Head
+    pixels : numpy.ndarray
+        (n, height, width, 3) float32 in 0..255; coloured, or a swap of channels cannot show.
+    batch : int
+
+    Returns
+    -------
+    dict of str to Outputs
+        By name.
+    """
+    right = base.spec.recipe.preprocessing
+    layers = base.model._flatten_layers(include_self=False, recursive=True)
+    norms = [layer for layer in layers if _is_batch_norm(layer)]
+    found: dict[str, Callable[[np.ndarray], Any]] = {}
+    if right.channels != "grey":
+        found["channels reversed"] = lambda x: _run(base, x[..., ::-1], right, training=False)
+    if right.is_identity:
+        found["pixels divided by 255"] = lambda x: _run(base, x / np.float32(255), right, training=False)
+    else:
+        bare = Preprocessing(channels="grey" if right.channels == "grey" else "rgb")
+        found["preprocessing left out"] = lambda x: _run(base, x, bare, training=False)
+    if norms:
+        found["BatchNorm in training mode"] = lambda x: _run(base, x, right, training=True)
+    if any(acts_at_random(layer) for layer in layers):
+        found["awake randomness"] = lambda x: _awake(base, norms, x, right)
+    attention = [weight for layer in layers if is_attention(layer) for weight in layer.weights]
+    if attention:
+        moved = _stepped(base, attention, pixels[:_FEW], right)
+        found["unfrozen attention"] = lambda x: _run(base, x, right, training=False, values=moved)
+    made = {}
+    for name, function in found.items():
+        rows = np.concatenate(list(in_batches(function, pixels, batch)))
+        made[name] = Outputs(rows, head.logits(rows), head.predict_proba(rows))
+    return made
+
+
+def acts_at_random(layer: Any) -> bool:
+    """Whether `layer` itself draws numbers in training mode: augmentation, or noise at a rate above 0.
+
+    Examples
+    --------
+    >>> import keras
+    >>> [acts_at_random(layer) for layer in (keras.layers.Dropout(0.0), keras.layers.RandomFlip())]
+    [False, True]
+    """
+    kind = type(layer).__name__
+    if kind in SILENCED and kind != "StochasticDepth":
+        return True
+    # A `rate` is randomness where a layer is noise; the other names mean nothing else in Keras.
+    names = ("rate", "stddev") if kind in NOISE else ("dropout", "recurrent_dropout", "drop_path_rate")
+    rates = (getattr(layer, name, 0.0) for name in names)
+    return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
+
+
+def _is_batch_norm(layer: Any) -> bool:
+    import keras
+
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _awake(base: LoadedBase, norms: list[Any], x: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Rows in training mode, but for BatchNorm, which has a twin of its own."""
+    with _frozen(norms):
+        return _run(base, x, preprocessing, training=True)
+
+
+@contextlib.contextmanager
+def _frozen(layers: list[Any]) -> Iterator[None]:
+    before = [layer.trainable for layer in layers]
+    for layer in layers:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.trainable = value
+
+
+def _stepped(
+    base: LoadedBase, weights: list[Any], pixels: np.ndarray, preprocessing: Preprocessing
+) -> dict[int, Any]:
+    """What one step of an outer fit would make of `weights`, by their id; the base keeps its own."""
+    import tensorflow as tf
+
+    held = [weight.value for weight in weights]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(held)
+        rows = pool(base.model(apply(pixels, preprocessing), training=False), base.spec.recipe.pooling)
+        loss = tf.reduce_mean(tf.square(tf.cast(rows, tf.float32)))
+    gradients = tape.gradient(loss, held, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return {
+        id(weight): tf.convert_to_tensor(value) - _STEP * tf.sign(gradient)
+        for weight, value, gradient in zip(weights, held, gradients, strict=True)
+    }
+
+
+def _run(
+    base: LoadedBase,
+    x: np.ndarray,
+    preprocessing: Preprocessing,
+    *,
+    training: bool,
+    values: dict[int, Any] | None = None,
+) -> np.ndarray:
+    """Rows of `x` through the base as given; in training mode its updates are dropped, never applied."""
+    import tensorflow as tf
+
+    prepared, model = apply(x, preprocessing), base.model
+    # States of random generators are replaced, so that a twin is the same at every call.
+    draws = {id(state): n for n, state in enumerate(_seeds(model))}
+
+    def value(variable: Any) -> Any:
+        if id(variable) in draws:
+            return tf.constant([0, draws[id(variable)]], variable.value.dtype)
+        return (values or {}).get(id(variable), variable.value)
+
+    trainable = [value(variable) for variable in model.trainable_variables]
+    others = [value(variable) for variable in model.non_trainable_variables]
+    y, _ = model.stateless_call(trainable, others, prepared, training=training)
+    return np.asarray(pool(y, base.spec.recipe.pooling), np.float32)
+
+
+def _seeds(model: Any) -> list[Any]:
+    """States of the random generators in `model`."""
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    return [generator.state for layer in layers for generator in layer._seed_generators]
+
+
+def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Rows of `pixels` in batches of one size."""
+    for start in range(0, len(pixels), batch):
+        part = pixels[start : start + batch]
+        padded = np.zeros((batch, *pixels.shape[1:]), np.float32)
+        padded[: len(part)] = part
+        # Padding by repetition, not by black: in training mode a BatchNorm sees the whole batch.
+        padded[len(part) :] = part[np.arange(batch - len(part)) % len(part)]
+        yield np.asarray(function(padded), np.float32)[: len(part)]

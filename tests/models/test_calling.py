@@ -1,0 +1,172 @@
+"""The certificate holds for every way that a user calls the model, before and after a file and an outer fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bottleneck import pipeline
+from bottleneck.bases.load import LoadedBase, load_model
+from bottleneck.errors import BaseError, BottleneckError, ParityError
+from bottleneck.extraction.forward import KerasForward
+from bottleneck.heads.linear import LogisticHead
+from bottleneck.images.probes import probes
+from bottleneck.models import calling, merge, parity
+from bottleneck.models.bound import measure
+from bottleneck.models.reference import PROBES, Reference
+from bottleneck.models.witnesses import Witnesses
+from bottleneck.schema import BaseRequest, Certificate, Preprocessing
+from tests.bases.networks import fill
+from tests.models import calling_modes, sleepers
+from tests.models.toys import worker_here, write_patterns
+
+pytestmark = pytest.mark.keras
+__all__ = ["worker_here"]
+
+PIXELS = probes(10, sleepers.SIZE, sleepers.SIZE)
+
+
+def loaded(body: sleepers.Body) -> LoadedBase:
+    request = BaseRequest(
+        base="sleeper", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"), pooling=None
+    )
+    return load_model(fill(sleepers.network(body)), [request])[0]
+
+
+def known_of(base: LoadedBase) -> Reference:
+    """What `reference` makes of a run, without one: the probes alone."""
+    forward = KerasForward([base], lambda _: 5, "float32")
+    rows = np.concatenate([forward.features(PIXELS[i : i + 5]) for i in (0, 5)])
+    head = LogisticHead().fit(rows, np.arange(10) % 2)
+    outputs = {PROBES: parity.cached(forward, head, PIXELS, rows)}
+    seen = Witnesses(PIXELS, (), np.full(10, -1), np.zeros((10, 32), np.uint8))
+    bound = measure(base, head, {PROBES: PIXELS}, outputs)
+    return Reference(None, base, forward, head, None, {PROBES: seen}, outputs, (), bound)  # type: ignore[arg-type]
+
+
+def certified(base: LoadedBase, path: Path) -> tuple[Reference, Any, Certificate]:
+    """As `merge` does it: written, loaded again, compared, called in every way."""
+    import keras
+
+    known = known_of(base)
+    model = merge.merge(base, known.head)
+    model.save(path)
+    again = keras.saving.load_model(path, safe_mode=True)
+    forms = known.compare("reloaded .keras", known.of_model(again))
+    called, still = known.compare_calls("reloaded .keras", again)
+    certificate = parity.certify(
+        [*forms, *called], known.twins(), recipe="", head="", bound=known.bound, still=[still]
+    )
+    known.require(certificate)
+    return known, model, certificate
+
+
+@pytest.mark.parametrize("name", sleepers.STEADY)
+def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_called(
+    name: str, tmp_path: Path
+) -> None:
+    base = loaded(sleepers.STEADY[name])
+    digest = base.digest_now()
+    known, model, certificate = certified(base, tmp_path / "certified.keras")
+    assert certificate.verdict == "certified"
+    twins = {twin.form for twin in certificate.twins}
+    assert ("awake randomness" in twins) == (name not in ("gated attention", "spectral norm"))
+    assert ("unfrozen attention" in twins) == ("attention" in name and name not in ("attention of one head",))
+    frozen = features_of(model)
+    expected = known.outputs[PROBES].features
+    assert expected is not None
+    scale = expected.std(axis=0).mean()
+    before = calling_modes.state_of(frozen)
+    for way, found in calling_modes.before_and_after(frozen, PIXELS, tmp_path / "features.keras"):
+        gap = np.abs(found - expected[: len(found)]).max() / scale
+        assert gap < 1e-4, (way, gap)
+    assert calling_modes.state_of(frozen) == before
+    assert base.digest_now() == digest
+
+
+def features_of(model: Any) -> Any:
+    """The merged model up to its features: whatever of it trains is the base's."""
+    import keras
+
+    return keras.Model(model.inputs[0], model.get_layer("features").output)
+
+
+@pytest.mark.parametrize("name", sleepers.REFUSED)
+def test_what_cannot_be_silenced_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    body, words = sleepers.REFUSED[name]
+    with pytest.raises((BaseError, ParityError), match=words) as caught:
+        certified(loaded(body), tmp_path / "model.keras")
+    assert isinstance(caught.value, BottleneckError)
+
+
+@pytest.fixture
+def nothing_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge as it was: frozen in memory and no more."""
+    import keras
+
+    def clone(model: Any) -> Any:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        copy.trainable = False
+        return copy
+
+    monkeypatch.setattr(merge, "freeze", clone)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("augmentation in a pipeline", r"is not frozen.*moved.*seed_generator"),
+        ("attention", r"is not frozen.*would train.*multi_head_attention.*query"),
+        ("grouped attention", r"is not frozen.*would train"),
+        ("spectral norm", r"is not frozen.*moved.*(kernel|vector_u)"),
+        # It draws from Keras' own generator, which is no variable of the model.
+        ("stochastic depth", r"called in training mode differs"),
+    ],
+)
+def test_a_base_that_is_awake_gets_no_certificate(
+    name: str, words: str, nothing_is_silenced: None, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityError, match=words):
+        certified(loaded(sleepers.STEADY[name]), tmp_path / "model.keras")
+
+
+def test_convolutional_lstm_is_awake_in_its_file(nothing_is_silenced: None, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match=r"is not frozen.*would train.*conv_lstm"):
+        certified(loaded(sleepers.REFUSED["convolutional LSTM"][0]), tmp_path / "model.keras")
+
+
+def test_ways_are_forms_of_the_certificate(tmp_path: Path) -> None:
+    _, _, certificate = certified(loaded(sleepers.conv_alone), tmp_path / "model.keras")
+    forms = {form.form for form in certificate.forms}
+    assert forms == {
+        "reloaded .keras", "reloaded .keras, called", "reloaded .keras, called again",
+        "reloaded .keras, called with one image at a time", "reloaded .keras, called in training mode",
+        "reloaded .keras, called after training mode", "reloaded .keras, called after an outer fit",
+    }  # fmt: skip
+    assert certificate.format == 4
+    (still,) = certificate.still
+    assert (still.passed, still.trainable, still.moved) == (True, (), ()) and still.variables == 6
+    assert min(form.count for form in certificate.forms if "one image" not in form.form) == calling.FEW
+
+
+@pytest.mark.usefixtures("worker_here")
+def test_a_base_with_augmentation_in_a_pipeline_is_merged_and_answers_as_its_head(tmp_path: Path) -> None:
+    """The whole trip: a model in a file, trained on, merged, loaded, called as the README says."""
+    import keras
+
+    fill(sleepers.network(sleepers.STEADY["augmentation in a pipeline"])).save(tmp_path / "base.keras")
+    source = write_patterns(tmp_path / "in", 7, size=sleepers.SIZE)
+    pipeline.train(
+        source, str(tmp_path / "base.keras"), run=tmp_path / "run", preprocessing="scale=1/127.5,offset=-1",
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    done = pipeline.merge(tmp_path / "run", tmp_path / "model.keras", cache=tmp_path / "cache")
+    by_run = pipeline.predict(tmp_path / "run", source, cache=tmp_path / "cache")
+    model = keras.saving.load_model(done.model)
+    pictures = [keras.utils.img_to_array(keras.utils.load_img(source / p.decode())) for p in by_run.paths]
+    np.testing.assert_allclose(np.asarray(model(np.stack(pictures))), by_run.probabilities, atol=1e-5)
+    assert {"reloaded .keras, called in training mode"} < {form.form for form in done.certificate.forms}
