@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from bottleneck import pipeline
 from bottleneck.bases.load import LoadedBase, load_model
 from bottleneck.errors import BaseError, BottleneckError, ParityError
-from bottleneck.extraction.forward import KerasForward
 from bottleneck.heads.linear import LogisticHead
 from bottleneck.images.probes import probes
 from bottleneck.models import calling, merge, parity
@@ -37,9 +37,11 @@ def loaded(body: sleepers.Body) -> LoadedBase:
 
 
 def known_of(base: LoadedBase) -> Reference:
-    """What `reference` makes of a run, without one: the probes alone."""
-    forward = KerasForward([base], lambda _: 5, "float32")
-    rows = np.concatenate([forward.features(PIXELS[i : i + 5]) for i in (0, 5)])
+    """What `reference` makes of a run, without one: the probes alone, at one batch."""
+    forward: Any = SimpleNamespace(batch=len(PIXELS))
+    import tensorflow as tf
+
+    rows = np.asarray(tf.function(base.features_model)(PIXELS, training=False))
     head = LogisticHead().fit(rows, np.arange(10) % 2)
     outputs = {PROBES: parity.cached(forward, head, PIXELS, rows)}
     seen = Witnesses(PIXELS, (), np.full(10, -1), np.zeros((10, 32), np.uint8))
@@ -47,44 +49,52 @@ def known_of(base: LoadedBase) -> Reference:
     return Reference(None, base, forward, head, None, {PROBES: seen}, outputs, (), bound)  # type: ignore[arg-type]
 
 
-def certified(base: LoadedBase, path: Path) -> tuple[Reference, Any, Certificate]:
-    """As `merge` does it: written, loaded again, compared, called in every way."""
-    import keras
-
-    known = known_of(base)
-    model = merge.merge(base, known.head)
-    model.save(path)
-    again = keras.saving.load_model(path, safe_mode=True)
+def certified(known: Reference, again: Any) -> Certificate:
+    """As `merge` does it, of the model that a file gave back."""
     forms = known.compare("reloaded .keras", known.of_model(again))
     called, still = known.compare_calls("reloaded .keras", again)
     certificate = parity.certify(
         [*forms, *called], known.twins(), recipe="", head="", bound=known.bound, still=[still]
     )
     known.require(certificate)
-    return known, model, certificate
+    return certificate
+
+
+def written(known: Reference, path: Path) -> tuple[Any, Any]:
+    """The merged model, and what its file gives back."""
+    import keras
+
+    model = merge.merge(known.base, known.head)
+    model.save(path)
+    return model, keras.saving.load_model(path, safe_mode=True)
 
 
 @pytest.mark.parametrize("name", sleepers.STEADY)
 def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_called(
     name: str, tmp_path: Path
 ) -> None:
-    base = loaded(sleepers.STEADY[name])
-    digest = base.digest_now()
-    known, model, certificate = certified(base, tmp_path / "certified.keras")
-    assert certificate.verdict == "certified"
-    twins = {twin.form for twin in certificate.twins}
-    assert ("awake randomness" in twins) == (name not in ("gated attention", "spectral norm"))
-    assert ("unfrozen attention" in twins) == ("attention" in name and name not in ("attention of one head",))
-    frozen = features_of(model)
+    known = known_of(loaded(sleepers.STEADY[name]))
+    digest = known.base.digest_now()
+    model, again = written(known, tmp_path / "model.keras")
     expected = known.outputs[PROBES].features
     assert expected is not None
     scale = expected.std(axis=0).mean()
-    before = calling_modes.state_of(frozen)
-    for way, found in calling_modes.before_and_after(frozen, PIXELS, tmp_path / "features.keras"):
+    before = calling_modes.state_of(features_of(model))
+    for way, found in calling_modes.before_and_after(features_of(model), features_of(again), PIXELS):
         gap = np.abs(found - expected[: len(found)]).max() / scale
         assert gap < 1e-4, (way, gap)
-    assert calling_modes.state_of(frozen) == before
-    assert base.digest_now() == digest
+    assert calling_modes.state_of(features_of(model)) == before
+    certificate = certified(known, again)
+    assert certificate.verdict == "certified"
+    twins = {twin.form for twin in certificate.twins}
+    assert ("awake randomness" in twins) == (name not in ("gated attention", "spectral norm"))
+    assert ("unfrozen attention" in twins) == ("attention" in name and "one head" not in name)
+    assert known.base.digest_now() == digest
+
+
+def certified_of(body: sleepers.Body, folder: Path) -> Certificate:
+    known = known_of(loaded(body))
+    return certified(known, written(known, folder / "model.keras")[1])
 
 
 def features_of(model: Any) -> Any:
@@ -98,7 +108,7 @@ def features_of(model: Any) -> Any:
 def test_what_cannot_be_silenced_is_refused_by_name(name: str, tmp_path: Path) -> None:
     body, words = sleepers.REFUSED[name]
     with pytest.raises((BaseError, ParityError), match=words) as caught:
-        certified(loaded(body), tmp_path / "model.keras")
+        certified_of(body, tmp_path)
     assert isinstance(caught.value, BottleneckError)
 
 
@@ -131,16 +141,16 @@ def test_a_base_that_is_awake_gets_no_certificate(
     name: str, words: str, nothing_is_silenced: None, tmp_path: Path
 ) -> None:
     with pytest.raises(ParityError, match=words):
-        certified(loaded(sleepers.STEADY[name]), tmp_path / "model.keras")
+        certified_of(sleepers.STEADY[name], tmp_path)
 
 
 def test_convolutional_lstm_is_awake_in_its_file(nothing_is_silenced: None, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"is not frozen.*would train.*conv_lstm"):
-        certified(loaded(sleepers.REFUSED["convolutional LSTM"][0]), tmp_path / "model.keras")
+        certified_of(sleepers.REFUSED["convolutional LSTM"][0], tmp_path)
 
 
 def test_ways_are_forms_of_the_certificate(tmp_path: Path) -> None:
-    _, _, certificate = certified(loaded(sleepers.conv_alone), tmp_path / "model.keras")
+    certificate = certified_of(sleepers.conv_alone, tmp_path)
     forms = {form.form for form in certificate.forms}
     assert forms == {
         "reloaded .keras", "reloaded .keras, called", "reloaded .keras, called again",

@@ -180,6 +180,7 @@ def test_an_export_is_whole_and_says_everything(run: Path, fakes: None, tmp_path
         "channels reversed",
         "preprocessing left out",
         "BatchNorm in training mode",
+        "awake randomness",
     }
     card = done.card
     assert json.loads(found["card.json"]) == json.loads(card.model_dump_json())
