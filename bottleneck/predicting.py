@@ -116,12 +116,15 @@ def with_head(
     for start in range(0, len(there), _GATHER):
         part = slice(start, start + _GATHER)
         found[there[part]] = head.predict_proba(rows.select(part))
-    reasons = {r.path: f"{r.stage}: {r.reason}" for r in rejections}
+    # By content, where it is certain: two names may look the same once their bytes are written out.
+    reasons = {r.content or r.path: f"{r.stage}: {r.reason}" for r in rejections}
     paths = inventory.table.column("path").to_pylist()
-    errors = [
-        "" if positions[i] >= 0 else reasons.get(path.decode("utf-8", "backslashreplace"), "no features")
-        for i, path in enumerate(paths)
-    ]
+
+    def reason(row: int) -> str:
+        by_path = reasons.get(paths[row].decode("utf-8", "backslashreplace"), "no features")
+        return reasons.get(inventory.keys[row].tobytes().hex(), by_path)
+
+    errors = ["" if position >= 0 else reason(row) for row, position in enumerate(positions)]
     return _with_unreadable(paths, found, classes, errors, inventory)
 
 

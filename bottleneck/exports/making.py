@@ -35,14 +35,16 @@ def as_text(document: Mapping[str, Any]) -> str:
 def as_lines(classes: list[str]) -> str:
     r"""The class names as `labels.txt` has them, one a line.
 
-    Names that would break a line stand there as JSON has them, so that the n-th line is always the n-th column.
+    Names that would break a line, and those that begin with a quote, stand there as JSON has them: the n-th line is
+    always the n-th column, and no two columns read the same.
 
     Examples
     --------
-    >>> as_lines(["cat", "dog"]), as_lines(["a\nb"])
-    ('cat\ndog\n', '"a\\nb"\n')
+    >>> as_lines(["cat", "dog"]), as_lines(["a\nb", "c\n"])
+    ('cat\ndog\n', '"a\\nb"\n"c\\n"\n')
     """
-    return "".join(f"{json.dumps(name) if len(name.splitlines()) > 1 else name}\n" for name in classes)
+    plain = {name: name.splitlines() == [name] and name[0] != '"' for name in classes}
+    return "".join(f"{name if plain[name] else json.dumps(name)}\n" for name in classes)
 
 
 def add_member(archive: zipfile.ZipFile, name: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -31,7 +32,7 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
     -------
     tuple of str
         Remarks for a person: images without label, classes of one image, classes that are not validated,
-        copies with two labels, in two groups or on two sides.
+        labels that read the same and are not, copies with two labels, in two groups or on two sides.
 
     Raises
     ------
@@ -89,6 +90,8 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
     unseen = sorted(set(counts) - set(sides["validation"]) - set(single)) if validated else []
     if unseen:
         remarks.append(f"no validation image of {_some(unseen)}; --split exact gives each class its share")
+    for what in ("label", "group"):
+        remarks += _lookalikes(inventory, what)
     copies = duplicates(inventory)
     if copies.two_labels:
         first = copies.two_labels[0]
@@ -111,6 +114,23 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
             f"{' and '.join(map(shown, first.paths[:2]))} are the same image, in {' and '.join(first.values)}"
         )
     return tuple(remarks)
+
+
+def _lookalikes(inventory: Inventory, what: str) -> list[str]:
+    """A remark where names of column `what` differ only in how Unicode composes a character (``é``, ``e`` + accent)."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in inventory.table.column(what).unique().drop_null().to_pylist():
+        other = name if name.isascii() else first.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            pairs.append(sorted((other, name)))
+    if not pairs:
+        return []
+    one, two = min(pairs)
+    return [
+        f"{_count(len(pairs), what)} that read{'s' if len(pairs) == 1 else ''} like another one, and is taken for a "
+        f"{what} of its own: {one!a} and {two!a}"
+    ]
 
 
 def _check_sides(

@@ -17,6 +17,7 @@ it.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -38,6 +39,9 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "validation": "validation",
     "test": "test",
 }
+
+#: What a byte looks like that is no UTF-8, once it is written out.
+_WRITTEN_OUT = re.compile(r"\\x[0-9a-f]{2}")
 
 _SYSTEM_FILES = frozenset({b"thumbs.db", b"desktop.ini", b".ds_store", b"icon\r"})
 
@@ -86,8 +90,21 @@ class Layout:
 
 
 def label_of(name: bytes) -> str:
-    r"""A folder's name as a label; bytes that are no UTF-8 are written out (``\xff``): labels are text."""
-    return name.decode("utf-8", "backslashreplace")
+    r"""A folder's name as a label, which is text: another one for each other name.
+
+    Bytes that are no UTF-8 are written out (``\xff``). In such names, and in those that only look like it, a backslash
+    stands twice.
+
+    Examples
+    --------
+    >>> [label_of(name) for name in (b"cats", b"a\\b", b"\xff", b"\\xff")]
+    ['cats', 'a\\b', '\\xff', '\\\\xff']
+    """
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return text.replace("\\", "\\\\") if _WRITTEN_OUT.search(text) else text
 
 
 def split_of(name: bytes) -> Split | None:

@@ -102,11 +102,18 @@ def _from_json(data: bytes, member: bytes, location: str) -> tuple[str | None, s
                 f"{shown(location)}: the label in {shown(member)} is {label!r}; "
                 "expected text or a whole number"
             )
-        label = str(label).encode("utf-8", "backslashreplace").decode("utf-8")
+        label = str(label)
     group, split = value.get("group"), value.get("split")
     taken = split_of(split.encode("utf-8", "replace")) if isinstance(split, str) else None
     if split is not None and taken is None:
         raise SourceError(
             f"{shown(location)}: the split in {shown(member)} is {split!r}; expected train, val or test"
         )
-    return label, group if isinstance(group, str) and group else None, taken
+    group = group if isinstance(group, str) and group else None
+    for name, text in (("label", label), ("group", group)):
+        if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+            raise SourceError(
+                f"{shown(location)}: the {name} in {shown(member)} is {text!r}, half of a pair of surrogates; "
+                "expected text"
+            )
+    return label, group, taken

@@ -316,4 +316,11 @@ def test_remarks_on_what_is_odd() -> None:
         "1 image in two groups, which count as one",
         "1 image on two sides of the given splits",
     ]
+    both = [
+        (n, ("caf\u00e9", "cafe\u0301", "b")[n % 3], ("g\u00e9", "ge\u0301")[n % 2], None) for n in range(12)
+    ]
+    assert check(both, ["train"] * 6 + ["validation"] * 6) == (
+        r"1 label that reads like another one, and is taken for a label of its own: 'cafe\u0301' and 'caf\xe9'",
+        r"1 group that reads like another one, and is taken for a group of its own: 'ge\u0301' and 'g\xe9'",
+    )
     assert check([(n, "ab"[n % 2], None, None) for n in range(8)], ["train"] * 4 + ["validation"] * 4) == ()

@@ -221,6 +221,8 @@ def test_webdataset_labels_from_cls_and_json(tmp_path: Path) -> None:
         ("json", b"[1]", "JSON object, not list"),
         ("json", b'{"label": 1.5}', "the label in 1.json is 1.5"),
         ("json", b'{"label": true}', "expected text or a whole number"),
+        ("json", b'{"label": "a\\ud800"}', "the label in 1.json is .*surrogates"),
+        ("json", b'{"label": "a", "group": "\\udfff"}', "the group in 1.json is .*surrogates"),
         ("json", b'{"label": "a", "split": "tets"}', "the split in 1.json is 'tets'"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,9 +13,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bottleneck.errors import Rejected, SourceError
-from bottleneck.sources import open_source
+from bottleneck.sources import layout, open_source
 from bottleneck.sources.folder import FolderSource
 from tests.sources.tiny import labels, png, tree
 
@@ -154,6 +158,37 @@ def test_a_class_that_is_not_utf8_has_a_label_in_plain_text(tmp_path: Path) -> N
     found = labels(open_source(tmp_path))
     assert found[b"caf\xe9/1.png"][0] == "caf\\xe9"
     assert found["café/2.png".encode()][0] == "café"
+
+
+#: Bytes of which names are made that look like one another once they are written out.
+ODD = st.lists(
+    st.sampled_from([b"\\", b"x", b"f", b"\xff", b"\\xff", b"\xc3", b"\xa9", b"a"]), max_size=6
+).map(b"".join)
+
+
+@given(st.lists(ODD | st.binary(max_size=4), unique=True, max_size=12))
+def test_other_names_are_other_labels(names: list[bytes]) -> None:
+    found = [layout.label_of(name) for name in names]
+    assert len(set(found)) == len(names)
+    for name, label in zip(names, found, strict=True):
+        label.encode("utf-8")
+        if not re.search(rb"\\x[0-9a-f]{2}", name):
+            with contextlib.suppress(UnicodeDecodeError):
+                assert label == name.decode("utf-8"), "ordinary names stay as they are"
+
+
+def test_a_byte_and_what_it_is_written_as_are_two_classes(tmp_path: Path) -> None:
+    files: dict[str | bytes, bytes | int] = {
+        b"\xff\xfe/1.png": 1,
+        b"\\xff\\xfe/2.png": 2,
+        b"\\xff\xfe/3.png": 3,
+    }
+    found = labels(open_source(tree(tmp_path / "classes", files)))
+    assert len({label for label, _ in found.values()}) == 3
+    below = {b"train/" + os.fsencode(name): data for name, data in files.items()}
+    sides = labels(open_source(tree(tmp_path / "sides", {**below, b"test/b/1.png": 4})))
+    assert sides.pop(b"test/b/1.png") == ("b", "test")
+    assert sides == {b"train/" + path: (label, "train") for path, (label, _) in found.items()}
 
 
 def test_a_root_that_is_not_utf8(tmp_path: Path) -> None:
