@@ -12,6 +12,8 @@ import secrets
 import unicodedata
 from pathlib import Path
 
+from bottleneck.addresses import scrubbed
+
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
 
@@ -267,7 +269,9 @@ def safe_name(text: str, *, longest: int = 40) -> str:
 
 
 def shown(path: bytes | str) -> str:
-    """A path as a person may see it: control, bidirectional and undecodable characters escaped, on one line.
+    """A path or URL as a person may see it, on one line.
+
+    Control, bidirectional and undecodable characters are escaped; a URL's passwords and signatures are left out.
 
     Examples
     --------
@@ -275,6 +279,8 @@ def shown(path: bytes | str) -> str:
     'cats/new\\\\nline-\\\\xff.png'
     """
     text = path.decode("utf-8", "backslashreplace") if isinstance(path, bytes) else path
+    if "://" in text:
+        text = scrubbed(text)
     return "".join(_escape(c) for c in text)
 
 

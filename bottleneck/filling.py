@@ -14,7 +14,7 @@ import numpy as np
 from bottleneck import catalog
 from bottleneck.bases import known
 from bottleneck.bases.custom import is_file, is_function
-from bottleneck.contracts import Readers
+from bottleneck.contracts import Readers, Source
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.fill import Filled, fill_cuts
 from bottleneck.extraction.filler import FillOptions
@@ -74,11 +74,17 @@ def scan(
     return scan_for(source, {"cache": cache, "rehash": rehash, "progress": progress or Silent()})
 
 
+def opened(source: PathLike, session: Session) -> Source:
+    """`source`, with what the session says of where things lie and which hosts may be read from."""
+    where = cache_at(session.get("cache"))
+    return open_source(source, fetched=where.fetched, allow_host=session.get("allow_host", ()))
+
+
 def scan_for(source: PathLike, session: Session) -> Inventory:
     """`scan` with a session's options."""
     where = cache_at(session.get("cache"))
     return scanning.scan(
-        open_source(source, fetched=where.fetched),
+        opened(source, session),
         where.scans,
         rehash=session.get("rehash", False),
         readers=_readers(session),
@@ -121,7 +127,7 @@ def _filled(
     examine: Callable[[Inventory], object],
 ) -> tuple[list[Filled], Inventory]:
     cache = cache_of(options)
-    opened = open_source(source, fetched=cache.fetched)
+    images = opened(source, options)
     progress = options.get("progress") or Silent()
     rehash = options.get("rehash", False)
     max_bad, limits, views = options.get("max_bad", 0.01), limits_of(options), views_of(options)
@@ -131,7 +137,7 @@ def _filled(
 
     def scanned() -> Inventory:
         readers = _readers(options)
-        found = scanning.scan(opened, cache.scans, rehash=rehash, readers=readers, progress=progress)
+        found = scanning.scan(images, cache.scans, rehash=rehash, readers=readers, progress=progress)
         if len(found):
             examine(found)
         return found
@@ -144,7 +150,7 @@ def _filled(
         )
     with contextlib.nullcontext() if here else _in_process(base, requests, cache) as worker:
         fill: FillOptions = {"worker": worker, "limits": limits, "team": team}
-        plain, inventory = fill_cuts(opened, scanned, requests, cache, progress, **fill)
+        plain, inventory = fill_cuts(images, scanned, requests, cache, progress, **fill)
         for done in plain:
             check_bad(done.report, max_bad)
         if views is None:
@@ -158,7 +164,7 @@ def _filled(
         whole = np.all([done.store.find(inventory.keys) >= 0 for done in plain], axis=0)
         wanted = views_wanted(inventory, whole, views.count)
         fill["views"] = views.policy
-        made, _ = fill_cuts(opened, lambda: wanted, resolved, cache, progress, **fill)
+        made, _ = fill_cuts(images, lambda: wanted, resolved, cache, progress, **fill)
         for done in made:
             check_bad(done.report, max_bad)
         return [
@@ -213,7 +219,7 @@ def _foreseen(
     from bottleneck.extraction.supervise import WorkerProcess
 
     cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
-    opened = open_source(source, fetched=cache.fetched)
+    images = opened(source, options)
     views = views_of(options)
     here = isinstance(base, (str, BaseRequest))
     recalled = [known.recall(request, cache) if here else None for request in requests]
@@ -222,7 +228,7 @@ def _foreseen(
         if isinstance(worker, WorkerProcess) and None in recalled:
             worker.begin()  # as the run will
         inventory = scanning.scan(
-            opened,
+            images,
             cache.scans,
             rehash=options.get("rehash", False),
             keep=False,
@@ -241,7 +247,7 @@ def _foreseen(
             return found
         task = sample(longest[0])
         with progress.bar("sample", len(task.keys)) as bar:
-            trial = worker.attempt(opened, task, bar.update)
+            trial = worker.attempt(images, task, bar.update)
         machine = Machine.here()
         return [
             replace(left, prediction=predict(longest, left.spec, trial, ready, machine)) if parts else left

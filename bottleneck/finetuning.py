@@ -138,7 +138,7 @@ def finetune(
     started = time.perf_counter()
     settings, session = _settings(options)
     stages = _stages(unfreeze)
-    folder = runs.read(run)
+    folder = runs.read(run, session.get("allow_host", ()))
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
     if target.resolve() == folder.path.resolve():
         raise UsageError(

@@ -6,12 +6,15 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+from bottleneck.addresses import is_public, public, scrubbed
 from bottleneck.errors import RemoteError
 
 
 @contextlib.contextmanager
 def as_os_error(url: str) -> Iterator[None]:
-    """Raise whatever a protocol raises within as an OSError about `url`; a `RemoteError` goes through.
+    """Raise whatever a protocol raises within as an OSError about `url`, without its secrets.
+
+    A `RemoteError` goes through.
 
     Examples
     --------
@@ -22,29 +25,35 @@ def as_os_error(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno is None:
-            raise _numbered(error, url) from error
-        raise
     except (RemoteError, NotImplementedError):
         raise
     except Exception as error:
-        raise _numbered(error, url) from error
+        if isinstance(error.__cause__, RemoteError):  # fsspec takes what its client raises for a missing page
+            raise error.__cause__ from None
+        if isinstance(error, OSError) and error.errno is not None and is_public(url):
+            raise
+        told = _numbered(error, url)
+        # With its cause, a traceback would print what the message leaves out.
+        raise told from (error if is_public(url) else None)
 
 
 def _numbered(error: Exception, url: str) -> OSError:
+    here = public(url)
     status = getattr(error, "status", None)
     cause = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(scrubbed(str(error), url).split()) or type(error).__name__
+    why = scrubbed(str(cause), url)
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, scrubbed(error.strerror or text, url), here)
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
-        return PermissionError(errno.EACCES, f"not allowed ({text})", url)
+        return PermissionError(errno.EACCES, f"not allowed ({text})", here)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         # Over HTTP a server that cannot be reached looks like one that has no such page.
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            return OSError(errno.EHOSTUNREACH, f"it cannot be reached ({cause})", url)
+            return OSError(errno.EHOSTUNREACH, f"it cannot be reached ({why})", here)
         if getattr(cause, "status", None) in (401, 403):
-            return PermissionError(errno.EACCES, f"not allowed ({cause})", url)
-        return FileNotFoundError(errno.ENOENT, "nothing is there", url)
+            return PermissionError(errno.EACCES, f"not allowed ({why})", here)
+        return FileNotFoundError(errno.ENOENT, "nothing is there", here)
     if isinstance(error, TimeoutError):
-        return TimeoutError(errno.ETIMEDOUT, "no answer in time", url)
-    return OSError(errno.EIO, text, url)
+        return TimeoutError(errno.ETIMEDOUT, "no answer in time", here)
+    return OSError(errno.EIO, text, here)

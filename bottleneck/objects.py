@@ -1,4 +1,4 @@
-"""Objects behind a URL: list, look at, read, fetch and write them. The only door to fsspec.
+"""Objects behind a URL: list, look at, read, fetch and write them.
 
 Who is asking and where the service lies is the business of the protocol's own settings (``AWS_ENDPOINT_URL``,
 ``AWS_PROFILE``, …): there are none of our own. Listings are never taken from memory, since what is behind a URL
@@ -12,40 +12,26 @@ import errno
 import os
 import re
 import secrets
-import threading
+import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from bottleneck.errors import RemoteError
-from bottleneck.files import publish_file, shown
+from bottleneck.addresses import LOCAL, WEB
+from bottleneck.connections import LARGEST, connect, counting, protocol_of
+from bottleneck.files import publish_file
 from bottleneck.object_errors import as_os_error
 from bottleneck.object_facts import Found, described
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_HTTP = ("http", "https")
 #: Where folders have to be made before files; object stores know none.
 _HAVE_FOLDERS = ("file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
-#: What installs a protocol that the extra does not bring.
-_PACKAGES: Mapping[str, str] = {
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "sftp": "paramiko",
-}
-
-#: Seconds without a byte until a connection is given up, and for all of one small object.
-_SILENCE = 60
+#: Seconds for all of one small object.
 _DEADLINE = 300
 _ABANDONED = 24 * 3600
 _PIECE = 64 << 20
-
-#: Connected file systems live as long as the process (a connection takes tenths of a second); a fork starts anew.
-_connected: dict[tuple[int, str, str], Any] = {}
-_connecting = threading.Lock()
 
 
 def is_url(text: str) -> bool:
@@ -67,7 +53,7 @@ def join(url: str, name: str) -> str:
     >>> join("s3://bucket/photos/", "a b/1.png"), join("https://host/photos", "a b/1.png")
     ('s3://bucket/photos/a b/1.png', 'https://host/photos/a%20b/1.png')
     """
-    if _protocol(url) in _HTTP:
+    if protocol_of(url) in WEB:
         name = quote(name.encode("utf-8", "surrogateescape"), safe="/~!$&'()*+,;=:@")
     above = url.rstrip("/")
     return f"{url if above.endswith(':') else above + '/'}{name}"
@@ -82,22 +68,29 @@ def parts(url: str) -> tuple[str, str]:
     (('s3://bucket/', 'a b/1.png'), ('https://host/', 'a b'), ('file:///', 'a/b'))
     """
     protocol, _, rest = url.partition("://")
-    web = _protocol(url) in _HTTP
+    web = protocol_of(url) in WEB
     host, _, path = (rest.partition("?")[0] if web else rest).partition("/")
     return f"{protocol}://{host}/", unquote(path, errors="surrogateescape") if web else path
 
 
-def children(url: str) -> Iterator[Found]:
+def children(url: str, allowed: Sequence[str] = ()) -> Iterator[Found]:
     """Objects and folders directly below `url`; the order is the service's.
 
     Over HTTP these are the links of the page at `url`, without size and version (see `look`).
 
+    Parameters
+    ----------
+    url : str
+    allowed : sequence of str
+        Hosts that an answer may lead to besides the one that is asked (here and in the other functions).
+
     Raises
     ------
     OSError
-        Nothing is there (ENOENT), not allowed (EACCES), no answer (ETIMEDOUT), or whatever else (EIO).
+        Nothing is there (ENOENT), not allowed (EACCES), no answer (ETIMEDOUT), too large (EFBIG), or whatever else
+        (EIO). Its text has no secrets of the URL.
     RemoteError
-        The protocol is unknown or its package is not installed.
+        The protocol is unknown, its package is not installed, or an answer leads to a host that nobody named.
 
     Examples
     --------
@@ -105,8 +98,8 @@ def children(url: str) -> Iterator[Found]:
     >>> list(children("memory://shelf"))
     [Found(name='cats', folder=True, size=-1, tag='', modified_ns=0)]
     """
-    system, path = _system(url)
-    web = _protocol(url) in _HTTP
+    system, path = connect(url, allowed)
+    web = protocol_of(url) in WEB
     with as_os_error(url):
         listed = system.ls(path, detail=True)
     start = str(path).rstrip("/")
@@ -130,8 +123,8 @@ def children(url: str) -> Iterator[Found]:
         yield Found(last, True) if folder else described(last, item)
 
 
-def look(url: str) -> Found:
-    """What lies at `url`. Raises as `children` does.
+def look(url: str, allowed: Sequence[str] = ()) -> Found:
+    """What lies at `url`. Raises as `children` does; EINVAL where that is a pipe or a device.
 
     Examples
     --------
@@ -139,17 +132,19 @@ def look(url: str) -> Found:
     >>> look("memory://shelf/1.png").size, look("memory://shelf").folder
     (3, True)
     """
-    system, path = _system(url)
+    system, path = connect(url, allowed)
     with as_os_error(url):
         info = system.info(path)
+        if info.get("type") == "other":
+            raise OSError(errno.EINVAL, "not a regular file", url)
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
     return Found(name, True) if info.get("type") == "directory" else described(name, info)
 
 
-def read(url: str, start: int | None = None, end: int | None = None) -> bytes:
+def read(url: str, start: int | None = None, end: int | None = None, *, allowed: Sequence[str] = ()) -> bytes:
     """The bytes of one object, or those from `start` to before `end` (as many as the service gives).
 
-    Safe from several threads. Raises as `children` does.
+    Safe from several threads; never more than `LARGEST` bytes. Raises as `children` does.
 
     Examples
     --------
@@ -157,13 +152,54 @@ def read(url: str, start: int | None = None, end: int | None = None) -> bytes:
     >>> read("memory://shelf/1.txt"), read("memory://shelf/1.txt", 1, 3)
     (b'abcdef', b'bc')
     """
-    system, path = _system(url)
+    system, path = connect(url, allowed)
     with as_os_error(url):
-        if not getattr(system, "async_impl", False):
-            return bytes(system.cat_file(path, start=start, end=end))
-        from fsspec.asyn import sync
+        if protocol_of(url) in LOCAL:
+            data = _read_file(str(path), start or 0, LARGEST + 1 if end is None else end)
+        elif start is None and end is None and protocol_of(url) not in WEB:  # there the client counts
+            data = _start_of(system, path)
+        else:
+            data = _cat(system, path, start, end)
+        if len(data) > LARGEST:
+            raise OSError(errno.EFBIG, f"more than the limit of {LARGEST:,} bytes", url)
+    return data
 
-        return bytes(sync(system.loop, system._cat_file, path, start=start, end=end, timeout=_DEADLINE))
+
+def _cat(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
+    if not getattr(system, "async_impl", False):
+        return bytes(system.cat_file(path, start=start, end=end))
+    from fsspec.asyn import sync
+
+    return bytes(sync(system.loop, system._cat_file, path, start=start, end=end, timeout=_DEADLINE))
+
+
+def _start_of(system: Any, path: Any) -> bytes:
+    """All of an object, or a byte more than is taken."""
+    try:
+        return _cat(system, path, 0, LARGEST + 1)
+    except (FileNotFoundError, PermissionError, TimeoutError):
+        raise
+    except Exception:  # services have many words for "an empty object has no first byte"
+        if system.info(path).get("size") != 0:
+            raise
+        return b""
+
+
+def _read_file(path: str, start: int, end: int) -> bytes:
+    """A part of a file of this machine: a regular one, opened without waiting for anybody."""
+    flags = (
+        os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    )
+    with open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        file.seek(start)
+        pieces = []
+        # A piece at a time: a file may be longer than it says, and then has no end.
+        while start < end and (piece := file.read(min(_PIECE, end - start))):
+            pieces.append(piece)
+            start += len(piece)
+    return b"".join(pieces)
 
 
 def read_whole(url: str, size: int) -> bytes:
@@ -180,7 +216,14 @@ def read_whole(url: str, size: int) -> bytes:
     return data
 
 
-def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) -> bool:
+def fetch(
+    url: str,
+    file: Path,
+    check: Callable[[Path], None] = lambda _: None,
+    *,
+    allowed: Sequence[str] = (),
+    most: int | None = None,
+) -> bool:
     """Bring one object to `file`, whose folder exists: aside first, checked, then named; the first one wins.
 
     Parameters
@@ -189,6 +232,9 @@ def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) 
     file : Path
     check : callable
         Is given the file under its temporary name, and raises where it is not what was meant.
+    allowed : sequence of str
+    most : int, optional
+        Bytes after which it is given up (EFBIG).
 
     Returns
     -------
@@ -208,12 +254,12 @@ def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) 
     >>> fetch("memory://shelf/1.txt", folder / "here"), (folder / "here").read_bytes()
     (True, b'abcdef')
     """
-    system, path = _system(url)
+    system, path = connect(url, allowed)
     _sweep(file.parent)
     aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with as_os_error(url):
-            system.get_file(path, str(aside))
+            system.get_file(path, str(aside), **({} if most is None else {"callback": counting(url, most)}))
         check(aside)
         return publish_file(aside, file)
     finally:
@@ -222,55 +268,11 @@ def fetch(url: str, file: Path, check: Callable[[Path], None] = lambda _: None) 
 
 def write(url: str, data: bytes) -> None:
     """Put one object in place of whatever is there. Raises as `children` does."""
-    system, path = _system(url)
+    system, path = connect(url)
     with as_os_error(url):
-        if _protocol(url) in _HAVE_FOLDERS:
+        if protocol_of(url) in _HAVE_FOLDERS:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
         system.pipe_file(path, data)
-
-
-def _protocol(url: str) -> str:
-    return url.partition("://")[0].lower()
-
-
-def _system(url: str) -> tuple[Any, Any]:
-    """The connected file system of `url`, and what it calls that place."""
-    protocol = _protocol(url)
-    try:
-        import fsspec
-    except ImportError as error:
-        raise RemoteError(
-            f'{shown(url)}: addresses need fsspec: pip install "bottleneck-features[remote]"'
-        ) from error
-    try:
-        kind = fsspec.get_filesystem_class(protocol)
-        options = kind._get_kwargs_from_urls(url)
-        key = (os.getpid(), protocol, repr(sorted(options.items())))
-        with _connecting:
-            system = _connected.get(key)
-            if system is None:
-                # Without `skip_instance_cache` each thread would get, and connect, one of its own.
-                given = {**_settings(protocol), **options}
-                system = kind(use_listings_cache=False, skip_instance_cache=True, **given)
-                _connected[key] = system
-        return system, kind._strip_protocol(url)
-    except ImportError as error:
-        package = _PACKAGES.get(protocol, '"bottleneck-features[remote]"')
-        raise RemoteError(f"{shown(url)}: {error}: pip install {package}") from error
-    except ValueError as error:
-        raise RemoteError(f"{shown(url)}: {error}; expected s3://, gs://, https:// or the like") from error
-
-
-def _settings(protocol: str) -> dict[str, Any]:
-    """Time limits in each protocol's own words."""
-    if protocol in _HTTP:
-        import aiohttp
-
-        patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE, sock_read=_SILENCE)
-        return {"client_kwargs": {"timeout": patience}}
-    if protocol in ("s3", "s3a"):
-        return {"config_kwargs": {"connect_timeout": _SILENCE, "read_timeout": _SILENCE}}
-    return {}
 
 
 def _sweep(folder: Path) -> None:

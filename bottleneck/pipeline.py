@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from bottleneck.filling import (
     filled_cuts,
     foresee,
     foresee_cuts,
+    opened,
     scan,
     scan_for,
     views_store,
@@ -22,7 +24,6 @@ from bottleneck.filling import (
 from bottleneck.finetuning import FineTuned, check_tuning, finetune
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
 from bottleneck.schema import BaseSpec, Score
-from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
 from bottleneck.store.takeout import Format, take_out
 from bottleneck.training import Trained, evaluate, train
@@ -167,15 +168,16 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
     if path.is_file():
         inventory = scan_for(source, session)
         refuse_bad(len(inventory) + len(inventory.unreadable), (), inventory.ignored, 1.0, "")
-        opened = open_source(source, fetched=cache_of(session).fetched)
-        found = predicting.with_model(path, inventory, opened, progress_of(session))
+        images = opened(source, session)
+        found = predicting.with_model(path, inventory, images, progress_of(session))
         refuse_bad(len(found), found.problems, inventory.ignored, session["max_bad"], "have no prediction")
         return found
     if path.suffix == ".keras":
         raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
-    folder = runs.read(path)
+    folder = runs.read(path, session.get("allow_host", ()))
     report, inventory, store = filled(source, folder.run.request, options_of_run(folder.run, session))
-    return predicting.with_head(folder.head(), folder.run.classes, inventory, store, report.rejections)
+    again = functools.partial(opened, source, session)
+    return predicting.with_head(folder.head(), folder.run.classes, inventory, store, report.rejections, again)
 
 
 def merge(
@@ -203,7 +205,7 @@ def merge(
     """
     from bottleneck.models.deliver import deliver
 
-    folder = runs.read(run)
+    folder = runs.read(run, session.get("allow_host", ()))
     target = Path(out)
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
@@ -264,7 +266,7 @@ def export(
         raise UsageError(f"--gate {gate:g}: a share of first choices lies between 0 and 1")
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
-    folder = runs.read(run)
+    folder = runs.read(run, session.get("allow_host", ()))
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)
     return exporting.export(

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from bottleneck.files import shown
 from bottleneck.images import header
 from bottleneck.progress import Progress
 from bottleneck.schema import Inventory, Pixels, Rejection
-from bottleneck.sources.open import open_source
 from bottleneck.sources.reading import reason_of
 from bottleneck.store.read import Store
 
@@ -105,9 +104,14 @@ def _csv_line(cells: list[str]) -> bytes:
 
 
 def with_head(
-    head: Any, classes: tuple[str, ...], inventory: Inventory, store: Store, rejections: Iterable[Rejection]
+    head: Any,
+    classes: tuple[str, ...],
+    inventory: Inventory,
+    store: Store,
+    rejections: Iterable[Rejection],
+    images: Callable[[], Source],
 ) -> Predictions:
-    """From cached features, a part at a time."""
+    """From cached features, a part at a time; `images` opens the source that `inventory` is of."""
     positions = store.find(inventory.keys)
     found = np.full((len(inventory), len(classes)), np.nan, np.float32)
     there = np.flatnonzero(positions >= 0)
@@ -125,7 +129,7 @@ def with_head(
         return reasons.get(inventory.keys[row].tobytes().hex(), by_path)
 
     errors = ["" if position >= 0 else reason(row) for row, position in enumerate(positions)]
-    return _with_unreadable(paths, found, classes, errors, inventory)
+    return _with_unreadable(paths, found, classes, errors, inventory, images)
 
 
 def with_model(path: Path, inventory: Inventory, source: Source, progress: Progress) -> Predictions:
@@ -189,7 +193,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
             else:
                 found[places], scores[places] = answers["probabilities"][good], answers[ENERGY][good]
             bar.update(min(_BATCH, len(paths) - start))
-    return _with_unreadable(paths, found, classes, errors, inventory, scores)
+    return _with_unreadable(paths, found, classes, errors, inventory, lambda: source, scores)
 
 
 def _with_unreadable(
@@ -198,11 +202,12 @@ def _with_unreadable(
     classes: tuple[str, ...],
     errors: list[str],
     inventory: Inventory,
+    images: Callable[[], Source],
     scores: np.ndarray | None = None,
 ) -> Predictions:
     lost = inventory.unreadable
     more = np.full((len(lost), len(classes)), np.nan, np.float32)
-    everything = [*paths, *_names(inventory)]
+    everything = [*paths, *_names(inventory, images)]
     errors = [*errors, *(f"{r.stage}: {r.reason}" for r in lost)]
     order = sorted(range(len(everything)), key=everything.__getitem__)
     return Predictions(
@@ -214,12 +219,12 @@ def _with_unreadable(
     )
 
 
-def _names(inventory: Inventory) -> list[bytes]:
+def _names(inventory: Inventory, images: Callable[[], Source]) -> list[bytes]:
     """Paths of unreadable files in bytes: their rejections carry them as a person sees them, escaped."""
     texts = [r.path for r in inventory.unreadable]
     if not any("\\" in text for text in texts):
         return [os.fsencode(text) for text in texts]
     wanted = set(texts)
-    listed = {shown(entry.path): entry.path for entry in open_source(inventory.location).entries()}
+    listed = {shown(entry.path): entry.path for entry in images().entries()}
     raw = {text: path for text, path in listed.items() if text in wanted}
     return [raw.get(text, os.fsencode(text)) for text in texts]

@@ -11,10 +11,9 @@ import numpy as np
 from bottleneck.bases.trust import require_trust
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.extraction.fill import fill
-from bottleneck.filling import filled, scan_for
+from bottleneck.filling import filled, opened, scan_for
 from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
-from bottleneck.sources.open import open_source
 from bottleneck.store.canary import CANARY
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.prune import Kept
@@ -56,7 +55,7 @@ class Again:
             own = _aside(Path(scratch), self._cache, self._listing)
             try:
                 _, _, store = fill(
-                    open_source(self._source, fetched=self._cache.fetched),
+                    opened(self._source, self._session),
                     lambda: inventory,
                     request,
                     own,

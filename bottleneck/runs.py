@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bottleneck.addresses import public
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.files import publish, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
 from bottleneck.schema import Frozen, Inventory, Run
+from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
 from bottleneck.strict import MalformedDocument, parse_as
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from bottleneck.contracts import Source
 
 
 class Figures(Frozen):
@@ -38,6 +42,8 @@ class RunFolder:
     path: Path
     run: Run
     figures: Figures
+    #: Hosts that the run's source may name besides its own: said by the user of today, never by the run.
+    allow_host: tuple[str, ...] = ()
 
     def head(self) -> Any:
         """The fitted head, checked against the run's recipe, shape and classes."""
@@ -49,6 +55,10 @@ class RunFolder:
             classes=self.run.classes,
         )
         return head
+
+    def source(self, fetched: Path) -> Source:
+        """The run's source, opened; tables and archives behind URLs are kept in `fetched`. Raises `SourceError`."""
+        return open_source(self.run.source, fetched=fetched, allow_host=self.allow_host)
 
     def table(self) -> pa.Table:
         """``path``, ``content``, ``label``, ``group``, ``split`` as they were when the run began."""
@@ -136,7 +146,11 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
 
 
 def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
-    """Write the fitted head and the figures, then the record of the run, which makes it one."""
+    """Write the fitted head and the figures, then the record of the run, which makes it one.
+
+    Of its source it remembers no password and no signature.
+    """
+    run = run.model_copy(update={"source": public(run.source)})
     (folder / "head").mkdir(exist_ok=True)
     archive.save(
         head,
@@ -150,8 +164,8 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     publish(folder / "run.json", _json(run), replace=True)
 
 
-def read(folder: str | os.PathLike[str]) -> RunFolder:
-    """The run in `folder`.
+def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
+    """The run in `folder`, whose source may name these hosts besides its own.
 
     Raises
     ------
@@ -173,7 +187,7 @@ def read(folder: str | os.PathLike[str]) -> RunFolder:
         raise UnknownName(f"run in {path.parent}", path.name, beside) from error
     except MalformedDocument as error:
         raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
-    return RunFolder(path, _at_home(run, path), figures)
+    return RunFolder(path, _at_home(run, path), figures, tuple(allow_host))
 
 
 def _at_home(run: Run, folder: Path) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction
-from bottleneck.filling import filled, views_store
+from bottleneck.files import shown
+from bottleneck.filling import filled, opened, views_store
 from bottleneck.images.split import split as split_images
 from bottleneck.images.trainable import check_trainable
 from bottleneck.options import (
@@ -29,7 +31,6 @@ from bottleneck.options import (
 )
 from bottleneck.progress import Silent
 from bottleneck.schema import BaseRequest, HeadSpec, Inventory, Run, SplitPolicy, Views, parse
-from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import view_keys
@@ -134,7 +135,7 @@ def train(
     figures = runs.Figures(by_split=by_split, folds=fold_figures, seconds=time.perf_counter() - started)
     record = Run(
         name=folder.name,
-        source=open_source(source, fetched=cache_of(options).fetched).location,
+        source=opened(source, options).location,
         cache=str(cache_of(options).root),
         # As it was on this machine: a later command, elsewhere, must come to the same store.
         request=request_of(base, options).computed_in(store.spec.recipe.precision),
@@ -184,7 +185,7 @@ def evaluate(
     """
     from bottleneck.heads.training import measure_splits
 
-    folder = runs.read(run)
+    folder = runs.read(run, session.get("allow_host", ()))
     if average_views and folder.run.views is None:
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"
@@ -249,11 +250,14 @@ def rows_of(
     rows = join(store, inventory, views=views_store(store, views, cache_of(options)))
     if source is None and len(rows) < len(inventory):
         lost = f"{len(inventory) - len(rows):,} of the run's {len(inventory):,} images"
-        told(f"{lost} are neither stored nor at {folder.run.source} any more: the figures are of the others")
+        told(
+            f"{lost} are neither stored nor at {shown(folder.run.source)} any more: the figures are of the others"
+        )
     rows = rows.where(rows.labelled)
     if not len(rows):
+        where = shown(os.fspath(source or folder.run.source))
         raise UsageError(
-            f"{source or folder.run.source} has no labelled images to measure on; `bottleneck predict` needs no labels"
+            f"{where} has no labelled images to measure on; `bottleneck predict` needs no labels"
         )
     strange = [label for label in rows.y if label not in folder.run.classes]
     if strange:

@@ -16,7 +16,6 @@ from bottleneck.files import shown
 from bottleneck.filling import filled, scan_for, views_store
 from bottleneck.options import Options, cache_of, views_of
 from bottleneck.schema import BaseRequest, Recipe, TuneSettings
-from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features, join
 from bottleneck.store.views import view_keys
 
@@ -74,7 +73,7 @@ class TuningData:
     ) -> None:
         from bottleneck.heads.rows import class_weights
 
-        self.run, self.inventory = folder.run, folder.inventory()
+        self._folder, self.run, self.inventory = folder, folder.run, folder.inventory()
         self._base, self._settings, self.told = base, settings, told
         self.options = options
         self.probe: tuple[np.ndarray, np.ndarray]
@@ -198,7 +197,7 @@ class TuningData:
     def _there(self) -> tuple[Source, dict[bytes, bytes]]:
         """The source, and under which name each content lies there now."""
         found = scan_for(self.run.source, self.options)
-        source = open_source(self.run.source, fetched=cache_of(self.options).fetched)
+        source = self._folder.source(cache_of(self.options).fetched)
         return source, {image.content: image.path for image in found}
 
     def _image(self, number: int, view: int) -> np.ndarray:

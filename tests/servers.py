@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -101,6 +101,75 @@ def web_server(folder: Path) -> Iterator[str]:
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Site:
+    """A web server that answers as a test says, and remembers who asked for what.
+
+    `answers` maps a path to bytes (the body), text (a redirect to there), a number (that status), or a callable that
+    is given the handler and writes whatever it likes.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | str | int | Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.asked: list[str] = []
+        self.url = ""
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        self.asked.append(handler.path)
+        answer = self.answers.get(handler.path.partition("?")[0], 404)
+        if callable(answer):
+            answer(handler)
+            return
+        handler.send_response(302 if isinstance(answer, str) else answer if isinstance(answer, int) else 200)
+        if isinstance(answer, str):
+            handler.send_header("Location", answer)
+        body = answer if isinstance(answer, bytes) else b""
+        if body.startswith(b"<"):
+            handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """A body without an end, until nobody listens."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/html")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while handler.command != "HEAD":
+            handler.wfile.write(b"<a>" * 20000)
+    handler.close_connection = True
+
+
+@contextlib.contextmanager
+def site(host: str = "127.0.0.1") -> Iterator[Site]:
+    """A `Site` that is served while the block runs."""
+    made = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.serve(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((host, 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    made.url = f"http://{host}:{server.server_address[1]}"
+    try:
+        yield made
     finally:
         server.shutdown()
         thread.join()

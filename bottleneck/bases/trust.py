@@ -67,7 +67,7 @@ def file_of(module: str) -> str | None:
         if found is None:
             return None
         places = list(found.submodule_search_locations or [])
-    return found and (found.origin or next(iter(places or []), None))
+    return None if found is None else found.origin or next(iter(places or []), None)
 
 
 def _spec(name: str, places: list[str] | None) -> ModuleSpec | None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bottleneck import __version__
-from bottleneck.cli.options import BASE, READING, SCORE, SESSION, SOURCE, TEAM, TRUST, VIEWS
+from bottleneck.cli.options import ALLOW_HOST, BASE, READING, SCORE, SESSION, SOURCE, TEAM, TRUST, VIEWS
 from bottleneck.cli.speaking import note, say, session, show
 from bottleneck.cli.tuning import UNFREEZE, asked_after, tune_after
 from bottleneck.errors import UsageError
@@ -219,6 +219,7 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
 )
 @click.option("--rehash", is_flag=True, help="Read every file again, whatever the scan index says.")
 @TRUST
+@ALLOW_HOST
 @SESSION
 def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Class probabilities for each image, one line a file, on standard output."""
@@ -240,6 +241,7 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="The .keras file to write.")
 @SCORE
 @TRUST
+@ALLOW_HOST
 @SESSION
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One model from image to probabilities, certified equal to the run's cached head."""
@@ -279,6 +281,7 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
 )
 @SCORE
 @TRUST
+@ALLOW_HOST
 @SESSION
 def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """A folder of artefacts, each run by a process without this package and certified equal to the cached head.

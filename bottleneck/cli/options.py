@@ -125,7 +125,15 @@ TEAM = options(
     ),
 )
 
+ALLOW_HOST = click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="HOST",
+    help="A host or bucket that a table behind a URL may name, and a server may lead to; repeatable.",
+)
+
 READING = options(
+    ALLOW_HOST,
     click.option(
         "--max-bad",
         type=click.FloatRange(0, 1),

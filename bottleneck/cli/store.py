@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bottleneck.cli.options import SESSION, TRUST
+from bottleneck.cli.options import ALLOW_HOST, SESSION, TRUST
 from bottleneck.cli.speaking import session, show
 from bottleneck.streams import writing
 
@@ -67,6 +67,7 @@ def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
 )
 @click.option("--seed", type=int, metavar="N", help="Of the rows that --sample draws.  [default: chance]")
 @TRUST
+@ALLOW_HOST
 @SESSION
 def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Hash every record, shard and list of block hashes, and look at the structure of each file.
@@ -129,6 +130,7 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
     help="What these images need stays; repeatable.",
 )
 @click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
+@ALLOW_HOST
 @SESSION
 def prune(
     names: tuple[str, ...], keep: tuple[str, ...], yes: bool, as_json: bool, quiet: bool, **options: Any

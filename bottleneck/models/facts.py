@@ -16,7 +16,6 @@ from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.images.scan import scan
 from bottleneck.models.reference import OWN, Reference
 from bottleneck.schema import Cache, Certificate, Inventory, canonical_json
-from bottleneck.sources.open import open_source
 from bottleneck.store.read import Store
 
 #: Paths that stand for a group of rejected images.
@@ -94,7 +93,7 @@ def rejected(known: Reference, cache: Cache) -> tuple[RejectedGroup, ...] | None
     A store serves many sources, so the source is looked at again (through the index of scans). None where it is gone.
     """
     try:
-        inventory = scan(open_source(known.run.source, fetched=cache.fetched), cache.scans, keep=False)
+        inventory = scan(known.folder.source(cache.fetched), cache.scans, keep=False)
     except (BottleneckError, OSError):
         return None
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)

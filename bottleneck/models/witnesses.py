@@ -14,7 +14,6 @@ from bottleneck.errors import Rejected, UsageError
 from bottleneck.extraction.forward import KerasForward
 from bottleneck.images.probes import probes
 from bottleneck.schema import Cache, ImageRecord
-from bottleneck.sources.open import open_source
 from bottleneck.store.read import Store
 
 PROBES = 32
@@ -162,7 +161,7 @@ def own(
     largest = 4 * max(int(np.prod(shape)), int(np.prod(run.spec.shape)))
     most = min(most, max(_FEWEST, _MOST_BYTES // largest))
     try:
-        source = open_source(run.source, fetched=cache.fetched)
+        source = folder.source(cache.fetched)
     except Exception as error:
         raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
     place = {name: column for column, name in enumerate(run.classes)}

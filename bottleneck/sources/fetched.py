@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck import objects
+from bottleneck.addresses import LOCAL, Address, has_plain_query, is_public, origin, public
 from bottleneck.errors import Rejected, RemoteError, SourceError
 from bottleneck.files import shown
 from bottleneck.schema import Entry, Split
@@ -21,21 +22,29 @@ from bottleneck.sources.layout import Layout
 from bottleneck.sources.remote import looked_at, unusable
 
 _BATCH = 1 << 10
+#: Bytes of a table that is fetched.
+_LARGEST_TABLE = 4 << 30
 
 
 @dataclass(frozen=True)
 class RemoteTable:
-    """A CSV or Parquet table at a URL; its paths are relative to the table's URL, or URLs themselves.
+    """A CSV or Parquet table at a URL; its paths are relative to the table's URL, or URLs of its own host.
+
+    Whoever wrote the table chose its paths, and whoever opens it would read them: so it names no file of this machine,
+    and nothing on another host (an address that only this machine can reach, say) unless the user named that host.
 
     Parameters
     ----------
     location : str
-        The table's URL.
+        The table's URL, as a person may see it.
+    address : Address
+        The same with its secrets.
     fetched : Path
         Folder for the fetched table.
     """
 
     location: str
+    address: Address = field(repr=False, compare=False)
     fetched: Path = field(compare=False)
     _passed: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
@@ -45,18 +54,21 @@ class RemoteTable:
         return objects.is_url(location) and _path(location).endswith((".csv", ".parquet"))
 
     @classmethod
-    def open(cls, location: str, fetched: Path) -> RemoteTable:
-        """The source at `location`. Raises `SourceError` when its columns are not those of such a table."""
-        source = cls(location, fetched)
+    def open(cls, address: Address, fetched: Path) -> RemoteTable:
+        """The source at `address`. Raises `SourceError` when its columns are not those of such a table."""
+        source = cls(public(address.url), address, fetched)
         source._of_table(columns.columns_of)
         return source
 
     def entries(self) -> Iterator[Entry]:
-        """One entry a path, in table order. Raises `SourceError` naming the rows that cannot be."""
+        """One entry a path, in table order. Raises `SourceError` naming the rows or paths that cannot be."""
         self._passed.clear()
         table, repeated = self._of_table(columns.read_columns)
         if repeated:
             self._passed["row listed twice"] = repeated
+        for batch in table.select(["path"]).to_batches(max_chunksize=_BATCH):
+            for path in batch.column("path").to_pylist():
+                self._check(path)  # all of them, before the first is asked for
         for batch in table.to_batches(max_chunksize=_BATCH):
             rows: list[tuple[bytes, str, str | None, Split | None]] = list(
                 zip(
@@ -64,17 +76,18 @@ class RemoteTable:
                     strict=True,
                 )
             )
-            seen = dict(looked_at([row[0] for row in rows], self._url))
+            seen = dict(looked_at([row[0] for row in rows], self._url, self.address.allowed))
             for path, label, group, split in rows:
                 yield Entry(path, seen[path], label, group, split, named=True)
 
     def read(self, path: bytes) -> bytes:
         """The bytes of one object. Raises OSError, or `Rejected` where there is none."""
         try:
-            return objects.read(self._url(path))
+            self._check(path)
+            return objects.read(self._url(path), allowed=self.address.allowed)
         except FileNotFoundError:
             raise Rejected("read", "the table names this object, but there is none", retry=True) from None
-        except RemoteError as error:
+        except (RemoteError, SourceError) as error:
             raise Rejected("read", str(error), retry=True) from error
 
     def passed_over(self) -> Mapping[str, int]:
@@ -85,12 +98,35 @@ class RemoteTable:
         text = path.decode("utf-8", "surrogateescape")
         if objects.is_url(text):
             return text
-        host, above = objects.parts(self.location)
+        host, above = objects.parts(self.address.url)
         start = "/" if text.startswith("/") else posixpath.dirname("/" + above)
         return objects.join(host, posixpath.normpath(posixpath.join(start, text)).lstrip("/"))
 
+    def _check(self, path: bytes) -> None:
+        """Raise the `SourceError` for a path that a table from elsewhere may not name."""
+        text = path.decode("utf-8", "surrogateescape")
+        if not objects.is_url(text):
+            return
+        if self.address.permits(text):
+            if is_public(text) or has_plain_query(text):
+                return
+            raise SourceError(
+                f"{shown(self.location)}: the path {shown(path)} has a password or a signature, which would stand in "
+                "the index, the run and every result: name it without, and give what opens it by the environment"
+            )
+        protocol, host, _ = origin(text)
+        if protocol in LOCAL:
+            raise SourceError(
+                f"{shown(self.location)}: the path {shown(path)} is a file of this machine, which a table from "
+                "elsewhere may not name; fetch the table and give it as a file"
+            )
+        raise SourceError(
+            f"{shown(self.location)}: the path {shown(path)} is not on the table's own host. When you want it read, "
+            f"name its host: --allow-host {shown(host)} (in Python allow_host=[{shown(host)!r}])"
+        )
+
     def _of_table(self, ask: Callable[[str], Any]) -> Any:
-        local = str(_brought(self.location, self.fetched))
+        local = str(_brought(self.address, self.fetched, _LARGEST_TABLE))
         try:
             return ask(local)
         except SourceError as error:
@@ -104,7 +140,7 @@ class RemoteArchive:
     Parameters
     ----------
     location : str
-        The archive's URL.
+        The archive's URL, as a person may see it.
     inner : ZipSource or TarSource
         The archive as it was fetched.
     """
@@ -118,14 +154,15 @@ class RemoteArchive:
         return objects.is_url(location) and _path(location).endswith((".zip", ".tar", *PACKED_TARS))
 
     @classmethod
-    def open(cls, location: str, fetched: Path) -> RemoteArchive:
-        """The source at `location`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
+    def open(cls, address: Address, fetched: Path) -> RemoteArchive:
+        """The source at `address`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
+        location = public(address.url)
         if _path(location).endswith(PACKED_TARS):
             raise SourceError(
                 f"{shown(location)}: a compressed tar cannot be read at random places; "
                 "decompress it first and give the plain .tar"
             )
-        local = str(_brought(location, fetched))
+        local = str(_brought(address, fetched))
         kind: type[ZipSource | TarSource] = ZipSource if local.endswith(".zip") else TarSource
         try:
             return cls(location, kind.open(local))
@@ -149,16 +186,18 @@ class RemoteArchive:
         return self.inner.passed_over()
 
 
-def _brought(url: str, folder: Path) -> Path:
-    """The object at `url` as a local file, fetched unless this version of it is there. Raises `SourceError`."""
+def _brought(address: Address, folder: Path, most: int | None = None) -> Path:
+    """The object there as a local file, fetched unless this version of it is there. Raises `SourceError`."""
+    url, allowed = address.url, address.allowed
     try:
-        before = objects.look(url)
+        before = objects.look(url, allowed)
         if before.folder:
             raise SourceError(f"{shown(url)}: this is a folder, though it is called like a file")
         version = "\n".join((before.tag, str(before.modified_ns), str(before.size))).encode(
             "utf-8", "replace"
         )
-        stem = "-".join(hashlib.sha256(part).hexdigest()[:16] for part in (os.fsencode(url), version))
+        # Of the public form: a signature is made anew each time, and a password is not to be guessed from a name.
+        stem = "-".join(hashlib.sha256(part).hexdigest()[:16] for part in (os.fsencode(public(url)), version))
         file = folder / (stem + posixpath.splitext(_path(url))[1])
         if file.is_file() and before.versioned:
             return file
@@ -168,15 +207,15 @@ def _brought(url: str, folder: Path) -> Path:
 
         def whole(aside: Path) -> None:
             size = aside.stat().st_size
-            if before.size not in (-1, size) or objects.look(url)[:4] != before[:4]:
+            if before.size not in (-1, size) or objects.look(url, allowed)[:4] != before[:4]:
                 raise SourceError(
                     f"{shown(url)}: it changed, or broke off, while it was fetched; run this again"
                 )
 
-        objects.fetch(url, file, whole)
+        objects.fetch(url, file, whole, allowed=allowed, most=most)
         return file
     except (OSError, RemoteError) as error:
-        raise unusable(url, error) from error
+        raise unusable(url, error) from (error if is_public(url) else None)
 
 
 def _path(url: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bottleneck import catalog, objects
+from bottleneck.addresses import VARIABLE, Address, remember, whole
 from bottleneck.contracts import Source
 from bottleneck.errors import SourceError
 from bottleneck.files import shown
@@ -14,7 +16,9 @@ from bottleneck.schema import Cache
 from bottleneck.sources.layout import LAYOUTS
 
 
-def open_source(location: str | os.PathLike[str], *, fetched: Path | None = None) -> Source:
+def open_source(
+    location: str | os.PathLike[str], *, fetched: Path | None = None, allow_host: Sequence[str] = ()
+) -> Source:
     """The source at `location`: the first kind in the catalog that claims its absolute path, or its URL.
 
     Parameters
@@ -24,11 +28,15 @@ def open_source(location: str | os.PathLike[str], *, fetched: Path | None = None
         …); ``~`` is the home folder. Links are kept as they are written, so one spelling is one source.
     fetched : Path, optional
         Folder (`Cache.fetched`) for tables and archives that have to be fetched; by default the user's cache.
+    allow_host : sequence of str
+        Hosts (``host``, ``host:port``, a bucket, or ``protocol://host``) that a table behind a URL may name, and an
+        answer may lead to, besides its own.
 
     Returns
     -------
     Source
-        Picklable; `location` is the absolute path, or the URL.
+        Picklable; `location` is the absolute path, or the URL without passwords, signatures and other queries. Such a
+        location opens the same source again in this process, or where ``$BOTTLENECK_SOURCE`` has the whole URL.
 
     Raises
     ------
@@ -48,7 +56,7 @@ def open_source(location: str | os.PathLike[str], *, fetched: Path | None = None
     if not text:
         raise SourceError(f"the source is empty text; expected {LAYOUTS}")
     if objects.is_url(text):
-        return _open_url(text, fetched or Cache.at(None).fetched)
+        return _open_url(text, fetched or Cache.at(None).fetched, tuple(allow_host))
     path = os.path.abspath(os.path.expanduser(text))
     try:
         there = os.path.exists(path)
@@ -64,11 +72,18 @@ def open_source(location: str | os.PathLike[str], *, fetched: Path | None = None
     raise SourceError(f"{shown(path)}: none of the known kinds ({tried}) reads this; expected {LAYOUTS}")
 
 
-def _open_url(url: str, fetched: Path) -> Source:
+def _open_url(text: str, fetched: Path, allowed: tuple[str, ...]) -> Source:
+    url = whole(text)
+    if url is None:
+        raise SourceError(
+            f"{shown(text)}: *** stands for a password or a query, which is kept nowhere: give the source again; "
+            f"where a command takes none, put the whole URL into ${VARIABLE}"
+        )
+    remember(url)
     for reference in catalog.REMOTE_SOURCES.values():
         kind: Any = catalog.resolve(reference)
         if kind.claims(url):
-            opened: Source = kind.open(url, fetched)
+            opened: Source = kind.open(Address(url, allowed), fetched)
             return opened
     raise SourceError(f"{shown(url)}: no kind reads this; expected {LAYOUTS}")
 

@@ -6,12 +6,13 @@ import errno
 import os
 import stat
 
+from bottleneck import connections
 from bottleneck.errors import Rejected
 from bottleneck.schema import Signature
 from bottleneck.sources.volumes import NOWHERE
 
 #: No image file is larger; what is, is not read into memory (an archive can declare any size it likes).
-LARGEST = 1 << 30
+LARGEST = connections.LARGEST
 
 #: Longest path that is handed to the kernel whole: PATH_MAX is 4,096 with room for one more name.
 _LONGEST = 3800

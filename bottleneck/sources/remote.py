@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bottleneck import objects
-from bottleneck.errors import RemoteError, SourceError
+from bottleneck.addresses import Address, public, scrubbed
+from bottleneck.errors import Rejected, RemoteError, SourceError
 from bottleneck.files import shown
 from bottleneck.object_facts import Found
 from bottleneck.schema import Entry, Signature
@@ -31,10 +32,13 @@ class RemoteFolder:
     Parameters
     ----------
     location : str
-        The URL, without a slash at its end.
+        The URL, without a slash at its end, as a person may see it.
+    address : Address
+        The same with its secrets.
     """
 
     location: str
+    address: Address = field(repr=False, compare=False)
     _passed: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     @classmethod
@@ -43,11 +47,13 @@ class RemoteFolder:
         return objects.is_url(location)
 
     @classmethod
-    def open(cls, location: str, fetched: Path) -> RemoteFolder:
-        """The source at `location`. Raises `SourceError` when there is nothing to list."""
-        source = cls(_plain(location))
+    def open(cls, address: Address, fetched: Path) -> RemoteFolder:
+        """The source at `address`. Raises `SourceError` when there is nothing to list."""
+        url = _plain(address.url)
+        location = public(url)
+        source = cls(location, replace(address, url=url))
         try:
-            there = objects.look(source.location)
+            there = objects.look(url, address.allowed)
         except FileNotFoundError:
             # A page need not answer to be a prefix of others, and some services know no empty folder.
             there = Found("", True)
@@ -64,7 +70,7 @@ class RemoteFolder:
     def layout(self) -> Layout:
         """How the folders below are read; `Layout.note` says it to a person. Raises `SourceError`."""
         try:
-            listed = list(objects.children(self.location))
+            listed = list(objects.children(self.address.url, self.address.allowed))
         except (OSError, RemoteError) as error:
             raise unusable(self.location, error) from error
         if not listed:
@@ -90,7 +96,7 @@ class RemoteFolder:
             files: list[Found] = []
             start = folder + b"/" if folder else b""
             try:
-                for found in objects.children(self._url(folder)):
+                for found in objects.children(self._url(folder), self.address.allowed):
                     name = _raw(found)
                     reason = layout.skipped_folder(name) if found.folder else layout.skipped_file(name)
                     if found.folder and folder.count(b"/") >= _DEEPEST:
@@ -103,7 +109,7 @@ class RemoteFolder:
                         files.append(found)
             except FileNotFoundError:
                 passed["folder that vanished"] += 1
-            except OSError:
+            except (OSError, RemoteError):
                 passed["unreadable folder"] += 1
                 # `read` of it fails with the same error, so that it ends among the rejections, by name.
                 yield Entry(folder or b".", UNSEEN, label, None, split, named=True)
@@ -111,34 +117,41 @@ class RemoteFolder:
             for found in known:
                 yield Entry(start + _raw(found), found.signature, label, None, split)
             bare = [start + _raw(found) for found in files if not found.versioned]
-            for path, seen in looked_at(bare, self._url):
+            for path, seen in looked_at(bare, self._url, self.address.allowed):
                 yield Entry(path, seen, label, None, split)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one object. Raises OSError."""
-        return objects.read(self._url(path))
+        """The bytes of one object. Raises OSError or `Rejected`."""
+        try:
+            return objects.read(self._url(path), allowed=self.address.allowed)
+        except RemoteError as error:  # it leads to another host
+            raise Rejected("read", str(error), retry=True) from error
 
     def passed_over(self) -> Mapping[str, int]:
         """What the last `entries()` left out and why, with counts."""
         return dict(self._passed)
 
     def _url(self, path: bytes) -> str:
-        return objects.join(self.location, path.decode("utf-8", "surrogateescape")) if path else self.location
+        url = self.address.url
+        return objects.join(url, path.decode("utf-8", "surrogateescape")) if path else url
 
     def _holds_folders(self, name: bytes) -> bool:
         try:
-            below = [_raw(found) for found in objects.children(self._url(name)) if found.folder]
-        except OSError:  # the walk says what is wrong with it
+            listed = objects.children(self._url(name), self.address.allowed)
+            below = [_raw(found) for found in listed if found.folder]
+        except (OSError, RemoteError):  # the walk says what is wrong with it
             return False
         return any(layout.skipped_folder(folder) is None for folder in below)
 
 
-def looked_at(paths: list[bytes], url_of: Callable[[bytes], str]) -> Iterator[tuple[bytes, Signature]]:
+def looked_at(
+    paths: list[bytes], url_of: Callable[[bytes], str], allowed: Sequence[str]
+) -> Iterator[tuple[bytes, Signature]]:
     """Each path with the signature of its object, asked for several at a time, in order."""
 
     def ask(path: bytes) -> Signature:
         try:
-            return objects.look(url_of(path)).signature
+            return objects.look(url_of(path), allowed).signature
         except (OSError, RemoteError):
             return UNSEEN  # reading it says why
 
@@ -154,7 +167,7 @@ def unusable(url: str, error: Exception) -> SourceError:
     """What to say when `url` could not be listed or read at all."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{shown(url)}: nothing is there; expected {LAYOUTS}")
-    reason = reason_of(error) if isinstance(error, OSError) else str(error)
+    reason = scrubbed(reason_of(error) if isinstance(error, OSError) else str(error), url)
     return SourceError(
         reason if reason.startswith(shown(url)) else f"{shown(url)}: it cannot be read: {reason}"
     )

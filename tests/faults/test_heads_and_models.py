@@ -216,7 +216,7 @@ def check_refused(path: Path, source: Path, cache: Cache) -> None:
     from bottleneck.bases.load import load
     from bottleneck.schema import BaseRequest, Preprocessing
 
-    with pytest.raises(BaseError, match="cannot be (loaded|read)"):
+    with pytest.raises(BaseError, match=r"cannot be (loaded|read)"):
         load(BaseRequest(base=str(path), preprocessing=Preprocessing()), cache)
     from tests.fakes import base
 

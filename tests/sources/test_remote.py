@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
     plain = objects.read
 
-    def read(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    def read(url: str, start: int | None = None, end: int | None = None, **more: Any) -> bytes:
         asked.append(url)
-        return plain(url, start, end)
+        return plain(url, start, end, **more)
 
     monkeypatch.setattr(objects, "read", read)
     return asked
@@ -203,7 +204,9 @@ def test_an_archive_is_fetched_once_a_version(
     bucket.put(f"sets/images.{kind}", pack(tmp_path / f"x.{kind}", {"a/1.png": 1, "b/2.png": 2}).read_bytes())
     fetches: list[str] = []
     plain = objects.fetch
-    monkeypatch.setattr(objects, "fetch", lambda url, *rest: fetches.append(url) or plain(url, *rest))
+    monkeypatch.setattr(
+        objects, "fetch", lambda url, *rest, **more: fetches.append(url) or plain(url, *rest, **more)
+    )
     fetched = tmp_path / "fetched"
     for _ in range(2):
         source = open_source(url, fetched=fetched)
