@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bottleneck.heads.metrics import Metrics
+from bottleneck.heads.metrics import Metrics, absent
 from bottleneck.schema import BaseSpec
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def training_document(done: Trained) -> dict[str, Any]:
         "head": run.head.model_dump(mode="json"),
         "classes": list(run.classes),
         "counts": dict(done.counts),
+        "split": run.split.model_dump(mode="json"),
+        "classes_without_images": absent(done.metrics),
         **metrics_document(done.metrics),
         "folds": [m.model_dump(mode="json") for m in figures.folds],
         "train_seconds": round(figures.seconds, 3),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bottleneck.drawing import columns, extents, listed, plain, size, stacked
 from bottleneck.extraction_tables import extraction_table, view_facts
 from bottleneck.files import shown
-from bottleneck.heads.metrics import Metrics
+from bottleneck.heads.metrics import Metrics, absent
 from bottleneck.schema import BaseSpec, Certificate
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ def training_table(done: Trained) -> RenderableType:
             [
                 ("features", f"{extraction.computed:,} computed, {extraction.reused:,} reused"),
                 *(view_facts(extraction.views) if extraction.views else []),
+                ("split", f"{run.split.kind}: {run.split.why or 'as asked'}"),
+                *(
+                    ("mind", f"{count:,} of {len(run.classes):,} classes have no {name} image")
+                    for name, count in absent(done.metrics).items()
+                ),
                 ("head trained in", f"{figures.seconds:.1f} s"),
                 ("run", str(done.folder.path)),
                 ("next", f"bottleneck merge {done.folder.path} --out model.keras"),

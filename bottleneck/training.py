@@ -17,6 +17,7 @@ from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction
 from bottleneck.files import shown
 from bottleneck.filling import filled, opened, views_store
+from bottleneck.images.split import settled
 from bottleneck.images.split import split as split_images
 from bottleneck.images.trainable import check_trainable
 from bottleneck.options import (
@@ -64,7 +65,7 @@ def train(
     run: PathLike,
     settings: Mapping[str, Any] | None = None,
     validation: float = 0.2,
-    split: Literal["hash", "exact"] = "hash",
+    split: Literal["auto", "hash", "exact"] = "auto",
     folds: int | None = None,
     seed: int = 0,
     told: Callable[[str], None] = lambda _: None,
@@ -84,8 +85,10 @@ def train(
         The head's settings.
     validation : float
         Share of the training images held out, unless the source names a validation split.
-    split : {"hash", "exact"}
-        How they are chosen.
+    split : {"auto", "hash", "exact"}
+        How they are chosen: ``exact`` gives each class its share, ``hash`` draws each image by itself, so that images
+        added later move no others. ``auto`` takes ``exact`` where classes are small (see
+        `bottleneck.images.split.settled`); the run says which it was and why.
     folds : int, optional
         Cross-validate too, with a fresh head for each fold.
     seed : int
@@ -118,7 +121,7 @@ def train(
     report, inventory, store = filled(source, base, options, examine=lambda found: _divided(found, policy))
     views = views_of(options)
     joined = join(store, inventory, views=views_store(store, views, cache_of(options)))
-    rows, splits, told_now = _labelled(joined, inventory, policy)
+    rows, splits, policy, told_now = _labelled(joined, inventory, policy)
     samples = int((splits == "train").sum())
     classes = tuple(sorted(set(rows.y[splits == "train"])))
     advice = [*told_now, *_lost_views(report)]
@@ -209,24 +212,26 @@ def _lost_views(report: Extraction) -> list[str]:
     ]
 
 
-def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The split of each image, and what is to be said. Raises when there is nothing to learn from."""
+def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, SplitPolicy, tuple[str, ...]]:
+    """The split of each image, how it was made, and what is to be said. Raises when there is nothing to learn from."""
+    policy = settled(inventory, policy)
     splits = split_images(inventory, policy)
-    return splits, check_trainable(inventory, splits, validated=policy.validation > 0)
+    validated, exact = policy.validation > 0, policy.kind == "exact"
+    return splits, policy, check_trainable(inventory, splits, validated=validated, exact=exact)
 
 
 def _labelled(
     rows: Features, inventory: Inventory, policy: SplitPolicy
-) -> tuple[Features, np.ndarray, list[str]]:
-    """Rows that can be learnt from, the split of each, and what is to be said about the others."""
+) -> tuple[Features, np.ndarray, SplitPolicy, list[str]]:
+    """Rows that can be learnt from, the split of each and how it was made, and what is to be said about the others."""
     there = np.isin(
         inventory.keys.view("V32").ravel(), np.unique(rows.keys.view("V32").ravel()) if len(rows) else []
     )
     if not there.all():
         inventory = replace(inventory, table=inventory.table.filter(there))
-    splits, told = _divided(inventory, policy)
+    splits, policy, told = _divided(inventory, policy)
     labelled = rows.labelled
-    return rows.where(labelled), np.asarray(splits, object)[labelled], list(told)
+    return rows.where(labelled), np.asarray(splits, object)[labelled], policy, list(told)
 
 
 def rows_of(

@@ -82,11 +82,18 @@ class TuningData:
         classes = np.array(self.run.classes)
         self.weights = class_weights(settings.class_weight, classes, training)
         self.remarks: tuple[str, ...] = ()
-        if not (known & (splits == "validation")).any():
+        watched = np.unique(codes[known & (splits == "validation")])
+        blind = len(np.unique(training)) - len(np.intersect1d(training, watched))
+        if not len(watched):
             self.remarks = (
                 "no image is held out for validation: every epoch is run and the last one's weights are kept, and "
                 "nothing says whether they are better or worse than the run before; train with --validation 0.2, or "
                 "name validation images in the source, to have that measured",
+            )
+        elif blind:
+            self.remarks = (
+                f"{blind:,} of {len(classes):,} classes have no validation image: the epoch that is kept is chosen "
+                "by the others",
             )
 
     def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

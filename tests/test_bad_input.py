@@ -85,13 +85,16 @@ def test_a_class_of_one_image_is_trained_on_and_reported(call: Call, source: Pat
     write_images(source, {"owl": 1}, seed=7)
     # Some seed puts the one image into validation; that is refused, and says how to go on.
     for seed in range(10):
-        said = call(*train(source, tmp_path / f"run{seed}", "--seed", seed, "--json"))
+        said = call(*train(source, tmp_path / f"run{seed}", "--split", "hash", "--seed", seed, "--json"))
         if said.status:
             assert "'owl' (1 validation)" in said.json["error"] and "--split exact" in said.json["error"]
         else:
             assert any("1 class of one image: 'owl'" in text for text in said.json["advice"])
-    said = call(*train(source, tmp_path / "exact", "--split", "exact", "--json"))
+    said = call(*train(source, tmp_path / "exact", "--json"))
     assert said.status == 0
+    assert said.json["split"]["kind"] == "exact"
+    assert said.json["classes_without_images"] == {"validation": 1}
+    assert any("1 of 3 classes has no validation image: 'owl'" in text for text in said.json["advice"])
     assert said.json["classes"] == ["cat", "dog", "owl"]
     assert "note: 1 class of one image: 'owl'" in said.err
 

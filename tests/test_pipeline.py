@@ -194,13 +194,18 @@ def test_a_table_with_groups_keeps_each_on_one_side(tmp_path: Path, source: Path
         assert {"train", "validation"} == set().union(*sides.values())
 
 
+@pytest.mark.parametrize("asked", ["exact", "auto"])
 def test_an_exact_split_takes_its_share_of_each_class_and_is_frozen(
-    call: Call, source: Path, tmp_path: Path
+    call: Call, source: Path, tmp_path: Path, asked: str
 ) -> None:
+    """Asked for, or because classes are small: the run says which."""
     run = tmp_path / "run"
-    said = call(
-        *("train", source, "--base", FAKE, "--run", run, "--split", "exact", "--validation", 0.2, "--json")
-    )
+    options = ("--split", "exact") if asked == "exact" else ()
+    said = call("train", source, "--base", FAKE, "--run", run, *options, "--validation", 0.2, "--json")
+    why = "" if asked == "exact" else "the smallest class has 25 images, under 50"
+    assert said.json["split"] == {"kind": "exact", "validation": 0.2, "seed": 0, "why": why}
+    assert runs.read(run).run.split.why == why
+    assert said.json["classes_without_images"] == {}
     assert said.json["counts"] == {"train": 60, "validation": 15, "test": 0}
     assert [c["images"] for c in said.json["metrics"]["validation"]["classes"]] == [5, 5, 5]
     before = runs.read(run).table()

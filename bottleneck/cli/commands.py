@@ -141,7 +141,14 @@ def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **opt
     show_default=True,
     help="Share of training images held out, unless the source names a validation split.",
 )
-@click.option("--split", type=click.Choice(["hash", "exact"]), default="hash", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "hash", "exact"]),
+    default="auto",
+    show_default=True,
+    help="exact: each class gives its share; hash: each image is drawn by itself, whatever is added; auto: exact "
+    "where classes are small.",
+)
 @click.option("--folds", type=click.IntRange(2), metavar="K", help="Cross-validate too.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--run", required=True, type=click.Path(file_okay=False), help="Folder for the run.")

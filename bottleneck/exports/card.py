@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.files import shown
-from bottleneck.schema import Certificate, Frozen, HeadSpec, Score, StoreSpec
+from bottleneck.schema import Certificate, Frozen, HeadSpec, Score, SplitPolicy, StoreSpec
 from bottleneck.schema.tuning import Tuned
 
 
@@ -71,7 +71,7 @@ class Card(Frozen):
     `compared` is how many images of the run the forms were compared on, and `unseen` how many of these the head did
     not learn from: accuracies beside the forms are of these alone, unless there are none. `metrics` are by split, as
     `bottleneck evaluate --json` gives them; `asked` is how the base was asked for; `tuned` says how it was fine-tuned,
-    where it was.
+    where it was; `split` how its images were divided (of older exports, None).
     """
 
     format: Literal[1] = 1
@@ -84,6 +84,7 @@ class Card(Frozen):
     head: HeadSpec
     parameters: Mapping[str, int]
     tuned: Tuned | None = None
+    split: SplitPolicy | None = None
     metrics: Mapping[str, Mapping[str, Any]]
     folds: tuple[Mapping[str, Any], ...]
     certificate: Certificate

@@ -37,6 +37,22 @@ class Metrics(Frozen):
     confusion: tuple[tuple[int, ...], ...]
 
 
+def absent(metrics: Mapping[str, Metrics]) -> dict[str, int]:
+    """How many classes have no image in each split but training, where some have none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> some = measure(["a"], np.array([[0.9, 0.1]]), ("a", "b"))
+    >>> absent({"train": some, "validation": some})
+    {'validation': 1}
+    """
+    counts = {
+        name: sum(not one.images for one in m.classes) for name, m in metrics.items() if name != "train"
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a proportion (Wilson, 1927), which stays in 0..1 also for few images.
 

@@ -16,6 +16,7 @@ was there first.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -25,6 +26,10 @@ import pyarrow.compute as pc
 
 from bottleneck.images.duplicates import content_codes
 from bottleneck.schema import Inventory, SplitPolicy
+
+#: Images of the smallest class that a side gets in the mean, from which on each image is drawn by itself: the chance
+#: that such a class has none there is below 5 in 100,000.
+_ENOUGH = 10
 
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
 _NAMES = np.array(["train", "validation", "test"])
@@ -44,7 +49,8 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     policy : SplitPolicy
         ``hash``: each unit (content, or group with all that shares a content with it) by its own number, so
         the fraction holds on average. ``exact``: each label gives its share, counted in contents, to within
-        one unit, those with the lowest numbers first; a class with a single unit stays in training.
+        one unit, those with the lowest numbers first; a class with a single unit stays in training. ``auto``: what
+        `settled` says.
 
     Returns
     -------
@@ -65,6 +71,7 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     """
     if not len(inventory):
         return _NAMES[:0]
+    policy = settled(inventory, policy)
     contents, unique = content_codes(inventory)
     units, keys = _units(inventory, contents, unique)
     sides = _given(inventory, units, len(keys))
@@ -81,6 +88,55 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
         taken = _stratified(inventory, contents, units, pool, numbers, policy.validation)
     sides[pool] = np.where(taken[units[pool]], _VALIDATION, _TRAIN)
     return _NAMES[sides]
+
+
+def settled(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
+    """The policy that ``auto`` comes to for these images, with the reason; any other as it is.
+
+    ``exact`` where the smallest class would give a side fewer than ten units in the mean (with a fifth held out: where
+    it has fewer than 50): drawn by itself each, they might leave it without a validation image. Else ``hash``, under
+    which images that are added later move no others.
+
+    Examples
+    --------
+    >>> def images(count):
+    ...     return Inventory(pa.table({
+    ...         "path": pa.array([b"%d" % i for i in range(count)]),
+    ...         "content": pa.array([b"%032d" % i for i in range(count)], pa.binary(32)),
+    ...         "label": ["cat", "dog"] * (count // 2), "group": pa.nulls(count, pa.string()),
+    ...         "split": pa.nulls(count, pa.string()),
+    ...     }), "/images")
+    >>> [settled(images(count), SplitPolicy(kind="auto")).kind for count in (98, 100)]
+    ['exact', 'hash']
+    """
+    if policy.kind != "auto":
+        return policy
+    kind, why = _chosen(inventory, policy.validation)
+    return policy.model_copy(update={"kind": kind, "why": why})
+
+
+def _chosen(inventory: Inventory, validation: float) -> tuple[str, str]:
+    if validation == 0.0:
+        return "hash", "nothing is held out"
+    if not len(inventory):
+        return "hash", "there are no images"
+    contents, unique = content_codes(inventory)
+    units, keys = _units(inventory, contents, unique)
+    sides = _given(inventory, units, len(keys))
+    if (sides == _VALIDATION).any():
+        return "hash", "the source names the validation images"
+    pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
+    labels, codes, stratum = _strata(inventory, units, pool, len(keys))
+    there = np.unique(codes[pool])
+    there = there[there < len(labels)]
+    if not len(there):
+        return "hash", "no image has a label"
+    size = int(np.bincount(stratum, minlength=len(labels))[there].min())
+    needed = math.ceil(_ENOUGH / min(validation, 1 - validation))
+    what = "images" if len(keys) == unique else "images or groups"
+    if size < needed:
+        return "exact", f"the smallest class has {size:,} {what}, under {needed:,}"
+    return "hash", f"the smallest class has {size:,} {what}, {needed:,} or more"
 
 
 def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
@@ -136,6 +192,23 @@ def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
     return np.where(sides < 0, of_unit[units], sides)
 
 
+def _strata(
+    inventory: Inventory, units: np.ndarray, pool: np.ndarray, count: int
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Labels in order, (n,) the label of each image and (count,) that of each unit, by number.
+
+    Images without a label have the number behind the last label, units that have no image in `pool` the one after that.
+    """
+    column = inventory.table.column("label")
+    labels = sorted(x for x in pc.unique(column).to_pylist() if x is not None)
+    number = pc.index_in(column, value_set=pa.array(labels, pa.string()))
+    codes = np.asarray(pc.fill_null(number, len(labels)).to_numpy(), np.int64)
+    # A unit with several labels (a group, or one image under two labels) counts for its first.
+    stratum = np.full(count, len(labels) + 1)
+    np.minimum.at(stratum, units[pool], codes[pool])
+    return labels, codes, stratum
+
+
 def _stratified(
     inventory: Inventory,
     contents: np.ndarray,
@@ -151,12 +224,7 @@ def _stratified(
     _, one_each = np.unique(contents[pool], return_index=True)
     rows = pool[one_each]
     sizes = np.bincount(units[rows], minlength=len(numbers))
-    labels = sorted(x for x in pc.unique(inventory.table.column("label")).to_pylist() if x is not None)
-    number = pc.index_in(inventory.table.column("label"), value_set=pa.array(labels, pa.string()))
-    codes = np.asarray(pc.fill_null(number, len(labels)).to_numpy(), np.int64)
-    # A unit with several labels (a group, or one image under two labels) counts for its first.
-    stratum = np.full(len(numbers), len(labels) + 1)
-    np.minimum.at(stratum, units[pool], codes[pool])
+    labels, _, stratum = _strata(inventory, units, pool, len(numbers))
     wanted = np.bincount(stratum, weights=sizes, minlength=len(labels) + 2) * fraction
     quota = np.floor(wanted)
     missing = round(float(wanted.sum() - quota.sum()))

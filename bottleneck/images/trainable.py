@@ -16,7 +16,9 @@ from bottleneck.schema import Inventory
 from bottleneck.sources.layout import LAYOUTS
 
 
-def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool = True) -> tuple[str, ...]:
+def check_trainable(
+    inventory: Inventory, splits: np.ndarray, *, validated: bool = True, exact: bool = False
+) -> tuple[str, ...]:
     """Refuse what cannot be trained on; say what is odd but can.
 
     Parameters
@@ -27,6 +29,8 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
         (n,) of ``train``, ``validation``, ``test``, from `bottleneck.images.split.split`.
     validated : bool
         Whether images were to be held out at all; when not, none is missed.
+    exact : bool
+        Whether each class gave its share already, so that asking for that is no advice.
 
     Returns
     -------
@@ -49,8 +53,9 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
     ...     "content": pa.array([b"a" * 32, b"b" * 32, b"c" * 32], pa.binary(32)),
     ...     "group": pa.nulls(3, pa.string()), "split": pa.nulls(3, pa.string()),
     ... })
-    >>> check_trainable(Inventory(table, "/images"), np.array(["train", "train", "validation"]))
-    ("1 class of one image: 'cat'; it is trained on and never validated",)
+    >>> remarks = check_trainable(Inventory(table, "/images"), np.array(["train", "train", "validation"]))
+    >>> [remark.partition(";")[0] for remark in remarks]
+    ["1 class of one image: 'cat'", "1 of 2 classes has no validation image: 'cat'"]
     """
     where = shown(inventory.location)
     if not len(inventory):
@@ -87,9 +92,17 @@ def check_trainable(inventory: Inventory, splits: np.ndarray, *, validated: bool
         remarks.append(
             f"{len(single)} {kinds} of one image: {_some(single)}; {them} trained on and never validated"
         )
-    unseen = sorted(set(counts) - set(sides["validation"]) - set(single)) if validated else []
+    unseen = sorted(set(counts) - set(sides["validation"])) if validated else []
     if unseen:
-        remarks.append(f"no validation image of {_some(unseen)}; --split exact gives each class its share")
+        remedy = "--split exact gives each class its share"
+        if "validation" in _given(inventory):
+            remedy = "the source can name some"
+        elif exact:
+            remedy = "a larger --validation, or more images of them, would give some"
+        remarks.append(
+            f"{len(unseen):,} of {len(counts):,} classes {'has' if len(unseen) == 1 else 'have'} no validation image: "
+            f"{_some(unseen)}; validation figures, and early stopping where the head has it, go by the others; {remedy}"
+        )
     for what in ("label", "group"):
         remarks += _lookalikes(inventory, what)
     copies = duplicates(inventory)
@@ -140,7 +153,7 @@ def _check_sides(
     sides: dict[str, Counter[str]],
     validated: bool,
 ) -> None:
-    given = set(inventory.table.column("split").unique().to_pylist()) - {None}
+    given = _given(inventory)
     shares = ", ".join(f"{sum(side.values()):,} {name}" for name, side in sides.items())
     if not sides["train"]:
         raise SourceError(f"{where}: no training images ({shares}); expected some in train/ or split=train")
@@ -159,6 +172,11 @@ def _check_sides(
             f"{where}: nothing to validate on ({shares}); use --split exact, a larger --validation, "
             "or more images"
         )
+
+
+def _given(inventory: Inventory) -> set[str]:
+    """The sides that the source names."""
+    return set(inventory.table.column("split").drop_null().unique().to_pylist())
 
 
 def _instead(inventory: Inventory) -> str:

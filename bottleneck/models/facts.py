@@ -51,6 +51,7 @@ def card_of(
         head=run.head,
         parameters={"base": base, "head": int(model.count_params()) - base},
         tuned=getattr(run, "tuned", None),
+        split=run.split,
         metrics={name: metrics.model_dump(mode="json") for name, metrics in figures.by_split.items()},
         folds=tuple(metrics.model_dump(mode="json") for metrics in figures.folds),
         certificate=certificate,

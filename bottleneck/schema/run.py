@@ -25,11 +25,16 @@ Score = Literal["energy"]
 
 
 class SplitPolicy(Frozen):
-    """How images are divided. `hash`: by key against a threshold; `exact`: stratified, frozen in the run."""
+    """How images are divided.
 
-    kind: Literal["hash", "exact"] = "hash"
+    `hash`: by key against a threshold; `exact`: stratified; `auto`: one of these by the size of the classes, see
+    `bottleneck.images.split.settled`. A run holds what `auto` came to, and `why` says the reason.
+    """
+
+    kind: Literal["auto", "hash", "exact"] = "hash"
     validation: float = Field(default=0.2, ge=0.0, lt=1.0)
     seed: int = 0
+    why: str = ""
 
 
 class Run(Frozen):

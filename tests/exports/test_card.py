@@ -17,7 +17,7 @@ from bottleneck.exports.reader import reader_text
 from bottleneck.heads.metrics import measure
 from bottleneck.models.compare import Outputs, compare
 from bottleneck.models.parity import certify, judge_rows, judge_twin
-from bottleneck.schema import HeadSpec
+from bottleneck.schema import HeadSpec, SplitPolicy
 from bottleneck.schema.tuning import StageDone, Tuned, TuneSettings
 from tests.fakes import FakeForward
 
@@ -206,6 +206,20 @@ def test_without_held_out_images_the_card_promises_nothing() -> None:
     assert "is not known any more" in render(unknown, READERS)
     none = made.model_copy(update={"data": made.data.model_copy(update={"rejected": ()})})
     assert "No image was rejected" in render(none, READERS)
+
+
+def test_the_card_says_how_images_were_held_out_and_which_classes_have_none() -> None:
+    made = card()
+    assert "no validation image" not in render(made, READERS) and "--split" not in render(made, READERS)
+    policy = SplitPolicy(kind="exact", why="the smallest class has 12 images, under 50")
+    half = measure(["cat"] * 4, np.tile([0.9, 0.1], (4, 1)), ("cat", "dog")).model_dump(mode="json")
+    found = made.model_copy(update={"split": policy, "metrics": {**made.metrics, "validation": half}})
+    text = render(found, READERS)
+    assert (
+        "1 of 2 classes has no validation image: validation figures, and what training chose by them," in text
+    )
+    assert "`--split exact`, 0.2 held out, seed 0 (the smallest class has 12 images, under 50)" in text
+    assert Card.model_validate_json(found.model_dump_json()).split == policy
 
 
 def test_a_tuned_base_says_so() -> None:
