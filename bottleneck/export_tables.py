@@ -49,7 +49,7 @@ def export_table(done: Exported) -> RenderableType:
         )
     noticed = [twin.form for twin in certificate.twins if not twin.passed]
     facts = [
-        ("verdict", f"{certificate.verdict} (tolerance {certificate.tolerance:g})"),
+        ("verdict", f"{certificate.verdict} (tolerance {certificate.tolerance:.2g})"),
         ("compared on", ", ".join(f"{count} {name}" for name, count in _counts(certificate.forms).items())),
         ("broken twins", f"{', '.join(noticed)}: noticed"),
     ]

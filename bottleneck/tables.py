@@ -158,7 +158,9 @@ def training_table(done: Trained) -> RenderableType:
 
 def parity_table(certificate: Certificate) -> Table:
     """The certificate: forms must agree, broken twins must not."""
-    sizes = {c.images: c.count for c in certificate.forms}
+    sizes: dict[str, int] = {}
+    for form in certificate.forms:  # some ways to call a model are tried on a few images alone
+        sizes[form.images] = max(sizes.get(form.images, 0), form.count)
     table = columns(
         "form",
         ">features",
@@ -189,7 +191,7 @@ def delivery_table(done: Delivery) -> RenderableType:
         parity_table(done.certificate),
         listed(
             [
-                ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:g})"),
+                ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:.2g})"),
                 ("model", f"{done.model} ({size(done.size)})"),
                 ("certificate", str(done.parity)),
                 ("pixels", f"{done.decode}: image files to pixels, in one TensorFlow file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ from bottleneck.errors import BaseError, BottleneckError, ParityError
 from bottleneck.heads.linear import LogisticHead
 from bottleneck.images.probes import probes
 from bottleneck.models import calling, merge, parity
-from bottleneck.models.bound import measure
+from bottleneck.models.bound import bound_of, measure
+from bottleneck.models.compare import Outputs, spread
 from bottleneck.models.reference import PROBES, Reference
 from bottleneck.models.witnesses import Witnesses
 from bottleneck.schema import BaseRequest, Certificate, Preprocessing
@@ -147,6 +149,18 @@ def test_a_base_that_is_awake_gets_no_certificate(
 def test_convolutional_lstm_is_awake_in_its_file(nothing_is_silenced: None, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"is not frozen.*would train.*conv_lstm"):
         certified_of(sleepers.REFUSED["convolutional LSTM"][0], tmp_path)
+
+
+def test_a_right_model_that_rounds_more_is_held_to_its_own_rounding() -> None:
+    """Off by 1.5e-4 of the spread: too much for a shallow network, little for one whose two exact ways differ so."""
+    known = known_of(loaded(sleepers.conv_alone))
+    right = known.outputs[PROBES]
+    off = Outputs(*(part + 1.5e-4 * spread(part) for part in right[:3]))
+    assert not known.compare("form", {PROBES: off})[0].passed
+    deep = replace(known, bound=bound_of(6e-5, 16))
+    assert deep.compare("form", {PROBES: off})[0].passed
+    # A kind that is held to less by itself is not held to more.
+    assert deep.compare("litert", {PROBES: off}, tolerance=1e-3)[0].tolerance == 1e-3
 
 
 def test_ways_are_forms_of_the_certificate(tmp_path: Path) -> None:

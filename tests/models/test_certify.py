@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import ParityError
-from bottleneck.models.compare import TOLERANCE, Outputs, compare
+from bottleneck.models.bound import FACTOR, MARGIN, bound_of
+from bottleneck.models.compare import TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.models.parity import certify, judge_rows, judge_twin, require
-from bottleneck.schema import Certificate, Comparison
+from bottleneck.schema import Certificate, Comparison, Stillness
 
 DRAW = np.random.default_rng(0)
 RIGHT = Outputs(DRAW.normal(size=(8, 4)), DRAW.normal(size=(8, 3)), DRAW.random((8, 3)))
@@ -108,3 +109,53 @@ def test_a_certificate_of_the_first_format_is_still_read() -> None:
         "twins": [],
     }
     assert Certificate.model_validate(old).forms[0].largest == 0.0
+
+
+@pytest.mark.parametrize(
+    ("measured", "allowed"),
+    [(0.0, TOLERANCE), (TOLERANCE / FACTOR, TOLERANCE), (1e-4, FACTOR * 1e-4), (1.0, WIDEST)],
+)
+def test_the_bound_follows_the_rounding_between_floor_and_ceiling(measured: float, allowed: float) -> None:
+    bound = bound_of(measured, 16)
+    assert bound.value == pytest.approx(allowed)
+    assert (bound.measured, bound.images, bound.floor, bound.ceiling) == (measured, 16, TOLERANCE, WIDEST)
+
+
+def moved(by: float) -> Outputs:
+    """`RIGHT`, further away by that share of its spread in every quantity."""
+    return Outputs(*(part + by * np.sqrt(part.var(axis=0).mean()) for part in RIGHT[:3]))
+
+
+def test_twins_must_be_further_away_than_the_bound_by_far() -> None:
+    for measured in (0.0, 1e-4, 1.0):
+        bound = bound_of(measured, 16)
+        least = MARGIN * bound.value
+        assert not judge_twin("far", RIGHT, moved(1.01 * least), bound).passed
+        near = judge_twin("near", RIGHT, moved(0.99 * least), bound)
+        assert near.passed
+        assert certify([EQUAL], [near], recipe="", head="", bound=bound).verdict == "no power"
+    assert bound_of(1.0, 1).margin * WIDEST == pytest.approx(1e-2)
+
+
+def test_a_base_that_moved_or_trains_is_not_certified_however_equal_its_numbers_are() -> None:
+    def still(**what: tuple[str, ...]) -> Stillness:
+        return Stillness(form="reloaded .keras", variables=4, passed=not what, **what)
+
+    def judged(one: Stillness) -> Certificate:
+        return certify([EQUAL], [NOTICED], recipe="0" * 64, head="logistic {}", still=[one])
+
+    require(judged(still()))
+    for what in ("trainable", "moved"):
+        made = judged(still(**{what: ("base/attention/query/kernel", "b", "c", "d")}))
+        assert made.verdict == "different"
+        with pytest.raises(
+            ParityError, match=r"reloaded .keras is not frozen.*base/attention/query/kernel.*…"
+        ):
+            require(made)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_certificates_of_the_next_formats_are_still_read_and_say_nothing_of_a_bound(number: int) -> None:
+    made = verdict(EQUAL).model_dump(mode="json", exclude={"bound", "still"}) | {"format": number}
+    old = Certificate.model_validate(made)
+    assert (old.format, old.bound, old.still, old.forms) == (number, None, (), (EQUAL,))
