@@ -17,7 +17,7 @@ from bottleneck.contracts import Head
 from bottleneck.models.compare import Outputs
 from bottleneck.schema import Preprocessing
 
-#: What one step of Adam at its usual rate in such trials moves a weight by.
+#: One step of Adam moves each weight by its rate: this is what ten steps at Keras' default do.
 _STEP = 1e-2
 
 #: Images that the step of the attention is taken on.
