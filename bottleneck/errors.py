@@ -63,6 +63,14 @@ class WeightsError(BaseError):
     """A weight file that cannot be read, or does not fit its network; names the file."""
 
 
+class UnsteadyBase(BaseError):
+    """A base whose rows depend on what else is in a batch, or change from call to call."""
+
+
+class ChangedBase(BaseError):
+    """A base that is code and computes other features now than the rows that its store holds."""
+
+
 class NotReducible(BaseError):
     """A base that cannot be computed in the precision that was asked for, on a machine that has it."""
 

@@ -15,6 +15,7 @@ from bottleneck.filling import filled, opened, scan_for
 from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.store.canary import CANARY
+from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.prune import Kept
 from bottleneck.store.repair import Recomputed
@@ -73,6 +74,8 @@ class Again:
             places = store.find(keys)
             there = np.flatnonzero(places >= 0)
             records = list(list_store(store.folder).standing.values())
+            for record in records[:1]:
+                compare_decoder(self._listing.folder, record.environment)
             rejected = {**store.suspects, **store.rejected}
             return Recomputed(
                 np.ascontiguousarray(keys[there]),

@@ -151,7 +151,7 @@ class DoomedForward(FakeForward):
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         self.passes += 1
-        if self.passes > 2:  # the canary's
+        if self.passes > 3:  # the canary's, and one in other company
             os.abort()
         return super().features(pixels)
 
@@ -163,7 +163,7 @@ class StuckForward(FakeForward):
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         self.passes += 1
-        if self.passes > 2:  # the canary's
+        if self.passes > 3:  # the canary's, and one in other company
             time.sleep(3600)
         return super().features(pixels)
 

@@ -137,7 +137,7 @@ class Slow(FakeForward):
 
     def features(self, pixels):
         self.calls += 1
-        if self.calls > 4 and os.path.exists("stop"):  # two for the canary, then one a task
+        if self.calls > 5 and os.path.exists("stop"):  # three for the canary, then one a task
             with open("pid.part", "w") as file:
                 file.write(str(os.getpid()))
             os.replace("pid.part", "pid")

@@ -91,6 +91,7 @@ def fill_cuts(
             inventory = scan()
             run.specify(inventory)
             stores = run.open_stores()
+            run.prove(stores)
             damaged = [dict(store.damaged) for store in stores]
             for again in range(_ROUNDS):
                 left = run.round(inventory, stores, again > 0)

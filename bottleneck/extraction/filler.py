@@ -13,13 +13,14 @@ from typing import Any, TypedDict, get_args
 import numpy as np
 
 from bottleneck.bases import known
+from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Source
-from bottleneck.errors import BaseError, StoreError
+from bottleneck.errors import StoreError
 from bottleneck.extraction.batch import FEWEST
 from bottleneck.extraction.cuts import share
 from bottleneck.extraction.engines.crew import crew
 from bottleneck.extraction.engines.supervisor import Assignment
-from bottleneck.extraction.hands import Computes, Hands, Lone
+from bottleneck.extraction.hands import Computes, Hands, Lone, check_recalled, prove
 from bottleneck.extraction.link import WorkerDied
 from bottleneck.extraction.report import Extraction, report
 from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
@@ -156,6 +157,17 @@ class Filler:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))
 
+    def prove(self, stores: Sequence[Store]) -> None:
+        """A base that may be code shows that it still computes the rows of `stores`, before one of them is served."""
+        if not self._here and not is_function(self._requests[0].base):
+            return  # of a file or the catalog: all of it is in the digest
+        computing = self._computing
+        if isinstance(computing, WorkerProcess):
+            built = [spec.recipe.precision for spec in computing.specs]
+            if built != [spec.recipe.precision for spec in self._specs]:
+                computing.reopen(self._resolved())  # `auto` took a store of another precision
+        prove(computing, stores)
+
     def open_stores(self) -> list[Store]:
         """As they are now."""
         return [open_store(self._cache, spec) for spec in self._specs]
@@ -231,7 +243,7 @@ class Filler:
         team, computing = self._options.get("team"), self._computing
         if team is None:
             for planned, built in zip(self._specs, computing.specs, strict=True):
-                _check_recalled(planned, built, self._cache)
+                check_recalled(planned, built, self._cache)
             self._hands = Lone(computing, self._source)
             return self._hands
         if isinstance(computing, WorkerProcess):
@@ -304,13 +316,3 @@ def _is_left(todo: Plan, shared: Shared, store: Store) -> bool:
         return False
     keys = np.concatenate([todo.keys(number) for number in shared.by_others])
     return not (store.known(keys) | suspected(store, keys)).all()
-
-
-def _check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
-    """Rows must go to the store that was planned for."""
-    if recalled.recipe != built.recipe:
-        raise BaseError(
-            f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
-            f"has {built.recipe.fingerprint[:16]}: its weights changed behind an unchanged name. Remove the .json "
-            f"files in {cache.bases}, and it is looked at anew"
-        )

@@ -25,8 +25,10 @@ from bottleneck.extraction.cuts import specs_of
 from bottleneck.extraction.decoding import Decoder, first_line
 from bottleneck.extraction.racing import in_turn
 from bottleneck.images.probes import probes
+from bottleneck.images.samples import decoder_of
 from bottleneck.kernels import onednn_in_use
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
+from bottleneck.store.decoder import DECODER
 from bottleneck.store.header import find_store
 
 #: Of networks that are too large to be frozen, or have nothing to fold; part of the numeric environment.
@@ -262,6 +264,7 @@ def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "tensorflow": importlib.metadata.version("tensorflow"),
         "keras": importlib.metadata.version("keras"),
+        DECODER: decoder_of(),
     }
     if not onednn:
         # Eigen's sums are cut up among threads.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
 from bottleneck.contracts import Source
+from bottleneck.errors import BaseError
+from bottleneck.extraction.messages import Proof
 from bottleneck.extraction.task import Outcome
-from bottleneck.schema import StoreSpec, Task
+from bottleneck.schema import Cache, StoreSpec, Task
+from bottleneck.store.canary import prove_unchanged
+from bottleneck.store.decoder import DECODER
+from bottleneck.store.read import Store
 
 
 class Computes(Protocol):
@@ -17,6 +22,9 @@ class Computes(Protocol):
     @property
     def specs(self) -> tuple[StoreSpec, ...]:
         """What the rows of each cut will be."""
+
+    def prove(self) -> Proof:
+        """What it gives for the canary pictures, at each cut."""
 
     def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
         """Run one task: an outcome for each of its cuts."""
@@ -46,3 +54,38 @@ class Lone:
         future: Future[tuple[Outcome, ...]] = Future()
         future.set_result(self._worker.compute(self._source, task, moved_on))
         return future
+
+
+def prove(computing: Computes, stores: Sequence[Store]) -> None:
+    """Hold what `computing` gives for the canary pictures to the rows that `stores` have, one store a cut.
+
+    Raises
+    ------
+    ChangedBase
+        The base computes other features than it did when the rows were made.
+    ForeignEnvironment
+        It does so here, where none of the rows was made.
+    """
+    if not any(map(len, stores)):
+        return
+    proof = computing.prove()
+    for canary, store in zip(proof.canaries, stores, strict=True):
+        if len(store):
+            records = [file.record for file in store.shards.files]
+            here = {record.canary for record in records if _alike(record.environment, proof.environment)}
+            prove_unchanged(store.folder, canary, store.spec, here)
+
+
+def check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
+    """Rows must go to the store that was planned for. Raises `BaseError`."""
+    if recalled.recipe != built.recipe:
+        raise BaseError(
+            f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
+            f"has {built.recipe.fingerprint[:16]}: its weights changed behind an unchanged name. Remove the .json "
+            f"files in {cache.bases}, and it is looked at anew"
+        )
+
+
+def _alike(first: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether pixels give the same bits in both: the canary pictures pass no decoder."""
+    return all(first.get(name) == other.get(name) for name in {*first, *other} - {DECODER})

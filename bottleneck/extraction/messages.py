@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from bottleneck.contracts import Source
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import BaseRequest, Cache, Rejection, Task
@@ -64,6 +66,19 @@ class Search:
 
     images: int
     long: float
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Ask: what does the base give for the canary pictures? Answer: a `Proof`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """The canary (8, values) of each cut as it is computed now, and the numeric environment."""
+
+    canaries: tuple[np.ndarray, ...]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from bottleneck.contracts import Source
 from bottleneck.extraction.batch import LONG
 from bottleneck.extraction.link import Link, OverMemory, WorkerDied
-from bottleneck.extraction.messages import Care, Compute, Search, Touching, Try
+from bottleneck.extraction.messages import Care, Compute, Proof, Prove, Search, Touching, Try
 from bottleneck.extraction.pins import Pins
 from bottleneck.extraction.task import Outcome
 from bottleneck.extraction.trial import Trial
@@ -73,6 +73,16 @@ class WorkerProcess:
                 if life + 1 == _LIVES:
                     raise WorkerDied(f"{death} Twice, while the base was built. {_ADVICE}") from death
         return self._link.specs
+
+    def prove(self) -> Proof:
+        """What the base gives for the canary pictures. Raises `WorkerDied` at the first death."""
+        try:
+            self._link.start()
+            proof: Proof = self._link.ask(Prove())
+        except WorkerDied:
+            self._link.stop()
+            raise
+        return proof
 
     def begin(self) -> None:
         """Have the base built meanwhile: `specs`, and whatever else a worker is wanted for, waits for it less long."""

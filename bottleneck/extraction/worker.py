@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import threading
@@ -16,28 +15,39 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bottleneck.bases import specs as catalogued
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Preparing, Source, Tunable
 from bottleneck.errors import BottleneckError, Rejected, StoreError
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.messages import Care, Compute, Failure, Founded, Moved, Open, Search, Touching, Try
+from bottleneck.extraction.messages import (
+    Care,
+    Compute,
+    Failure,
+    Founded,
+    Moved,
+    Open,
+    Proof,
+    Prove,
+    Search,
+    Touching,
+    Try,
+)
 from bottleneck.extraction.probing import probe_drift
 from bottleneck.extraction.process import die_with_parent, import_tensorflow, own_streams
+from bottleneck.extraction.steady import Canary
 from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
-from bottleneck.extraction.trial import Trial, run_trial, timed_pass
-from bottleneck.images.probes import probes
+from bottleneck.extraction.trial import Trial, run_trial
 from bottleneck.schema import BaseRequest, Cache, Task, ViewPolicy
-from bottleneck.store.canary import CANARY_IMAGES, compare_canary, thinned
+from bottleneck.store.canary import CANARY, compare_canary, hash_of
+from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.drift import publish_drift, read_drift
-from bottleneck.store.header import found
+from bottleneck.store.header import find_store, found
 
 #: Seconds that a first file is waited for.
 _FIRST_FILE = 10.0
-
-#: Seconds; setting a graph up takes about so long.
-_SET_UP = 1.0
 
 
 class Worker:
@@ -66,7 +76,8 @@ class Worker:
         self._cache = cache
         self._requests = requests
         self._places: dict[tuple[ViewPolicy | None, int], Place] = {}
-        self._canaries: tuple[np.ndarray, ...] = ()
+        # What the catalog builds is known to be steady, and a pass of a slow base takes its time.
+        self._canaries = Canary(forward, bool(requests) and requests[0].base.lower() in catalogued())
         self._first: Future[None] | None = None
         # One more than there are processors: each waits for its file now and then.
         self._pools = Pools(
@@ -117,7 +128,7 @@ class Worker:
 
         Not for a task that is run with care: this touches a file that was not named before.
         """
-        if self._first is None and not self._canaries and isinstance(self.forward, Preparing):
+        if self._first is None and not self._canaries.rows and isinstance(self.forward, Preparing):
             self._first = self._pools.decode.submit(_seen, self.forward, source, task.paths[0])
 
     def best_batch(self, images: int, long: float, tried: Callable[[int], None]) -> int | None:
@@ -133,6 +144,10 @@ class Worker:
             return rate(batch)
 
         return climb(told, forward.batch)
+
+    def prove(self) -> Proof:
+        """What the base gives for the canary pictures, at each cut, and where."""
+        return Proof(self._canary(), self._environment)
 
     def places(self, task: Task) -> list[Place]:
         """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
@@ -150,18 +165,25 @@ class Worker:
 
     def _found(self, cut: int, views: ViewPolicy | None) -> Place:
         spec = self.specs[cut].model_copy(update={"views": views})
-        folder, header = found(self._cache, spec, self.forward.batch, self._resolved(cut))
         rows = self._canary()[cut]
+        if not (find_store(self._cache, spec)[0] / CANARY).exists():
+            self._canaries.need_steady()
+        folder, header = found(self._cache, spec, self.forward.batch, self._resolved(cut))
+        compare_decoder(folder, self._environment)
         compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
         return Place(
             folder / "shards",
             header.spec,
-            {**self.forward.environment, "batch": str(self.forward.batch)},
-            hashlib.sha256(rows.tobytes()).hexdigest(),
+            self._environment,
+            hash_of(rows),
             self.pace,
             cut,
         )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**self.forward.environment, "batch": str(self.forward.batch)}
 
     def _resolved(self, cut: int) -> BaseRequest | None:
         """How the base is asked for so that any machine computes these very rows."""
@@ -178,28 +200,18 @@ class Worker:
                 publish_drift(silent[cut], drift)
 
     def _canary(self) -> tuple[np.ndarray, ...]:
-        """What the canary pictures give at each cut, thinned."""
-        if self._canaries:
-            return self._canaries
-        pixels = self.forward.spec.recipe.pixels
-        seen: list[tuple[np.ndarray, ...]] = []
-        pictures = probes(CANARY_IMAGES, pixels.height, pixels.width)
-        for start in range(0, CANARY_IMAGES, self.forward.batch):
-            part = pictures[start : start + self.forward.batch]
-            padded = np.zeros((self.forward.batch, *part.shape[1:]), np.float32)
-            padded[: len(part)] = part
-            self.pace, rows = timed_pass(self.forward, padded)
-            seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
-        if isinstance(self.forward, Preparing):
-            if self._first is not None:
-                # Nobody watches the time yet: a file that does not come is left to its turn, which is watched.
-                wait([self._first], _FIRST_FILE)
-            self.forward.ready()
-        if len(seen) == 1 and self.pace < _SET_UP:
-            # The first pass of a quick base is nearly all set-up, and shares the processors with more of it.
-            self.pace, _ = timed_pass(self.forward, padded)
-        self._canaries = tuple(thinned(np.concatenate(parts)) for parts in zip(*seen, strict=True))
-        return self._canaries
+        """What the canary pictures give at each cut, thinned. Raises `UnsteadyBase`."""
+
+        def meanwhile() -> None:
+            if isinstance(self.forward, Preparing):
+                if self._first is not None:
+                    # Nobody watches the time yet: a file that does not come is left to its turn, which is watched.
+                    wait([self._first], _FIRST_FILE)
+                self.forward.ready()
+
+        rows = self._canaries.compute(meanwhile)
+        self.pace = self._canaries.pace
+        return rows
 
 
 def _seen(forward: Forward, source: Source, path: bytes) -> None:
@@ -239,6 +251,8 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:
                 answer(worker.attempt(ask.source, ask.task, watch.moved_on, founded))
+            elif isinstance(ask, Prove) and worker is not None:
+                answer(worker.prove())
             elif isinstance(ask, Search) and worker is not None:
                 answer(worker.best_batch(ask.images, ask.long, watch.moved_on))
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from bottleneck.errors import ForeignEnvironment
+from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.files import publish
 from bottleneck.schema import StoreSpec
 
@@ -41,14 +43,14 @@ def canary_values(spec: StoreSpec) -> int:
 
 
 def thinned(rows: np.ndarray) -> np.ndarray:
-    """What is kept of the rows (8, *shape) of the pictures: (8, values) contiguous.
+    """What is kept of the rows (n, *shape) of pictures: (n, values) contiguous.
 
     Examples
     --------
     >>> thinned(np.zeros((8, 7, 7, 512), np.float32)).shape
     (8, 3584)
     """
-    flat = rows.reshape(CANARY_IMAGES, -1)
+    flat = rows.reshape(len(rows), -1)
     return np.ascontiguousarray(flat[:, :: _step(flat.shape[1])])
 
 
@@ -61,9 +63,20 @@ def canary_distance(first: np.ndarray, other: np.ndarray) -> float:
     >>> canary_distance(values, values)
     0.0
     """
-    rows = first.reshape(CANARY_IMAGES, -1)
-    spread = float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+    spread = spread_of(first.reshape(CANARY_IMAGES, -1)) or 1.0
     return float(np.abs(first.ravel() - other.ravel()).max()) / spread
+
+
+def spread_of(rows: np.ndarray) -> float:
+    """How far the rows (n, values) of several pictures lie apart: the root of their mean variance, of finite values.
+
+    Examples
+    --------
+    >>> spread_of(np.array([[0.0, 1.0], [2.0, 1.0]]))
+    0.7071067811865476
+    """
+    finite = rows[:, np.isfinite(rows).all(axis=0)]
+    return float(np.sqrt(finite.var(axis=0).mean())) if finite.size else 0.0
 
 
 def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
@@ -77,11 +90,7 @@ def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
     path = folder / CANARY
     if publish(path, rows.astype("<f4").tobytes()):
         return
-    first = np.frombuffer(path.read_bytes(), "<f4")
-    if first.size != rows.size:
-        raise ForeignEnvironment(
-            f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
-        )
+    first = _read(path, rows)
     largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
     if not largest <= tolerance:
         raise ForeignEnvironment(
@@ -89,3 +98,66 @@ def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
             f"differ by {largest:.2g} of their spread ({tolerance:g} is rounding). Mixing them would not be "
             "one set of features: use another --cache, or the machine and versions that began this store"
         )
+
+
+def prove_unchanged(folder: Path, rows: np.ndarray, spec: StoreSpec, recorded: Collection[str]) -> None:
+    """Hold the canary `rows` (8, values) of a base that is code to what the store in `folder` was made with.
+
+    Parameters
+    ----------
+    folder : Path
+    rows : numpy.ndarray
+        What the base gives now.
+    spec : StoreSpec
+    recorded : collection of str
+        Hashes of the canaries in the records of this very numeric environment: there the bits are the same.
+
+    Raises
+    ------
+    ChangedBase
+        It computes other features now than in this very environment before, though its digest is the same.
+    ForeignEnvironment
+        It computes other features here, where none of the rows was made; or the store's canary is damaged.
+    """
+    if hash_of(rows) in recorded:
+        return
+    path = folder / CANARY
+    try:
+        first = _read(path, rows)
+    except FileNotFoundError:
+        if not recorded:
+            return  # another machine's rows, and no canary of theirs: as with any base, the next `extract` leaves one
+        apart = "differ"
+    else:
+        largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
+        if largest <= tolerance:
+            return
+        apart = f"differ by {largest:.2g} of their spread ({tolerance:g} is rounding)"
+    if not recorded:
+        raise ForeignEnvironment(
+            f"this machine computes other features for {spec.base} than the ones in {folder}: the canary images "
+            f"{apart}. The base is code: either what it depends on changed where no digest can see it, or the machine "
+            "and its versions make the difference. Its rows are not served: use another --cache, or the machine and "
+            "versions that began this store"
+        )
+    raise ChangedBase(
+        f"{spec.base} computes other features now than the rows in {folder} were made with: the canary images {apart}, "
+        "though code and weights look the same. Something that it depends on changed where no digest can see it (a "
+        "file that it reads, a compiled library, a variable of the environment). Its rows are not served: put back "
+        "what changed; or make the change visible (a constant in its code), and it gets a store of its own; or use "
+        "another --cache"
+    )
+
+
+def hash_of(rows: np.ndarray) -> str:
+    """What a record says of the canary `rows` of its environment."""
+    return hashlib.sha256(rows.tobytes()).hexdigest()
+
+
+def _read(path: Path, rows: np.ndarray) -> np.ndarray:
+    first = np.frombuffer(path.read_bytes(), "<f4")
+    if first.size != rows.size:
+        raise ForeignEnvironment(
+            f"{path} holds {first.size} values where {rows.size} were expected: it is damaged; remove that one file"
+        )
+    return first

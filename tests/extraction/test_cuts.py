@@ -73,8 +73,8 @@ def test_each_store_is_the_one_that_its_cut_alone_would_fill(tmp_path: Path) -> 
     forward = TwoCuts()
     top, wide = both(source, tmp_path / "both", forward, task_rows=5)
     assert counts(top.report) == counts(wide.report) == {"computed": 23}
-    # Five tasks of two passes at most (three images in the last), and two for the canary.
-    assert forward.passes == 2 + 9
+    # Five tasks of two passes at most (three images in the last), and three for the canary.
+    assert forward.passes == 3 + 9
     alone, _, _ = here(source, tmp_path / "top", task_rows=5)
     assert shards(top.report) == shards(alone)
     alone, _, _ = here(source, tmp_path / "wide", WideAlone(), task_rows=5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bottleneck import pipeline
-from bottleneck.errors import BaseError, SourceError, StoreError, TooManyBadImages
+from bottleneck.errors import BaseError, ChangedBase, SourceError, TooManyBadImages
 from bottleneck.extraction.fill import fill
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.worker import Worker
@@ -235,6 +235,49 @@ def test_other_weights_are_another_store(tmp_path: Path) -> None:
     assert other.store != first.store
 
 
+def test_a_base_that_is_code_proves_itself_before_a_row_is_served(tmp_path: Path) -> None:
+    class Reads(FakeForward):
+        """What it computes with lies in a file."""
+
+        def features(self, pixels: np.ndarray) -> np.ndarray:
+            return super().features(pixels) * np.float32((tmp_path / "factor").read_text())
+
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    (tmp_path / "factor").write_text("2")
+    done, _, _ = here(source, cache, Reads())
+    assert counts(here(source, cache, Reads())[0]) == {"reused": 3}
+    (tmp_path / "factor").write_text("2.1")
+    before = sorted(cache.rglob("*"))
+    with pytest.raises(ChangedBase, match=r"though code and weights look the same.*not served"):
+        here(source, cache, Reads())
+    assert [path for path in sorted(cache.rglob("*")) if "log" not in path.parts] == [
+        path for path in before if "log" not in path.parts
+    ]
+    (done.store / "canary.f32").unlink()
+    with pytest.raises(ChangedBase, match="canary images differ, though"):
+        here(source, cache, Reads())
+    (tmp_path / "factor").write_text("2")
+    assert counts(here(source, cache, Reads())[0]) == {"reused": 3}
+
+
+def test_a_function_proves_itself_in_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "changing.py").write_text(
+        "import numpy as np\nfrom pathlib import Path\nfrom tests.fakes import FakeForward\n"
+        "class Reads(FakeForward):\n    def features(self, pixels):\n"
+        "        return super().features(pixels) * np.float32(Path('factor').read_text())\n"
+        "def base():\n    return Reads()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    Path("factor").write_text("2")
+    assert counts(pipeline.extract(source, "changing:base", cache=cache)) == {"computed": 3}
+    assert counts(pipeline.extract(source, "changing:base", cache=cache)) == {"reused": 3}
+    Path("factor").write_text("3")
+    with pytest.raises(ChangedBase, match="not served"):
+        pipeline.features(source, "changing:base", cache=cache)
+
+
 @pytest.mark.fault(53)
 def test_a_machine_whose_numbers_differ_may_not_append(tmp_path: Path) -> None:
     class Drifts(FakeForward):
@@ -244,7 +287,7 @@ def test_a_machine_whose_numbers_differ_may_not_append(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
     here(source, cache)
     write_images(source, {"dog": 2}, seed=4)
-    with pytest.raises(StoreError, match="canary images differ by"):
+    with pytest.raises(ChangedBase, match="canary images differ by"):
         here(source, cache, Drifts())
     assert counts(here(source, cache)[0]) == {"computed": 2, "reused": 3}
 

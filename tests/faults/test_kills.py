@@ -36,7 +36,7 @@ from tests.faults.wide import Trace, WideForward
 TRACED = "tests.faults.wide:traced"
 TASKS, ROWS = 32, 4
 #: Forward passes with which a worker begins.
-CANARY = 2
+CANARY = 3
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ class HungryForward(WideForward):
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         self.passes += 1
-        held = np.ones(1 << 28 if self.passes > 2 else 1)
+        held = np.ones(1 << 28 if self.passes > 3 else 1)
         rows = super().features(pixels)
         del held
         return rows

@@ -182,3 +182,16 @@ def test_a_file_cut_anywhere_is_refused_and_never_half_grey(kind: str) -> None:
         assert np.array_equal(pixels, whole), cut
     # The end mark alone may be missing without harm.
     assert all(cut >= len(data) - 12 for cut in read)
+
+
+def test_sample_files_show_another_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    from bottleneck.images.samples import decoder_of
+
+    real, mine = tf.io.decode_jpeg, decoder_of()
+    assert decoder_of() == mine
+    for other in ({"dct_method": "INTEGER_FAST"}, {"fancy_upscaling": False}):
+        changed = lambda *args, other=other, **more: real(*args, **{**more, **other})  # noqa: E731 - as it is called
+        monkeypatch.setattr(tf.io, "decode_jpeg", changed)
+        assert decoder_of() != mine, other
