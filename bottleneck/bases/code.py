@@ -19,8 +19,9 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 from bottleneck.bases import bytecode
-from bottleneck.bases.held import array_of, own_attributes, settings_of, state_of
+from bottleneck.bases.held import array_of, content_of, own_attributes, settings_of, state_of
 from bottleneck.bases.origin import Origin, is_keras, of_module, origin_of
+from bottleneck.errors import BaseError
 from bottleneck.schema import canonical_json
 
 #: Of a class: what Python and others note there.
@@ -80,6 +81,13 @@ class Reader:
         before = self.found
         try:
             told = self._opened(value)
+        except BaseError:
+            raise
+        except Exception as error:  # attributes of a user's objects may do anything
+            raise BaseError(
+                f"the base holds a {type(value).__qualname__} that cannot be looked into ({type(error).__name__}: "
+                f"{error}), so it cannot be identified: keep plain numbers, arrays, functions and layers in it"
+            ) from error
         finally:
             self._open.pop()
         text = canonical_json(told)
@@ -147,7 +155,7 @@ class Reader:
 
     def _function(self, function: FunctionType) -> Any:
         origin = origin_of(function)
-        cells = [cell.cell_contents if _is_full(cell) else "empty" for cell in function.__closure__ or ()]
+        cells = [content_of(cell) for cell in function.__closure__ or ()]
         given = [function.__defaults__, function.__kwdefaults__]
         if origin.kind != "own":
             name = [*self._from(function), function.__qualname__]
@@ -288,10 +296,3 @@ class Reader:
 
 def _is_method(value: Any) -> bool:
     return isinstance(value, (FunctionType, staticmethod, classmethod, property))
-
-
-def _is_full(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False

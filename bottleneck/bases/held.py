@@ -89,3 +89,11 @@ def settings_of(value: Any) -> Any:
         return {key: item for key, item in value.get_config().items() if key != "name"}
     except (NotImplementedError, TypeError, ValueError):
         return None
+
+
+def content_of(cell: Any) -> Any:
+    """What a closure's variable holds; a word where it has no value yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return "empty"

@@ -53,6 +53,8 @@ def of_module(name: str) -> Origin:
     top = name.partition(".")[0]
     if top in ("keras", "tensorflow"):
         return Origin("stock", top)
+    if top == "__main__":
+        return Origin("own", top)  # whatever runs it: a notebook's kernel lies among the installed packages
     if top in sys.stdlib_module_names:
         return Origin("python", top)
     module = sys.modules.get(top)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bottleneck.contracts import Source
-from bottleneck.errors import BottleneckError
+from bottleneck.errors import BottleneckError, StoreError
 from bottleneck.schema import BaseRequest, Cache, Rejection, Task
 
 
@@ -109,6 +111,28 @@ class Failure:
 
     kind: type[BottleneckError]
     text: str
+
+    @classmethod
+    def of(cls, error: Exception, *, filling: bool) -> Failure:
+        """What an error in a worker says on the asking side; `filling` where a store was being filled."""
+        if isinstance(error, BottleneckError):
+            return cls(type(error), str(error))
+        if filling and isinstance(error, FileNotFoundError):
+            return cls(
+                StoreError,
+                f"{os.fsdecode(error.filename or 'a folder of the store')}: the store's folder was removed or moved "
+                "away while it was being filled; what lay in it is gone with it. Run the same command again to begin "
+                "anew",
+            )
+        if isinstance(error, OSError):
+            where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+            return cls(
+                StoreError,
+                f"{error.strerror or error}{where}. Finished shards are kept: once that is put right, "
+                "the same command goes on",
+            )
+        traceback.print_exception(error)  # to the worker's log
+        return cls(BottleneckError, f"the worker failed: {type(error).__name__}: {error}")
 
     def error(self) -> BottleneckError:
         """The error, to raise on the asking side."""

@@ -18,7 +18,7 @@ import numpy as np
 from bottleneck.bases import specs as catalogued
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Preparing, Source, Tunable
-from bottleneck.errors import BottleneckError, Rejected, StoreError
+from bottleneck.errors import Rejected
 from bottleneck.extraction.batch import climb, within_memory
 from bottleneck.extraction.column import Place
 from bottleneck.extraction.cuts import specs_of
@@ -260,7 +260,7 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         except BrokenPipeError:
             return  # the parent is gone; so is the reason to go on
         except Exception as error:
-            answer(_failure(error, filling=isinstance(ask, Compute)))
+            answer(Failure.of(error, filling=isinstance(ask, Compute)))
 
 
 def _opened(ask: Open) -> Forward:
@@ -280,28 +280,6 @@ def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:
         except Exception:
             os._exit(0)
         asked.put(ask)
-
-
-def _failure(error: Exception, *, filling: bool) -> Failure:
-    if isinstance(error, BottleneckError):
-        return Failure(type(error), str(error))
-    if filling and isinstance(error, FileNotFoundError):
-        return Failure(
-            StoreError,
-            f"{os.fsdecode(error.filename or 'a folder of the store')}: the store's folder was removed or moved away "
-            "while it was being filled; what lay in it is gone with it. Run the same command again to begin anew",
-        )
-    if isinstance(error, OSError):
-        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        return Failure(
-            StoreError,
-            f"{error.strerror or error}{where}. Finished shards are kept: once that is put right, "
-            "the same command goes on",
-        )
-    import traceback
-
-    traceback.print_exc()  # to the worker's log
-    return Failure(BottleneckError, f"the worker failed: {type(error).__name__}: {error}")
 
 
 def main() -> None:

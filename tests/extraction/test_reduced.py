@@ -10,8 +10,9 @@ import pytest
 
 from bottleneck import pipeline
 from bottleneck.documents import extraction_document
-from bottleneck.errors import ForeignEnvironment
+from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.extraction import fill as filling
+from bottleneck.extraction import filler
 from bottleneck.extraction.fill import fill
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
@@ -89,8 +90,12 @@ def test_another_machine_may_round_otherwise_but_not_compute_otherwise(tmp_path:
     assert counts(done) == {"computed": 6, "reused": 6}
     assert canary_tolerance(FakeForward().spec) == 1e-4
     write_images(source, {"cow": 6}, seed=6)
+    other = Reduced(error=1.0)
+    with pytest.raises(ChangedBase, match="computes other features"):
+        here(source, cache, other)
+    other.environment = {"forward": "fake 1", "machine": "another"}
     with pytest.raises(ForeignEnvironment, match="computes other features"):
-        here(source, cache, Reduced(error=1.0))
+        here(source, cache, other)
 
 
 def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> None:
@@ -113,7 +118,14 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
         def __init__(self, requests: Any, cache: Cache, limits: object = None) -> None:
             super().__init__(Reduced(), cache, requests)
 
+        def begin(self) -> None: ...
+
+        def reopen(self, requests: Any) -> None:
+            assert [request.precision for request in requests] == ["float32"]
+            super().__init__(FakeForward(), cache, requests)
+
     monkeypatch.setattr(filling, "WorkerProcess", Process)
+    monkeypatch.setattr(filler, "WorkerProcess", Process)
 
     def run(precision: str) -> Any:
         request = BaseRequest(base="tests.fakes:base", precision=precision)
