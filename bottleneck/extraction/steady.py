@@ -19,8 +19,8 @@ from bottleneck.images.probes import probes
 from bottleneck.schema import StoreSpec
 from bottleneck.store.canary import CANARY_IMAGES, canary_tolerance, spread_of, thinned
 
-#: A place in the batch may change the last bits, and a deep network makes more of them. Measured over the catalog in
-#: float32: 0 to 3e-5 of the spread; a mean over the batch, or BatchNorm in training mode, is 0.1 and more away.
+#: Of what two machines may differ by. A place in the batch may change the last bits, and a deep network makes more of
+#: them; a mean over the batch, or BatchNorm in training mode, is as far as pictures are from each other.
 _FACTOR = 10.0
 
 #: Of the largest value, what a spread is taken to be at least.
