@@ -152,8 +152,11 @@ class Rejected(Exception):
         Why, for a person.
     retry : bool
         True when circumstances and not the bytes are to blame, so that the next run tries again.
+    circumstances : str
+        With `retry`: what would have to be otherwise for another outcome; empty where that cannot be told.
     """
 
-    def __init__(self, stage: str, reason: str, *, retry: bool = False) -> None:
+    def __init__(self, stage: str, reason: str, *, retry: bool = False, circumstances: str = "") -> None:
         super().__init__(f"{stage}: {reason}")
         self.stage, self.reason, self.retry = stage, reason, retry
+        self.circumstances = circumstances

@@ -21,6 +21,7 @@ from bottleneck.exports.graph import ENERGY
 from bottleneck.exports.keras_archive import read_document
 from bottleneck.files import shown
 from bottleneck.images import header
+from bottleneck.images.reasons import reason_for
 from bottleneck.progress import Progress
 from bottleneck.schema import Inventory, Pixels, Rejection
 from bottleneck.sources.reading import reason_of
@@ -170,7 +171,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
         except OSError as error:
             return f"read: {reason_of(error)}"
         except tf.errors.OpError as error:
-            return f"decode: {(error.message or '').splitlines()[0]}"
+            return f"decode: {reason_for(error.message, data)}"
 
     paths = inventory.table.column("path").to_pylist()
     found = np.full((len(paths), len(classes)), np.nan, np.float32)

@@ -22,6 +22,7 @@ import numpy as np
 from bottleneck.errors import Rejected
 from bottleneck.images import header
 from bottleneck.images.probes import probes
+from bottleneck.images.reasons import reason_for
 from bottleneck.schema import Pixels
 
 #: A PNG of one black pixel.
@@ -96,8 +97,10 @@ class Decoder:
             pixels = (self._eighth if is_large else self._usual)(data, head)
         try:
             return held_by(self._graph.result()(text_of(data))) if pixels is None else pixels
+        except tf.errors.ResourceExhaustedError as error:
+            raise Rejected("decode", "there was no memory to decode it in", retry=True) from error
         except tf.errors.OpError as error:
-            raise Rejected("decode", first_line(error.message)) from error
+            raise Rejected("decode", reason_for(error.message, data)) from error
 
 
 class _Shorter:

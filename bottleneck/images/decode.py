@@ -33,6 +33,7 @@ from bottleneck.images.formats import (
     gif_image,
     jpeg_image,
     png_image,
+    png_transparency_is_heeded,
     webp_image,
 )
 from bottleneck.images.geometry import apart, finishing
@@ -74,20 +75,28 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
     if resize not in RESIZES:
         raise ValueError(f"resize must be one of {', '.join(RESIZES)}, got {resize!r}")
 
-    fits = {dtype: finishing(dtype, height, width, resize) for dtype in (tf.uint8, tf.float32)}
+    kinds = ((tf.uint8, 3), (tf.uint8, 4), (tf.uint16, 4))
+    fits = {kind: finishing(*kind, height, width, resize) for kind in kinds}
 
     def fit(image: Tensor, orientation: Tensor) -> Tensor:
-        return fits[image.dtype](image, orientation)
+        return fits[image.dtype, image.shape[-1]](image, orientation)
 
     def jpeg(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
         orientation = orientation_of(raw, size, jpeg_exif(raw, size))
         return fit(jpeg_image(contents, orientation, height, width, resize), orientation)
 
     def png(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
-        exif, transparency = chunks(raw, size, 8, (b"eXIf", b"tRNS"), png=True)
+        exif, transparency, palette, data = chunks(
+            raw, size, 8, (b"eXIf", b"tRNS", b"PLTE", b"IDAT"), png=True
+        )
         orientation = orientation_of(raw, size, exif)
         deep = tf.equal(raw[24], 16)
         alpha = tf.equal(raw[25], 4) | tf.equal(raw[25], 6) | tf.greater_equal(transparency[0], 0)
+        heeded = png_transparency_is_heeded(raw, transparency, palette, data)
+        with tf.control_dependencies(
+            [demand(heeded, "PNG whose transparency chunk is out of place or of a wrong length", size)]
+        ):
+            alpha = tf.identity(alpha)
         return tf.cond(
             deep | alpha,
             lambda: fit(deep_png_image(contents), orientation),
@@ -102,7 +111,12 @@ def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experi
 
     def webp(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
         (exif,) = chunks(raw, size, 12, (b"EXIF",), png=False)
-        return fit(webp_image(contents, raw, size), orientation_of(raw, size, exif))
+        image, orientation = webp_image(contents, raw, size), orientation_of(raw, size, exif)
+        return tf.cond(
+            tf.equal(tf.shape(image)[2], 4),
+            lambda: fit(tf.ensure_shape(image, [None, None, 4]), orientation),
+            lambda: fit(tf.ensure_shape(image, [None, None, 3]), orientation),
+        )
 
     def decode(contents: Tensor) -> Tensor:
         # On the CPU even where there is a GPU: its resize and products differ in the last bits.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from bottleneck.images.fields import Tensor, number
+from bottleneck.images.fields import Block, Tensor, number
 
 
 def demand(condition: Tensor, message: str, size: Tensor) -> Tensor:
@@ -52,35 +52,46 @@ def jpeg_image(contents: Tensor, orientation: Tensor, height: int, width: int, r
     return _three(tf.switch_case(step, [at(1), at(2), at(4), at(8)]))
 
 
+def png_transparency_is_heeded(raw: Tensor, transparency: Block, palette: Block, data: Block) -> Tensor:
+    """Whether libpng heeds the transparency chunk, () bool; True where there is none, or one that has no meaning.
+
+    It ignores one that is out of place or of a wrong length, and then TensorFlow fills the alpha of a picture of few
+    bits with a wrong value. One whose checksum does not fit it ignores as well; a graph is no place to find that.
+    """
+    (at, length), colour = transparency, raw[25]
+    indexed = tf.equal(colour, 3)
+    right = tf.where(
+        indexed,
+        (palette[0] >= 0) & (palette[0] < at) & (length >= 1) & (length <= palette[1] // 3),
+        tf.equal(length, tf.where(tf.equal(colour, 2), 6, 2)),
+    )
+    meaningless = tf.equal(colour, 4) | tf.equal(colour, 6)
+    return (at < 0) | meaningless | (right & ((data[0] < 0) | (at < data[0])))
+
+
 def png_image(contents: Tensor) -> Tensor:
     """(rows, columns, 3) uint8 of a PNG file of at most 8 bits and without transparency."""
     return _three(tf.io.decode_png(contents, channels=3))
 
 
 def deep_png_image(contents: Tensor) -> Tensor:
-    """(rows, columns, 3) float32 of a PNG file of 16 bits or with transparency."""
-    # As 16-bit RGBA whatever it was: 8-bit samples come back times 257, so that the division is exact. Without alpha
-    # this is used for 16 bits only, because TensorFlow fills the alpha of 1, 2 and 4-bit images with a wrong value.
-    image = tf.io.decode_png(contents, channels=4, dtype=tf.uint16)
-    return _on_white(tf.cast(image, tf.float32) / 257.0)
+    """(rows, columns, 4) uint16 of a PNG file of 16 bits or with transparency."""
+    # As 16-bit RGBA whatever it was: 8-bit samples come back times 257. Without alpha this is used for 16 bits only,
+    # because TensorFlow fills the alpha of 1, 2 and 4-bit images with a wrong value.
+    return tf.ensure_shape(tf.io.decode_png(contents, channels=4, dtype=tf.uint16), [None, None, 4])
 
 
 def webp_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
-    """(rows, columns, 3) float32 of a WebP file: () string, its bytes (n,) uint8 and zeros, and their number."""
+    """(rows, columns, 3 or 4) uint8 of a WebP file: () string, its bytes (n,) uint8 and zeros, and their number."""
     # TensorFlow 2.21 writes past its buffer when a WebP is animated, and the process dies (`free(): invalid size`).
     extended = tf.reduce_all(tf.equal(raw[12:16], tf.constant(list(b"VP8X"), tf.uint8)))
     animated = extended & tf.not_equal(tf.bitwise.bitwise_and(raw[20], 2), 0)
+    # Bytes behind the file's own end would be taken for the rest of a damaged picture.
+    end = tf.cast(tf.minimum(number(raw, 4, 4) + 8, tf.cast(size, tf.int64)), tf.int32)
     with tf.control_dependencies([demand(~animated, "animated WebP is not supported", size)]):
-        contents = tf.identity(contents)
+        contents = tf.strings.substr(contents, 0, end)
     image = tf.io.decode_image(contents, channels=0, expand_animations=False)
-    image = tf.cast(tf.ensure_shape(image, [None, None, None]), tf.float32)
-    return tf.cond(tf.equal(tf.shape(image)[2], 4), lambda: _on_white(image), lambda: _three(image))
-
-
-def _on_white(image: Tensor) -> Tensor:
-    image = tf.ensure_shape(image, [None, None, 4])
-    alpha = image[..., 3:] / 255.0
-    return image[..., :3] * alpha + 255.0 * (1.0 - alpha)
+    return tf.ensure_shape(image, [None, None, None])
 
 
 def gif_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
@@ -173,6 +184,11 @@ def bmp_image(raw: Tensor, size: Tensor) -> Tensor:
     bits = tf.where(plain, bits, 8)  # nothing below may fail before the check that says why
     stride = (width * bits + 31) // 32 * 4
     tall = tf.abs(height)
+    # Three masks stand behind the oldest header; later ones hold them.
+    before = 14 + header + tf.where(tf.equal(packing, 3) & tf.equal(header, 40), tf.constant(12, tf.int64), 0)
+    colours = 2 ** tf.minimum(bits, 8)
+    coloured = tf.minimum(tf.where(tf.equal(used, 0), colours, used), colours)
+    before += tf.where(bits <= 8, 4 * coloured, 0)
     checks = [
         demand(
             (header >= 40) & plain,
@@ -180,6 +196,7 @@ def bmp_image(raw: Tensor, size: Tensor) -> Tensor:
             size,
         ),
         demand((width > 0) & (width < 2**31) & (tall > 0), "BMP without pixels", size),
+        demand(start >= before, "BMP whose pixels begin within its header or palette", size),
         # Divided and not multiplied: two 32-bit extents may overflow.
         demand((start <= size) & (tall <= (size - start) // tf.maximum(stride, 1)), "BMP is cut off", size),
     ]

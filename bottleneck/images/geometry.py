@@ -34,13 +34,30 @@ def upright(image: Tensor, orientation: Tensor) -> Tensor:
     return tf.switch_case(orientation - 1, [moved(swap, axes) for swap, axes in ways])
 
 
+def opaque(image: Tensor) -> Tensor:
+    """(..., 3) float32 in 0..255 of (..., 3) of any type, or of (..., 4) uint8 or uint16 with its alpha on white.
+
+    Examples
+    --------
+    >>> opaque(tf.constant([0, 100, 255, 51], tf.uint8)).numpy().tolist()
+    [204.0, 224.0, 255.0]
+    """
+    pixels = tf.cast(image, tf.float32)
+    if image.shape[-1] == 3:
+        return pixels
+    if image.dtype == tf.uint16:
+        pixels = pixels / 257.0  # exact where they were 8 bits
+    alpha = pixels[..., 3:] / 255.0
+    return pixels[..., :3] * alpha + 255.0 * (1.0 - alpha)
+
+
 def fitted(image: Tensor, height: int, width: int, resize: str) -> Tensor:
     """`image` at the target's extent, as points 5 and 6 of the contract say.
 
     Parameters
     ----------
     image : tf.Tensor
-        (rows, columns, 3) uint8 or float32.
+        (rows, columns, 3) uint8 or float32, or (rows, columns, 4) uint8 or uint16: with alpha.
     height, width : int
     resize : {"stretch", "crop", "pad"}
 
@@ -80,7 +97,7 @@ def fitted(image: Tensor, height: int, width: int, resize: str) -> Tensor:
     image = tf.cond(
         high * broad > 1,
         lambda: tf.image.resize(_boxes(image, high, broad), extent),
-        lambda: tf.image.resize(image, extent),
+        lambda: tf.image.resize(opaque(image) if image.shape[-1] == 4 else image, extent),
     )
     if resize == "pad":
         top, left = (height - tall) // 2, (width - wide) // 2
@@ -90,17 +107,21 @@ def fitted(image: Tensor, height: int, width: int, resize: str) -> Tensor:
 
 def _boxes(image: Tensor, high: Tensor, broad: Tensor) -> Tensor:
     """Means of boxes of `high` x `broad` pixels; rows and columns that fill no box are cut from both ends."""
-    shape = tf.shape(image)
+    shape, channels = tf.shape(image), image.shape[-1]
     rows, columns = shape[0] // high, shape[1] // broad
     top, left = (shape[0] - rows * high) // 2, (shape[1] - columns * broad) // 2
     image = image[top : top + rows * high, left : left + columns * broad]
     # Rows first, one of each box at a time: the whole image never lies in memory as float32, and it takes a third of
     # the time of a mean over the middle axis. Columns by a product with a 0/1 matrix, for a mean over the middle of
     # (n, boxes, 3) is as slow. Sums of 8-bit values are exact below 2**24, whatever the order of summation.
-    cube = tf.reshape(image, tf.stack([rows, high, columns * broad * 3]))
+    # What is transparent is laid on white as late as here: of a whole image that took 5 GB more.
+    cube = tf.reshape(image, tf.stack([rows, high, columns * broad * channels]))
 
     def row(i: Tensor) -> Tensor:
-        return tf.ensure_shape(tf.cast(cube[:, i], tf.float32), [None, None])
+        if channels == 3:
+            return tf.ensure_shape(tf.cast(cube[:, i], tf.float32), [None, None])
+        pixels = opaque(tf.reshape(cube[:, i], tf.stack([rows, columns * broad, channels])))
+        return tf.ensure_shape(tf.reshape(pixels, tf.stack([rows, columns * broad * 3])), [None, None])
 
     _, total = tf.while_loop(
         lambda i, _: i < high,
@@ -113,35 +134,39 @@ def _boxes(image: Tensor, high: Tensor, broad: Tensor) -> Tensor:
     return tf.reshape(total, tf.stack([rows, columns, 3])) / tf.cast(high * broad, tf.float32)
 
 
-def finishing(dtype: tf.DType, height: int, width: int, resize: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function from a picture as it lies in its file to the target: points 4 to 6 of the contract.
+def finishing(
+    dtype: tf.DType, channels: int, height: int, width: int, resize: str
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function from a picture as it lies in its file to the target: points 3 to 6 of the contract.
 
     Parameters
     ----------
     dtype : tf.DType
-        tf.uint8 or tf.float32, of the picture.
+        Of the picture: tf.uint8, or tf.uint16 with alpha.
+    channels : int
+        3, or 4 with alpha.
     height, width : int
     resize : {"stretch", "crop", "pad"}
 
     Returns
     -------
     tf.function
-        From (rows, columns, 3) of that dtype, and the EXIF orientation, () int32, to (height, width, 3) float32.
+        From (rows, columns, channels) of that dtype, and the EXIF orientation, () int32, to (height, width, 3) float32.
 
     Examples
     --------
-    >>> finishing(tf.uint8, 4, 4, "stretch")(tf.zeros([2, 5, 3], tf.uint8), tf.constant(6)).shape
+    >>> finishing(tf.uint8, 3, 4, 4, "stretch")(tf.zeros([2, 5, 3], tf.uint8), tf.constant(6)).shape
     TensorShape([4, 4, 3])
     """
 
-    # One traced function for each dtype, shared by the branches. Bytes stay bytes up to the resize: a cast of the whole
-    # image to float32 first would cost time and four times the memory.
+    # One traced function for each kind of picture, shared by the branches. Bytes stay bytes up to the resize: a cast of
+    # the whole image to float32 first would cost time and four times the memory.
     def turned_and_fitted(image: Tensor, orientation: Tensor) -> Tensor:
         turned = apart(lambda: upright(image, orientation))
-        image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, 3])
+        image = tf.ensure_shape(tf.cond(orientation > 1, turned, lambda: image), [None, None, channels])
         return fitted(image, height, width, resize)
 
-    signature = [tf.TensorSpec([None, None, 3], dtype), tf.TensorSpec([], tf.int32)]
+    signature = [tf.TensorSpec([None, None, channels], dtype), tf.TensorSpec([], tf.int32)]
     return tf.function(turned_and_fitted, input_signature=signature, autograph=False)
 
 

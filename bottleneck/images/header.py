@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from bottleneck.errors import Rejected
+from bottleneck.images.flaws import refuse_flaws
 
 MAX_PIXELS = 64_000_000
 
@@ -136,6 +137,17 @@ def inspect(data: bytes) -> Header:
     return Header(name, width, height)
 
 
+def pixel_limit(max_pixels: int = MAX_PIXELS) -> str:
+    """The circumstances under which `check` finds an image too large: it finds the same until they change.
+
+    Examples
+    --------
+    >>> pixel_limit(100)
+    'at most 100 pixels'
+    """
+    return f"at most {max_pixels:,} pixels"
+
+
 def check(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Refuse what no decoder should see.
 
@@ -153,8 +165,8 @@ def check(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     Raises
     ------
     Rejected
-        As `inspect`; no pixels at all; or too many, with ``retry=True``, because the limit may change and the bytes
-        do not.
+        As `inspect` and `flaws.refuse_flaws`; no pixels at all; or too many, with ``retry=True``, because the limit
+        may change and the bytes do not.
 
     Examples
     --------
@@ -170,7 +182,9 @@ def check(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
             "header",
             f"{header.format} of {header.width} x {header.height} pixels; at most {max_pixels:,} are decoded",
             retry=True,
+            circumstances=pixel_limit(max_pixels),
         )
+    refuse_flaws(header.format, data)
     return header
 
 

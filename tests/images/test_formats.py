@@ -195,3 +195,63 @@ def test_sample_files_show_another_decoder(monkeypatch: pytest.MonkeyPatch) -> N
         changed = lambda *args, other=other, **more: real(*args, **{**more, **other})  # noqa: E731 - as it is called
         monkeypatch.setattr(tf.io, "decode_jpeg", changed)
         assert decoder_of() != mine, other
+
+
+def clear_png(depth: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    return png(0, depth, np.full((8, 2 * depth), 0x77, np.uint8), *chunks)
+
+
+@pytest.mark.fault(65)
+def test_the_graph_alone_refuses_what_libpng_would_ignore() -> None:
+    """As far as a graph can see it: a wrong checksum is told by `images.flaws` alone."""
+    clear = (b"tRNS", b"\0\1")
+    assert decoded(clear_png(4, clear), 8, 16).mean() == 119
+    for chunks in ([(b"tRNS", bytes(40))], [(b"tRNS", b"")], [(b"IDAT", b""), clear]):
+        refused(clear_png(4, *chunks), "transparency chunk is out of place or of a wrong length")
+    refused(clear_png(4) + b"\0\0\0\2tRNS\0\1" + bytes(4), "transparency chunk is out of place")
+
+
+@pytest.mark.fault(65)
+def test_the_graph_alone_refuses_a_bmp_whose_pixels_begin_too_early() -> None:
+    for mode in ("RGB", "P", "1"):
+        data = encoded(Image.fromarray(photo()).convert(mode), "BMP")
+        for start in (0, 7, 45, int.from_bytes(data[10:14], "little") - 1):
+            refused(data[:10] + struct.pack("<I", start) + data[14:], "BMP whose pixels begin within")
+
+
+@pytest.mark.fault(65)
+def test_bytes_behind_a_webp_do_not_complete_a_damaged_picture() -> None:
+    data = encoded(photo(), "WebP", lossless=True)
+    assert np.array_equal(decoded(data + bytes(99)), decoded(data))
+    refused(data[:200] + data[190:], "Failed to decode WebP")
+
+
+@pytest.mark.fault(65)
+def test_a_damaged_file_is_refused_or_gives_its_own_picture_or_pillows() -> None:
+    """A sample; what has no checksum (the data of JPEG, GIF, BMP and WebP) may give whatever Pillow finds in it too."""
+    import tensorflow as tf
+
+    from bottleneck.errors import Rejected
+    from bottleneck.images.header import check
+    from tests.images.mutations import COLUMNS, ROWS, by_pillow, mutants, sound_files
+
+    read = graph(ROWS, COLUMNS)
+    sound = {name: read(data).numpy() for name, data in sound_files().items()}
+    seen = {"refused": 0, "sound": 0, "pillow": 0}
+    for mutant in mutants(27, 1200):
+        try:
+            check(mutant.data)
+            ours = read(mutant.data).numpy()
+        except (Rejected, tf.errors.OpError):
+            seen["refused"] += 1
+            continue
+        name = mutant.name.split(maxsplit=1)[1].rpartition(" ")[0]
+        theirs = by_pillow(mutant.data)
+        if np.abs(ours - sound[name]).mean() < 1:
+            seen["sound"] += 1
+        elif theirs is not None and (theirs.shape != ours.shape or np.abs(ours - theirs).mean() < 6):
+            seen["pillow"] += 1
+        else:
+            # Pillow does not scale the clear shade of 2 and 4 bits, nor 16-bit samples.
+            assert name.startswith(("gif", "png L1", "png L2", "png L4", "png 1")), mutant.name
+    assert min(seen.values()) > 100, seen

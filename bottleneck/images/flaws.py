@@ -1,0 +1,144 @@
+"""Flaws of a file that its decoder passes over, so that another picture would come out, or that it pays dearly for.
+
+Only what was seen to matter is looked for, by a walk over the bytes, before any decoder has them. Whatever libpng,
+libjpeg, libwebp and the pixel contract's own readers notice by themselves is left to them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+
+from bottleneck.errors import Rejected
+
+#: libjpeg goes over the whole picture once for each scan. Encoders write about ten; so many are read of any file, and
+#: more of a small one, as long as all passes together cost no more: half a minute of them on a slow processor.
+LARGEST_SCANS, MOST_SCANS = 100, 500
+_MOST_PASSED = 100 * 64_000_000
+
+#: Frames whose scans refine each other.
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+
+#: As `fields` has it: the graph looks no further for a chunk.
+_CHUNKS = 16384
+
+#: tRNS by colour type: bytes of the one shade or colour that is clear; None: so many as the palette has, at most.
+_CLEAR: Mapping[int, int | None] = {0: 2, 2: 6, 3: None}
+
+
+def refuse_flaws(kind: str, data: bytes) -> None:
+    """Refuse a file for what its decoder would pass over.
+
+    Parameters
+    ----------
+    kind : str
+        The format, as `header.inspect` names it.
+    data : bytes
+        The whole file, whose header was read.
+
+    Raises
+    ------
+    Rejected
+        Stage ``header``: a PNG whose tRNS chunk libpng ignores; a BMP whose pixels begin within its header or
+        palette; a JPEG of too many scans.
+
+    Examples
+    --------
+    >>> refuse_flaws("GIF", b"GIF89a")
+    """
+    check = _BY_FORMAT.get(kind)
+    if check is not None:
+        check(data)
+
+
+def _png(data: bytes) -> None:
+    """libpng ignores a transparency chunk that is out of place, damaged or of a wrong length, and says nothing.
+
+    The picture then has no transparency; of fewer than 8 bits TensorFlow also fills its alpha with a wrong value, and
+    it comes out nearly white.
+    """
+    at, colour, palette = 8, data[25:26], 0
+    expected = _CLEAR.get(colour[0] if colour else -1, 0)
+    seen, clear = 0, 0
+    begun = False  # the picture's data
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if name == b"IDAT":
+            begun = True
+        elif name == b"PLTE":
+            palette = length // 3
+        elif name == b"tRNS" and expected != 0:
+            clear += 1
+            if begun:
+                raise Rejected("header", "PNG with its transparency chunk behind the picture's data")
+            if clear > 1:
+                raise Rejected("header", "PNG with two transparency chunks")
+            if seen >= _CHUNKS:
+                raise Rejected("header", f"PNG with {seen:,} chunks before its transparency chunk")
+            if expected is None and not palette:
+                raise Rejected("header", "PNG with its transparency chunk before its palette")
+            if length != expected and (expected is not None or not 1 <= length <= palette):
+                wanted = f"{expected}" if expected else f"at most {palette}"
+                raise Rejected(
+                    "header", f"PNG with a transparency chunk of {length:,} bytes where {wanted} are right"
+                )
+            found = int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
+            if zlib.crc32(data[at + 4 : at + 8 + length]) != found:
+                raise Rejected("header", "PNG with a damaged transparency chunk (its checksum does not fit)")
+        at += 12 + length
+        seen += 1
+
+
+def _bmp(data: bytes) -> None:
+    """Pixels that begin too early are bytes of the header or of the palette."""
+    start, header = int.from_bytes(data[10:14], "little"), int.from_bytes(data[14:18], "little")
+    bits, packing = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
+    used = int.from_bytes(data[46:50], "little")
+    # Three masks stand behind the oldest header; later ones hold them.
+    before = 14 + header + (12 if packing == 3 and header == 40 else 0)
+    if bits <= 8:
+        before += 4 * min(used or 1 << bits, 1 << bits)
+    if start < before:
+        raise Rejected(
+            "header",
+            f"BMP whose pixels begin at byte {start:,}, within its header or palette of {before:,} bytes",
+        )
+
+
+def _jpeg(data: bytes) -> None:
+    scans, most, components, at = 0, MOST_SCANS, 0, 2
+    while True:
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 10 > len(data):
+            return
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in (0x00, 0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
+            at += 2  # within a scan's data, or of no length
+            continue
+        if marker == 0xD9:
+            return
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            components = 0 if marker in _PROGRESSIVE else data[at + 9]
+            extent = int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(
+                data[at + 7 : at + 9], "big"
+            )
+            most = max(LARGEST_SCANS, min(MOST_SCANS, _MOST_PASSED // max(extent, 1)))
+        elif marker == 0xDA:
+            scans += 1
+            # A scan of all components is the only one, unless it is progressive; and few files have the mark often,
+            # though it is also counted where it stands in a thumbnail or behind the picture.
+            if scans == 1 and (data[at + 4] == components or data.count(b"\xff\xda", at) <= most):
+                return
+            if scans > most:
+                raise Rejected(
+                    "header",
+                    f"JPEG of more than {most} scans, each of which costs a pass over the whole picture",
+                )
+        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+
+
+_BY_FORMAT: Mapping[str, Callable[[bytes], None]] = {"PNG": _png, "BMP": _bmp, "JPEG": _jpeg}
