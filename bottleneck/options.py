@@ -55,6 +55,7 @@ class Session(TypedDict, total=False):
     max_bad: float
     deadline: float
     memory_limit: int | str | None
+    retry_rejected: bool
     engine: str
     workers: int | None
     threads: int | None
@@ -99,7 +100,11 @@ def progress_of(session: Session) -> Progress:
 
 def limits_of(session: Session) -> Limits:
     """What one image may cost. Raises `UsageError`."""
-    given = {"deadline": session.get("deadline", 60.0), "memory": session.get("memory_limit")}
+    given = {
+        "deadline": session.get("deadline", 60.0),
+        "memory": session.get("memory_limit"),
+        "retry": session.get("retry_rejected", False),
+    }
     return parse(Limits, given, "--deadline, --memory-limit")
 
 

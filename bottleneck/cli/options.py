@@ -160,4 +160,9 @@ READING = options(
         metavar="SIZE",
         help="Of the worker process (8G): an image that passes it is given up.",
     ),
+    click.option(
+        "--retry-rejected",
+        is_flag=True,
+        help="Try images again that hung, crashed or passed a limit twice.",
+    ),
 )

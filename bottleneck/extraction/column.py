@@ -54,11 +54,7 @@ class Column:
 
     def commit(self, task: Task) -> None:
         """One shard and its record, where there is anything to say."""
-        bad = [
-            RejectedContent(content=r.content, stage=r.stage, reason=r.reason, retry=r.retry)
-            for r in self.rejections
-            if r.content
-        ]
+        bad = [RejectedContent(**r.model_dump(exclude={"path"})) for r in self.rejections if r.content]
         if not self.kept and not bad:
             return
         commit(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bottleneck.extraction.predict import Prediction
-from bottleneck.extraction.share import cut
+from bottleneck.extraction.share import Look, cut
 from bottleneck.schema import Cache, Inventory, StoreSpec, Views
 from bottleneck.store.plan import Plan, first_rows
 from bottleneck.store.read import Store, open_store
@@ -57,7 +57,13 @@ class Estimate:
     prediction: Prediction | None = None
 
 
-def estimate(inventory: Inventory, spec: StoreSpec, cache: Cache, views: Views | None = None) -> Estimate:
+def estimate(
+    inventory: Inventory,
+    spec: StoreSpec,
+    cache: Cache,
+    views: Views | None = None,
+    look: Look = Look(),  # noqa: B008 - frozen
+) -> Estimate:
     """What filling the store of `spec` with `inventory` would take.
 
     Parameters
@@ -67,20 +73,22 @@ def estimate(inventory: Inventory, spec: StoreSpec, cache: Cache, views: Views |
     cache : Cache
     views : Views, optional
         Augmented views that are asked for too.
+    look : Look, optional
+        As a run would look first.
     """
     store = open_store(cache, spec)
-    left = _lacking(inventory, spec, store)
+    left = _lacking(inventory, spec, store, look)
     if views is None:
         return left
     rejected = store.known(inventory.keys) & (store.find(inventory.keys) < 0)
     wanted = views_wanted(inventory, ~rejected, views.count)
     spec = spec.model_copy(update={"views": views.policy})
-    return replace(left, views=_lacking(wanted, spec, open_store(cache, spec)))
+    return replace(left, views=_lacking(wanted, spec, open_store(cache, spec), look))
 
 
-def _lacking(inventory: Inventory, spec: StoreSpec, store: Store) -> Estimate:
-    there = store.known(inventory.keys)
-    todo = cut(inventory, spec, store, again=False)
+def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, look: Look) -> Estimate:
+    there, _ = look.sorted(store, inventory.keys)
+    todo = cut(inventory, spec, store, look)
     return Estimate(
         images=len(inventory) + len(inventory.unreadable),
         unreadable=len(inventory.unreadable),

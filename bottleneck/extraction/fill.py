@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,14 +94,15 @@ def fill_cuts(
             stores = run.open_stores()
             run.prove(stores)
             damaged = [dict(store.damaged) for store in stores]
-            for again in range(_ROUNDS):
-                left = run.round(inventory, stores, again > 0)
+            for look in itertools.islice(run.looks(), _ROUNDS):
+                left = run.round(inventory, stores, look)
                 if left is None:
                     break
                 stores = run.open_stores()
                 if not left(stores):
                     break
                 inventory = scan()
+            stores = run.try_again(inventory, stores)
         run.check_there()
         done = run.reports(inventory, stores, damaged, time.perf_counter() - started)
         run.settle(stores)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, get_args
 
@@ -23,7 +23,7 @@ from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.hands import Computes, Hands, Lone, check_recalled, prove
 from bottleneck.extraction.link import WorkerDied
 from bottleneck.extraction.report import Extraction, report
-from bottleneck.extraction.share import PATIENCE, Builder, Shared, lacking, suspected
+from bottleneck.extraction.share import PATIENCE, Builder, Look, Shared, circumstances, suspected
 from bottleneck.extraction.stages import together
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
@@ -130,18 +130,20 @@ class Filler:
         self._options = options
         # What it holds ends with the run.
         self._engine = engine
-        self._here = options.get("worker") is not None
+        self._in_process = options.get("worker") is not None
         self._recalled: list[StoreSpec | None] = []
         self._specs: list[StoreSpec] = []
         self._computing: Computes
         self._hands: Hands | None = None
         self._fillings: dict[int, _Filling] = {}
+        self._limits = options.get("limits") or Limits()
+        self._here = circumstances(self._limits)
 
     def begin(self, computing: Computes) -> None:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
         self._recalled = [
-            None if self._here else known.recall(request, self._cache) for request in self._requests
+            None if self._in_process else known.recall(request, self._cache) for request in self._requests
         ]
         if None in self._recalled and isinstance(computing, WorkerProcess):
             computing.begin()
@@ -153,7 +155,7 @@ class Filler:
             if spec is None:
                 spec = self._computing.specs[number]
                 known.remember(request, spec, self._cache)
-            if request.precision == "auto" and not self._here:
+            if request.precision == "auto" and not self._in_process:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))
 
@@ -172,8 +174,25 @@ class Filler:
         """As they are now."""
         return [open_store(self._cache, spec) for spec in self._specs]
 
+    def looks(self) -> Iterator[Look]:
+        """What the first look is for, and those after it: whoever was given up before is tried once a run."""
+        yield Look.first(self._limits)
+        while True:
+            yield Look(self._here, "fresh")
+
+    def try_again(self, inventory: Inventory, stores: list[Store]) -> list[Store]:
+        """Have those that circumstances failed in this run tried once more, last and alone: what comes of it is kept.
+
+        An image that was given up under other circumstances has only now been given up once under these.
+        """
+        for _ in range(2):
+            if self._in_process or self.round(inventory, stores, Look(self._here, "suspects")) is None:
+                break
+            stores = self.open_stores()
+        return stores
+
     def round(
-        self, inventory: Inventory, stores: Sequence[Store], again: bool
+        self, inventory: Inventory, stores: Sequence[Store], look: Look
     ) -> Callable[[Sequence[Store]], bool] | None:
         """Plan and bring about what is missing; None where nothing is.
 
@@ -181,7 +200,7 @@ class Filler:
         under another builder's hands.
         """
         done: list[tuple[tuple[int, ...], Plan, Shared]] = []
-        parts = share(inventory, [lacking(store, inventory, again) for store in stores])
+        parts = share(inventory, [~look.sorted(store, inventory.keys)[0] for store in stores])
         self._agree_on_batch(sum(len(part.inventory) for part in parts))
         for part in parts:
             # The widest rows decide how many make a task, so their store has the plan.
@@ -190,7 +209,7 @@ class Filler:
                 self._begin(cut, stores[cut])
             first = self._fillings[cuts[0]]
             rows = self._options.get("task_rows")
-            todo = replace(first.builder.agree(part.inventory, again=again, task_rows=rows), cuts=cuts)
+            todo = replace(first.builder.agree(part.inventory, look, task_rows=rows), cuts=cuts)
             hands = self._hands or self._gather(inventory)
             with self._progress.bar("views" if todo.views else "extract", todo.images) as bar:
                 ended = functools.partial(self._ended, cuts, bar)
@@ -249,8 +268,7 @@ class Filler:
         if isinstance(computing, WorkerProcess):
             computing.rest()  # it was here to say what the rows are
         requests = self._resolved()  # `auto` may be another precision there
-        limits = self._options.get("limits") or Limits()
-        there = Assignment(self._source, requests, self._cache, limits, tuple(self._specs))
+        there = Assignment(self._source, requests, self._cache, self._limits, tuple(self._specs))
         self._hands = self._engine.enter_context(crew(team, there, inventory))
         return self._hands
 

@@ -48,7 +48,15 @@ class WorkerDied(BottleneckError):
 
 
 class OverMemory(WorkerDied):
-    """It was ended for its memory."""
+    """It was ended for its memory.
+
+    Attributes
+    ----------
+    share : float
+        How much of the limit it had taken since it last said what it was about to do.
+    """
+
+    share = 0.0
 
 
 class _Gone:
@@ -92,6 +100,7 @@ class Link:
         self.specs: tuple[StoreSpec, ...] = ()
         self.touching = Touching("")
         self.was_built = False
+        self._held = 0
         self._starting = threading.Lock()
         self._is_over = False
         self._opening = False
@@ -185,6 +194,7 @@ class Link:
                 # Before the next image is touched: what is over the bound by now is the last one's doing.
                 self._check_memory()
                 self.touching = answer
+                self._held = resident(self.process.pid) if self.process and self._limits.memory else 0
             elif isinstance(answer, Failure):
                 raise answer.error()
             elif isinstance(answer, _Gone):
@@ -233,10 +243,12 @@ class Link:
             return
         held = resident(self.process.pid)
         if held > bound:
-            raise OverMemory(
+            death = OverMemory(
                 f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
                 "and was ended."
             )
+            death.share = (held - self._held) / bound
+            raise death
 
     def _obituary(self) -> str:
         assert self.process is not None

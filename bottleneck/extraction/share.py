@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from bottleneck.extraction.hands import Hands
 from bottleneck.extraction.task import Outcome
-from bottleneck.schema import Cache, Inventory, StoreSpec, Task
+from bottleneck.images.header import pixel_limit
+from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
 from bottleneck.store.locks import Lock, Locks
 from bottleneck.store.plan import Plan, plan, task_id
 from bottleneck.store.plans import publish_plan, published, remove_settled
@@ -48,6 +50,43 @@ class Shared:
     by_others: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a look at a store is for.
+
+    Attributes
+    ----------
+    here : frozenset of str
+        Circumstances as they are now: whoever was given up for good under one of them is as good as known.
+    at : {"all", "fresh", "suspects"}
+        Suspects, contents that circumstances failed before, are tried last: only "fresh" ones once they have had their
+        chance in this run, only them at its end.
+    """
+
+    here: frozenset[str] = frozenset()
+    at: Literal["all", "fresh", "suspects"] = "all"
+
+    @classmethod
+    def first(cls, limits: Limits) -> Look:
+        """A run's first: whoever was given up before is tried once more, where that was not final under `limits`."""
+        return cls(frozenset() if limits.retry else circumstances(limits))
+
+    def sorted(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) bool and (n,) bool of contents (n, 32): not to be tried now; to be tried now, as suspects."""
+        done, suspects = settled(store, keys, self.here), suspected(store, keys)
+        suspects &= ~done
+        if self.at == "fresh":
+            done, suspects = done | suspects, np.zeros(len(keys), bool)
+        elif self.at == "suspects":
+            done = ~suspects
+        return done, suspects
+
+
+def circumstances(limits: Limits) -> frozenset[str]:
+    """Those of a run: its limits and versions; how large an image may be at all."""
+    return frozenset((limits.circumstances, pixel_limit()))
+
+
 def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
     """(n,) bool: the store says of the content (n, 32) that its circumstances failed it."""
     found = np.zeros(len(keys), bool)
@@ -56,27 +95,28 @@ def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
     return found
 
 
-def lacking(store: Store, inventory: Inventory, again: bool) -> np.ndarray:
-    """(len(inventory),) bool: what there is to compute; suspects have had their chance when this run looks `again`."""
-    known = store.known(inventory.keys)
-    return ~(known | suspected(store, inventory.keys)) if again else ~known
+def settled(store: Store, keys: np.ndarray, here: frozenset[str]) -> np.ndarray:
+    """(n,) bool: there is a row, a lasting rejection, or one that is final under the circumstances `here`."""
+    known = store.known(keys)
+    if here and store.given_up:
+        left = np.flatnonzero(~known)
+        nowhere: frozenset[str] = frozenset()
+        known[left] = [bool(here & store.given_up.get(keys[i].tobytes(), nowhere)) for i in left]
+    return known
 
 
 def cut(
-    inventory: Inventory, spec: StoreSpec, store: Store, *, again: bool, task_rows: int | None = None
+    inventory: Inventory, spec: StoreSpec, store: Store, look: Look, *, task_rows: int | None = None
 ) -> Plan:
-    """What `store` lacks of `inventory`, after the plans that are published now.
-
-    Suspects have had their chance in this run when it looks `again`.
-    """
-    known, suspects = store.known(inventory.keys), suspected(store, inventory.keys)
-    if (known | (suspects & again)).all():
+    """What `store` lacks of `inventory`, after the plans that are published now."""
+    done, suspects = look.sorted(store, inventory.keys)
+    if done.all():
         return plan(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
     return plan(
         inventory,
         spec,
-        known | suspects if again else known,
-        suspects=None if again else suspects,
+        done,
+        suspects=suspects,
         published=tuple(published(store.folder / "plans", max(spec.task_rows, task_rows or 0)).values()),
         task_rows=task_rows,
     )
@@ -159,9 +199,10 @@ class Builder:
         self._patience = patience
         self._before: frozenset[str] = frozenset()
         self._damaged: Collection[str] = ()
+        self._tried: Mapping[bytes, frozenset[str]] = {}
         self._slowest = 0.0
 
-    def agree(self, inventory: Inventory, *, again: bool, task_rows: int | None) -> Plan:
+    def agree(self, inventory: Inventory, look: Look, *, task_rows: int | None) -> Plan:
         """The plan that all builders of these images come to; its new part is published before anything is computed.
 
         Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
@@ -175,8 +216,8 @@ class Builder:
         for _ in range(_LOOKS):
             self._before = self._records()
             store = open_store(self._cache, self._spec)
-            self._damaged = frozenset(store.damaged)
-            todo = cut(inventory, self._spec, store, again=again, task_rows=task_rows)
+            self._damaged, self._tried = frozenset(store.damaged), store.tried
+            todo = cut(inventory, self._spec, store, look, task_rows=task_rows)
             if not len(todo.anew) or self._before == self._records():
                 break
         if len(todo.anew):
@@ -272,6 +313,8 @@ class Builder:
     def _begin(self, todo: Plan, number: int, lock: Lock, work: _Work) -> None:
         """Have a task computed whose lock is held now, unless it was committed just before."""
         task = todo[number]
+        if number >= len(todo) - todo.lone:
+            task = task._replace(blamed=self._tried.get(task.keys[0].tobytes(), frozenset()))
         if self._is_committed(task.id):
             work.by_others(number, len(task.keys))
             lock.release(settled=True)

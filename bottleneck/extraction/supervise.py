@@ -19,8 +19,13 @@ from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, 
 #: Deaths of a worker that no image explains, at one task, until it is given up.
 _LIVES = 2
 
-#: Images, one after the other, that a forward pass dies of or that fill the memory, until the base is to blame.
+#: Images, one after the other and none that came through before them, that a forward pass dies of, or at which little
+#: more was wanted than memory held already, until the base is to blame.
 _ODD_DEATHS = 2
+
+#: Share of the memory limit that is more than little: an image that takes so much is to blame itself, whatever the
+#: one before it did.
+_MUCH = 1 / 8
 
 _ADVICE = (
     "Shards that were finished are kept; the same command goes on from there. If memory ran out, use a smaller "
@@ -32,7 +37,8 @@ class WorkerProcess:
     """A worker in a process of its own, started when first needed and again when it dies.
 
     An image that kills or stalls it costs itself: the task is run once more with care, the next death names its
-    culprit, and the task goes on without that image, which is rejected for its circumstances.
+    culprit, and the task goes on without that image, which is rejected for its circumstances. Of an image that was
+    rejected so before, under the same limits and versions, that is the last word.
 
     Parameters
     ----------
@@ -58,7 +64,8 @@ class WorkerProcess:
         limits: Limits | None = None,
         share: Pins | None = None,
     ) -> None:
-        self._link = Link(requests, cache, limits or Limits(), share)
+        self._limits = limits or Limits()
+        self._link = Link(requests, cache, self._limits, share)
         self._odd_deaths = 0
 
     @property
@@ -98,7 +105,8 @@ class WorkerProcess:
         BottleneckError
             What the worker itself raised.
         """
-        care, unexplained = Care(), 0
+        # The one image of a task needs no first death to be named.
+        care, unexplained = Care(careful=len(task.keys) == 1), 0
         while True:
             seen = 0
 
@@ -118,10 +126,10 @@ class WorkerProcess:
                 suspects = self._link.touching.images
                 if care.careful and len(suspects) > 1:
                     care = replace(care, alone=frozenset(suspects))
-                elif care.careful and suspects and not self._blames_base(death):
-                    care = Care(
-                        refused={**care.refused, suspects[0]: self._refusal(task, suspects[0], death)}
-                    )
+                elif care.careful and suspects and not self._blames_base(death, task, seen):
+                    refused = {**care.refused, suspects[0]: self._refusal(task, suspects[0], death)}
+                    # Where there are two there may be more: each then costs one death and not two.
+                    care = Care(careful=len(refused) > 1, refused=refused)
                 else:
                     unexplained += care.careful or not self._link.was_built
                     if unexplained >= _LIVES or self._odd_deaths > _ODD_DEATHS:
@@ -166,10 +174,12 @@ class WorkerProcess:
 
     # -------------------------------------------------------------------------------------------- deaths
 
-    def _blames_base(self, death: WorkerDied) -> bool:
-        """Whether one image after the other ends a forward pass or the memory: images do not do that, machines do."""
-        odd = self._link.touching.stage == "forward" or isinstance(death, OverMemory)
-        self._odd_deaths = self._odd_deaths + 1 if odd else 0
+    def _blames_base(self, death: WorkerDied, task: Task, came_through: int) -> bool:
+        """Whether one image after the other ends it in a way that images do not, but bases and machines do."""
+        tight = isinstance(death, OverMemory) and death.share < _MUCH
+        odd = tight or self._link.touching.stage == "forward"
+        # What is tried alone was given up before: that says nothing new of the base.
+        self._odd_deaths = self._odd_deaths + 1 if odd and not came_through and len(task.keys) > 1 else 0
         return self._odd_deaths > _ODD_DEATHS
 
     def _refusal(self, task: Task, index: int, death: WorkerDied) -> Rejection:
@@ -179,6 +189,8 @@ class WorkerProcess:
             stage=self._link.touching.stage,
             reason=f"at this image {death}"[:500],
             retry=True,
+            circumstances=self._limits.circumstances,
+            final=self._limits.circumstances in task.blamed,
         )
 
     def _despair(self, death: WorkerDied, task: Task) -> WorkerDied:

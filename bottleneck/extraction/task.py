@@ -76,14 +76,22 @@ class Pools:
     forward: ThreadPoolExecutor
 
 
-def told_before(task: Task, place: Place) -> Outcome | None:
-    """What the task's record says, where a whole one is there that tells of all its contents."""
+def told_before(task: Task, place: Place, care: Care) -> Outcome | None:
+    """What the task's record says, where a whole one is there that tells of all its contents.
+
+    One that blames circumstances in another way than `care` is of an earlier run: this one looks at it again.
+    """
+    refused = {(why.content, why.circumstances, why.final) for why in care.refused.values()}
     for attempt in itertools.count():
         name = f"{task.id}.{attempt}.json" if attempt else f"{task.id}.json"
         if not (place.shards / name).exists():
             return None
         record = sound(place.shards, name, place.spec)
-        if record is not None and record.rows + len(record.rejected) == len(task.keys):
+        unsure = record is not None and any(
+            why.retry and (why.content, why.circumstances, why.final) not in refused
+            for why in record.rejected
+        )
+        if record is not None and not unsure and record.rows + len(record.rejected) == len(task.keys):
             paths = {key.tobytes().hex(): path for key, path in zip(task.keys, task.paths, strict=True)}
             rejections = tuple(
                 Rejection(**why.model_dump(), path=paths[why.content].decode("utf-8", "backslashreplace"))
@@ -227,7 +235,13 @@ class _Rows:
         # A file that could not be read may hold anything by now.
         content = self._task.keys[index].tobytes().hex() if why.stage != "read" else ""
         return Rejection(
-            content=content, path=path, stage=why.stage, reason=why.reason[:500], retry=why.retry
+            content=content,
+            path=path,
+            stage=why.stage,
+            reason=why.reason[:500],
+            retry=why.retry,
+            circumstances=why.circumstances,
+            final=bool(why.circumstances),
         )
 
 

@@ -94,7 +94,7 @@ class Worker:
         """`compute`, watched, and with care."""
         places = self.places(task)
         if care != Care():
-            done = [told_before(task, place) for place in places]
+            done = [told_before(task, place, care) for place in places]
             if all(done):
                 # The worker before this one had committed, and died before it could say so.
                 watch.moved_on(len(task.keys))

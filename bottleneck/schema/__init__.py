@@ -20,7 +20,7 @@ from bottleneck.schema.certificate import Accuracy, Bound, Certificate, Comparis
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
-from bottleneck.schema.record import FORMAT, Cache, Drift, Record, RejectedContent, Rounding
+from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import HeadSpec, Run, Score, SplitPolicy
 from bottleneck.schema.team import Team
 from bottleneck.schema.tuning import (
@@ -40,6 +40,7 @@ __all__ = [
     "FORMAT",
     "MOST_VIEWS",
     "PREPROCESSINGS",
+    "RECORD_FORMAT",
     "TASK_BYTES",
     "TASK_ROWS",
     "Accuracy",

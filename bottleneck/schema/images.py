@@ -51,13 +51,18 @@ class ImageRecord(NamedTuple):
 
 
 class Rejection(Frozen):
-    """An image that has no row, and why. `content` is 64 hex digits, empty when the file could not be read."""
+    """An image that has no row, and why. `content` is 64 hex digits, empty when the file could not be read.
+
+    `retry`, `circumstances` and `final` are as in `RejectedContent`.
+    """
 
     content: str = ""
     path: str = ""
     stage: str
     reason: str
     retry: bool = False
+    circumstances: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +123,8 @@ class Task(NamedTuple):
     """One shard's worth of work. `id` is 16 hex digits of sha256 over the keys in order.
 
     With `views`, the keys are those of augmented views, made by that policy. `cuts` are the numbers of the cuts whose
-    rows are wanted; the first one's store has the plan that the task is of.
+    rows are wanted; the first one's store has the plan that the task is of. `blamed` are the circumstances under which
+    the one image of it was given up before.
     """
 
     id: str
@@ -126,3 +132,4 @@ class Task(NamedTuple):
     paths: tuple[bytes, ...]
     views: ViewPolicy | None = None
     cuts: tuple[int, ...] = (0,)
+    blamed: frozenset[str] = frozenset()

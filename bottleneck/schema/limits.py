@@ -1,7 +1,10 @@
-"""What one image may cost before the run goes on without it."""
+"""What one image may cost before the run goes on without it, and under which circumstances that was found."""
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import platform
 import re
 
 from pydantic import Field, field_validator
@@ -21,6 +24,8 @@ class Limits(Frozen):
         Seconds without a sign of life while an image is worked on.
     memory : int or None
         Bytes of resident memory of the worker process; None: no bound. Given as a number or as ``"8G"``.
+    retry : bool
+        Whether images that were given up twice under these very limits are tried once more all the same.
 
     Examples
     --------
@@ -30,6 +35,19 @@ class Limits(Frozen):
 
     deadline: float = Field(default=60.0, gt=0.0, le=1e9)
     memory: int | None = Field(default=None, ge=1)
+    retry: bool = False
+
+    @property
+    def circumstances(self) -> str:
+        """The limits and the versions under which an image is given up: another text is reason to try it again.
+
+        Examples
+        --------
+        >>> Limits(deadline=5, memory="2G").circumstances.split(", ")[:2]
+        ['deadline 5 s', 'memory limit 2147483648']
+        """
+        bound = "no memory limit" if self.memory is None else f"memory limit {self.memory}"
+        return f"deadline {self.deadline:g} s, {bound}, {_versions()}"
 
     @field_validator("memory", mode="before")
     @classmethod
@@ -40,3 +58,15 @@ class Limits(Frozen):
         if match is None:
             raise ValueError("no size; write 8G, 512M or a number of bytes")
         return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@functools.cache
+def _versions() -> str:
+    """Of what decodes and computes."""
+    found = [f"Python {platform.python_version()}"]
+    for name in ("bottleneck-features", "tensorflow", "keras", "numpy", "numba", "pillow"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue  # numba and pillow need not be there
+    return ", ".join(found)

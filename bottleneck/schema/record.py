@@ -6,14 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from bottleneck.schema.base import RowType
 from bottleneck.schema.values import Frozen
 
+#: Of stores and shards; a record has `RECORD_FORMAT` where it says under which circumstances an image was given up.
 FORMAT = 1
+RECORD_FORMAT = 2
 _HEX64 = r"^[0-9a-f]{64}$"
 
 
@@ -21,13 +24,25 @@ class RejectedContent(Frozen):
     """A content that has no row, in a shard's record.
 
     Where its bytes are to blame it is not tried again; with `retry` its circumstances are (a deadline, memory, a
-    worker that died), and every run tries it anew, last and alone.
+    worker that died), and a run tries it anew, last and alone. Where it was `final`, the same had come of it twice
+    under these very `circumstances`, limits and versions: it is tried again when they are others.
     """
 
     content: str = Field(pattern=_HEX64)
     stage: str = Field(max_length=40)
     reason: str = Field(max_length=2000)
     retry: bool = False
+    circumstances: str = Field(default="", max_length=500)
+    final: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # Records of format 1 know no circumstances, and keep the bytes that they had.
+        document: dict[str, object] = handler(self)
+        return document if self.circumstances else {k: v for k, v in document.items() if k not in _SINCE_2}
+
+
+_SINCE_2 = ("circumstances", "final")
 
 
 class Rounding(Frozen):
@@ -74,7 +89,7 @@ class Record(Frozen):
     that this one replaces; `rounding` is there for stored types of fewer bits than the computed ones.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
     recipe: str = Field(pattern=_HEX64)
     rows: int = Field(ge=0, le=1 << 32)
@@ -92,6 +107,12 @@ class Record(Frozen):
     rounding: Rounding | None = None
     environment: Mapping[str, str]
     canary: str = Field(pattern=_HEX64)
+
+    @model_validator(mode="after")
+    def _says_its_format(self) -> Self:
+        if self.format < RECORD_FORMAT and any(why.circumstances for why in self.rejected):
+            raise ValueError("format 1 has no circumstances")
+        return self
 
     @property
     def shard(self) -> str:

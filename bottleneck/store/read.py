@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.store.header import Header, find_store
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
-from bottleneck.store.record import RECORD_NAME, check_fits, read_record
+from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, weight
 from bottleneck.store.remote import Mirror, mirror
 from bottleneck.store.rows import Rows
 from bottleneck.strict import MalformedDocument
@@ -37,6 +38,10 @@ class Store:
         Contents, (32,) bytes, that have no row because of their bytes.
     suspects : mapping of bytes to RejectedContent
         Contents that have none because of circumstances: they are tried again.
+    tried : mapping of bytes to frozenset of str
+        Under which circumstances suspects were tried in vain, as far as records say so.
+    given_up : mapping of bytes to frozenset of str
+        Those of these circumstances under which they are not tried again.
     damaged : mapping of str to str
         Record name to what is wrong with it: its images count as missing.
     """
@@ -46,6 +51,8 @@ class Store:
     shards: Shards
     rejected: Mapping[bytes, RejectedContent]
     suspects: Mapping[bytes, RejectedContent]
+    tried: Mapping[bytes, frozenset[str]]
+    given_up: Mapping[bytes, frozenset[str]]
     damaged: Mapping[str, str]
     index: Index = field(repr=False)
 
@@ -246,20 +253,45 @@ def _opened(
         keep = np.repeat([name not in replaced for name in files], [f.record.rows for f in files.values()])
         keys, end = keys[:end][keep], int(keep.sum())
         files = {name: file for name, file in files.items() if name not in replaced}
-    without_row = {
-        bytes.fromhex(item.content): item for file in files.values() for item in file.record.rejected
-    }
+    # The later of several records of one task last.
+    told = [files[name].record.rejected for name in sorted(files, key=attempt_of)]
+    lasting, suspects = _without_row(told)
     width = int(np.prod(spec.shape, dtype=np.int64))
     store = Store(
         folder,
         header,
         Shards([file for file in files.values() if file.record.rows], width, TYPES[spec.recipe.dtype]),
-        {content: item for content, item in without_row.items() if not item.retry},
-        {content: item for content, item in without_row.items() if item.retry},
+        lasting,
+        suspects,
+        _circumstances(told, final=False),
+        _circumstances(told, final=True),
         {name: why for name, why in damaged.items() if name not in replaced},
         Index.of(keys[:end]),
     )
     return store, names
+
+
+def _without_row(
+    told: Iterable[Iterable[RejectedContent]],
+) -> tuple[dict[bytes, RejectedContent], dict[bytes, RejectedContent]]:
+    """Lasting rejections, and suspects: what was told last of a content, but lasting before final before the rest."""
+    found: dict[bytes, RejectedContent] = {}
+    for item in itertools.chain.from_iterable(told):
+        content = bytes.fromhex(item.content)
+        if content not in found or weight(item) >= weight(found[content]):
+            found[content] = item
+    lasting = {content: item for content, item in found.items() if not item.retry}
+    return lasting, {content: item for content, item in found.items() if item.retry}
+
+
+def _circumstances(told: Iterable[Iterable[RejectedContent]], *, final: bool) -> dict[bytes, frozenset[str]]:
+    """Under which circumstances contents were tried in vain; with `final`, those under which that is the last word."""
+    found: dict[bytes, frozenset[str]] = {}
+    for item in itertools.chain.from_iterable(told):
+        if item.circumstances and (item.final or not final):
+            content = bytes.fromhex(item.content)
+            found[content] = found.get(content, frozenset()) | {item.circumstances}
+    return found
 
 
 def _sound_records(

@@ -16,7 +16,15 @@ import numpy as np
 
 from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
-from bottleneck.schema import Frozen, Record, RejectedContent, Rounding, StoreSpec, canonical_json
+from bottleneck.schema import (
+    RECORD_FORMAT,
+    Frozen,
+    Record,
+    RejectedContent,
+    Rounding,
+    StoreSpec,
+    canonical_json,
+)
 from bottleneck.store.shard import Image, build
 from bottleneck.strict import MalformedDocument, loads, validate
 
@@ -117,6 +125,7 @@ def commit(
     rows_a_block = block_rows(spec.row_bytes)
     blocks = hash_blocks(identity, features, rows_a_block)
     record = Record(
+        format=2 if any(why.circumstances for why in rejected) else 1,
         id=identity,
         recipe=spec.identity,
         rows=len(keys),
@@ -160,10 +169,23 @@ def commit(
     )
 
 
+def attempt_of(name: str) -> int:
+    """Which of its task's records the one of this name is, counted from 0; 0 for what is no record's name."""
+    match = RECORD_NAME.fullmatch(name)
+    return int(match[2] or 0) if match else 0
+
+
+def weight(item: RejectedContent) -> tuple[bool, bool, bool]:
+    """How much a rejection says: for order among several of one content."""
+    return not item.retry, item.final, bool(item.circumstances)
+
+
 def _is_overtaken(there: Record, record: Record) -> bool:
-    """Whether all that `there` says is that it could not tell, of contents that `record` can tell of."""
-    unsure = {why.content for why in record.rejected if why.retry}
-    return not there.rows and any(why.retry and why.content not in unsure for why in there.rejected)
+    """Whether all that `there` says is that it could not tell, of contents that `record` can tell of, or tell more."""
+    unsure = {why.content: (why.circumstances, why.final) for why in record.rejected if why.retry}
+    return not there.rows and any(
+        why.retry and unsure.get(why.content) != (why.circumstances, why.final) for why in there.rejected
+    )
 
 
 def _names_our_files(folder: Path, name: str, record: Record) -> bool:
@@ -270,9 +292,9 @@ def parse_record(name: str, data: bytes, where: str) -> Record:
     if not isinstance(document, dict):
         raise MalformedDocument("a record is an object")
     version = document.get("format")
-    if isinstance(version, int) and version > 1:
+    if isinstance(version, int) and version > RECORD_FORMAT:
         raise NewerFormat(
-            f"{where} has format {version}; this version of bottleneck-features reads 1: "
+            f"{where} has format {version}; this version of bottleneck-features reads 1 to {RECORD_FORMAT}: "
             "upgrade it (pip install -U bottleneck-features). Nothing was touched"
         )
     unseal(document)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,16 @@ from PIL import Image
 from bottleneck import filling, pipeline
 from bottleneck.bases import known
 from bottleneck.errors import SourceError, UsageError
+from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.link import WorkerDied, resident
 from bottleneck.extraction.messages import Care
+from bottleneck.extraction.share import settled
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Watch
 from bottleneck.extraction.worker import Worker
+from bottleneck.images.header import check
 from bottleneck.images.scan import scan
-from bottleneck.schema import BaseRequest, Cache, Inventory
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
@@ -38,6 +43,18 @@ ROOT = Path(__file__).parent.parent.parent
 def mark(source: Path, name: str, word: str) -> None:
     with (source / "cat" / name).open("ab") as file:
         file.write(word.encode())
+
+
+@contextlib.contextmanager
+def never_asked() -> Iterator[None]:
+    """Nothing is asked of a worker."""
+
+    def compute(worker: WorkerProcess, *_: Any) -> Any:
+        raise AssertionError("asked to compute")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WorkerProcess, "compute", compute)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -62,21 +79,38 @@ def test_a_bad_image_costs_itself_alone(tmp_path: Path, word: str, why: str) -> 
     assert why in bad.reason
     store = open_store(Cache(cache), base().spec)
     assert [item.reason for item in store.suspects.values()] == [bad.reason]
-    # Its circumstances may be better today: it is tried again, alone, and nothing else is.
-    again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+    assert bad.final, "it was tried twice, the second time last and alone"
+    # Its circumstances are what they were: nothing is tried again.
+    with never_asked():
+        again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+    assert counts(again) == {"reused": 19, "rejected": 1}
+    assert again.rejections == done.rejections
+    # Now they are others, and it is, alone.
+    again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline + 0.5, memory_limit="320M")
     assert counts(again) == {"reused": 19, "rejected": 1}
     assert why in again.rejections[0].reason
+    assert f"deadline {deadline + 0.5:g} s" in again.rejections[0].circumstances
+    assert again.rejections[0].final
     assert len(list((again.store / "shards").glob("*.h5"))) == 1
+    # What was final under the first limits is so still.
+    with never_asked():
+        pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
 
 
 def test_a_suspect_that_does_well_later_gets_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
     mark(source, "002.png", "KILLED")
     assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5, "rejected": 1}
-    # Now it gets a record of its own, which must not win for ever.
+    # It has a record of its own by now, which must not win for ever.
     assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
+    again = pipeline.extract(source, FAKE, cache=cache, retry_rejected=True)
+    assert counts(again) == {"reused": 5, "rejected": 1}
     monkeypatch.setenv("FAKES_ARE_KIND", "1")
-    done = pipeline.extract(source, FAKE, cache=cache)
+    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
+    estimate = pipeline.foresee(source, FAKE, cache=cache, retry_rejected=True)
+    assert (estimate.to_compute, estimate.retried) == (1, 1)
+    assert pipeline.foresee(source, FAKE, cache=cache).to_compute == 0
+    done = pipeline.extract(source, FAKE, cache=cache, retry_rejected=True)
     assert counts(done) == {"computed": 1, "reused": 5}
     assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 6}
     check_served(source, cache)
@@ -89,6 +123,85 @@ def test_several_bad_images_of_one_task_are_all_found(tmp_path: Path) -> None:
     done = pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)
     assert counts(done) == {"computed": 9, "rejected": 3}
     assert [bad.path for bad in done.rejections] == ["cat/000.png", "cat/001.png", "cat/011.png"]
+
+
+def test_an_image_that_does_well_the_second_time_has_a_row_in_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is busy for a moment condemns nothing."""
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    mark(source, "002.png", "KILLED")
+    tries = Filler.try_again
+
+    def better(run: Filler, *given: Any) -> Any:
+        run._computing.rest()  # type: ignore[attr-defined]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FAKES_ARE_KIND", "1")
+            return tries(run, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Filler, "try_again", better)
+        assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 6}
+    check_served(source, cache)
+
+
+def test_a_record_of_an_earlier_version_has_its_images_tried_again(tmp_path: Path) -> None:
+    """It says of no circumstances under which they failed, so they may be others."""
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    mark(source, "002.png", "ABORT")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Limits, "circumstances", "")
+        done = pipeline.extract(source, FAKE, cache=cache)
+    records = (done.store / "shards").glob("*.json")
+    assert {json.loads(record.read_bytes())["format"] for record in records} == {1}
+    assert not done.rejections[0].final
+    done = pipeline.extract(source, FAKE, cache=cache)
+    assert done.rejections[0].final
+    with never_asked():
+        pipeline.extract(source, FAKE, cache=cache)
+
+
+def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> None:
+    """No worker has to die for that, and no run to be started for it again."""
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), Cache(tmp_path / "cache")
+    opened = open_source(source)
+    inventory = scan(opened, None)
+    forward = base()
+    forward.decode = lambda data: check(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
+    with Worker(forward, cache) as worker:
+        (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
+        (outcome,) = worker.compute(opened, task, lambda _: None)
+    assert {(why.retry, why.final, why.circumstances) for why in outcome.rejections} == {
+        (True, True, "at most 10 pixels")
+    }
+    store = open_store(cache, base().spec)
+    assert not store.known(inventory.keys).any()
+    assert settled(store, inventory.keys, frozenset(["at most 10 pixels"])).all()
+    assert not settled(store, inventory.keys, frozenset(["at most 20 pixels"])).any()
+
+
+@pytest.mark.parametrize("places", [(0, 1, 2), (3, 4, 5, 6), (0, 1, 2, 3, 4, 5, 6, 7)])
+def test_any_number_of_images_that_fill_the_memory_are_refused_one_by_one(
+    tmp_path: Path, places: tuple[int, ...]
+) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 8}), tmp_path / "cache"
+    for place in places:
+        mark(source, f"{place:03d}.png", "GREEDY")
+    done = pipeline.extract(source, FAKE, cache=cache, memory_limit="320M", max_bad=1.0)
+    assert counts(done) == {
+        k: n for k, n in {"computed": 8 - len(places), "rejected": len(places)}.items() if n
+    }
+    assert [bad.path for bad in done.rejections] == [f"cat/{place:03d}.png" for place in places]
+    assert all("over the --memory-limit of 0.34 GB" in bad.reason and bad.final for bad in done.rejections)
+
+
+def test_several_images_that_end_a_forward_pass_are_refused_where_others_come_through(tmp_path: Path) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 11}), tmp_path / "cache"
+    for number in range(4):
+        Image.new("RGB", (9 + number, 9), (1, 1, 1)).save(source / "cat" / f"005{number}.png")
+    done = pipeline.extract(source, "tests.fakes:fragile_base", cache=cache, max_bad=0.5)
+    assert counts(done) == {"computed": 11, "rejected": 4}
+    assert all(bad.stage == "forward" and bad.final for bad in done.rejections)
 
 
 def test_a_forward_pass_that_dies_of_one_image_rejects_that_image(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ import pytest
 from PIL import Image
 
 from bottleneck import pipeline
+from bottleneck.bases import known
 from bottleneck.errors import TooManyBadImages
 from bottleneck.extraction.fill import Extraction
+from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.schema import Cache
 from tests.fakes import SIZE, base, rows_by_hand, write_images
 from tests.faults import bases
@@ -481,6 +483,40 @@ def test_several_such_images_cost_themselves(tmp_path: Path, cache: Cache) -> No
     done = adds_up(pipeline.extract(source, FAKE, cache=cache.root, deadline=5, max_bad=0.5))
     assert (done.computed, done.rejected) == (27, 3)
     assert sorted(why.path for why in done.rejections) == ["a/003.png", "a/004.png", "a/020.png"]
+
+
+@pytest.mark.fault(70)
+def test_a_folder_of_such_images_costs_its_second_run_nothing(
+    tmp_path: Path, cache: Cache, full: bool, note: Note
+) -> None:
+    """42 of them, of every kind that has to be given up, among sound ones; a few of each in a sample."""
+    each = 14 if full else 2
+    words = ("ABORT", "KILLED", "HANGS")
+    source = write_images(tmp_path / "in", {"a": 40})
+    bad = [(word, number) for number in range(each) for word in words]
+    for place, (word, _) in enumerate(bad, 40):
+        (source / "a" / f"{place:03d}.png").write_bytes(
+            (source / "a" / "000.png").read_bytes() + b"%d" % place
+        )
+        with (source / "a" / f"{place:03d}.png").open("ab") as file:
+            file.write(word.encode())
+    options: dict[str, Any] = {"deadline": 1.5, "cache": cache.root, "max_bad": 0.9}
+    started = time.monotonic()
+    first = adds_up(pipeline.extract(source, FAKE, **options))
+    took = time.monotonic() - started
+    assert (first.computed, first.rejected) == (40, len(bad))
+    assert all(why.final for why in first.rejections)
+    with pytest.MonkeyPatch.context() as patch:
+        # Not even asked what the base is: a light start, as where nothing is to compute at all.
+        patch.setattr(known, "recall", lambda request, where: base().spec)
+        patch.setattr(WorkerProcess, "begin", lambda worker: pytest.fail("a worker was begun"))
+        started = time.monotonic()
+        second = adds_up(pipeline.extract(source, FAKE, **options))
+        again = time.monotonic() - started
+    assert (second.computed, second.reused, second.rejected) == (0, 40, len(bad))
+    assert second.rejections == first.rejections
+    assert again < 5
+    note(f"{len(bad)} that hang or crash: first run {took:.0f} s, second {again:.2f} s")
 
 
 @pytest.mark.fault(71)

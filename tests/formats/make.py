@@ -2,7 +2,8 @@
 
     python -m tests.formats.make
 
-The store holds five made-up rows and one rejection under ``tests/formats/<format>/``, as `commit` wrote them then.
+The store holds five made-up rows and a rejection under ``tests/formats/<format>/``, as `commit` wrote them then; since
+format 2, where records say under which circumstances an image was given up, such a one too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bottleneck.schema import FORMAT, Cache, RejectedContent
+from bottleneck.schema import RECORD_FORMAT, Cache, RejectedContent
 from bottleneck.store.header import found
 from bottleneck.store.plan import task_id
 from bottleneck.store.record import commit
@@ -25,19 +26,29 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    folder = Path(__file__).parent / str(FORMAT)
+    folder = Path(__file__).parent / str(RECORD_FORMAT)
     if folder.exists():
         raise SystemExit(f"{folder} is there: a store of an old format is kept as it was written")
     place, header = found(Cache(folder), base().spec, 4)
     keys, features = rows()
-    bad = RejectedContent(content="ab" * 32, stage="decode", reason="not an image")
+    bad = [
+        RejectedContent(content="ab" * 32, stage="decode", reason="not an image"),
+        RejectedContent(
+            content="cd" * 32,
+            stage="decode",
+            reason="it hung",
+            retry=True,
+            circumstances="deadline 60 s",
+            final=True,
+        ),
+    ]
     commit(
         place / "shards",
         task_id(keys),
         header.spec,
         keys,
         features,
-        rejected=[bad],
+        rejected=bad,
         environment={"forward": "fake 1", "batch": "4"},
         canary="0" * 64,
     )

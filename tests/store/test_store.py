@@ -214,9 +214,9 @@ def test_a_record_of_a_newer_format_is_refused_and_left_alone(cache: Cache) -> N
     folder = put(cache, keys, rows)
     path = folder / f"{task_id(keys)}.json"
     document = json.loads(path.read_bytes())
-    document["format"] = 2
+    document["format"] = 3
     path.write_bytes(json.dumps(document).encode())
-    with pytest.raises(StoreError, match=r"format 2.*upgrade"):
+    with pytest.raises(StoreError, match=r"format 3.*upgrade"):
         open_store(cache, SPEC)
 
 
@@ -344,6 +344,45 @@ def test_a_content_with_a_suspicion_is_tried_again_and_one_with_a_verdict_is_not
     assert dict(store.rejected) == {bytes.fromhex("cd" * 32): verdict}
     asked = np.frombuffer(bytes.fromhex("ab" * 32 + "cd" * 32), np.uint8).reshape(2, 32)
     assert store.known(asked).tolist() == [False, True]
+
+
+def test_a_record_says_which_format_it_needs(cache: Cache) -> None:
+    """Of format 2 where it tells of circumstances, and of format 1, byte for byte as ever, where it does not."""
+    keys, rows = some(3)
+    before = RejectedContent(content="ab" * 32, stage="decode", reason="took too long", retry=True)
+    given_up = before.model_copy(update={"circumstances": "deadline 5 s", "final": True})
+    for shard, (bad, number) in enumerate(((before, 1), (given_up, 2))):
+        folder = put(cache, keys[shard : shard + 1], rows[shard : shard + 1], rejected=[bad])
+        text = (folder / f"{task_id(keys[shard : shard + 1])}.json").read_text()
+        assert json.loads(text)["format"] == number
+        assert ("circumstances" in text) == ("final" in text) == (number == 2)
+    store = open_store(cache, SPEC)
+    content = bytes.fromhex("ab" * 32)
+    assert store.suspects == {content: given_up}
+    assert store.given_up == store.tried == {content: frozenset(["deadline 5 s"])}
+    name = next(path.name for path in folder.glob("*.json") if '"format": 2' in path.read_text())
+    rewrite(folder, name, format=1)
+    with pytest.raises(MalformedDocument, match="format 1 has no circumstances"):
+        read_record(folder, name)
+
+
+def test_what_is_lasting_counts_before_what_is_tried_again_in_whatever_order_it_was_told(
+    cache: Cache,
+) -> None:
+    keys, rows = some(4)
+    content = "ab" * 32
+    told = [
+        RejectedContent(content=content, stage="decode", reason="hung", retry=True),
+        RejectedContent(content=content, stage="decode", reason="not an image"),
+        RejectedContent(
+            content=content, stage="decode", reason="died", retry=True, circumstances="c", final=True
+        ),
+    ]
+    for shard, bad in enumerate([*told, told[0]]):
+        put(cache, keys[shard : shard + 1], rows[shard : shard + 1], rejected=[bad])
+    store = open_store(cache, SPEC)
+    assert dict(store.rejected) == {bytes.fromhex(content): told[1]}
+    assert not store.suspects
 
 
 def rewrite(folder: Path, name: str, **changes: object) -> None:

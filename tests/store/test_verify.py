@@ -198,10 +198,10 @@ def test_a_newer_store_is_named_and_not_looked_into(folder: Path, where: str) ->
     name = next(iter(list_store(folder).records))
     path = folder / "recipe.json" if where == "recipe" else folder / "shards" / name
     path.write_text(
-        path.read_text().replace('"format": 1', '"format": 2').replace('"format":1', '"format":2')
+        path.read_text().replace('"format": 1', '"format": 3').replace('"format":1', '"format":3')
     )
     before = snapshot(folder)
-    with pytest.raises(NewerFormat, match="format 2"):
+    with pytest.raises(NewerFormat, match="format 3"):
         verify_store(folder)
     assert snapshot(folder) == before
 
