@@ -164,7 +164,10 @@ def compact(
     folders, problems = _readable(_chosen(cache, names), bool(names))
     total = sum(bytes_to_compact(folder, target) for folder in folders)
     with progress.bar("compact", total, "B", brief=True) as bar:
-        return [*problems, *(compact_store(folder, target=target, moved=bar.update) for folder in folders)]
+        return [
+            *problems,
+            *(compact_store(folder, target=target, moved=bar.update, waiting=bar.note) for folder in folders),
+        ]
 
 
 def prune(
@@ -195,7 +198,10 @@ def prune(
     folders, problems = _readable(_chosen(cache, names), bool(names))
     kept = _kept(keep, session) if keep else None
     with progress.bar("prune", None, "shards", brief=True) as bar:
-        return [*problems, *(prune_store(folder, kept, done=yes, moved=bar.update) for folder in folders)]
+        return [
+            *problems,
+            *(prune_store(folder, kept, done=yes, moved=bar.update, waiting=bar.note) for folder in folders),
+        ]
 
 
 def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> list[Copied]:
@@ -230,7 +236,7 @@ def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> 
             f"the cache {cache.root} has no stores to copy; name another by --cache DIR, or by its URL"
         )
     with progress.bar("copy", None, "B", brief=True) as bar:
-        return [copy_store(source, where, bar.update) for source in sources]
+        return [copy_store(source, where, bar.update, bar.note) for source in sources]
 
 
 # ------------------------------------------------------------------------------------------------------ inside
@@ -280,7 +286,8 @@ def _repaired(cache: Cache, checked: Checked, source: PathLike, session: Session
         return checked
     listing = list_store(checked.folder)
     again = Again(cache, listing, source, session)
-    repair = repair_store(checked.folder, verdict.damaged, again.recompute, again.refill)
+    with progress_of(session).bar("repair", None, "shards", brief=True) as bar:
+        repair = repair_store(checked.folder, verdict.damaged, again.recompute, again.refill, bar.note)
     return Checked(checked.folder, verdict=verify_store(checked.folder), repair=repair)
 
 

@@ -19,7 +19,7 @@ from bottleneck.store.read import Store
 if TYPE_CHECKING:
     from typing import Unpack
 
-#: Files may change while they are read; after so many rounds of planning anew they are left for the next run.
+#: Files may change while they are read, and rows may be removed: after so many rounds it is left for the next run.
 _ROUNDS = 3
 
 
@@ -78,7 +78,7 @@ def fill_cuts(
     EngineError
         The team's workers cannot be had, or do not see source and store.
     StoreError
-        There is something to compute, and the cache cannot be written to, or was removed meanwhile.
+        There is something to compute, and the cache cannot be written to, or it or rows of it were removed meanwhile.
     WorkerDied
         Workers died of something that is no image's fault.
     """
@@ -101,7 +101,10 @@ def fill_cuts(
                 stores = run.open_stores()
                 if not left(stores):
                     break
-                inventory = scan()
+                before, inventory = inventory, scan()
+            else:
+                run.check_there()
+                run.check_kept(before, inventory, stores)
             stores = run.try_again(inventory, stores)
         run.check_there()
         done = run.reports(inventory, stores, damaged, time.perf_counter() - started)

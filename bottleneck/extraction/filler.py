@@ -22,8 +22,8 @@ from bottleneck.extraction.engines.crew import crew
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.hands import Computes, Hands, Lone, check_recalled, prove
 from bottleneck.extraction.link import WorkerDied
-from bottleneck.extraction.report import Extraction, report
-from bottleneck.extraction.share import PATIENCE, Builder, Look, Shared, circumstances, suspected
+from bottleneck.extraction.report import Extraction, report, unexplained
+from bottleneck.extraction.share import PATIENCE, Builder, Look, Shared, circumstances
 from bottleneck.extraction.stages import together
 from bottleneck.extraction.supervise import WorkerProcess
 from bottleneck.extraction.task import Outcome
@@ -40,7 +40,6 @@ from bottleneck.schema import (
 )
 from bottleneck.store.header import find_store, found, open_for_building
 from bottleneck.store.log import write_log
-from bottleneck.store.plan import Plan
 from bottleneck.store.read import Store, open_store
 
 
@@ -161,7 +160,7 @@ class Filler:
 
     def prove(self, stores: Sequence[Store]) -> None:
         """A base that may be code shows that it still computes the rows of `stores`, before one of them is served."""
-        if not self._here and not is_function(self._requests[0].base):
+        if not self._in_process and not is_function(self._requests[0].base):
             return  # of a file or the catalog: all of it is in the digest
         computing = self._computing
         if isinstance(computing, WorkerProcess):
@@ -196,10 +195,10 @@ class Filler:
     ) -> Callable[[Sequence[Store]], bool] | None:
         """Plan and bring about what is missing; None where nothing is.
 
-        What comes back says of the stores as they are afterwards whether files moved on while they were read, here or
-        under another builder's hands.
+        What comes back says of the stores as they are afterwards whether anything is left to do: files moved on while
+        they were read, here or under another builder's hands, or rows that were there were removed.
         """
-        done: list[tuple[tuple[int, ...], Plan, Shared]] = []
+        done: list[Shared] = []
         parts = share(inventory, [~look.sorted(store, inventory.keys)[0] for store in stores])
         self._agree_on_batch(sum(len(part.inventory) for part in parts))
         for part in parts:
@@ -215,12 +214,19 @@ class Filler:
                 ended = functools.partial(self._ended, cuts, bar)
                 shared = first.builder.work(todo, hands, bar.update, ended)
             first.by_others += len(shared.by_others)
-            done.append((cuts, todo, shared))
+            done.append(shared)
         if not done:
             return None
-        return lambda after: any(
-            _is_left(todo, shared, after[cut]) for cuts, todo, shared in done for cut in cuts
+        moved = any(outcome.moved for shared in done for outcome in shared.outcomes)
+        return lambda after: (
+            moved or any(len(self._unexplained(inventory, cut, store)) for cut, store in enumerate(after))
         )
+
+    def _unexplained(self, inventory: Inventory, cut: int, store: Store) -> np.ndarray:
+        return unexplained(inventory, store, self._outcomes(cut))
+
+    def _outcomes(self, cut: int) -> list[Outcome]:
+        return self._fillings[cut].outcomes if cut in self._fillings else []
 
     def _begin(self, cut: int, store: Store) -> None:
         if cut in self._fillings:
@@ -296,6 +302,24 @@ class Filler:
                     "Run the same command again to begin anew"
                 )
 
+    def check_kept(self, before: Inventory, inventory: Inventory, stores: Sequence[Store]) -> None:
+        """Raise `StoreError` where rows were removed as often as they were computed.
+
+        Files that changed between the last two scans, or while they were read, are not meant: those are rejected.
+        """
+        for cut, store in enumerate(stores):
+            rows = self._unexplained(inventory, cut, store)
+            moved = {path for outcome in self._outcomes(cut) for path in outcome.moved}
+            paths = inventory.table.column("path").take(rows).to_pylist()
+            rows = rows[np.array([path not in moved for path in paths], bool)]
+            same = np.isin(inventory.keys[rows].view("V32").ravel(), before.keys.view("V32").ravel())
+            if same.any():
+                raise StoreError(
+                    f"features of {int(same.sum()):,} images were removed while {store.folder} was being filled, by "
+                    "`store prune` without --keep for these images, most likely. Nothing is wrong with the images, and "
+                    "all others are stored: let it end, then run the same command again"
+                )
+
     def reports(
         self,
         inventory: Inventory,
@@ -304,7 +328,7 @@ class Filler:
         seconds: float,
     ) -> list[Extraction]:
         """What was done for each store."""
-        mine = [self._fillings[cut].outcomes if cut in self._fillings else [] for cut in range(len(stores))]
+        mine = [self._outcomes(cut) for cut in range(len(stores))]
         return [
             report(inventory, store, outcomes, seconds, broken)
             for store, outcomes, broken in zip(stores, mine, damaged, strict=True)
@@ -324,13 +348,3 @@ class Filler:
         """A record of the run in each store that it wrote to."""
         for cut, filling in self._fillings.items():
             write_log(filling.builder.folder / "log", filling.log(self._requests[cut], ended, seconds))
-
-
-def _is_left(todo: Plan, shared: Shared, store: Store) -> bool:
-    """Whether files moved on while they were read, here or under another builder's hands."""
-    if any(outcome.moved for outcome in shared.outcomes):
-        return True
-    if not shared.by_others:
-        return False
-    keys = np.concatenate([todo.keys(number) for number in shared.by_others])
-    return not (store.known(keys) | suspected(store, keys)).all()

@@ -134,6 +134,25 @@ def _rejections(
     return tuple(found)
 
 
+def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[Outcome]) -> np.ndarray:
+    """(n,) int64: rows of `inventory` that `store` has nothing of, and that this run did not reject.
+
+    Their files changed while they were read, here or under another builder's hands; or what the store had of them was
+    removed meanwhile.
+    """
+    missing = np.flatnonzero(~store.known(inventory.keys))
+    if not len(missing):
+        return missing
+    this_run = {why.path for outcome in outcomes for why in outcome.rejections}
+    paths = inventory.table.column("path").take(missing).to_pylist()
+    silent = [
+        inventory.keys[row].tobytes() not in store.suspects
+        and path.decode("utf-8", "backslashreplace") not in this_run
+        for row, path in zip(missing, paths, strict=True)
+    ]
+    return missing[np.array(silent, bool)]
+
+
 def check_bad(report: Extraction, max_bad: float) -> None:
     """Refuse a run with too many bad images, after everything good is stored.
 

@@ -11,6 +11,7 @@ import numpy as np
 from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.files import publish
 from bottleneck.schema import StoreSpec
+from bottleneck.store.housekeeping import committing
 
 CANARY = "canary.f32"
 CANARY_IMAGES = 8
@@ -88,7 +89,9 @@ def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
         Another machine, or other versions, began the store, and compute other features; or its canary is damaged.
     """
     path = folder / CANARY
-    if publish(path, rows.astype("<f4").tobytes()):
+    with committing(folder):
+        made = publish(path, rows.astype("<f4").tobytes())
+    if made:
         return
     first = _read(path, rows)
     largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record
+from bottleneck.store.housekeeping import housekeeping
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.removal import Removed
 from bottleneck.store.rewrite import replaced, rewrite
@@ -85,7 +86,11 @@ def plan_compaction(records: Mapping[str, Record], target: int = TARGET) -> list
 
 
 def compact_store(
-    folder: Path, *, target: int = TARGET, moved: Callable[[int], None] = lambda _: None
+    folder: Path,
+    *,
+    target: int = TARGET,
+    moved: Callable[[int], None] = lambda _: None,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Compaction:
     """Rewrite the small shards of the store in `folder` as few.
 
@@ -98,14 +103,21 @@ def compact_store(
         Bytes of a shard.
     moved : callable
         Told how many bytes of shards are done with.
+    waiting : callable
+        Told what is waited for: another housekeeper of the store.
 
     Raises
     ------
     NewerFormat, StoreError
-        Nothing was touched.
+        Nothing was touched; or somebody stands still in the store, and what was done stays done.
     OSError
         Disk full and its kin: what was done stays done, and the store is whole.
     """
+    with housekeeping(folder, "store compact", waiting):
+        return _compacted(folder, target, moved)
+
+
+def _compacted(folder: Path, target: int, moved: Callable[[int], None]) -> Compaction:
     removed = Removed()
     listing = list_store(folder)
     damaged = {**listing.broken, **listing.lacking}
@@ -113,8 +125,7 @@ def compact_store(
     # What an earlier compaction had left when it was ended.
     old, parts = replaced(listing)
     removed.records(listing.shards, old)
-    for part in parts:
-        removed.file(listing.shards / part)
+    removed.parts(listing.shards, parts)
     written = rows = groups = members = 0
     for group in plan_compaction(listing.standing, target):
         size = sum(record.file_bytes for record in group.values())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,13 @@ from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
 from bottleneck.store.header import Header
-from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
+from bottleneck.store.housekeeping import committing, housekeeping
+from bottleneck.store.places import RECIPE, SHARDS, Folder, Place, header_of, place_for
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record
 from bottleneck.strict import MalformedDocument
 
-#: As where a builder appends: features of machines that differ by more are not one set.
+#: How often the source is listed anew, while what was listed is removed from it.
+_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,22 @@ class Copied:
     damaged: Mapping[str, str] = field(default_factory=dict)
 
 
-def copy_store(source: Place, cache: str, moved: Callable[[int], None] = lambda _: None) -> Copied:
+def copy_store(
+    source: Place,
+    cache: str,
+    moved: Callable[[int], None] = lambda _: None,
+    waiting: Callable[[str], None] = lambda _: None,
+) -> Copied:
     """Copy all of a store that counts to the cache at a path or a URL.
 
     First what the rows are (`recipe.json`, the canary), then shard after shard: its file, its block hashes, and the
     record that makes them count. Every byte is checked on its way against the record; a shard that is damaged is
     passed over and named. What is there already is not written again: by its bytes on a disk, by its size and its
     record behind a URL.
+
+    Beside a copy to a disk nobody keeps house in the target, and nothing there is removed. Behind a URL there are no
+    locks and none are needed: nothing that lies there is ever removed. What is compacted in the source meanwhile is
+    looked for anew.
 
     Parameters
     ----------
@@ -59,6 +71,8 @@ def copy_store(source: Place, cache: str, moved: Callable[[int], None] = lambda 
         Root of the cache to copy to.
     moved : callable
         Told how many bytes of shards are done with.
+    waiting : callable
+        Told what is waited for: somebody who keeps house in the target.
 
     Returns
     -------
@@ -79,35 +93,63 @@ def copy_store(source: Place, cache: str, moved: Callable[[int], None] = lambda 
     target, there = place_for(cache, header.spec)
     if there is None:
         target.write(RECIPE, source.read(RECIPE) or b"")
-    _copy_canary(source, target, header)
-    records, damaged = standing(source, header)
+    with _alone(target, waiting):
+        _copy_canary(source, target, header)
+        return _copied(source, target, header, moved)
+
+
+def _alone(target: Place, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+    if isinstance(target, Folder):
+        return housekeeping(target.path, "store copy", waiting)
+    return contextlib.nullcontext()
+
+
+def _copied(source: Place, target: Place, header: Header, moved: Callable[[int], None]) -> Copied:
     present = dict(target.sizes())
     shards = rows = size = skipped = 0
-    for name, record in records.items():
-        try:
-            done = _copy_shard(source, target, name, record, present)
-        except _Damaged as error:
-            damaged[name] = str(error)
-            continue
-        finally:
-            moved(record.file_bytes)
-        if done:
-            shards, rows, size = shards + 1, rows + record.rows, size + record.file_bytes
-        else:
-            skipped += 1
+    done: set[str] = set()
+    for _ in range(_LOOKS):
+        records, damaged, gone = _standing(source, header)
+        for name, record in records.items():
+            if name in done:
+                continue
+            try:
+                copied = _copy_shard(source, target, name, record, present)
+            except _Damaged as error:
+                if source.read(f"{SHARDS}/{name}") is None:
+                    gone.append(name)  # with its files: what it held is in another by now, or needed no more
+                else:
+                    damaged[name] = str(error)
+                continue
+            finally:
+                moved(record.file_bytes)
+            done.add(name)
+            if copied:
+                shards, rows, size = shards + 1, rows + record.rows, size + record.file_bytes
+            else:
+                skipped += 1
+        if not gone:
+            break
+    else:
+        raise StoreError(
+            f"{source.name}: shards were removed from it again and again while it was copied; let `store compact` or "
+            "`store prune` there end, then run this again. What was copied is whole"
+        )
     return Copied(source.name, target.name, shards, rows, size, skipped, damaged)
 
 
-def standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[str, str]]:
-    """Records that count, by name, and those that cannot be read as one, with the reason."""
+def _standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[str, str], list[str]]:
+    """Records that count, by name; those that cannot be read as one, with the reason; those that went meanwhile."""
     records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
+    gone: list[str] = []
     sizes = source.sizes()
     for name in sorted(filter(RECORD_NAME.fullmatch, sizes)):
         try:
             data = source.read(f"{SHARDS}/{name}")
             if data is None:
-                continue  # removed since it was listed
+                gone.append(name)
+                continue
             records[name] = parse_record(name, data, f"{source.name}/{SHARDS}/{name}")
             check_fits(records[name], header.spec)
         except NewerFormat:
@@ -119,7 +161,7 @@ def standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[str
         name for name, record in records.items() if all(sizes.get(p) in (n, -1) for p, n in parts(record))
     }
     away = {old for name in whole for old in records[name].supersedes}
-    return {name: record for name, record in records.items() if name not in away}, damaged
+    return {name: record for name, record in records.items() if name not in away}, damaged, gone
 
 
 def parts(record: Record) -> list[tuple[str, int]]:
@@ -151,12 +193,24 @@ def _copy_shard(source: Place, target: Place, name: str, record: Record, present
         if hashlib.sha256(data).hexdigest() != wanted:
             raise _Damaged(f"{part} is not what was committed")
         ready.append((part, data))
-    for part, data in ready:
-        # A file of this name that holds other bytes is damaged: its name promises these.
-        target.write(f"{SHARDS}/{part}", data, replace=part in present)
     sealed = source.read(f"{SHARDS}/{name}")
     if sealed is None or parse_record(name, sealed, name) != record:
         raise _Damaged("its record changed while it was copied")
+    with committing(target.path) if isinstance(target, Folder) else contextlib.nullcontext():
+        return _write_shard(target, name, record, present, ready, sealed)
+
+
+def _write_shard(
+    target: Place,
+    name: str,
+    record: Record,
+    present: Mapping[str, int],
+    ready: Sequence[tuple[str, bytes]],
+    sealed: bytes,
+) -> bool:
+    for part, data in ready:
+        # A file of this name that holds other bytes is damaged: its name promises these.
+        target.write(f"{SHARDS}/{part}", data, replace=part in present)
     identity = record.id
     names = [name] if not target.local else [name, *(f"{identity}.{k}.json" for k in range(1, 1000))]
     for free in names:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bottleneck.errors import StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Drift
+from bottleneck.store.housekeeping import committing
 from bottleneck.store.record import read_file, seal, unseal
 from bottleneck.strict import MalformedDocument, loads, validate
 
@@ -31,4 +32,5 @@ def read_drift(folder: Path) -> Drift | None:
 
 def publish_drift(folder: Path, drift: Drift) -> None:
     """Write it, unless there is one. Raises OSError."""
-    publish(folder / DRIFT, seal(drift), replace=read_drift(folder) is None)
+    with committing(folder):
+        publish(folder / DRIFT, seal(drift), replace=read_drift(folder) is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from bottleneck.errors import NewerFormat, StoreError, UnknownName, UsageError
 from bottleneck.schema import Cache, Record
 from bottleneck.store.header import Header, read_header
+from bottleneck.store.housekeeping import looking
 from bottleneck.store.record import RECORD_NAME, check_fits, read_record
 from bottleneck.strict import MalformedDocument
 
@@ -125,11 +127,16 @@ def list_store(folder: Path) -> Listing:
     header = read_header(folder)
     if header is None:
         raise StoreError(f"{folder} has no recipe.json: it is no store, or one that was never begun")
+    with looking(folder):
+        return _listed(folder, header)
+
+
+def _listed(folder: Path, header: Header) -> Listing:
     records: dict[str, Record] = {}
     broken: dict[str, str] = {}
     sizes: dict[str, int] = {}
     temporaries: list[str] = []
-    for name, size in _files(folder / "shards"):
+    for name, size in files_in(folder / "shards"):
         if RECORD_NAME.fullmatch(name):
             try:
                 record = read_record(folder / "shards", name)
@@ -145,6 +152,10 @@ def list_store(folder: Path) -> Listing:
             sizes[name] = size
         elif TEMPORARY.fullmatch(name):
             temporaries.append(name)
+    for record in records.values():
+        if _lacks(record, sizes):
+            # It may have been committed after its files' turn in the list.
+            sizes.update(_sizes(folder / "shards", parts_of(record)))
     lacking = {name: why for name, record in records.items() if (why := _lacks(record, sizes))}
     superseded = {
         old for name, record in records.items() if name not in lacking for old in record.supersedes
@@ -164,7 +175,16 @@ def _lacks(record: Record, sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _files(folder: Path) -> list[tuple[str, int]]:
+def _sizes(folder: Path, names: tuple[str, ...]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            found[name] = (folder / name).lstat().st_size
+    return found
+
+
+def files_in(folder: Path) -> list[tuple[str, int]]:
+    """Name and bytes of each file in `folder`, sorted; none where it is not there. Raises `StoreError`."""
     found: list[tuple[str, int]] = []
     try:
         with os.scandir(folder) as entries:

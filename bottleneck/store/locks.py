@@ -1,4 +1,7 @@
-"""One lock file a task. Locks save work; nothing rests on them: where they fail, what is undone is done."""
+"""One lock file a task. Locks save work; nothing rests on them: where they fail, what is undone is done.
+
+What removal rests on are the two locks of a whole store, in `housekeeping`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from bottleneck.store.housekeeping import quiet
 
 _LEFTOVER = re.compile(r"\.([0-9a-f]{16})[.-].*\.tmp")
 
@@ -52,18 +57,27 @@ class Locks:
         return Lock(lock.release, path)
 
     def sweep(self, folders: Iterable[Path]) -> None:
-        """Remove temporaries that dead builders left in `folders`: those of tasks that nobody holds."""
-        for folder in folders:
-            try:
-                names = os.listdir(folder)
-            except OSError:
-                continue
-            for name in names:
-                match = _LEFTOVER.fullmatch(name)
-                if match is not None and (lock := self.take(match[1])) is not None:
+        """Remove temporaries that dead builders left in `folders`: those of tasks that nobody holds.
+
+        While somebody commits nothing is: not every writer holds a task's lock, and the next sweep comes.
+        """
+        found = [(folder, match) for folder in folders for match in _leftovers(folder)]
+        if not found:
+            return
+        with quiet(self._folder.parent) as alone:
+            for folder, match in found if alone else ():
+                if (lock := self.take(match[1])) is not None:
                     with contextlib.suppress(OSError):
-                        os.unlink(folder / name)
+                        os.unlink(folder / match[0])
                     lock.release(settled=True)
+
+
+def _leftovers(folder: Path) -> list[re.Match[str]]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [match for name in names if (match := _LEFTOVER.fullmatch(name)) is not None]
 
 
 class Lock:

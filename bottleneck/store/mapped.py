@@ -76,7 +76,7 @@ class ShardFile:
             try:
                 size = (self.folder / name).lstat().st_size
             except FileNotFoundError as error:
-                raise self.damaged(f"its {what} is gone") from error
+                raise self._gone(what) from error
             if size != expected:
                 raise self.damaged(f"its {what} has {size} bytes; {expected} were committed")
 
@@ -128,13 +128,24 @@ class ShardFile:
             rows=(first, self.record.rows if stop is None else stop),
         )
 
+    def _gone(self, what: str) -> DamagedShard:
+        """The error for a file that is not there: lost, or rightly removed with its record."""
+        if any(self.folder.glob(f"{self.record.id}*.json")):
+            return self.damaged(f"its {what} is gone")
+        return DamagedShard(
+            f"shard {self.record.id} in {self.folder} was removed since the store was opened, as `store compact`, "
+            "`store prune` and repairs do. No such row is served; open the store again (run the same command again)",
+            shard=self.record.id,
+            rows=(0, self.record.rows),
+        )
+
     def _listing(self) -> bytes:
         record = self.record
         try:
             listing = read_file(self.folder, record.blocks, 32 * self.block_count)
         except OSError as error:
             if is_absence(error):
-                raise self.damaged("its list of block hashes is gone") from error
+                raise self._gone("list of block hashes") from error
             raise ReadFailure.of(self.folder / record.blocks, error) from error
         except StoreError as error:
             raise self.damaged(str(error)) from error
@@ -160,7 +171,7 @@ class ShardFile:
             descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             if is_absence(error):
-                raise self.damaged("its file is gone") from error
+                raise self._gone("file") from error
             raise ReadFailure.of(path, error) from error
         size = os.fstat(descriptor).st_size
         if size != self.record.file_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,8 @@ from bottleneck.errors import RemoteError, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, StoreSpec
 from bottleneck.store.header import Header, find_store, parse_header
-from bottleneck.store.listing import store_folders
+from bottleneck.store.housekeeping import looking
+from bottleneck.store.listing import files_in, store_folders
 from bottleneck.store.record import read_file
 
 RECIPE, SHARDS = "recipe.json", "shards"
@@ -47,12 +47,8 @@ class Folder:
 
     def sizes(self) -> Mapping[str, int]:
         """As `Place`."""
-        with _told(self.name):
-            try:
-                with os.scandir(self.path / SHARDS) as entries:
-                    return {e.name: e.stat(follow_symlinks=False).st_size for e in entries}
-            except FileNotFoundError:
-                return {}
+        with _told(self.name), looking(self.path):
+            return dict(files_in(self.path / SHARDS))
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
         """As `Place`."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from bottleneck.errors import StoreError
 from bottleneck.files import publish
+from bottleneck.store.housekeeping import committing
 from bottleneck.store.plan import Published, task_id
 from bottleneck.store.record import read_file
 from bottleneck.strict import MalformedDocument
@@ -51,7 +52,8 @@ def publish_plan(folder: Path, keys: np.ndarray, task_rows: int) -> Path:
     digest = hashlib.sha256(memoryview(whole)[:-32]).digest()
     whole[-32:] = digest
     path = folder / f"{digest.hex()[:16]}.plan"
-    publish(path, memoryview(whole))
+    with committing(folder.parent):  # or a sweep takes the unfinished file for a dead builder's
+        publish(path, memoryview(whole))
     return path
 
 

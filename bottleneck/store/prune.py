@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import DamagedShard
-from bottleneck.schema import Cache, Record
-from bottleneck.store.listing import TEMPORARY, Listing, list_store
-from bottleneck.store.plans import published
-from bottleneck.store.read import Index, open_store
-from bottleneck.store.removal import Removed, named_now, sizes_of, unheld
+from bottleneck.schema import Record
+from bottleneck.store.housekeeping import housekeeping
+from bottleneck.store.leftovers import find_leftovers, remove_leftovers
+from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.read import Index
+from bottleneck.store.removal import Removed, sizes_of
 from bottleneck.store.rewrite import Keeps, replaced, rewrite
 from bottleneck.store.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES
@@ -134,19 +136,25 @@ def plan_pruning(listing: Listing, kept: Kept | None) -> Steps:
         try:
             counts = _counts(listing, record, kept)
         except DamagedShard as error:
-            damaged[name] = str(error)
-            continue
+            if (listing.shards / name).exists():
+                damaged[name] = str(error)
+            continue  # or removed since it was listed, where this is a dry run
         if not any(counts.kept):
             removed[name] = record
             rows += record.rows
         elif record.rows and counts.lost >= SHARE * record.rows:
             rewritten[name] = record
             rows += counts.lost
-    return Steps(removed, rewritten, rows, damaged, _leftovers(listing))
+    return Steps(removed, rewritten, rows, damaged, find_leftovers(listing))
 
 
 def prune_store(
-    folder: Path, kept: Kept | None, *, done: bool = False, moved: Callable[[int], None] = lambda _: None
+    folder: Path,
+    kept: Kept | None,
+    *,
+    done: bool = False,
+    moved: Callable[[int], None] = lambda _: None,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Pruning:
     """Remove from the store in `folder` what `kept` does not refer to; a dry run unless `done`.
 
@@ -159,6 +167,8 @@ def prune_store(
         Do it.
     moved : callable
         Told how many shards are done with.
+    waiting : callable
+        Told what is waited for: another housekeeper of the store.
 
     Returns
     -------
@@ -168,17 +178,24 @@ def prune_store(
     Raises
     ------
     NewerFormat, StoreError
-        Nothing was touched.
+        Nothing was touched; or somebody stands still in the store, and what was done stays done.
     OSError
         Disk full and its kin while a shard was written anew; the store is whole.
     """
+    if not done:
+        return _pruned(folder, kept, done, moved)
+    with housekeeping(folder, "store prune", waiting):
+        return _pruned(folder, kept, done, moved)
+
+
+def _pruned(folder: Path, kept: Kept | None, done: bool, moved: Callable[[int], None]) -> Pruning:
     listing = list_store(folder)
     steps = plan_pruning(listing, kept)
     removed, damaged, written, rewritten = Removed(), dict(steps.damaged), 0, 0
     keeps = keeper(listing, kept)
     if done:
         # First of all: what is written anew below may be the very file that an earlier, ended prune left.
-        _remove_leftovers(listing, steps.leftovers, removed)
+        remove_leftovers(listing, steps.leftovers, removed)
         removed.records(listing.shards, steps.removed)
         moved(len(steps.removed))
         for name, record in steps.rewritten.items():
@@ -228,58 +245,6 @@ def keeper(listing: Listing, kept: Kept | None) -> Keeps:
     return lambda keys: np.ones(len(keys), bool) if kept is None else kept.contains(keys, width)
 
 
-def _leftovers(listing: Listing) -> tuple[str, ...]:
-    """Files below the store that nothing needs, relative to it; what somebody holds a lock for is passed over."""
-    found: list[str] = []
-    for name in listing.orphans:
-        with unheld(listing.folder, name[:16]) as free:
-            found += [f"shards/{name}"] if free else []
-    for name in listing.temporaries:
-        match = TEMPORARY.fullmatch(name)
-        with unheld(listing.folder, match["name"][:16] if match else "") as free:
-            found += [f"shards/{name}"] if free else []
-    found += [
-        f"{p.parent.name}/{p.name}" for sub in ("plans", "log") for p in _temporaries(listing.folder / sub)
-    ]
-    found += [path.name for path in _temporaries(listing.folder)]
-    found += [f"plans/{name}" for name in _finished_plans(listing)]
-    for path in sorted((listing.folder / "locks").glob("*.lock")):
-        with unheld(listing.folder, path.stem[:16]) as free:
-            found += [f"locks/{path.name}"] if free else []
-    return tuple(found)
-
-
-def _finished_plans(listing: Listing) -> list[str]:
-    """Plans of which every task has a content that is known already, and files that are no plans."""
-    folder = listing.folder / "plans"
-    plans = published(folder, 1 << 32)
-    finished = sorted(path.name for path in folder.glob("*.plan") if path.name not in plans)
-    if plans:
-        store = open_store(Cache(listing.folder.parents[1]), listing.header.spec)
-        for name, one in plans.items():
-            known = store.known(one.keys)
-            if np.logical_or.reduceat(known, np.arange(0, len(known), one.task_rows)).all():
-                finished.append(name)
-    return finished
-
-
-def _temporaries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(".*.tmp") if TEMPORARY.fullmatch(path.name))
-
-
-def _remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removed) -> None:
-    for name in names:
-        path = listing.folder / name
-        match = TEMPORARY.fullmatch(path.name)
-        identity = (match["name"] if match else path.name)[:16]
-        with unheld(listing.folder, identity) as free:
-            # Between the listing and the lock, its record may have come.
-            if free and not (
-                path.parent == listing.shards and path.name in named_now(path.parent, {identity})
-            ):
-                removed.file(path)
-
-
 def _estimate(listing: Listing, steps: Steps, keeps: Keeps) -> int:
     """Bytes that would be freed, but for the headers of what is written anew."""
     parts = [
@@ -288,5 +253,6 @@ def _estimate(listing: Listing, steps: Steps, keeps: Keeps) -> int:
     size = sizes_of(listing.shards, [*parts, *steps.removed]) + sizes_of(listing.folder, steps.leftovers)
     row = listing.header.spec.row_bytes + 32
     for record in steps.rewritten.values():
-        size += row * int((~keeps(read_contents(listing.shards, record))).sum())
+        with contextlib.suppress(DamagedShard):  # removed since it was listed
+            size += row * int((~keeps(read_contents(listing.shards, record))).sum())
     return size

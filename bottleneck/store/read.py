@@ -13,6 +13,7 @@ import numpy as np
 from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.store.header import Header, find_store
+from bottleneck.store.housekeeping import looking
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
 from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, weight
@@ -218,7 +219,8 @@ def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), 
         store, names = _opened(cache, spec, behind, without, mapped)
         if not store.damaged or names == _record_names(store.folder / "shards"):
             return store
-    return _opened(cache, spec, behind, without, mapped)[0]
+    with looking(store.folder):
+        return _opened(cache, spec, behind, without, mapped)[0]
 
 
 def _opened(
@@ -230,7 +232,9 @@ def _opened(
     except OSError as error:
         raise ReadFailure.of(error.filename or cache.stores, error) from error
     place = folder / "shards"
-    names = _record_names(place)
+    with looking(folder):
+        # A list that was begun before a record came, and ended after those that it supersedes went, has neither.
+        names = _record_names(place)
     records, damaged = _sound_records(place, names, spec, without)
     files = {name: ShardFile(place, record, mapped=mapped) for name, record in records.items()}
     if behind is not None:

@@ -25,6 +25,7 @@ from bottleneck.schema import (
     StoreSpec,
     canonical_json,
 )
+from bottleneck.store.housekeeping import committing
 from bottleneck.store.shard import Image, build
 from bottleneck.strict import MalformedDocument, loads, validate
 
@@ -144,9 +145,13 @@ def commit(
         environment=dict(environment),
         canary=canary,
     )
-    listing = b"".join(blocks)
+    with committing(folder.parent):
+        return _publish(folder, spec, record, image.data, b"".join(blocks))
+
+
+def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing: bytes) -> Record:
     for attempt in range(1000):
-        name = f"{identity}.json" if attempt == 0 else f"{identity}.{attempt}.json"
+        name = f"{record.id}.json" if attempt == 0 else f"{record.id}.{attempt}.json"
         there = sound(folder, name, spec)
         if there is not None and _is_overtaken(there, record):
             continue
@@ -156,16 +161,16 @@ def commit(
             continue
         # Same bytes, or nothing there yet. A file of this very name that is damaged is replaced by what its
         # name promises; that is the only replacement there is.
-        for part, data in ((record.shard, image.data), (record.blocks, listing)):
-            if data and not publish(folder / part, data) and not _holds(folder / part, data):
-                publish(folder / part, data, replace=True)
+        for part, content in ((record.shard, data), (record.blocks, listing)):
+            if content and not publish(folder / part, content) and not _holds(folder / part, content):
+                publish(folder / part, content, replace=True)
         if publish(folder / name, seal(record)):
             return record
         there = sound(folder, name, spec)
         if there is not None and not _is_overtaken(there, record):
             return there
     raise StoreError(
-        f"shard {identity}: 1,000 damaged records in {folder}; look at the disk, then move them away"
+        f"shard {record.id}: 1,000 damaged records in {folder}; look at the disk, then move them away"
     )
 
 

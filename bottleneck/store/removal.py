@@ -1,19 +1,30 @@
-"""Taking files out of a store: the record first, durably, then what it stood for. What cannot go is named."""
+"""Taking files out of a store: the record first, durably, then what it stood for. What cannot go is named.
+
+Whoever removes is the store's only housekeeper, and looks again while nobody commits: see `housekeeping`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from bottleneck.errors import BottleneckError
 from bottleneck.files import sync_folder
 from bottleneck.schema import Record
+from bottleneck.store.housekeeping import removing
 from bottleneck.store.listing import parts_of
 from bottleneck.store.locks import Lock, Locks
 from bottleneck.store.record import RECORD_NAME, read_record
+
+#: So many files go at a time: builders wait meanwhile.
+_AT_ONCE = 500
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -48,25 +59,62 @@ class Removed:
         return True
 
     def records(self, folder: Path, records: Mapping[str, Record]) -> None:
-        """Remove `records` and then their parts; killed in between, it leaves parts that no record names."""
-        gone = [record for name, record in records.items() if self.file(folder / name)]
-        if not gone:
-            return
-        # A record that came back after a power cut would name files that are gone.
-        sync_folder(folder)
-        still = named_now(folder, {record.id for record in gone})
-        for part in sorted({part for record in gone for part in parts_of(record)} - still):
+        """Remove `records` and then their parts; killed in between, it leaves parts that no record names.
+
+        One that is another by now stays.
+        """
+        for some in _batches(records.items()):
+            with removing(folder.parent):
+                gone = [r for name, r in some if self._is_still(folder, name, r) and self.file(folder / name)]
+                if gone:
+                    # A record that came back after a power cut would name files that are gone.
+                    sync_folder(folder)
+                    self._unnamed(folder, {part for record in gone for part in parts_of(record)})
+
+    def parts(self, folder: Path, parts: Iterable[str]) -> None:
+        """Remove those of `parts` in a store's ``shards/`` that no record names, or may name, at that moment."""
+        for some in _batches(parts):
+            with removing(folder.parent):
+                self._unnamed(folder, set(some))
+
+    def _unnamed(self, folder: Path, parts: set[str]) -> None:
+        for part in sorted(parts - _needed(folder, parts)):
             self.file(folder / part)
 
+    def _is_still(self, folder: Path, name: str, record: Record) -> bool:
+        try:
+            there: Record | None = read_record(folder, name)
+        except FileNotFoundError:
+            return True  # what it stood for goes
+        except (OSError, BottleneckError):
+            there = None
+        if there != record:
+            self.failed[name] = "it is not what it was when the store was listed"
+        return there == record
 
-def named_now(folder: Path, ids: set[str]) -> set[str]:
-    """Parts that records of these ids name at this moment: one that stands in for another may name the same file."""
-    named: set[str] = set()
+
+def _batches(items: Iterable[_T]) -> Iterator[tuple[_T, ...]]:
+    left = iter(items)
+    while some := tuple(itertools.islice(left, _AT_ONCE)):
+        yield some
+
+
+def _needed(folder: Path, parts: set[str]) -> set[str]:
+    """Those of `parts` that a record names now, or that one which cannot be read may name.
+
+    A record that stands in for another may name the same file.
+    """
+    ids = {part[:16] for part in parts}
+    needed: set[str] = set()
     for name in os.listdir(folder):
         if RECORD_NAME.fullmatch(name) and name[:16] in ids:
-            with contextlib.suppress(OSError, BottleneckError):
-                named.update(parts_of(read_record(folder, name)))
-    return named
+            try:
+                needed.update(parts_of(read_record(folder, name)))
+            except FileNotFoundError:
+                continue
+            except (OSError, BottleneckError):
+                needed.update(part for part in parts if part[:16] == name[:16])
+    return needed
 
 
 @contextlib.contextmanager

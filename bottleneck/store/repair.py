@@ -17,6 +17,7 @@ import numpy as np
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, Record
+from bottleneck.store.housekeeping import committing, housekeeping, removing
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
@@ -107,7 +108,11 @@ class Salvage:
 
 
 def repair_store(
-    folder: Path, damaged: Iterable[Damage], recompute: Recompute, refill: Callable[[], object]
+    folder: Path,
+    damaged: Iterable[Damage],
+    recompute: Recompute,
+    refill: Callable[[], object],
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Repair:
     """Put right what `verify_store` found damaged.
 
@@ -119,11 +124,20 @@ def repair_store(
         Gives the rows of contents, from a source, with the store's own base.
     refill : callable
         Fills the store with what it lacks of the source: for shards of which not even the contents can be told.
+    waiting : callable
+        Told what is waited for: another housekeeper of the store.
 
     Returns
     -------
     Repair
     """
+    with housekeeping(folder, "store verify --repair", waiting):
+        return _repaired(folder, damaged, recompute, refill)
+
+
+def _repaired(
+    folder: Path, damaged: Iterable[Damage], recompute: Recompute, refill: Callable[[], object]
+) -> Repair:
     done = Repair()
     listing = list_store(folder)
     salvaged: list[Salvage] = []
@@ -137,8 +151,9 @@ def repair_store(
                 salvaged.append(salvage(listing, name))
             except DamagedShard:
                 untold.append(name)
-        else:
+        elif name in listing.broken:
             untold.append(name)
+    # What is neither was removed since it was verified: compacted, pruned, or put right by another repair.
     _restore(listing, salvaged, recompute, done)
     if untold:
         before = _known(listing)
@@ -202,8 +217,9 @@ def _put_right(listing: Listing, item: Salvage) -> bool:
     if hashlib.sha256(image.data).hexdigest() != record.file_sha256:
         return False
     blocks = b"".join(hash_blocks(record.id, item.features, record.block_rows))
-    for name, data in ((record.shard, image.data), (record.blocks, blocks)):
-        publish(listing.shards / name, data, replace=True)
+    with committing(listing.folder):
+        for name, data in ((record.shard, image.data), (record.blocks, blocks)):
+            publish(listing.shards / name, data, replace=True)
     return True
 
 
@@ -273,8 +289,10 @@ def _forget(listing: Listing, names: list[str], gained: int, done: Repair) -> No
                 f"which images it had cannot be told, and this source gave {gained:,} other rows that were missing: "
                 "repair from the source they came from; where there is none any more, remove that one file"
             )
-        elif removed.file(listing.shards / name):
-            done.superseded.append(name)
+        else:
+            with removing(listing.folder):
+                if removed.file(listing.shards / name):
+                    done.superseded.append(name)
     done.failed.update(removed.failed)
 
 

@@ -27,6 +27,8 @@ def everything(keys: np.ndarray) -> np.ndarray:
 def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = everything) -> Record | None:
     """Publish one shard with the kept rows and rejections of `records`; durable, and theirs are superseded, on return.
 
+    For the store's only housekeeper: what `records` name must not go meanwhile.
+
     Parameters
     ----------
     listing : Listing
@@ -52,9 +54,13 @@ def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = ever
     if not len(keys) and not rejected:
         return None
     some = next(iter(records.values()))
+    identity = identity_of(keys, rejected)
+    # Rows that another builder computed again may all be in one of `records`, which would then supersede itself.
+    while any(name.startswith(identity) for name in (*listing.records, *listing.broken)):
+        identity = hashlib.sha256(identity.encode("ascii")).hexdigest()[:16]
     return commit(
         listing.shards,
-        identity_of(keys, rejected),
+        identity,
         listing.header.spec,
         keys,
         features,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, StoreSpec
 from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.listing import Listing
@@ -116,7 +117,12 @@ def _rounding(row: np.ndarray, spec: StoreSpec) -> float:
 
 def _row(listing: Listing, record: Record, row: int) -> tuple[np.ndarray, np.ndarray]:
     spec = listing.header.spec
-    descriptor = os.open(listing.shards / record.shard, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        descriptor = os.open(listing.shards / record.shard, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError as error:
+        raise DamagedShard(
+            f"shard {record.id}: {record.shard} went while rows were drawn; run this again"
+        ) from error
     try:
         key = os.pread(descriptor, 32, record.content_offset + 32 * row)
         data = os.pread(descriptor, spec.row_bytes, record.features_offset + spec.row_bytes * row)

@@ -16,11 +16,15 @@ import numpy as np
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, canary_values
+from bottleneck.store.housekeeping import looking
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.record import hash_block, hash_content, read_file, root_of
 from bottleneck.store.structure import StructureChecker
 
 _PIECE = 4 << 20
+
+#: How often the store is listed anew, while what was listed is removed from it.
+_LOOKS = 5
 
 
 class Damage(NamedTuple):
@@ -85,6 +89,8 @@ class Whole(NamedTuple):
 def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) -> Verdict:
     """Hash every record, shard and list of block hashes of the store in `folder`, and look at each file's structure.
 
+    What is committed or removed meanwhile is no damage: what came is looked at too, and what went is left out.
+
     Parameters
     ----------
     folder : Path
@@ -100,20 +106,32 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
     NewerFormat, StoreError
         Not a store that this version reads; nothing was touched.
     """
-    listing = list_store(folder)
-    damaged = [Damage(name, name[:16], None, why) for name, why in sorted(listing.broken.items())]
-    wrong = set(listing.broken)
+    seen: dict[str, tuple[Record, list[Damage]]] = {}
+    listing = first = list_store(folder)
     with StructureChecker() as structure:
-        for name, record in sorted(listing.records.items()):
-            found = check_shard(listing.shards, name, record, moved)
-            if not found and record.rows:
-                why = structure.check(listing.shards, record)
-                found = [Damage(name, record.id, None, why)] if why else []
-            damaged += found
-            wrong.update(name for _ in found)
+        for _ in range(_LOOKS):
+            for name, record in sorted(listing.records.items()):
+                if name not in seen or seen[name][0] != record:
+                    seen[name] = record, _check(listing.shards, name, record, structure, moved)
+            before, listing = listing, list_store(folder)
+            if not before.records.keys() - listing.records.keys():
+                break
+        if listing.records != first.records:
+            # Its files may have been removed under the look at them, and be back.
+            with looking(folder):
+                listing = list_store(folder)
+                for name in [
+                    name for name, (_, damage) in seen.items() if damage and name in listing.records
+                ]:
+                    record = listing.records[name]
+                    seen[name] = record, _check(listing.shards, name, record, structure, moved)
+    records = {name: record for name, record in listing.records.items() if name in seen}
+    damaged = [Damage(name, name[:16], None, why) for name, why in sorted(listing.broken.items())]
+    damaged += [item for name in sorted(records) for item in seen[name][1]]
+    wrong = {item.name for item in damaged}
     # A record that a damaged one supersedes still counts: `listing` saw sizes only, the hashes are known now.
-    away = {old for name, record in listing.records.items() if name not in wrong for old in record.supersedes}
-    sound = {name: r for name, r in listing.records.items() if name not in wrong and name not in away}
+    away = {old for name, record in records.items() if name not in wrong for old in record.supersedes}
+    sound = {name: r for name, r in records.items() if name not in wrong and name not in away}
     damaged = [item for item in damaged if item.name not in away]
     canary, remarks = _check_canary(listing)
     orphans = [*listing.orphans, *sorted(away & set(listing.records)), *listing.temporaries]
@@ -128,6 +146,16 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
         digest_of(with_rows),
         tuple(remarks),
     )
+
+
+def _check(
+    folder: Path, name: str, record: Record, structure: StructureChecker, moved: Callable[[int], None]
+) -> list[Damage]:
+    found = check_shard(folder, name, record, moved)
+    if not found and record.rows:
+        why = structure.check(folder, record)
+        found = [Damage(name, record.id, None, why)] if why else []
+    return found
 
 
 def bytes_of(folder: Path) -> int:

@@ -13,6 +13,7 @@ import pytest
 from bottleneck import pipeline
 from bottleneck.errors import BaseError, ChangedBase, SourceError, TooManyBadImages
 from bottleneck.extraction.fill import fill
+from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
@@ -20,6 +21,8 @@ from bottleneck.progress import Silent
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
+from bottleneck.store.prune import Kept, prune_store
+from bottleneck.store.read import Store
 from tests.fakes import FakeForward, rows_by_hand, write_images
 
 FAKE = "tests.fakes:base"
@@ -297,3 +300,55 @@ def test_no_images_is_said(tmp_path: Path) -> None:
     (tmp_path / "in" / "cat" / "notes.txt").write_text("nothing here")
     with pytest.raises(SourceError, match="no images were found"):
         pipeline.extract(tmp_path / "in", FAKE, cache=tmp_path / "cache")
+
+
+def pruned_before_looking(monkeypatch: pytest.MonkeyPatch, cache: Path, looks: range) -> None:
+    """Before the store is opened for these times, counted from 0, somebody prunes all of it."""
+    real, count = Filler.open_stores, 0
+
+    def open_stores(self: Filler) -> list[Store]:
+        nonlocal count
+        if count in looks:
+            (folder,) = (cache / "stores").iterdir()
+            prune_store(folder, Kept(np.full((1, 32), 7, np.uint8)), done=True)
+        count += 1
+        return real(self)
+
+    monkeypatch.setattr(Filler, "open_stores", open_stores)
+
+
+@pytest.mark.fault(24)
+def test_rows_that_are_removed_meanwhile_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    pruned_before_looking(monkeypatch, cache, range(1, 2))
+    done, _, _ = here(source, cache, task_rows=2)
+    assert counts(done) == {"computed": 6}
+    check_served(source, cache)
+
+
+@pytest.mark.fault(24)
+def test_rows_that_were_there_and_are_removed_meanwhile_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has something else to do, and does not look at those rows until its end."""
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    here(source, cache, task_rows=2)
+    write_images(source, {"dog": 2}, seed=5)
+    pruned_before_looking(monkeypatch, cache, range(1, 2))
+    done, _, _ = here(source, cache, task_rows=2)
+    assert done.rejected == 0
+    check_served(source, cache)
+
+
+@pytest.mark.fault(24)
+def test_rows_that_are_removed_as_often_as_they_are_computed_are_an_error_that_blames_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        pruned_before_looking(patch, cache, range(1, 9))
+        with pytest.raises(StoreError, match=r"features of 6 images were removed while .*`store prune`"):
+            here(source, cache, task_rows=2)
+    check_served(source, cache)

@@ -29,7 +29,7 @@ ROWS: Mapping[int, str] = {
     21: "several builders, same configuration",
     22: "builders of different configurations in one cache",
     23: "reader during a build",
-    24: "prune and compact during reading",
+    24: "prune, compact, copy, repair beside each other, builders, readers",
     25: "many builders committing at once",
     26: "lock of a dead owner",
     27: "paused owner wakes late",

@@ -129,7 +129,7 @@ def test_a_reader_keeps_its_snapshot_or_is_told(cache: Cache) -> None:
     compact_store(folder)
     np.testing.assert_array_equal(opened.gather(places), rows)
     # One that had opened no file yet is told that they are gone, not served something else.
-    with pytest.raises(DamagedShard, match="gone"):
+    with pytest.raises(DamagedShard, match="removed since"):
         fresh.gather(places)
 
 
@@ -166,3 +166,14 @@ def test_killed_at_any_step_it_serves_the_same_rows_and_finishes(tmp_path: Path)
         ends = {n: d for n, d in snapshot(place).items() if not n.endswith(".tmp")}
         assert ends == snapshot(whole.stores / SPEC.folder), f"after step {step}"
     assert folder.exists()
+
+
+@pytest.mark.parametrize("again", range(10))
+def test_rows_that_were_computed_again_do_not_cost_those_that_were_there(cache: Cache, again: int) -> None:
+    """A slow builder commits a task that was compacted: all rows of the new shard are in the compacted one."""
+    folder, keys, rows = house(cache, 2)
+    compact_store(folder)
+    put(cache, keys[again : again + 1], rows[again : again + 1])
+    compact_store(folder)
+    np.testing.assert_array_equal(served(cache, keys), rows)
+    assert compact_store(folder).after == 1

@@ -17,6 +17,7 @@ from bottleneck import objects, stores
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.schema import Cache, RejectedContent
 from bottleneck.store.header import found, read_header
+from bottleneck.store.housekeeping import COMMITS
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, seal
 from tests.fakes import base
@@ -72,11 +73,11 @@ def call(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
 
 
 def counting(folder: Path) -> set[str]:
-    """Files of a store that count, but for its orphan."""
+    """Files of a store that count, but for its orphan and the lock of those who commit."""
     return {
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith("ffff")
+        if path.is_file() and not path.name.startswith("ffff") and path.name != COMMITS
     }
 
 

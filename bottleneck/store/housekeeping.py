@@ -1,0 +1,297 @@
+"""Two locks of a whole store: one housekeeper at a time, and nothing is removed while somebody commits.
+
+What makes removal safe, in one paragraph. Files of a store are removed in two ways only: records and parts of shards by
+housekeeping (`prune`, `compact`, `repair`; `copy` counts as housekeeping of its target), and unfinished temporaries by
+housekeeping and by builders. Housekeeping holds `housekeeping.lock` alone from before it lists the store until it has
+ended, so nobody else takes away what it has listed, nor what it is about to name in a record of its own. Everybody who
+commits, builder or housekeeper, holds `commits.lock` together with others from before a shard's first file is written
+until its record has its name; whoever removes holds it alone, and reads the records again while he does. So at that
+moment nothing is half committed: a part that no record names then is a leftover, a temporary is a dead process's, and a
+commit that begins later finds the parts gone and writes them anew. Locks are taken in one order, `housekeeping.lock`,
+then a task's lock (never waited for), then `commits.lock`, under which nobody waits for a lock: there is no circle.
+Builders never take the first. The kernel frees what a dead process held. Readers hold `commits.lock` together with
+others while they list; where they cannot, they go without, because rows are checked when they are served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bottleneck.errors import StoreError
+from bottleneck.files import shown
+
+HOUSEKEEPING, COMMITS = "housekeeping.lock", "commits.lock"
+
+#: Seconds that one housekeeper waits for another, which may be writing a large store anew.
+PATIENCE = 600.0
+
+#: Seconds that a removal waits for commits under way: one writes a shard of at most some hundred megabytes.
+_FOR_COMMITS = 300.0
+
+#: Seconds that a commit waits for a removal, a few hundred files at a time; less than a worker may be silent.
+_FOR_REMOVAL = 45.0
+
+#: Seconds that a reader waits before it goes on without.
+_FOR_LOOKING = 10.0
+
+_POLLS = (0.001, 0.1)
+_SAID_AFTER = 0.5
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
+#: The file system has no locks; not that one is held.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+
+
+@contextlib.contextmanager
+def housekeeping(
+    folder: Path,
+    command: str,
+    waiting: Callable[[str], None] = lambda _: None,
+    patience: float = PATIENCE,
+) -> Iterator[None]:
+    """Be the only housekeeper of a store.
+
+    Parameters
+    ----------
+    folder : Path
+        The store's.
+    command : str
+        What others are told that they wait for.
+    waiting : callable
+        Told in words what is waited for, and with an empty text that it is over.
+    patience : float
+        Seconds to wait at most.
+
+    Raises
+    ------
+    StoreError
+        Another holds it for longer than that, or there are no locks there. Nothing was touched.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = Path(tempfile.mkdtemp())
+    >>> with housekeeping(store, "store compact"), housekeeping(store, "store prune", patience=0):
+    ...     pass
+    Traceback (most recent call last):
+    bottleneck.errors.StoreError: ...
+    """
+    path = folder / HOUSEKEEPING
+    said = False
+
+    def say() -> None:
+        nonlocal said
+        said = True
+        waiting(f"waiting for {_owner(path)}")
+
+    with _typed(folder):
+        lock = _taken(path, alone=True, patience=patience, late=say)
+    if lock is None:
+        raise StoreError(
+            f"{folder.name} is being tidied by {_owner(path)}, for more than {patience:g} s by now: wait until that "
+            "has ended, then run this again. Nothing was touched"
+        )
+    try:
+        if said:
+            waiting("")
+        lock.sign(f"{command}, process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        # Who waits for it finds another file under that name, or none, and tries again.
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        lock.release()
+
+
+@contextlib.contextmanager
+def committing(folder: Path) -> Iterator[None]:
+    """Keep removers away while a shard's files and then its record get their names; others may commit beside.
+
+    Raises
+    ------
+    StoreError
+        A removal stands still.
+    OSError
+        The store is gone or cannot be written.
+    """
+    try:
+        lock = _taken(folder / COMMITS, alone=False, patience=_FOR_REMOVAL)
+    except _NoLocks:
+        # Nobody removes anything where there are none.
+        yield
+        return
+    if lock is None:
+        raise StoreError(
+            f"{folder.name}: a command that removes files there stands still (`store prune` or `store compact`, on "
+            "this machine or another): let it go on or end it, then run this again"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def removing(folder: Path) -> Iterator[None]:
+    """Be sure that nobody is half way through a commit: for moments, since builders wait.
+
+    Raises
+    ------
+    StoreError
+        Somebody commits for longer than can be, or there are no locks there.
+    """
+    with _typed(folder):
+        lock = _taken(folder / COMMITS, alone=True, patience=_FOR_COMMITS)
+    if lock is None:
+        raise StoreError(
+            f"{folder.name}: some process has been writing a shard there for more than {_FOR_COMMITS:g} s; look for "
+            "one that stands still, then run this again. What is there is whole"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def quiet(folder: Path) -> Iterator[bool]:
+    """`removing` without waiting: whether nobody commits just now, and nobody begins to until this ends."""
+    try:
+        lock = _taken(folder / COMMITS, alone=True, patience=0)
+    except (OSError, StoreError):
+        lock = None
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@contextlib.contextmanager
+def looking(folder: Path) -> Iterator[bool]:
+    """Keep removers away while a store is looked at; False where that cannot be. Writes nothing."""
+    try:
+        lock = _taken(folder / COMMITS, alone=False, patience=_FOR_LOOKING, make=False)
+    except (OSError, StoreError):
+        lock = None
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+@contextlib.contextmanager
+def _typed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be locked ({error.strerror or error}), so nothing is removed there: it must be writable"
+        ) from error
+
+
+class _NoLocks(StoreError):
+    """The file system has none."""
+
+
+class _Held:
+    """A file that is locked; closing it lets go."""
+
+    def __init__(self, descriptor: int, release: Callable[[], None]) -> None:
+        self._descriptor = descriptor
+        self.release = release
+
+    def sign(self, text: str) -> None:
+        """Leave word who holds it; nothing rests on that."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, text.encode("utf-8", "replace")[:200] + b"\n", 0)
+
+
+def _taken(
+    path: Path,
+    *,
+    alone: bool,
+    patience: float,
+    make: bool = True,
+    late: Callable[[], None] = lambda: None,
+) -> _Held | None:
+    """The lock, or None after `patience` seconds of another's holding it."""
+    began, pause, said = time.monotonic(), _POLLS[0], False
+    while (lock := _try(path, alone, make)) is None:
+        waited = time.monotonic() - began
+        if waited >= patience:
+            return None
+        if waited > _SAID_AFTER and not said:
+            said = True
+            late()
+        time.sleep(pause)
+        pause = min(2 * pause, _POLLS[1])
+    return lock
+
+
+def _try(path: Path, alone: bool, make: bool) -> _Held | None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: everybody alone, by the library that the locks of tasks have
+        if not make and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+        return _try_alone(path)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY), 0o666)
+    except PermissionError as error:
+        # Another user's: to lock it, reading is enough on most file systems.
+        try:
+            descriptor = os.open(path, flags | os.O_RDONLY)
+        except FileNotFoundError:
+            raise error from None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        # Somebody may have removed the file meanwhile, and others then lock the new one.
+        if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+            return _Held(descriptor, lambda: os.close(descriptor))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            os.close(descriptor)
+            raise _NoLocks(
+                f"{path.parent} lies on a file system without locks ({error.strerror}), so nobody can tell whether "
+                "another process is at work there, and nothing is removed: `bottleneck store copy` the store to a disk "
+                "with locks, and keep house in the copy"
+            ) from error
+        if error.errno not in _BUSY:
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
+    return None
+
+
+def _try_alone(path: Path) -> _Held | None:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    except NotImplementedError as error:
+        raise _NoLocks(f"{path.parent} lies on a file system without locks: nothing is removed") from error
+    return _Held(-1, lock.release)
+
+
+def _owner(path: Path) -> str:
+    """Who holds the lock, as far as he left word."""
+    with contextlib.suppress(OSError):
+        text = path.read_bytes()[:200].decode("utf-8", "replace").strip()
+        if text:
+            return f"another command ({shown(text)})"
+    return "another command"
