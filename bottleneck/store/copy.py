@@ -15,7 +15,7 @@ from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, cana
 from bottleneck.store.header import Header
 from bottleneck.store.housekeeping import committing, housekeeping
 from bottleneck.store.places import RECIPE, SHARDS, Folder, Place, header_of, place_for
-from bottleneck.store.record import RECORD_NAME, check_fits, parse_record
+from bottleneck.store.record import RECORD_NAME, check_fits, parse_record, superseded
 from bottleneck.strict import MalformedDocument
 
 #: How often the source is listed anew, while what was listed is removed from it.
@@ -158,9 +158,11 @@ def _standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[st
             records.pop(name, None)
             damaged[name] = str(error)
     whole = {
-        name for name, record in records.items() if all(sizes.get(p) in (n, -1) for p, n in parts(record))
+        name: record
+        for name, record in records.items()
+        if all(sizes.get(p) in (n, -1) for p, n in parts(record))
     }
-    away = {old for name in whole for old in records[name].supersedes}
+    away = superseded(whole)
     return {name: record for name, record in records.items() if name not in away}, damaged, gone
 
 

@@ -13,7 +13,7 @@ from bottleneck.errors import NewerFormat, StoreError, UnknownName, UsageError
 from bottleneck.schema import Cache, Record
 from bottleneck.store.header import Header, read_header
 from bottleneck.store.housekeeping import looking
-from bottleneck.store.record import RECORD_NAME, check_fits, read_record
+from bottleneck.store.record import RECORD_NAME, check_fits, read_record, superseded
 from bottleneck.strict import MalformedDocument
 
 _STORE_NAME = re.compile(r".+-[0-9a-f]{12}(-views-[0-9a-f]{8})?")
@@ -157,10 +157,10 @@ def _listed(folder: Path, header: Header) -> Listing:
             # It may have been committed after its files' turn in the list.
             sizes.update(_sizes(folder / "shards", parts_of(record)))
     lacking = {name: why for name, record in records.items() if (why := _lacks(record, sizes))}
-    superseded = {
-        old for name, record in records.items() if name not in lacking for old in record.supersedes
-    } & set(records)
-    return Listing(folder, header, records, broken, lacking, frozenset(superseded), sizes, tuple(temporaries))
+    away = superseded({name: record for name, record in records.items() if name not in lacking})
+    return Listing(
+        folder, header, records, broken, lacking, frozenset(away & records.keys()), sizes, tuple(temporaries)
+    )
 
 
 def _lacks(record: Record, sizes: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ from bottleneck.store.header import Header, find_store
 from bottleneck.store.housekeeping import looking
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
-from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, weight
+from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, superseded, weight
 from bottleneck.store.remote import Mirror, mirror
 from bottleneck.store.rows import Rows
 from bottleneck.strict import MalformedDocument
@@ -252,7 +252,7 @@ def _opened(
             end += file.record.rows
 
     files = _kept(files, damaged, index)
-    replaced = {old for file in files.values() for old in file.record.supersedes}
+    replaced = superseded({name: file.record for name, file in files.items()})
     if replaced & files.keys():
         keep = np.repeat([name not in replaced for name in files], [f.record.rows for f in files.values()])
         keys, end = keys[:end][keep], int(keep.sum())

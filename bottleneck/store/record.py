@@ -185,6 +185,23 @@ def weight(item: RejectedContent) -> tuple[bool, bool, bool]:
     return not item.retry, item.final, bool(item.circumstances)
 
 
+def superseded(records: Mapping[str, Record]) -> set[str]:
+    """Names of records, among `records` or not, that some of `records` stand in for.
+
+    Not of such as stand in for one another in a circle, which earlier versions could bring about by compacting, pruning
+    and copying in turn: all of these count.
+    """
+    replaced = {old for record in records.values() for old in record.supersedes} & records.keys()
+    found: set[str] = set()
+    pending = [old for name, record in records.items() if name not in replaced for old in record.supersedes]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += records[name].supersedes if name in records else ()
+    return found
+
+
 def _is_overtaken(there: Record, record: Record) -> bool:
     """Whether all that `there` says is that it could not tell, of contents that `record` can tell of, or tell more."""
     unsure = {why.content: (why.circumstances, why.final) for why in record.rejected if why.retry}

@@ -243,9 +243,10 @@ def _stand_in(listing: Listing, item: Salvage, again: Recomputed | None, done: R
             )
     keys = np.ascontiguousarray(item.keys[item.sound])
     if len(keys) or record.rejected:
+        supersedes = sorted({item.name} | (set(record.supersedes) & set(listing.records)))
         commit(
             listing.shards,
-            identity_of(keys, record.rejected),
+            identity_of(keys, record.rejected, supersedes),
             spec,
             keys,
             np.ascontiguousarray(item.features[item.sound]),
@@ -253,7 +254,7 @@ def _stand_in(listing: Listing, item: Salvage, again: Recomputed | None, done: R
             environment=record.environment,
             canary=record.canary,
             rounding=record.rounding,
-            supersedes=sorted({item.name} | (set(record.supersedes) & set(listing.records))),
+            supersedes=supersedes,
         )
     removed = Removed()
     removed.records(listing.shards, {item.name: record})

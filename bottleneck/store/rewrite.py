@@ -54,13 +54,10 @@ def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = ever
     if not len(keys) and not rejected:
         return None
     some = next(iter(records.values()))
-    identity = identity_of(keys, rejected)
-    # Rows that another builder computed again may all be in one of `records`, which would then supersede itself.
-    while any(name.startswith(identity) for name in (*listing.records, *listing.broken)):
-        identity = hashlib.sha256(identity.encode("ascii")).hexdigest()[:16]
+    supersedes = sorted(set(records) | _still_there(listing, records))
     return commit(
         listing.shards,
-        identity,
+        identity_of(keys, rejected, supersedes),
         listing.header.spec,
         keys,
         features,
@@ -68,19 +65,25 @@ def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = ever
         environment=some.environment,
         canary=some.canary,
         rounding=_worst([record.rounding for record in records.values() if record.rounding]),
-        supersedes=sorted(set(records) | _still_there(listing, records)),
+        supersedes=supersedes,
     )
 
 
-def identity_of(keys: np.ndarray, rejected: Sequence[RejectedContent]) -> str:
+def identity_of(keys: np.ndarray, rejected: Sequence[RejectedContent], supersedes: Sequence[str]) -> str:
     """A shard's id that no task has: a rewritten shard of one task's rows must not pass for that task's own.
+
+    Nor for another rewritten shard of the same rows: its name follows from those of the records that it supersedes, so
+    no record supersedes itself, and none one that supersedes it, in whichever store they meet.
 
     Examples
     --------
-    >>> identity_of(np.zeros((1, 32), np.uint8), []) != hashlib.sha256(bytes(32)).hexdigest()[:16]
+    >>> first = identity_of(np.zeros((1, 32), np.uint8), [], [])
+    >>> first != hashlib.sha256(bytes(32)).hexdigest()[:16]
+    True
+    >>> first != identity_of(np.zeros((1, 32), np.uint8), [], [f"{first}.json"])
     True
     """
-    digest = hashlib.sha256(b"bottleneck rewritten shard 1\n")
+    digest = hashlib.sha256(b"bottleneck rewritten shard 2\n%s\n" % " ".join(supersedes).encode("ascii"))
     digest.update(np.ascontiguousarray(keys).tobytes())
     for item in rejected:
         digest.update(bytes.fromhex(item.content))
@@ -95,7 +98,7 @@ def replaced(listing: Listing) -> tuple[dict[str, Record], list[str]]:
     records: dict[str, Record] = {}
     parts: list[str] = []
     for record in listing.standing.values():
-        old = {name: listing.records[name] for name in record.supersedes if name in listing.records}
+        old = {name: listing.records[name] for name in record.supersedes if name in listing.superseded}
         ids = {name[:16] for name in record.supersedes}
         left = [part for part in listing.orphans if part[:16] in ids]
         if old or left:

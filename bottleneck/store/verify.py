@@ -18,7 +18,7 @@ from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, canary_values
 from bottleneck.store.housekeeping import looking
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.record import hash_block, hash_content, read_file, root_of
+from bottleneck.store.record import hash_block, hash_content, read_file, root_of, superseded
 from bottleneck.store.structure import StructureChecker
 
 _PIECE = 4 << 20
@@ -130,7 +130,7 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
     damaged += [item for name in sorted(records) for item in seen[name][1]]
     wrong = {item.name for item in damaged}
     # A record that a damaged one supersedes still counts: `listing` saw sizes only, the hashes are known now.
-    away = {old for name, record in records.items() if name not in wrong for old in record.supersedes}
+    away = superseded({name: record for name, record in records.items() if name not in wrong})
     sound = {name: r for name, r in records.items() if name not in wrong and name not in away}
     damaged = [item for item in damaged if item.name not in away]
     canary, remarks = _check_canary(listing)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bottleneck import pipeline
-from bottleneck.errors import BaseError, ChangedBase, SourceError, TooManyBadImages
+from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, TooManyBadImages
 from bottleneck.extraction.fill import fill
 from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction

@@ -228,6 +228,7 @@ class Housekeeping:
 
     def _blame(self, fault: str) -> None:
         self.counts.faults.append(fault)
+        print("FAULT", fault.replace("\n", " | ")[:3000], flush=True)
 
     def _look(self, cache: Path) -> Iterator[str]:
         """What is wrong with a cache that nobody works at."""
@@ -392,8 +393,6 @@ def main() -> int:
             if time.monotonic() - said > 30:
                 said = time.monotonic()
                 print(json.dumps(run.counts.document()), flush=True)
-    for fault in run.counts.faults[:40]:
-        print("FAULT", fault)
     print(json.dumps(run.counts.document(), indent=1))
     return 1 if run.counts.faults else 0
 

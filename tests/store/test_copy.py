@@ -16,13 +16,20 @@ import pytest
 from bottleneck import objects, stores
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.compact import compact_store
+from bottleneck.store.copy import copy_store
 from bottleneck.store.header import found, read_header
 from bottleneck.store.housekeeping import COMMITS
+from bottleneck.store.listing import list_store
+from bottleneck.store.places import Folder
+from bottleneck.store.prune import Kept, prune_store
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, seal
+from bottleneck.store.verify import verify_store
 from tests.fakes import base
 from tests.here import Call, caller
 from tests.servers import Bucket
+from tests.store.housed import house, put, reseal, served
 
 SPEC = base().spec
 
@@ -255,3 +262,37 @@ def test_killed_while_copying_it_serves_what_has_records_and_then_goes_on(
     (done,) = stores.copy([], target, cache=cache.root)
     assert (done.shards, done.present, done.damaged) == (shards - there, there, {})
     check_rows(Cache(tmp_path / "full", target) if kind == "s3" else half, shards * rows)
+
+
+def test_compacting_pruning_and_copying_in_turn_hides_no_row(tmp_path: Path) -> None:
+    """Two stores exchange rewritten shards of the same rows: none may stand in for one that stands in for it."""
+    here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
+    folder, keys, rows = house(here, 2)
+    kept = Kept(keys[:5])
+
+    def copied() -> None:
+        copy_store(Folder(folder), str(there.root))
+        np.testing.assert_array_equal(served(there, keys[:5]), rows[:5])
+        prune_store(there.stores / folder.name, None, done=True)  # what is superseded there goes
+
+    for _ in range(3):
+        prune_store(folder, kept, done=True)  # the same five rows, each time
+        copied()
+        put(here, keys[10:], rows[10:])
+        compact_store(folder)
+        copied()
+
+
+def test_records_that_stand_in_for_one_another_in_a_circle_count(tmp_path: Path) -> None:
+    """Earlier versions could make them."""
+    cache = Cache(tmp_path)
+    folder, keys, rows = house(cache, 2, 5)
+    one, other = sorted((folder / "shards").glob("*.json"))
+    reseal(one, supersedes=[other.name])
+    reseal(other, supersedes=[one.name])
+    np.testing.assert_array_equal(served(cache, keys), rows)
+    assert len(list_store(folder).standing) == 2
+    assert verify_store(folder).rows == 10
+    compact_store(folder)
+    np.testing.assert_array_equal(served(cache, keys), rows)
+    assert len(list((folder / "shards").glob("*.json"))) == 1
