@@ -37,7 +37,7 @@ def test_whoever_meets_whom_nothing_is_lost(
     """One stops before a step on the disk, and the other runs as far as it can: all meetings, or a seeded sample."""
     prepared = ground(tmp_path / "prepared")
     meetings = [(first, step, second) for first, second in PAIRS for step in range(steps[first])]
-    chosen = meetings if full else random.Random(24).sample(meetings, 60)
+    chosen = meetings if full else random.Random(24).sample(meetings, 36)
     for number, (first, step, second) in enumerate(chosen):
         place = tmp_path / str(number)
         shutil.copytree(prepared, place)
@@ -55,7 +55,7 @@ def test_a_shard_without_its_record_yet_is_nobodys_leftover(
 ) -> None:
     """A builder between the names of a shard's files and its record's: housekeepers among one another wait anyway."""
     prepared = ground(tmp_path / "prepared")
-    for step in range(0, steps["commit"], 1 if full else 4):
+    for step in range(0, steps["commit"], 1 if full else 9):
         place = tmp_path / f"{step}"
         shutil.copytree(prepared, place)
         meet(place, "commit", step, second)
