@@ -15,6 +15,7 @@ from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction
 from bottleneck.heads.metrics import Metrics
 from bottleneck.models.deliver import Delivery
+from bottleneck.objects import local
 
 # One block below the last: digits are far from ImageNet, and the last block is the one most made for it. A logistic
 # head gets 0.982 of the held-out digits right from here, 0.962 from the last block (means over five splits).
@@ -70,6 +71,7 @@ def run(
     DemoResult
     """
     started = time.perf_counter()
+    local(out, "--out")
     source = Path(images) if images else out / "digits"
     if not images:
         say(f"1. images: scikit-learn's 1,797 digits as PNG files in {source}")

@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 
 from bottleneck.addresses import scrubbed
+from bottleneck.disk_errors import about
 
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
@@ -64,16 +65,17 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> b
 def _publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(temporary, flags, 0o666)
-    try:
+    with about(path, temporary):
+        descriptor = os.open(temporary, flags, 0o666)
         try:
-            _write_durably(descriptor, memoryview(data).cast("B"))
+            try:
+                _write_durably(descriptor, memoryview(data).cast("B"))
+            finally:
+                os.close(descriptor)
+            return _name(temporary, path, replace=replace)
         finally:
-            os.close(descriptor)
-        return _name(temporary, path, replace=replace)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
 
 def publish_file(temporary: Path, path: Path) -> bool:
@@ -97,12 +99,13 @@ def publish_file(temporary: Path, path: Path) -> bool:
     >>> publish_file(folder / "aside", folder / "name"), [path.name for path in folder.iterdir()]
     (True, ['name'])
     """
-    descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    made = _name(temporary, path, replace=False)
+    with about(path, temporary):
+        descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        made = _name(temporary, path, replace=False)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     sync_folder(path.parent)
@@ -177,7 +180,8 @@ def sync_folder(folder: Path) -> None:
             return
         raise
     try:
-        os.fsync(descriptor)
+        with about(folder):
+            os.fsync(descriptor)
     except OSError as error:
         # Some network mounts have no fsync of folders, and say that it cannot be, not that it failed.
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
@@ -190,9 +194,11 @@ def sync_tree(folder: Path) -> None:
     """Make every file below `folder`, and every name, durable."""
     for place, _, names in os.walk(folder):
         for name in names:
-            descriptor = os.open(os.path.join(place, name), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            file = os.path.join(place, name)
+            descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             try:
-                os.fsync(descriptor)
+                with about(file):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         sync_folder(Path(place))

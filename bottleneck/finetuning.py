@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bottleneck import runs
+from bottleneck.disk_errors import about
 from bottleneck.errors import BaseError, UsageError
-from bottleneck.files import publish, publish_file, safe_name, shown
+from bottleneck.files import publish, safe_name, shown
 from bottleneck.filling import filled
 from bottleneck.options import (
     PathLike,
@@ -269,33 +270,28 @@ def _write(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    by_split, aside = folder.figures.by_split, target / ".finetune" / name
-    shutil.rmtree(aside.parent, ignore_errors=True)
-    aside.parent.mkdir()
-    if facts.kept == "after":
-        base.model.save(aside)
-        asked = _request(base, run.request, aside)
-        _, _, store = filled(run.source, asked, data.options)
-        data.check_tuned(store, outcome)
-        update |= {"request": asked, "spec": store.spec, "views": None}
+    by_split = folder.figures.by_split
+    with runs.replacing(target) as room:
+        aside = room / name
+        if facts.kept == "after":
+            with about(aside):
+                base.model.save(aside)
+            asked = _request(base, run.request, aside)
+            _, _, store = filled(run.source, asked, data.options)
+            data.check_tuned(store, outcome)
+            update |= {"request": asked, "spec": store.spec, "views": None}
+            record = run.model_copy(update=update)
+            rows, splits = rows_of(replace(folder, run=record), None, data.told, data.options, None)
+            by_split = measure_splits(outcome.head, rows, splits, run.classes)
+        elif runs.has_own_base(folder):
+            shutil.copyfile(run.request.base, aside)
         record = run.model_copy(update=update)
-        rows, splits = rows_of(replace(folder, run=record), None, data.told, data.options, None)
-        by_split = measure_splits(outcome.head, rows, splits, run.classes)
-    elif runs.has_own_base(folder):
-        shutil.copyfile(run.request.base, aside)
-    record = run.model_copy(update=update)
-    if aside.exists():
-        # Named relative to the run's folder, which may be moved.
-        record = record.model_copy(update={"request": record.request.model_copy(update={"base": name})})
-    figures = runs.Figures(by_split=by_split, seconds=time.perf_counter() - started)
-    with runs.replacing(target):
-        for old in target.glob(f"*{runs.TUNED}"):
-            old.unlink()
         if aside.exists():
-            publish_file(aside.rename(target / f".{name}"), target / name)
-        publish(target / "table.parquet", (folder.path / "table.parquet").read_bytes(), replace=True)
-        runs.write(target, record, figures, outcome.head)
-    shutil.rmtree(aside.parent, ignore_errors=True)
+            # Named relative to the run's folder, which may be moved.
+            record = record.model_copy(update={"request": record.request.model_copy(update={"base": name})})
+        figures = runs.Figures(by_split=by_split, seconds=time.perf_counter() - started)
+        publish(room / "table.parquet", (folder.path / "table.parquet").read_bytes())
+        runs.write(room, record, figures, outcome.head)
     (target / CHECKPOINT).unlink(missing_ok=True)
 
 

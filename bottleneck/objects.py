@@ -21,7 +21,8 @@ from urllib.parse import quote, unquote
 
 from bottleneck.addresses import LOCAL, WEB
 from bottleneck.connections import LARGEST, connect, counting, protocol_of
-from bottleneck.files import publish_file
+from bottleneck.errors import UsageError
+from bottleneck.files import publish_file, shown
 from bottleneck.object_errors import as_os_error
 from bottleneck.object_facts import Found, described
 
@@ -43,6 +44,23 @@ def is_url(text: str) -> bool:
     (True, False, False)
     """
     return _URL.match(text) is not None
+
+
+def local(path: str | os.PathLike[str], option: str) -> Path:
+    """The path on this machine that `option` gives; a URL, which would become an odd folder here, is refused.
+
+    Examples
+    --------
+    >>> local("out/features", "--out").name
+    'features'
+    """
+    # A `Path` has lost one of the slashes.
+    if re.match(_URL.pattern.removesuffix("/"), os.fspath(path)):
+        raise UsageError(
+            f"{option} {shown(os.fspath(path))} is a URL; expected a path on this machine: give one, and copy what is "
+            "written there afterwards"
+        )
+    return Path(path)
 
 
 def join(url: str, name: str) -> str:

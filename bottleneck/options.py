@@ -12,7 +12,7 @@ from bottleneck.bases.trust import require_trust
 from bottleneck.catalog import ENGINES
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.pins import gpus_here
-from bottleneck.objects import is_url
+from bottleneck.objects import is_url, local
 from bottleneck.progress import Progress, Silent
 from bottleneck.schema import (
     DEFAULT_VIEWS,
@@ -77,6 +77,7 @@ class Options(BaseOptions, ViewOptions, Session, total=False):
 
 def cache_at(given: PathLike | None, remote: str | None = None) -> Cache:
     """The cache: as given, else ``$BOTTLENECK_CACHE``, else the user's cache folder; and what stands behind it."""
+    local(given or os.environ.get("BOTTLENECK_CACHE") or "", "--cache")
     return Cache.at(given, remote)
 
 

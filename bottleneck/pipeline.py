@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bottleneck import runs
 from bottleneck.errors import UsageError
+from bottleneck.exports.together import settle
 from bottleneck.extraction.report import Extraction, refuse_bad
 from bottleneck.filling import (
     base_named,
@@ -22,6 +23,7 @@ from bottleneck.filling import (
     views_store,
 )
 from bottleneck.finetuning import FineTuned, check_tuning, finetune
+from bottleneck.objects import local
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
 from bottleneck.schema import BaseSpec, Score
 from bottleneck.store.join import Features, join
@@ -145,6 +147,8 @@ def features(
         ``X`` (n, *shape), ``y``, ``keys``, ``groups``, ``paths``, ``splits`` in path order; with ``views=K``,
         ``views`` (n, K, *shape) too, which is not written to `out`.
     """
+    if out is not None:
+        local(out, "--out")  # before hours of extraction
     _, inventory, store = filled(source, base, options)
     rows = join(store, inventory, views=views_store(store, views_of(options), cache_of(options)))
     if out is not None:
@@ -163,6 +167,8 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
     from bottleneck import predicting
 
     path = Path(run_or_model)
+    if path.suffix == ".keras" and not path.exists():
+        settle(path.parent)  # a merge was killed in the midst of giving its files their names
     # A bad image has a line of its own here, with the reason: by default that is answer enough.
     session = {"max_bad": 1.0, **session}
     if path.is_file():
@@ -205,8 +211,8 @@ def merge(
     """
     from bottleneck.models.deliver import deliver
 
+    target = local(out, "--out")
     folder = runs.read(run, session.get("allow_host", ()))
-    target = Path(out)
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     where = cache_of(options_of_run(folder.run, session))
@@ -266,9 +272,8 @@ def export(
         raise UsageError(f"--gate {gate:g}: a share of first choices lies between 0 and 1")
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
+    target = local(out, "--out")
     folder = runs.read(run, session.get("allow_host", ()))
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)
-    return exporting.export(
-        folder, Path(out), formats, where, progress, gate=gate, images=images, score=score
-    )
+    return exporting.export(folder, target, formats, where, progress, gate=gate, images=images, score=score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bottleneck.addresses import public
+from bottleneck.disk_errors import refusal
 from bottleneck.errors import UnknownName, UsageError
+from bottleneck.exports.staging import room_beside
+from bottleneck.exports.together import alone, settle, take_names
 from bottleneck.files import publish, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
+from bottleneck.objects import local
 from bottleneck.schema import Frozen, Inventory, Run
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
@@ -48,6 +53,7 @@ class RunFolder:
     def head(self) -> Any:
         """The fitted head, checked against the run's recipe, shape and classes."""
         spec = self.run.spec
+        self._check(f"head/{archive.DOCUMENT}")
         head, _ = archive.load(
             self.path / "head",
             recipe=spec.recipe.fingerprint,
@@ -66,6 +72,7 @@ class RunFolder:
         import pyarrow.parquet as parquet
 
         path = self.path / "table.parquet"
+        self._check(path.name)
         try:
             return parquet.read_table(path)
         except (OSError, pa.ArrowException) as error:
@@ -77,9 +84,16 @@ class RunFolder:
         """The images of the run, as they were."""
         return Inventory(self.table(), self.run.source)
 
+    def _check(self, name: str) -> None:
+        """Refuse a file that is there and not the one that `run.json` was written beside."""
+        _check(self.path / name, self.run.files.get(name))
+
+
+#: The record that makes a folder a run: the leading file of its set.
+RECORD = "run.json"
 
 #: What a run's folder holds of its own, besides hidden files.
-_OURS = ("table.parquet", "run.json", "metrics.json", "head")
+_OURS = ("table.parquet", RECORD, "metrics.json", "head")
 
 #: How the file of a base ends that was fine-tuned for the run whose folder it lies in.
 TUNED = "_tuned.keras"
@@ -93,8 +107,10 @@ def prepare(folder: Path) -> None:
     UsageError
         Other things are in it, or it cannot be made or written.
     """
+    local(folder, "--run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        settle(folder)
         others = sorted(
             p.name
             for p in folder.iterdir()
@@ -102,7 +118,7 @@ def prepare(folder: Path) -> None:
         )
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
-        raise UsageError(f"--run {shown(str(folder))}: {error.strerror}") from error
+        raise UsageError(f"--run {shown(str(folder))}: {refusal(error)}") from error
     if not writable:
         raise UsageError(f"--run {shown(str(folder))}: this folder cannot be written to")
     if others and not (folder / "run.json").exists():
@@ -112,16 +128,22 @@ def prepare(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[None]:
-    """While a run's files are written: an older run there counts no more, and no other process writes between.
+def replacing(folder: Path) -> Iterator[Path]:
+    """A room for a run's new files, which take their names in `folder` as one set when `write` has written the last.
 
-    Until then the older run stays whole: a training that is interrupted does not cost it.
+    Until then the older run there stays whole: a training that is interrupted, killed or finds the disk full does not
+    cost it.
+
+    Yields
+    ------
+    Path
+        Empty; what is put there besides what `write` writes becomes part of the run.
     """
-    from filelock import FileLock
-
-    with FileLock(folder / ".lock"):
-        (folder / "run.json").unlink(missing_ok=True)
-        yield
+    with room_beside(folder / RECORD) as room:
+        yield room
+        with alone(folder):
+            tuned = {path.name for path in folder.glob(f"*{TUNED}")}
+            take_names(room, folder, RECORD, gone=tuned - set(os.listdir(room)))
 
 
 def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
@@ -142,16 +164,16 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
     )
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink)
-    publish(folder / "table.parquet", sink.getvalue().to_pybytes(), replace=True)
+    publish(folder / "table.parquet", sink.getvalue().to_pybytes())
 
 
 def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
-    """Write the fitted head and the figures, then the record of the run, which makes it one.
+    """Write the fitted head, the figures and the record of the run, beside the table that is there already.
 
     Of its source it remembers no password and no signature.
     """
     run = run.model_copy(update={"source": public(run.source)})
-    (folder / "head").mkdir(exist_ok=True)
+    (folder / "head").mkdir()
     archive.save(
         head,
         run.head,
@@ -160,8 +182,10 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
         feature_shape=run.spec.shape,
         classes=run.classes,
     )
-    publish(folder / "metrics.json", _json(figures), replace=True)
-    publish(folder / "run.json", _json(run), replace=True)
+    publish(folder / "metrics.json", _json(figures))
+    bound = ("table.parquet", "metrics.json", f"head/{archive.DOCUMENT}")
+    record = run.model_copy(update={"files": {name: _sha256(folder / name) for name in bound}})
+    publish(folder / RECORD, _json(record))
 
 
 def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
@@ -173,10 +197,12 @@ def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunF
         No run is there; the nearest ones beside it are named.
     """
     path = Path(folder)
-    name = "run.json"
+    name = RECORD
     try:
-        run = parse_as(Run, (path / name).read_bytes())
+        record = _record(path)
+        run = parse_as(Run, record)
         name = "metrics.json"
+        _check(path / name, run.files.get(name))
         figures = parse_as(Figures, (path / name).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         beside = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
@@ -188,6 +214,30 @@ def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunF
     except MalformedDocument as error:
         raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
     return RunFolder(path, _at_home(run, path), figures, tuple(allow_host))
+
+
+def _record(folder: Path) -> bytes:
+    try:
+        return (folder / RECORD).read_bytes()
+    except FileNotFoundError:
+        # It may be on its way: another process is replacing the run, or was killed over it.
+        if not settle(folder) and not (folder / RECORD).exists():
+            raise
+        return (folder / RECORD).read_bytes()
+
+
+def _check(path: Path, sha256: str | None) -> None:
+    if sha256 is None or not path.exists() or _sha256(path) == sha256:
+        return
+    raise UsageError(
+        f"{shown(str(path))} is not the file that {RECORD} was written beside: the folder holds files of two runs, or "
+        "the run was replaced while it was read. Read it again, or train again"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _at_home(run: Run, folder: Path) -> Run:

@@ -150,9 +150,9 @@ def train(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions(),
     )
-    with runs.replacing(folder):
-        runs.write_table(folder, rows, splits)
-        runs.write(folder, record, figures, fitted)
+    with runs.replacing(folder) as room:
+        runs.write_table(room, rows, splits)
+        runs.write(room, record, figures, fitted)
     counts = {name: int((splits == name).sum()) for name in ("train", "validation", "test")}
     return Trained(runs.read(folder), report, tuple(advice), counts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from bottleneck import pipeline, runs
 from bottleneck.errors import BottleneckError, UnknownName, UsageError
 from tests.fakes import write_images
+from tests.faults.ground import snapshot
 from tests.here import FAKE, WorkerHere
 
 
@@ -53,14 +55,34 @@ def test_a_run_remembers_all_that_it_was_made_of(run: Path, made: Path) -> None:
         ("run.json", None, r"no finished run \(no run.json\)"),
         ("metrics.json", None, r"no finished run \(no metrics.json\)"),
         ("run.json", b"{", "run.json is not what this version writes"),
-        ("run.json", b'{"format": 2}', "run.json is not what this version writes: format"),
-        ("metrics.json", b"[]", "metrics.json is not what this version writes"),
+        ("run.json", b'{"format": 3}', "run.json is not what this version writes: format"),
+        ("metrics.json", b"[]", "metrics.json is not the file that run.json was written beside"),
         ("table.parquet", None, "table.parquet cannot be read"),
-        ("table.parquet", b"PAR1", "table.parquet cannot be read"),
+        ("table.parquet", b"PAR1", "table.parquet is not the file that run.json was written beside"),
     ],
 )
 def test_a_damaged_run_says_which_file(run: Path, name: str, data: bytes | None, words: str) -> None:
     (run / name).unlink()
+    if data is not None:
+        (run / name).write_bytes(data)
+    with pytest.raises(UsageError, match=words):
+        runs.read(run).table()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("metrics.json", b"[]", "metrics.json is not what this version writes"),
+        ("table.parquet", b"PAR1", "table.parquet cannot be read"),
+    ],
+)
+def test_a_run_of_format_1_names_no_files_and_is_read(run: Path, name: str, data: bytes, words: str) -> None:
+    document = json.loads((run / "run.json").read_text())
+    assert document["format"] == 2 and len(document["files"]) == 3
+    del document["files"]
+    (run / "run.json").write_text(json.dumps({**document, "format": 1}))
+    found = runs.read(run)
+    assert found.table().num_rows == 24 and found.head().get_params()["C"] == 0.5
     if data is not None:
         (run / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
@@ -97,8 +119,21 @@ def test_a_folder_is_prepared_only_when_it_is_free(run: Path, tmp_path: Path) ->
         runs.prepare(tmp_path / "file")
 
 
-def test_a_run_that_is_being_replaced_counts_no_more(run: Path) -> None:
-    with pytest.raises(ZeroDivisionError), runs.replacing(run):
-        1 / 0  # noqa: B018 - whatever goes wrong between the files of two runs
-    with pytest.raises(UsageError, match="no finished run"):
-        runs.read(run)
+def test_whatever_goes_wrong_before_the_end_leaves_the_older_run(run: Path) -> None:
+    before = snapshot(run)
+    with pytest.raises(FileNotFoundError, match=f"{run}/nowhere"), runs.replacing(run) as room:
+        (room / "nowhere" / "run.json").touch()
+    assert snapshot(run) == before
+    assert [path.name for path in run.iterdir() if path.name[0] == "."] == []
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "table.parquet", "head/head.json"])
+def test_a_file_of_another_run_is_told_from_its_own(run: Path, made: Path, name: str) -> None:
+    """Sound, of the same classes and recipe, and not the one that was written with this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+        pipeline.train(made / "in", FAKE, run=made / "second", cache=made / "cache", seed=7)
+    for path in (made / "second").glob("head/*") if name.startswith("head") else [made / "second" / name]:
+        shutil.copyfile(path, run / path.relative_to(made / "second"))
+    with pytest.raises(UsageError, match=f"{name} is not the file that run.json was written beside"):
+        runs.read(run).head(), runs.read(run).table()

@@ -15,6 +15,7 @@ from bottleneck.cli.commands import app
 from bottleneck.cli.speaking import note, say
 from bottleneck.cli.store import store
 from bottleneck.cli.tuning import finetune
+from bottleneck.disk_errors import refusal
 from bottleneck.errors import BottleneckError
 from bottleneck.streams import Terminated, drop, speaking
 
@@ -71,8 +72,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
         drop(sys.stdout)
         raise SystemExit(1) from None
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}", 1, type(error).__name__, as_json)
+        _fail(refusal(error), 1, type(error).__name__, as_json)
     except Exception as error:
         # A fault of ours: the traceback is for its report, the object for the program that waits for one.
         if as_json:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bottleneck.contracts import Making, Reader
+from bottleneck.disk_errors import refusal
 from bottleneck.errors import BottleneckError, ExportError
 from bottleneck.exports.aside import written_aside
 from bottleneck.exports.reader import require
@@ -35,7 +36,7 @@ class Artefact(ABC):
             raise
         except OSError as error:
             raise ExportError(
-                f"{target} cannot be written: {error.strerror or error}; nothing was put in its place"
+                f"{target} cannot be written: {refusal(error)}; nothing was put in its place"
             ) from error
         # Converters raise errors of every kind, for a full disk too, and none of them says which file it was about.
         except Exception as error:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.contracts import Reader
+from bottleneck.disk_errors import about, refusal
 from bottleneck.errors import ExportError
 from bottleneck.exports.graph import STAGES
 from bottleneck.exports.reader import reader_text, require
@@ -105,14 +106,15 @@ def run_bare(
     try:
         with tempfile.TemporaryDirectory(prefix="bare-", dir=scratch) as name:
             folder = Path(name)
-            np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
-            (folder / "reader.py").write_text(reader_text(reader), "utf-8")
+            with about(folder):
+                np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
+                (folder / "reader.py").write_text(reader_text(reader), "utf-8")
             _start(folder, artefact, batch, timeout)
             ran = json.loads((folder / "ran.json").read_text("utf-8"))
             with np.load(folder / "outputs.npz", allow_pickle=False) as outputs:
                 found = {stage: np.asarray(outputs[stage], np.float32) for stage in outputs.files}
     except OSError as error:
-        raise ExportError(f"{artefact.name} cannot be tried: {error.strerror or error}") from error
+        raise ExportError(f"{artefact.name} cannot be tried: {refusal(error)}") from error
     _check(artefact, found, wanted, count)
     return Ran(found, float(ran["milliseconds"]), ran["document"])
 

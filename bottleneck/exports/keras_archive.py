@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bottleneck.contracts import Making, Reader
+from bottleneck.disk_errors import about
 from bottleneck.errors import BaseError
-from bottleneck.exports import aside
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, add_member, as_text
 from bottleneck.strict import MalformedDocument, check_zip, loads
@@ -28,28 +27,16 @@ class KerasFile(Artefact):
 
     def make(self, model: Any, path: Path, making: Making) -> None:
         """As `Artefact.make`."""
-        _save(model, path, making.document)
+        save(model, path, making.document)
 
 
-def _save(model: Any, path: Path, document: Mapping[str, Any]) -> None:
-    model.save(path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
-        add_member(archive, MEMBER, as_text(document))
-
-
-@contextlib.contextmanager
-def written_aside(model: Any, path: Path, document: Mapping[str, Any]) -> Iterator[Path]:
-    """Write `model` with its document to a temporary beside `path`; on leaving without error, give it its name.
-
-    Yields
-    ------
-    Path
-        The temporary, to be reloaded and compared before it counts. An exception inside leaves the previous file
-        at `path` as it was.
-    """
-    with aside.written_aside(path) as temporary:
-        _save(model, temporary, document)
-        yield temporary
+def save(model: Any, path: Path, document: Mapping[str, Any]) -> None:
+    """Write `model` to `path` with its document as a member."""
+    # Keras and zipfile write through open files: what they raise names none.
+    with about(path):
+        model.save(path)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+            add_member(archive, MEMBER, as_text(document))
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bottleneck.disk_errors import about
 from bottleneck.files import recover, swap, sync_tree
 
 #: Held by whoever fills a staging folder; the system frees it when its holder dies.
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -50,35 +51,71 @@ def staged(target: Path) -> Iterator[Path]:
     ['export', 'model']
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with room_beside(target) as folder:
+    with room_beside(target, becomes=target) as folder:
         yield folder
         sync_tree(folder)
         was = swap(folder, target)
         # The lock moved with its folder; it is freed by its descriptor, whatever its name is now.
-        (target / _LOCK).unlink(missing_ok=True)
+        (target / LOCK).unlink(missing_ok=True)
         if was is not None:
             shutil.rmtree(was, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def room_beside(target: Path) -> Iterator[Path]:
+def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
     """An empty folder beside `target` that goes away on leaving; what killed processes left there is swept away first.
+
+    Parameters
+    ----------
+    target : Path
+    becomes : Path, optional
+        What files of the room are below in the end, which is the place that errors name: by default beside `target`.
 
     Yields
     ------
     Path
         On the file system of `target`, whose own folder must be there.
     """
+    sweep(target)
+    folder, release = _own_room(target)
+    try:
+        yield folder
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(target)
+        # Nobody knows the name of the room, and it is gone when the error is read.
+        for name in ("filename", "filename2"):
+            told = getattr(error, name)
+            if isinstance(told, str | bytes) and Path(os.fsdecode(told)).is_relative_to(folder):
+                inside = Path(os.fsdecode(told)).relative_to(folder)
+                setattr(error, name, str((becomes or target.parent) / inside))
+        raise
+    finally:
+        release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_room(target: Path) -> tuple[Path, Callable[[], None]]:
+    """A new folder beside `target` that is locked, and what lets it go."""
     from filelock import FileLock
 
-    sweep(target)
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.making")
-    folder.mkdir()
-    try:
-        with FileLock(folder / _LOCK):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.making")
+        with about(target, folder):
+            folder.mkdir()
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire()
+            # Until it was locked, somebody who sweeps could take it for a leftover.
+            if (folder / LOCK).exists():
+                return folder, lock.release
+        except (FileNotFoundError, FileExistsError):
+            pass  # swept, while it was being locked
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            error.filename = str(target)
+            raise
+        lock.release()
 
 
 def sweep(target: Path) -> None:
@@ -92,7 +129,6 @@ def sweep(target: Path) -> None:
         left += target.parent.glob(f"{beside}was")
     for folder in left:
         # Somebody who is at work holds the lock; anything else that keeps us from it is none of ours to remove.
-        with contextlib.suppress(Timeout, OSError):
-            with FileLock(folder / _LOCK, timeout=0):
-                pass
+        with contextlib.suppress(Timeout, OSError), FileLock(folder / LOCK, timeout=0):
+            # Under the lock: whoever has just made this folder sees that it is gone, and makes another.
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bottleneck.contracts import Source
+from bottleneck.disk_errors import refusal
 from bottleneck.errors import BottleneckError, StoreError
 from bottleneck.schema import BaseRequest, Cache, Rejection, Task
 
@@ -125,11 +126,9 @@ class Failure:
                 "anew",
             )
         if isinstance(error, OSError):
-            where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
             return cls(
                 StoreError,
-                f"{error.strerror or error}{where}. Finished shards are kept: once that is put right, "
-                "the same command goes on",
+                f"{refusal(error)}. Finished shards are kept: once that is put right, the same command goes on",
             )
         traceback.print_exception(error)  # to the worker's log
         return cls(BottleneckError, f"the worker failed: {type(error).__name__}: {error}")

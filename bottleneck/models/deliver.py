@@ -1,8 +1,13 @@
-"""From a run to a certified file: merge, write aside, reload, compare, and only then give it its name."""
+"""From a run to a certified file: merge, write aside, reload, compare, and only then give it its name.
+
+Model, certificate and pixel contract take their names together; the certificate names the sha256 of both others.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,9 @@ from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
 from bottleneck.errors import BaseError
 from bottleneck.exports.card import ScoreFacts
-from bottleneck.exports.keras_archive import written_aside
+from bottleneck.exports.keras_archive import save
+from bottleneck.exports.staging import room_beside
+from bottleneck.exports.together import alone, take_names
 from bottleneck.files import publish
 from bottleneck.images.standalone import standalone
 from bottleneck.models.energy import energy_facts
@@ -19,6 +26,7 @@ from bottleneck.models.merge import merge
 from bottleneck.models.reference import Reference, reference
 from bottleneck.progress import Progress
 from bottleneck.schema import Cache, Certificate, Run, Score
+from bottleneck.strict import MalformedDocument, parse_as
 
 #: The user's own images in the certificate of one file.
 _OWN = 32
@@ -67,24 +75,20 @@ def deliver(
         # Before anything is written: a merged model that differs is not worth a file.
         known.require(known.certify(forms, twins))
         bar.update()
-        decode_file = _decode_file(target, known.base)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(model, target, document(folder.run, score_facts(known, score))) as aside:
+        with room_beside(target) as room:
+            aside = room / target.name
+            save(model, aside, document(folder.run, score_facts(known, score)))
             bar.update()
             again = load_again(aside)
             forms += known.compare("reloaded .keras", known.of_model(again))
             called, still = known.compare_calls("reloaded .keras", again)
             forms += called
-            with aside.open("rb") as file:
-                whose = {target.name: hashlib.file_digest(file, "sha256").hexdigest()}
-            final = known.certify(forms, twins, [still]).model_copy(update={"files": whose})
+            final = known.certify(forms, twins, [still])
             known.require(final)
-            # Before the model gets its name: no stop may leave a model without its certificate.
-            proof = target.with_suffix(".parity.json")
-            publish(proof, final.model_dump_json(indent=1).encode("utf-8") + b"\n", replace=True)
-            publish(decode_file, decode_text(known.base).encode("utf-8"), replace=True)
+            written = name_together(room, target, final, decode_text(known.base))
         bar.update()
-    return Delivery(target, proof, decode_file, final, target.stat().st_size)
+    return Delivery(target, *written, target.stat().st_size)
 
 
 def load_again(path: Path) -> Any:
@@ -133,9 +137,69 @@ def decode_text(base: LoadedBase) -> str:
     return standalone(pixels.height, pixels.width, pixels.resize)
 
 
-def _decode_file(target: Path, base: LoadedBase) -> Path:
-    """Where the pixel contract goes; another model's in the same folder is not overwritten."""
-    path = target.parent / "decode.py"
-    if path.exists() and path.read_text(encoding="utf-8", errors="replace") != decode_text(base):
-        return target.with_name(f"{target.stem}_decode.py")
-    return path
+def name_together(
+    room: Path, target: Path, certificate: Certificate, decode: str
+) -> tuple[Path, Path, Certificate]:
+    """Give the model in `room` its name at `target` with its certificate and pixel contract, as one set.
+
+    Parameters
+    ----------
+    room : Path
+        From `room_beside(target)`; the model is in it.
+    target : Path
+    certificate : Certificate
+        Gets the sha256 of the model and of the pixel contract.
+    decode : str
+        The pixel contract.
+
+    Returns
+    -------
+    parity, decode : Path
+    certificate : Certificate
+    """
+    proof = target.with_suffix(".parity.json")
+    with alone(target.parent):
+        contract, gone = _contract(target, proof, decode)
+        whose = {target.name: _sha256_at(room / target.name) or "", contract: _sha256_of(decode)}
+        final = certificate.model_copy(update={"files": whose})
+        publish(room / proof.name, final.model_dump_json(indent=1).encode("utf-8") + b"\n")
+        publish(room / contract, decode.encode("utf-8"))
+        take_names(room, target.parent, target.name, gone=gone)
+    return proof, target.with_name(contract), final
+
+
+def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
+    """What the pixel contract is called, and which of this model's earlier ones goes.
+
+    ``decode.py`` where that is free, the same, or this model's own so far and no other model's.
+    """
+    common, own = "decode.py", f"{target.stem}_decode.py"
+    mine, there, new = _files(proof), _sha256_at(target.with_name(common)), _sha256_of(decode)
+    others = [_files(path) for path in target.parent.glob("*.parity.json") if path != proof]
+    # A certificate of an earlier version does not say which contract its model needs: it may be this one.
+    shared = any(common in files or not any(n.endswith(common) for n in files) for files in others)
+    if there in (None, new) or (there == mine.get(common) and not shared):
+        return common, [own] if own in mine and _sha256_at(target.with_name(own)) == mine[own] else []
+    return own, []
+
+
+def _files(proof: Path) -> Mapping[str, str]:
+    """What a certificate says of the files that it was made for; nothing where it cannot be read."""
+    try:
+        return parse_as(Certificate, proof.read_bytes()).files
+    except (OSError, MalformedDocument):
+        return {}
+
+
+def _sha256_at(path: Path) -> str | None:
+    """Of the file there; None where nothing is, and no sha256 where it is no file."""
+    if not os.path.lexists(path):
+        return None
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

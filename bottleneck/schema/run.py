@@ -41,10 +41,11 @@ class Run(Frozen):
     """What a training run was made of; later commands take everything from here.
 
     `tuned` is there for a run that came from another one by fine-tuning. Where its base did not stay as it was, the
-    base is a `.keras` file in the run's own folder, which `request` names relative to that.
+    base is a `.keras` file in the run's own folder, which `request` names relative to that. `files` are sha256 of the
+    other files of the run, by their path in its folder; a run of format 1 names none.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     name: str
     source: str
     cache: str
@@ -57,3 +58,4 @@ class Run(Frozen):
     created: str
     versions: Mapping[str, str]
     tuned: Tuned | None = None
+    files: Mapping[str, str] = Field(default_factory=dict)

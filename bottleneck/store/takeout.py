@@ -1,25 +1,30 @@
 """Features for other tools: a matrix and a table in the same order, readable with NumPy, pyarrow or h5py alone.
 
-Rows are written as they are read: a matrix larger than memory leaves the store as well as a small one.
+Rows are written as they are read: a matrix larger than memory leaves the store as well as a small one. Matrix and table
+take their names together, and the table says which rows it is of.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
-from bottleneck.files import publish, sync_folder
+from bottleneck.exports.staging import room_beside
+from bottleneck.exports.together import alone, take_names
+from bottleneck.files import publish
+from bottleneck.objects import local
 from bottleneck.store.join import Features
 from bottleneck.store.memory import budget
 from bottleneck.store.rows import Rows
 from bottleneck.store.shard import build_takeout
+from bottleneck.store.takeout_check import NOTE, TABLE, RowFacts
 
 Format = Literal["npy", "parquet", "h5"]
 
@@ -31,6 +36,9 @@ def take_out(
     features: Features, folder: Path, kind: Format, *, memory: int | str | None = None
 ) -> list[Path]:
     """Write `features` to `folder`.
+
+    Until all of it is on the disk, files of these names stay as they were; then they are replaced as one set. A matrix
+    of the other kind goes when its rows are not these, since the new table would be beside it.
 
     Parameters
     ----------
@@ -52,53 +60,66 @@ def take_out(
     Raises
     ------
     UsageError
-        More than the format takes.
+        More than the format takes; a URL for a folder.
     OSError
         Disk full and its kin; files of that name are then as they were.
     """
+    folder = local(folder, "--out")
+    X, matrix = features.X, f"features.{kind}"
+    # HDF5 never writes to a disk itself: a full one would kill the process by a signal.
+    if kind == "h5" and isinstance(X, Rows) and 2 * X.nbytes > budget(memory):
+        raise UsageError(
+            f"{X.nbytes:,} bytes of features do not fit in memory twice, which an HDF5 file needs; "
+            "use --format npy or --format parquet, which are written piece by piece"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    matrix = folder / f"features.{kind}"
-    if kind == "parquet":
-        with _aside(matrix) as file:
-            _write_groups(features, file)
-        return [matrix]
-    if kind == "npy":
-        with _aside(matrix) as file:
-            _write_npy(features, file)
-    else:
-        # HDF5 never writes to a disk itself: a full one would kill the process by a signal.
-        if isinstance(features.X, Rows) and 2 * features.X.nbytes > budget(memory):
-            raise UsageError(
-                f"{features.X.nbytes:,} bytes of features do not fit in memory twice, which an HDF5 file needs; "
-                "use --format npy or --format parquet, which are written piece by piece"
-            )
-        publish(matrix, build_takeout(np.asarray(features.X), features.keys, _texts(features)), replace=True)
-    with _aside(folder / "table.parquet") as file:
-        _write_table(features, file)
-    return [matrix, folder / "table.parquet"]
+    lead = matrix if kind == "parquet" else TABLE
+    with room_beside(folder / lead) as room:
+        digest = hashlib.sha256()
+        if kind == "h5":
+            whole = np.asarray(X)
+            digest.update(_plain(whole))
+            publish(room / matrix, build_takeout(whole, features.keys, _texts(features)))
+        else:
+            with about(room / matrix), open(room / matrix, "xb") as file:
+                if kind == "npy":
+                    _write_npy(features, file, digest)
+                else:
+                    _write_groups(features, file)
+        if kind == "parquet":
+            with alone(folder):
+                take_names(room, folder, lead)
+            return [folder / matrix]
+        with about(room / TABLE), open(room / TABLE, "xb") as file:
+            _write_table(features, digest.hexdigest(), file)
+        with alone(folder):
+            take_names(room, folder, lead, gone=_foreign(folder, room, matrix))
+    return [folder / matrix, folder / TABLE]
 
 
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes `path`'s name when it is whole and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+def _foreign(folder: Path, room: Path, matrix: str) -> list[str]:
+    """The matrix of the other kind, where the table that it has now is not the new one to the byte."""
+    others = [
+        name for name in ("features.npy", "features.h5") if name != matrix and (folder / name).is_file()
+    ]
+    table = folder / TABLE
+    same = table.is_file() and table.read_bytes() == (room / TABLE).read_bytes()
+    return [] if same else others
 
 
-def _write_npy(features: Features, file: BinaryIO) -> None:
+def _write_npy(features: Features, file: BinaryIO, digest: Any) -> None:
     X = features.X
     header = {"descr": np.lib.format.dtype_to_descr(X.dtype), "fortran_order": False, "shape": X.shape}
     np.lib.format.write_array_header_1_0(file, header)
     for piece in _pieces(X):
-        file.write(np.ascontiguousarray(piece).data.cast("B") if piece.size else b"")
+        data = _plain(piece)
+        digest.update(data)
+        file.write(data)
+
+
+def _plain(rows: np.ndarray) -> memoryview | bytes:
+    """The bytes of `rows` in C order."""
+    return np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
 
 
 def _write_groups(features: Features, file: BinaryIO) -> None:
@@ -159,7 +180,12 @@ def _hex(keys: np.ndarray) -> Any:
     return column.cast(pa.string()) if len(keys) < 1 << 24 else column
 
 
-def _write_table(features: Features, file: BinaryIO) -> None:
+def _write_table(features: Features, sha256: str, file: BinaryIO) -> None:
     import pyarrow.parquet as parquet
 
-    parquet.write_table(_table(features), file)
+    X = features.X
+    facts = RowFacts(
+        shape=X.shape, dtype=X.dtype.name, sha256=sha256, recipe=features.spec.recipe.fingerprint
+    )
+    note = {NOTE: facts.model_dump_json().encode("ascii")}
+    parquet.write_table(_table(features).replace_schema_metadata(note), file)

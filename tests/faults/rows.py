@@ -85,6 +85,7 @@ ROWS: Mapping[int, str] = {
     78: "an engine runs a shard twice",
     79: "fine-tune or export killed",
     80: "run edited to another cut or pooling",
+    81: "killed or refused between two files that belong together",
 }
 
 #: Rows whose tests are still being written.

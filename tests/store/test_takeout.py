@@ -144,13 +144,13 @@ def test_hdf5_refuses_what_it_would_have_to_hold_in_memory(tmp_path: Path) -> No
     lazy = replace(given, X=as_rows(tmp_path / "cache", given.X))
     with pytest.raises(UsageError, match=r"--format npy or --format parquet"):
         take_out(lazy, tmp_path / "out", "h5", memory=2 * lazy.X.nbytes - 1)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_fails_halfway_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take_out(features(4), tmp_path, "npy")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(takeout.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(OSError, match=rf"No space left.*{tmp_path}/(features.npy|table.parquet)"):
         take_out(features(7), tmp_path, "npy")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

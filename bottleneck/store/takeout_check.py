@@ -1,0 +1,124 @@
+"""What `table.parquet` says of the matrix beside it, and whether that is so."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bottleneck.errors import StoreError
+from bottleneck.files import shown
+from bottleneck.schema import Frozen
+from bottleneck.store.shard import takeout_rows
+from bottleneck.strict import MalformedDocument, parse_as
+
+#: Leads its set: two matrices of the same rows may share it, and whoever joins rows with names opens it.
+TABLE = "table.parquet"
+
+#: The key of `RowFacts` in the table's metadata.
+NOTE = b"bottleneck features"
+
+_PIECE = 64 << 20
+
+
+class RowFacts(Frozen):
+    """Which rows a table is of.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole matrix.
+    dtype : str
+    sha256 : str
+        Of the rows' bytes in C order, so the same for every kind of matrix.
+    recipe : str
+        Fingerprint.
+    """
+
+    format: Literal[1] = 1
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    recipe: str
+
+
+def check_pair(folder: Path) -> RowFacts:
+    """Check that every matrix in `folder` is the one that its table was written with.
+
+    Parameters
+    ----------
+    folder : Path
+        What `features --out` wrote as ``npy`` or ``h5``.
+
+    Returns
+    -------
+    RowFacts
+
+    Raises
+    ------
+    StoreError
+        A file is missing or damaged, the table is of an earlier version and names no rows, or the rows are others.
+
+    Examples
+    --------
+    >>> check_pair(Path("features"))  # doctest: +SKIP
+    RowFacts(format=1, shape=(1797, 512), dtype='float32', sha256='…', recipe='…')
+    """
+    facts = _facts(folder / TABLE)
+    there = [folder / name for name in ("features.npy", "features.h5") if (folder / name).exists()]
+    if not there:
+        raise StoreError(
+            f"{shown(str(folder))} holds a {TABLE} and no matrix beside it: take the features out again"
+        )
+    for matrix in there:
+        rows = _rows(matrix)
+        found = RowFacts(shape=rows.shape, dtype=rows.dtype.name, sha256=_digest(rows), recipe=facts.recipe)
+        if found != facts:
+            raise StoreError(
+                f"{shown(str(matrix))} is not the matrix that {TABLE} was written with: its rows are {found.shape} "
+                f"{found.dtype} with sha256 {found.sha256[:16]}…, expected {facts.shape} {facts.dtype} with "
+                f"{facts.sha256[:16]}…. A row may lie beside another image's name: take the features out again"
+            )
+    return facts
+
+
+def _facts(table: Path) -> RowFacts:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    try:
+        schema, count = parquet.read_schema(table), parquet.read_metadata(table).num_rows
+        note = (schema.metadata or {}).get(NOTE)
+        facts = None if note is None else parse_as(RowFacts, note)
+    except (OSError, pa.ArrowException, MalformedDocument) as error:
+        raise StoreError(
+            f"{shown(str(table))} cannot be read ({error}): take the features out again"
+        ) from error
+    if facts is None or facts.shape[0] != count:
+        raise StoreError(
+            f"{shown(str(table))} does not say which rows its {count:,} lines are of: take the features out again"
+        )
+    return facts
+
+
+def _rows(matrix: Path) -> Any:
+    try:
+        if matrix.suffix == ".h5":
+            return takeout_rows(matrix)
+        return np.load(matrix, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise StoreError(
+            f"{shown(str(matrix))} cannot be read ({error}): take the features out again"
+        ) from error
+
+
+def _digest(rows: Any) -> str:
+    step = max(1, _PIECE // max(1, int(np.prod(rows.shape[1:])) * rows.dtype.itemsize))
+    digest = hashlib.sha256()
+    for start in range(0, len(rows), step):
+        piece = np.ascontiguousarray(rows[start : start + step])
+        digest.update(piece.data.cast("B") if piece.size else b"")
+    return digest.hexdigest()

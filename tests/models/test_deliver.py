@@ -1,0 +1,67 @@
+"""Model, certificate and pixel contract as one set: which contract is whose, and what goes with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bottleneck.exports.staging import room_beside
+from bottleneck.models.deliver import name_together
+from bottleneck.schema import Certificate
+
+PROOF = Certificate(verdict="certified", tolerance=1e-4, recipe="0" * 64, head="h", forms=(), twins=())
+
+
+def deliver(target: Path, decode: str) -> Path:
+    """The pixel contract of a model that is merged to `target`; its certificate names both files."""
+    with room_beside(target) as room:
+        (room / target.name).write_text(f"model that reads {decode}")
+        proof, contract, certificate = name_together(room, target, PROOF, decode)
+    assert contract.read_text() == decode
+    found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (target, contract)}
+    assert json.loads(proof.read_text())["files"] == found == certificate.files
+    return contract
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_model_that_is_merged_again_with_other_pixels_takes_its_contract_with_it(tmp_path: Path) -> None:
+    """An old `decode.py` beside a new model of another resize: right shapes, wrong pixels."""
+    for decode in ("stretch", "crop"):
+        assert deliver(tmp_path / "model.keras", decode).name == "decode.py"
+        assert names(tmp_path) == ["decode.py", "model.keras", "model.parity.json"]
+
+
+def test_another_models_contract_stays(tmp_path: Path) -> None:
+    deliver(tmp_path / "one.keras", "stretch")
+    assert deliver(tmp_path / "two.keras", "crop").name == "two_decode.py"
+    assert deliver(tmp_path / "three.keras", "stretch").name == "decode.py"
+    # Now two models need it, and neither may change it.
+    assert deliver(tmp_path / "one.keras", "pad").name == "one_decode.py"
+    assert (tmp_path / "decode.py").read_text() == "stretch"
+    # Alone again with the common one, a model gives up its own.
+    assert deliver(tmp_path / "one.keras", "stretch").name == "decode.py"
+    assert not (tmp_path / "one_decode.py").exists()
+
+
+@pytest.mark.parametrize("files", [{"old.keras": "0" * 64}, None])
+def test_a_contract_that_an_earlier_versions_model_may_need_stays(
+    tmp_path: Path, files: dict[str, str] | None
+) -> None:
+    deliver(tmp_path / "one.keras", "stretch")
+    text = PROOF.model_copy(update={"files": files}).model_dump_json() if files else "of another tool"
+    (tmp_path / "old.parity.json").write_text(text)
+    assert deliver(tmp_path / "one.keras", "crop").name == "one_decode.py"
+    assert (tmp_path / "decode.py").read_text() == "stretch"
+
+
+def test_a_users_own_file_of_that_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "decode.py").write_text("mine")
+    assert deliver(tmp_path / "one.keras", "stretch").name == "one_decode.py"
+    assert deliver(tmp_path / "one.keras", "crop").name == "one_decode.py"
+    assert (tmp_path / "decode.py").read_text() == "mine"
