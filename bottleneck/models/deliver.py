@@ -174,8 +174,15 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
     ``decode.py`` where that is free, the same, or this model's own so far and no other model's.
     """
     common, own = "decode.py", f"{target.stem}_decode.py"
-    mine, there, new = _files(proof), _sha256_at(target.with_name(common)), _sha256_of(decode)
-    others = [_files(path) for path in target.parent.glob("*.parity.json") if path != proof]
+    mine = _files(proof) if os.path.lexists(proof) else {}
+    there, new = _sha256_at(target.with_name(common)), _sha256_of(decode)
+    others = []
+    for path in target.parent.glob("*.parity.json"):
+        if path != proof:
+            try:
+                others.append(_files(path))
+            except OSError:  # not ours to read: it may need any contract
+                others.append({})
     # A certificate of an earlier version does not say which contract its model needs: it may be this one.
     shared = any(common in files or not any(n.endswith(common) for n in files) for files in others)
     if there in (None, new) or (there == mine.get(common) and not shared):
@@ -184,10 +191,11 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
 
 
 def _files(proof: Path) -> Mapping[str, str]:
-    """What a certificate says of the files that it was made for; nothing where it cannot be read."""
+    """What a certificate says of the files that it was made for; nothing where it is none of this version's."""
+    data = proof.read_bytes()
     try:
-        return parse_as(Certificate, proof.read_bytes()).files
-    except (OSError, MalformedDocument):
+        return parse_as(Certificate, data).files
+    except MalformedDocument:
         return {}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from bottleneck import pipeline, runs
 from bottleneck.errors import BaseError, ParityError, UsageError
 from bottleneck.models.deliver import Delivery
 from tests.fakes import write_images
+from tests.faults.ground import snapshot
+from tests.faults.mounts import memory, private_mounts
+from tests.here import caller
 
 pytestmark = pytest.mark.keras
 
@@ -244,6 +249,28 @@ def test_a_previous_file_survives_a_merge_that_fails(
         pipeline.merge(place / "run-mobilenetv2-dense", delivered.model)
     assert delivered.model.read_bytes() == before
     assert not [p for p in delivered.model.parent.iterdir() if p.name.endswith(".making")]
+
+
+@pytest.mark.needs_tool("mount")
+@private_mounts
+def test_a_full_disk_is_named_and_so_is_a_full_folder_for_temporary_files(
+    delivered: Delivery, place: Path, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, run = caller(capfdbinary), place / "run-mobilenetv2-dense"
+    full = memory(tmp_path / "full", "size=16k")
+    before = snapshot(delivered.model.parent)
+    said = call("merge", run, "--out", full / "model.keras", "--json", "--quiet")
+    assert said.status == 1
+    assert re.match(rf"No space left on device: {full}/\S+; free space", said.json["error"]), said.json
+    assert list(full.iterdir()) == []
+    # Keras unpacks assets there, and so does whoever writes a model.
+    monkeypatch.setattr("tempfile.tempdir", str(memory(tmp_path / "temporary", "nr_inodes=1")))
+    said = call("merge", run, "--out", delivered.model, "--json", "--quiet")
+    assert said.status == 1
+    assert re.match(rf"No space left on device: {tmp_path}/temporary/\S+; .*TMPDIR", said.json["error"]), (
+        said.json
+    )
+    assert snapshot(delivered.model.parent) == before
 
 
 def test_the_target_must_be_a_keras_file(place: Path, delivered: Delivery) -> None:
