@@ -22,9 +22,9 @@ _ADVICE: Mapping[int, str] = {
 
 @contextlib.contextmanager
 def about(path: str | os.PathLike[str], aside: str | os.PathLike[str] = "") -> Iterator[None]:
-    """Name `path` in an `OSError` that names no file, as those of writes and syncs do not.
+    """Name `path` in an `OSError` that names no file.
 
-    One about the temporary `aside` is about `path` for whoever reads it.
+    Those of writes and syncs name none. One about the temporary `aside` is about `path` for whoever reads it.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def about(path: str | os.PathLike[str], aside: str | os.PathLike[str] = "") -> I
 
 
 def refusal(error: OSError) -> str:
-    """Say what the system refused, of which file, and what to do.
+    """Say what was refused, of which file, and what to do.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def is_url(text: str) -> bool:
 
 
 def local(path: str | os.PathLike[str], option: str) -> Path:
-    """The path on this machine that `option` gives; a URL, which would become an odd folder here, is refused.
+    """Give the path of `option`, and refuse a URL.
 
     Examples
     --------

@@ -129,7 +129,7 @@ def prepare(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A room for a run's new files, which take their names in `folder` as one set when `write` has written the last.
+    """Make room for a run's new files, which replace the old as one set.
 
     Until then the older run there stays whole: a training that is interrupted, killed or finds the disk full does not
     cost it.

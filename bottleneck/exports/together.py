@@ -22,7 +22,9 @@ _READY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.ready", re.DOTALL)
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """While sets take their names in `folder`: nobody else names one there, and one that was decided has its names.
+    """Let nobody else name a set in `folder` meanwhile.
+
+    One that a killed process had decided is finished first.
 
     Raises
     ------
@@ -36,7 +38,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ()) -> None:
-    """Give everything in `room` its name in `folder`; the caller is `alone` there.
+    """Give everything in `room` its name in `folder`, as one set.
+
+    The caller is `alone` there.
 
     No system gives several files their names in one step where the folder has to stay. So the new files are made
     durable aside, and one rename of their room decides that they count. Then the old leading file goes, the others
@@ -93,9 +97,10 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
 
 
 def settle(folder: Path) -> bool:
-    """Finish what a killed process had decided in `folder`; False where there was nothing to finish.
+    """Finish what a killed process had decided in `folder`.
 
-    Whoever misses a leading file calls this and looks again: a living process is waited for.
+    False where there was nothing to finish. Whoever misses a leading file calls this and looks again: a living
+    process is waited for.
 
     Raises
     ------

@@ -140,7 +140,9 @@ def decode_text(base: LoadedBase) -> str:
 def name_together(
     room: Path, target: Path, certificate: Certificate, decode: str
 ) -> tuple[Path, Path, Certificate]:
-    """Give the model in `room` its name at `target` with its certificate and pixel contract, as one set.
+    """Name the model in `room` with its certificate and pixel contract.
+
+    The three become one set; whatever another model in the folder needs stays.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class RowFacts(Frozen):
 
 
 def check_pair(folder: Path) -> RowFacts:
-    """Check that every matrix in `folder` is the one that its table was written with.
+    """Check that each matrix in `folder` is its table's own.
 
     Parameters
     ----------
