@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bottleneck.errors import UsageError
+from bottleneck.errors import StoreError, UsageError
 from bottleneck.store import takeout
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows
 from bottleneck.store.takeout import take_out
+from bottleneck.store.takeout_check import check_pair
 from tests.fakes import FakeForward
 from tests.store.stored import as_rows
 
@@ -154,3 +156,70 @@ def test_what_fails_halfway_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match=rf"No space left.*{tmp_path}/(features.npy|table.parquet)"):
         take_out(features(7), tmp_path, "npy")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------------- matrix and table are one
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_two_kinds_of_the_same_rows_share_a_table_and_other_rows_take_the_old_matrix_away(
+    tmp_path: Path,
+) -> None:
+    given = features(5)
+    facts = []
+    for kind in ("h5", "npy"):
+        take_out(given, tmp_path, kind)  # type: ignore[arg-type]
+        facts.append(check_pair(tmp_path))
+    assert names(tmp_path) == ["features.h5", "features.npy", "table.parquet"]
+    assert facts[0] == facts[1]
+    assert facts[0].sha256 == hashlib.sha256(given.X.tobytes()).hexdigest()
+    assert facts[0].recipe == given.spec.recipe.fingerprint
+    take_out(replace(given, X=given.X + 1), tmp_path, "npy")
+    assert names(tmp_path) == ["features.npy", "table.parquet"]
+    take_out(given, tmp_path, "parquet")
+    assert names(tmp_path) == ["features.npy", "features.parquet", "table.parquet"]
+    check_pair(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "h5"])
+def test_a_matrix_of_other_rows_beside_a_table_is_told(tmp_path: Path, kind: Any) -> None:
+    given = features(5)
+    (matrix, table) = take_out(given, tmp_path / "one", kind)
+    (other, _) = take_out(replace(given, X=given.X[::-1]), tmp_path / "two", kind)
+    matrix.write_bytes(other.read_bytes())
+    with pytest.raises(
+        StoreError, match=rf"features\.{kind} is not the matrix that table\.parquet was written with"
+    ):
+        check_pair(tmp_path / "one")
+    matrix.unlink()
+    with pytest.raises(StoreError, match="no matrix beside it"):
+        check_pair(tmp_path / "one")
+    matrix.write_bytes(b"half")
+    with pytest.raises(StoreError, match=rf"features\.{kind} cannot be read"):
+        check_pair(tmp_path / "one")
+    pq.write_table(pq.read_table(table).replace_schema_metadata(None), table)  # as an earlier version did
+    with pytest.raises(StoreError, match="does not say which rows its 5 lines are of"):
+        check_pair(tmp_path / "one")
+    table.write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match=r"table\.parquet cannot be read"):
+        check_pair(tmp_path / "one")
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_a_pair_of_any_length_is_checked(tmp_path: Path, n: int) -> None:
+    take_out(features(n), tmp_path, "npy")
+    assert check_pair(tmp_path).shape == (n, 2, 3)
+
+
+def test_a_thing_of_another_kind_in_the_way_is_named_before_anything_changes(tmp_path: Path) -> None:
+    take_out(features(4), tmp_path, "npy")
+    (tmp_path / "table.parquet").unlink()
+    (tmp_path / "table.parquet").mkdir()
+    before = (tmp_path / "features.npy").read_bytes()
+    with pytest.raises(IsADirectoryError, match=r"table\.parquet"):
+        take_out(features(7), tmp_path, "npy")
+    assert (tmp_path / "features.npy").read_bytes() == before
+    assert names(tmp_path) == ["features.npy", "table.parquet"]
