@@ -102,7 +102,7 @@ def _secrets(url: str) -> list[str]:
     rest = url.partition("://")[2]
     user, _, below = rest.rpartition("@") if "@" in rest else ("", "", rest)
     query = re.split(r"[?#]", below, maxsplit=1)[1:] if "?" in below or "#" in below else []
-    parts = {user, *user.split(":")[1:], *query}
+    parts = {user, *re.split(r"[:/@]", user)[1:], *query}
     parts |= {pair.partition("=")[2] for text in query for pair in re.split(r"[&#;]", text)}
     forms = parts | {unquote(part) for part in parts} | {quote(unquote(part), safe="") for part in parts}
     return sorted((form for form in forms if len(form) > 3 and form != _HIDDEN), key=len, reverse=True)

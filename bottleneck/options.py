@@ -12,6 +12,7 @@ from bottleneck.bases.trust import require_trust
 from bottleneck.catalog import ENGINES
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.pins import gpus_here
+from bottleneck.files import shown
 from bottleneck.objects import is_url, local
 from bottleneck.progress import Progress, Silent
 from bottleneck.schema import (
@@ -89,7 +90,7 @@ def cache_of(session: Session) -> Cache:
     remote = session.get("remote") or os.environ.get("BOTTLENECK_REMOTE") or None
     if remote is not None and not is_url(remote):
         raise UsageError(
-            f"--remote {remote}: expected the URL of a cache, such as s3://bucket/cache or file:///folder"
+            f"--remote {shown(remote)}: expected the URL of a cache, such as s3://bucket/cache or file:///folder"
         )
     return cache_at(session.get("cache"), remote)
 

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "images": {"contracts", "errors", "files", "progress", "schema", "sources"},
     "bases": {"catalog", "contracts", "errors", "files", "hdf5_child", "images", "schema", "strict"},
-    "store": {"disk_errors", "errors", "exports", "files", "hdf5_child", "objects", "schema", "strict"},
+    "store": {"addresses", "disk_errors", "errors", "exports", "files", "hdf5_child", "objects", "schema", "strict"},
     "extraction": {
         "bases",
         "catalog",
@@ -100,7 +100,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
     },
     "streams": {"errors"},
-    "options": {"bases", "catalog", "errors", "extraction", "objects", "progress", "schema"},
+    "options": {"bases", "catalog", "errors", "extraction", "files", "objects", "progress", "schema"},
     "filling": {
         "bases",
         "catalog",
@@ -184,6 +184,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store_documents": {"store", "stores"},
     "store_tables": {"drawing", "store", "stores"},
     "cli": {
+        "addresses",
         "demo",
         "disk_errors",
         "documents",

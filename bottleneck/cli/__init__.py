@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 import click
 
 from bottleneck import kernels
+from bottleneck.addresses import scrubbed
 from bottleneck.cli.commands import app
 from bottleneck.cli.speaking import note, say
 from bottleneck.cli.store import store
@@ -60,8 +62,10 @@ def _run(arguments: list[str], as_json: bool) -> None:
         _fail(str(error), error.exit_status, type(error).__name__, as_json)
     except click.ClickException as error:
         if as_json:
-            _fail(error.format_message(), error.exit_code, "UsageError", True)
-        error.show()
+            _fail(scrubbed(error.format_message()), error.exit_code, "UsageError", True)
+        said = io.StringIO()
+        error.show(said)
+        click.echo(scrubbed(said.getvalue()), err=True, nl=False)
         raise SystemExit(error.exit_code) from error
     except (click.Abort, KeyboardInterrupt):
         _fail(f"interrupted; {_KEPT}", 130, "Interrupted", as_json)
@@ -76,7 +80,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
     except Exception as error:
         # A fault of ours: the traceback is for its report, the object for the program that waits for one.
         if as_json:
-            say(json.dumps({"error": str(error), "kind": type(error).__name__, "exit_status": 1}))
+            say(json.dumps({"error": scrubbed(str(error)), "kind": type(error).__name__, "exit_status": 1}))
         raise
 
 
@@ -89,6 +93,6 @@ def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
     # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
     safe = "\n".join(shown(line) for line in text.split("\n"))
     if as_json:
-        say(json.dumps({"error": text, "kind": kind, "exit_status": status}))
+        say(json.dumps({"error": scrubbed(text), "kind": kind, "exit_status": status}))
     click.echo(f"error: {safe}", err=True)
     raise SystemExit(status)

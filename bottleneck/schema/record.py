@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -130,7 +130,7 @@ class Cache:
     """Where things lie below the cache's root, and the URL of a cache that what it lacks is read from, if any."""
 
     root: Path
-    remote: str | None = None
+    remote: str | None = field(default=None, repr=False)  # may hold a password
 
     @classmethod
     def at(cls, given: str | os.PathLike[str] | None, remote: str | None = None) -> Cache:

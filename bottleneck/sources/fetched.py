@@ -66,9 +66,13 @@ class RemoteTable:
         table, repeated = self._of_table(columns.read_columns)
         if repeated:
             self._passed["row listed twice"] = repeated
-        for batch in table.select(["path"]).to_batches(max_chunksize=_BATCH):
-            for path in batch.column("path").to_pylist():
-                self._check(path)  # all of them, before the first is asked for
+        try:
+            for batch in table.select(["path"]).to_batches(max_chunksize=_BATCH):
+                for path in batch.column("path").to_pylist():
+                    self._check(path)  # all of them, before the first is asked for
+        except SourceError:
+            _brought(self.address, self.fetched, _LARGEST_TABLE).unlink(missing_ok=True)
+            raise
         for batch in table.to_batches(max_chunksize=_BATCH):
             rows: list[tuple[bytes, str, str | None, Split | None]] = list(
                 zip(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bottleneck import objects
+from bottleneck.addresses import public
 from bottleneck.errors import RemoteError, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, StoreSpec
@@ -22,8 +23,10 @@ RECIPE, SHARDS = "recipe.json", "shards"
 class Place(Protocol):
     """A store's folder. Files are named ``recipe.json``, ``canary.f32`` or ``shards/<name>``."""
 
-    #: As a person knows it: a path or a URL.
+    #: As a person knows it: a path, or a URL without secrets.
     name: str
+    #: The path, or the URL as it was given.
+    url: str
     #: Whether another process may look at a file while it is written, and whether reading it back costs little.
     local: bool
 
@@ -43,7 +46,8 @@ class Folder:
     local = True
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path, str(path)
+        self.path = path
+        self.name = self.url = str(path)
 
     def sizes(self) -> Mapping[str, int]:
         """As `Place`."""
@@ -72,7 +76,7 @@ class Prefix:
     local = False
 
     def __init__(self, url: str) -> None:
-        self.url = self.name = url
+        self.url, self.name = url, public(url)
 
     def sizes(self) -> Mapping[str, int]:
         """As `Place`."""
@@ -105,7 +109,7 @@ def places_of(cache: str | Path) -> list[Place]:
     if not (isinstance(cache, str) and objects.is_url(cache)):
         return [Folder(folder) for folder in store_folders(Cache(Path(cache)))]
     url = objects.join(cache, "stores")
-    with _told(url):
+    with _told(public(url)):
         try:
             names = sorted(found.name for found in objects.children(url) if found.folder)
         except FileNotFoundError:
@@ -120,7 +124,7 @@ def stores_at(url: str) -> list[Place]:
         return [there]
     found = places_of(there.url)
     if not found:
-        raise StoreError(f"{url}: neither a store (recipe.json) nor a cache (stores/) lies there")
+        raise StoreError(f"{there.name}: neither a store (recipe.json) nor a cache (stores/) lies there")
     return found
 
 

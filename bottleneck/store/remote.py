@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck import objects
+from bottleneck.addresses import public
 from bottleneck.errors import DamagedShard, NewerFormat, ReadFailure, RemoteError, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, Record, StoreSpec
@@ -80,8 +81,9 @@ class RemoteShard(ShardFile):
     def damaged(self, what: str, first: int = 0, stop: int | None = None) -> DamagedShard:
         """As `ShardFile`; the remedy is another."""
         return DamagedShard(
-            f"shard {self.record.id} from {self._url}: {what}. No such row is served; remove {self.folder}, and all of "
-            "it is fetched anew; if that does not help, copy the store there again (`bottleneck store copy`)",
+            f"shard {self.record.id} from {public(self._url)}: {what}. No such row is served; remove {self.folder}, "
+            "and all of it is fetched anew; if that does not help, copy the store there again (`bottleneck store "
+            "copy`)",
             shard=self.record.id,
             rows=(first, self.record.rows if stop is None else stop),
         )
@@ -96,12 +98,12 @@ class RemoteShard(ShardFile):
             with aside.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != self.record.file_sha256:
-                raise self.damaged(f"what lies at {url} is not what was committed")
+                raise self.damaged(f"what lies at {public(url)} is not what was committed")
 
         try:
             objects.fetch(url, path, whole)
         except FileNotFoundError as error:
-            raise self.damaged(f"its file is gone from {url}") from error
+            raise self.damaged(f"its file is gone from {public(url)}") from error
         except OSError as error:
             raise ReadFailure.of(path, error) from error
         except RemoteError as error:
@@ -123,9 +125,9 @@ def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
     there, header = place_for(cache.remote, spec)
     if header is None:
         if not places_of(cache.remote):
+            told = public(cache.remote)
             raise StoreError(
-                f"{cache.remote}: no cache lies there; `bottleneck store copy {cache.remote}` writes one, with stores/ "
-                "below that URL"
+                f"{told}: no cache lies there; `bottleneck store copy {told}` writes one, with stores/ below that URL"
             )
         return None
     # Its header and canary are this store's too: whoever appends keeps to its batch shape and environment.
@@ -135,8 +137,8 @@ def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
             data = there.read(name)
             if data is not None:
                 here.write(name, data)
-    url = objects.join(there.name, SHARDS)
-    mark = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    url = objects.join(there.url, SHARDS)
+    mark = hashlib.sha256(public(url).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = cache.fetched / f"{Path(there.name).name}-{mark}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -202,14 +204,14 @@ def _bring(folder: Path, there: Place, name: str, spec: StoreSpec) -> Record:
 
 def _content(there: Place, record: Record) -> bytes | None:
     """The content column out of the shard there, without the rest of it."""
-    url = objects.join(there.name, f"{SHARDS}/{record.shard}")
+    url = objects.join(there.url, f"{SHARDS}/{record.shard}")
     start, end = record.content_offset, record.content_offset + 32 * record.rows
     try:
         data = objects.read(url, start, end)
     except FileNotFoundError:
         return None
     except (OSError, RemoteError) as error:
-        raise StoreError(f"{url}: {error}") from error
+        raise StoreError(f"{public(url)}: {error}") from error
     # A web server may not know of ranges and send all of it.
     return data[start:end] if len(data) == record.file_bytes else data
 
