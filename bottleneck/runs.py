@@ -74,11 +74,12 @@ class RunFolder:
         path = self.path / "table.parquet"
         self._check(path.name)
         try:
-            return parquet.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise UsageError(
-                f"{shown(str(path))} cannot be read ({str(error).splitlines()[0]}): train again"
-            ) from error
+            table = parquet.read_table(path, use_threads=False)
+            table.validate(full=True)
+            return table.select(_COLUMNS)
+        except (OSError, pa.ArrowException, MemoryError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+            raise UsageError(f"{shown(str(path))} cannot be read ({reason}): train again") from error
 
     def inventory(self) -> Inventory:
         """The images of the run, as they were."""
@@ -92,6 +93,7 @@ class RunFolder:
 #: The record that makes a folder a run: the leading file of its set.
 RECORD = "run.json"
 
+_COLUMNS = ["path", "content", "label", "group", "split"]
 #: What a run's folder holds of its own, besides hidden files.
 _OURS = ("table.parquet", RECORD, "metrics.json", "head")
 

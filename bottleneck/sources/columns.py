@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import posixpath
 from typing import TYPE_CHECKING
 
 from bottleneck.errors import SourceError
 from bottleneck.files import shown
+from bottleneck.sources import parquet
 from bottleneck.sources.layout import SPLIT_NAMES
 from bottleneck.sources.reading import reason_of
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 REQUIRED = ("path", "label")
 OPTIONAL = ("group", "split")
 _SHOWN = 5
+#: Characters in which the names of the columns end.
+_HEADER = 1 << 20
 
 
 def columns_of(location: str) -> list[str]:
@@ -36,10 +40,10 @@ def columns_of(location: str) -> list[str]:
     import pyarrow as pa
 
     try:
-        found = _csv_header(location) if _is_csv(location) else _parquet_header(location)
+        found = _csv_header(location) if _is_csv(location) else parquet.column_names(location)
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error
-    except (pa.ArrowException, csv.Error) as error:
+    except (pa.ArrowException, csv.Error, MemoryError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{shown(location)}: this is no {_kind(location)} table: {_first_line(error)}"
         ) from error
@@ -82,16 +86,23 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
     ([{'path': b'a.png', 'label': 'cat', 'group': None, 'split': 'validation'}], 1)
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     names = columns_of(location)
     try:
-        raw = _read_csv(location, names) if _is_csv(location) else _read_parquet(location, names)
+        raw = _read_csv(location, names) if _is_csv(location) else parquet.columns(location, names)
+        return _checked(location, names, raw)
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, MemoryError, ValueError, OverflowError) as error:
         hint = "; save it as UTF-8" if "utf8" in str(error).lower() else ""
         raise SourceError(f"{shown(location)}: {_first_line(error)}{hint}") from error
+
+
+def _checked(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, int]:
+    """The columns as `read_columns` gives them. Raises `SourceError` naming rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     paths, labels = raw.column("path"), raw.column("label")
     empty = pc.or_kleene(pc.is_null(paths), pc.equal(pc.binary_length(paths), 0))
     _refuse(location, empty, "an empty path", "name a file in each row or leave the row out")
@@ -121,13 +132,8 @@ def _kind(location: str) -> str:
 def _csv_header(location: str) -> list[str]:
     # Paths below the header need not be UTF-8, and a text file is decoded in blocks.
     with open(location, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        return next(csv.reader(lines), [])
-
-
-def _parquet_header(location: str) -> list[str]:
-    import pyarrow.parquet as pq
-
-    return [str(name) for name in pq.read_schema(location).names]
+        start = lines.read(_HEADER)
+    return next(csv.reader(io.StringIO(start, newline="")), [])
 
 
 def _read_csv(location: str, names: list[str]) -> pa.Table:
@@ -146,22 +152,6 @@ def _read_csv(location: str, names: list[str]) -> pa.Table:
             strings_can_be_null=False,
         ),
     )
-
-
-def _read_parquet(location: str, names: list[str]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(location, columns=names, partitioning=None)
-    columns = {}
-    for name in names:
-        column = table.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if name == "path" and not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-            column = column.cast(pa.string())
-        columns[name] = column.cast(pa.binary() if name == "path" else pa.string())
-    return pa.table(columns)
 
 
 def _empty_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -254,4 +244,4 @@ def _reason(error: OSError) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

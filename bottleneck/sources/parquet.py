@@ -1,0 +1,139 @@
+"""Parquet tables of other people, read by a child process within bounds: it may be ended, and this one goes on.
+
+A Parquet file of a kilobyte can declare terabytes, and its reader is a large library in C++. What comes back is an
+Arrow stream of the columns that were asked for, checked: text is UTF-8, and offsets lie within their data. The child
+runs this very file and imports nothing else of the package, which would take it longer than most tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: What the child may take beside its libraries, and so many times the file's size more.
+_MEMORY, _TIMES = 4 << 30, 16
+_SECONDS = 600.0
+_REFUSED = 3
+
+
+def column_names(location: str) -> list[str]:
+    """Names of the columns of the table at `location`. Raises OSError or pyarrow.ArrowException."""
+    return [str(name) for name in json.loads(_asked(location, None))]
+
+
+def columns(location: str, names: Sequence[str]) -> pa.Table:
+    """The columns `names`: ``path`` as bytes, the others as text. Raises OSError or pyarrow.ArrowException."""
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(_asked(location, names)).read_all()
+
+
+def _asked(location: str, names: Sequence[str] | None) -> bytes:
+    import pyarrow as pa
+
+    with open(location, "rb"):
+        pass  # what the system refuses, it says here
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve more than they use
+        "OMP_NUM_THREADS": "1",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", __file__, location, json.dumps(names)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise pa.ArrowInvalid(f"it took more than {_SECONDS:g} s to read: it is damaged") from error
+    if done.returncode == _REFUSED:
+        raise pa.ArrowInvalid(done.stdout.decode("utf-8", "replace"))
+    if done.returncode:
+        raise pa.ArrowInvalid(
+            f"the process that read it ended by itself (status {done.returncode}): it is damaged, or needs more than "
+            f"{_MEMORY >> 30} GiB"
+        )
+    return done.stdout
+
+
+def read(location: str, names: Sequence[str] | None) -> bytes:
+    """What `_asked` gives, read in this process: for the child only."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if names is None:
+        return json.dumps([str(name) for name in pq.read_schema(location).names]).encode("ascii")
+    table = pq.read_table(
+        location,
+        columns=list(names),
+        partitioning=None,
+        use_threads=False,
+        pre_buffer=False,
+        memory_map=False,
+    )
+    table.validate(full=True)
+    found = {
+        name: _plain(table.column(name), pa.binary() if name == "path" else pa.string()) for name in names
+    }
+    sink = pa.BufferOutputStream()
+    made = pa.table(found)
+    made.validate(full=True)
+    with pa.ipc.new_stream(sink, made.schema) as writer:
+        writer.write_table(made)
+    return bytes(sink.getvalue())
+
+
+def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if kind == pa.binary() and not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        column = column.cast(pa.string())
+    return column.cast(kind)
+
+
+def _limit_memory(location: str) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY + _TIMES * os.path.getsize(location)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Entry point of the child: the answer, or why there is none, on standard output."""
+    import_module("pyarrow.parquet")  # before the limit: libraries are not the file's doing
+    location, asked = sys.argv[1:]
+    names: Any = json.loads(asked)
+    _limit_memory(location)
+    try:
+        answer, status = read(location, names), 0
+    except (Exception, MemoryError) as error:  # whatever a broken file makes of a large library
+        first = (str(error).splitlines() or [""])[0] or "more memory than a table of this size needs"
+        answer, status = f"{type(error).__name__}: {first}"[:500].encode("utf-8", "replace"), _REFUSED
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.buffer.write(answer)
+        sys.stdout.buffer.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
