@@ -42,7 +42,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "images": {"contracts", "errors", "files", "progress", "schema", "sources"},
     "bases": {"catalog", "contracts", "errors", "files", "hdf5_child", "images", "schema", "strict"},
-    "store": {"addresses", "disk_errors", "errors", "exports", "files", "hdf5_child", "objects", "schema", "strict"},
+    "store": {
+        "addresses",
+        "disk_errors",
+        "errors",
+        "exports",
+        "files",
+        "hdf5_child",
+        "objects",
+        "schema",
+        "strict",
+    },
     "extraction": {
         "bases",
         "catalog",
