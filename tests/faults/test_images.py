@@ -489,8 +489,8 @@ def test_several_such_images_cost_themselves(tmp_path: Path, cache: Cache) -> No
 def test_a_folder_of_such_images_costs_its_second_run_nothing(
     tmp_path: Path, cache: Cache, full: bool, note: Note
 ) -> None:
-    """42 of them, of every kind that has to be given up, among sound ones; a few of each in a sample."""
-    each = 14 if full else 2
+    """42 of them, of every kind that has to be given up, among sound ones; one of each in a sample."""
+    each = 14 if full else 1
     words = ("ABORT", "KILLED", "HANGS")
     source = write_images(tmp_path / "in", {"a": 40})
     bad = [(word, number) for number in range(each) for word in words]
