@@ -138,6 +138,7 @@ def training_document(done: Trained) -> dict[str, Any]:
         "classes_without_images": absent(done.metrics),
         **metrics_document(done.metrics),
         "folds": [m.model_dump(mode="json") for m in figures.folds],
+        "fit": figures.fit and figures.fit.model_dump(mode="json"),
         "train_seconds": round(figures.seconds, 3),
         "advice": list(done.advice),
         "extraction": extraction_document(done.extraction),

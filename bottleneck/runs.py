@@ -21,7 +21,7 @@ from bottleneck.files import publish, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
 from bottleneck.objects import local
-from bottleneck.schema import Frozen, Inventory, Run
+from bottleneck.schema import FitFacts, Frozen, Inventory, Run
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
 from bottleneck.strict import MalformedDocument, parse_as
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 
 
 class Figures(Frozen):
-    """What a training run measured, by split; `folds` when it cross-validated."""
+    """What a training run measured, by split; `folds` when it cross-validated; how its head was fitted."""
 
     by_split: Mapping[str, Metrics]
     folds: tuple[Metrics, ...] = ()
     seconds: float
+    fit: FitFacts | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,6 +144,7 @@ def training_table(done: Trained) -> RenderableType:
                     ("mind", f"{count:,} of {len(run.classes):,} classes have no {name} image")
                     for name, count in absent(done.metrics).items()
                 ),
+                *([("head fitted by", str(figures.fit))] if figures.fit else []),
                 ("head trained in", f"{figures.seconds:.1f} s"),
                 ("run", str(done.folder.path)),
                 ("next", f"bottleneck merge {done.folder.path} --out model.keras"),
@@ -200,13 +201,18 @@ def delivery_table(done: Delivery) -> RenderableType:
     )
 
 
+def _unfinished(trained: Trained) -> str:
+    fit = trained.folder.figures.fit
+    return " (not converged)" if fit is not None and fit.converged is False else ""
+
+
 def demo_table(done: DemoResult) -> RenderableType:
     """The demo for a person: what came out, where it is, what to type next."""
     heads = columns("head", ">held-out accuracy", ">95 % interval", ">trained in")
     for name, trained in done.heads.items():
         m = done.held_out(name)
         heads.add_row(
-            name + (" (better)" if name == done.best else ""),
+            name + (" (better)" if name == done.best else "") + _unfinished(trained),
             f"{m.accuracy:.4f}",
             f"{m.interval[0]:.3f} … {m.interval[1]:.3f}",
             f"{trained.folder.figures.seconds:.1f} s",

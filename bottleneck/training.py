@@ -135,7 +135,13 @@ def train(
     fitted, by_split, fold_figures = fit_and_measure(
         unfitted, rows, splits, classes, folds=folds, seed=seed, progress=options.get("progress") or Silent()
     )
-    figures = runs.Figures(by_split=by_split, folds=fold_figures, seconds=time.perf_counter() - started)
+    facts = fitted.fit_facts()
+    figures = runs.Figures(
+        by_split=by_split, folds=fold_figures, seconds=time.perf_counter() - started, fit=facts
+    )
+    if facts.converged is False:
+        advice.append(f"the head's fit did not converge: {facts}")
+        told(advice[-1])
     record = Run(
         name=folder.name,
         source=opened(source, options).location,
@@ -193,6 +199,8 @@ def evaluate(
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"
         )
+    if folder.figures.fit is not None and folder.figures.fit.converged is False:
+        told(f"the head's fit did not converge: {folder.figures.fit}")
     rows, splits = rows_of(folder, source, told, session, folder.run.views if average_views else None)
     return measure_splits(folder.head(), rows, splits, folder.run.classes, average_views=average_views)
 

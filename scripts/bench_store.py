@@ -300,7 +300,7 @@ def _trained(root: str, width: str, head: str, passes: str) -> dict[str, Any]:
         "rows": len(X),
         "seconds": seconds,
         "accuracy": accuracy,
-        "passes": fitted.n_iter_,
+        "passes": getattr(fitted, "passes_", fitted.n_iter_),
         "peak_anonymous_mib": peak[0] / 1024,
     }
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.files import shown
-from bottleneck.schema import Certificate, Frozen, HeadSpec, Score, SplitPolicy, StoreSpec
+from bottleneck.schema import Certificate, FitFacts, Frozen, HeadSpec, Score, SplitPolicy, StoreSpec
 from bottleneck.schema.tuning import Tuned
 
 
@@ -82,6 +82,7 @@ class Card(Frozen):
     base: StoreSpec
     asked: Mapping[str, Any]
     head: HeadSpec
+    fit: FitFacts | None = None
     parameters: Mapping[str, int]
     tuned: Tuned | None = None
     split: SplitPolicy | None = None

@@ -27,6 +27,9 @@ from bottleneck.schema import Frozen, HeadSpec
 
 DOCUMENT, ARRAYS = "head.json", "head.npz"
 
+#: 2: facts say which solver ran, on which rows and how well. Format 1 is read; these facts are then None.
+FORMAT = 2
+
 #: Largest ``head.json`` that is read: room for 100,000 classes of long names.
 MAX_DOCUMENT = 64 << 20
 
@@ -50,7 +53,7 @@ class ArrayFacts(Frozen):
 class HeadDocument(Frozen):
     """``head.json``: everything about a saved head but its weights."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     spec: HeadSpec
     recipe: str
     state: Mapping[str, Any]
@@ -176,7 +179,7 @@ def load(
     if classes is not None:
         _same("classes", list(classes), list(document.classes), "the head was fitted on", again)
     arrays = _unpack(folder / ARRAYS, document, layout)
-    head = type(head).restore(document.state, arrays)
+    head = type(head).restore(_state(type(head), document), arrays)
     _replay(folder / DOCUMENT, head, document)
     return head, document
 
@@ -219,9 +222,9 @@ def _document(path: Path) -> HeadDocument:
     try:
         value = strict.loads(_read(path, MAX_DOCUMENT), most_bytes=MAX_DOCUMENT)
         number = value.get("format") if isinstance(value, dict) else None
-        if type(number) is int and number > 1:
+        if type(number) is int and number > FORMAT:
             raise HeadError(
-                f"{path}: format {number}, written by a newer bottleneck; this one reads format 1: upgrade"
+                f"{path}: format {number}, written by a newer bottleneck; this one reads up to {FORMAT}: upgrade"
             )
         return strict.validate(HeadDocument, value)
     except (strict.MalformedDocument, RecursionError) as error:
@@ -230,11 +233,20 @@ def _document(path: Path) -> HeadDocument:
         ) from error
 
 
+def _state(kind: Any, document: HeadDocument) -> Mapping[str, Any]:
+    """The state as this version has it: format 1 lacks the facts that say how a head was fitted."""
+    state, facts = document.state, document.state.get("facts")
+    if document.format > 1 or not isinstance(facts, Mapping):
+        return state
+    later = set(kind.FACTS) - {"n_iter_", "converged_", "best_epoch_", "history_"}
+    return {**state, "facts": dict.fromkeys(later) | dict(facts)}
+
+
 def _prepare(path: Path, document: HeadDocument) -> tuple[Any, dict[str, tuple[int, ...]]]:
     """The head without weights, and the shapes that its settings, rows and classes ask for."""
     try:
         kind = catalog.load("head", catalog.HEADS, document.spec.name)
-        head, layout = kind.prepare(document.state)
+        head, layout = kind.prepare(_state(kind, document))
     except (HeadError, UnknownName) as error:
         raise HeadError(f"{path}: {error}") from error
     except RecursionError as error:

@@ -10,9 +10,11 @@ from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import UsageError
 from bottleneck.heads.head import SoftmaxHead
+from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.loop import Data, Program, initial_layers, train
 from bottleneck.heads.rows import (
     BadRows,
+    check_float32,
     check_views,
     class_weights,
     features,
@@ -22,7 +24,6 @@ from bottleneck.heads.rows import (
     training_rows,
 )
 from bottleneck.heads.settings import check_settings
-from bottleneck.store.rows import picked
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -35,7 +36,7 @@ class DenseHead(SoftmaxHead):
 
     Parameters
     ----------
-    hidden : tuple of int
+    hidden : tuple of int, or int
         Units of each hidden layer; empty for the softmax layer alone.
     dropout : float
         Rate after each hidden layer.
@@ -55,8 +56,8 @@ class DenseHead(SoftmaxHead):
         Stop after so many epochs without a lower validation loss. None: run all epochs.
     holdout : float
         Part of each class kept out of training and watched, when `fit` is given no validation data and
-        `patience` is set. Where a class is too small to give a row, it gives none; where none does, nothing
-        is watched.
+        `patience` is set; equal rows stay on one side. Where a class is too small to give a row, it gives none;
+        where none does, nothing is watched.
     reduce_lr : float or None
         Multiply the learning rate by this after `reduce_lr_patience` epochs on a plateau.
     reduce_lr_patience : int
@@ -85,6 +86,7 @@ class DenseHead(SoftmaxHead):
     """
 
     FACTS: ClassVar[Mapping[str, Any]] = {
+        **SoftmaxHead.FACTS,
         "n_iter_": int,
         "best_epoch_": int,
         "history_": list[dict[str, FiniteFloat]],
@@ -177,18 +179,24 @@ class DenseHead(SoftmaxHead):
         rows, codes, classes = training_rows(self, X, y)
         self.classes_ = classes
         check_views(codes, views)
+        if not settings["standardize"]:
+            check_float32(rows)
         data, watched = Data(rows, codes, views), None
         if validation_data is not None:
             watched = self._watched(*validation_data)
         elif settings["patience"] is not None:
-            data, watched = _hold_out(data, settings["holdout"], settings["seed"])
+            data, watched = hold_out(data, settings["holdout"], settings["seed"])
         scaling = scaler(data.rows, divide=True) if settings["standardize"] else None
         weights = class_weights(settings["class_weight"], classes, data.codes)
         layers = initial_layers(settings, rows.shape[1], len(classes))
         program = Program(layers, settings, data, scaling, weights)
         learnt, self.history_, self.best_epoch_ = train(program, settings, watched, on_epoch)
+        self.rest_ = None
         if scaling is not None:
-            learnt[0] = list(fold(learnt[0][0], learnt[0][1], *scaling))
+            exact = rows.dtype == np.float64
+            kernel, bias, self.rest_ = fold(learnt[0][0], learnt[0][1], *scaling, exact=exact)
+            learnt[0] = [kernel, bias]
+        self.settings_, self.solver_ = settings, settings["optimizer"]
         shapes = self.layout(self.feature_shape_, len(classes))
         self.arrays_ = dict(zip(shapes, (w for layer in learnt for w in layer), strict=True))
         self.n_iter_ = len(self.history_)
@@ -216,7 +224,7 @@ class DenseHead(SoftmaxHead):
 
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the arrays, in the order of the layers."""
-        settings, width = check_settings(self), features(feature_shape)
+        settings, width = self._settings(), features(feature_shape)
         shapes: dict[str, tuple[int, ...]] = {}
         for number, units in enumerate(settings["hidden"], start=1):
             shapes[f"head_dense_{number}.kernel"] = (width, units)
@@ -229,22 +237,32 @@ class DenseHead(SoftmaxHead):
 
     def _forward(self, rows: np.ndarray) -> np.ndarray:
         # NumPy, not Keras: a saved head predicts without TensorFlow, and a GPU's TF32 never enters.
+        settings = self._settings()
         parts, step = [], max(1, (8 << 20) // max(1, rows.shape[1]))
         for start in range(0, len(rows), step):
-            value = rows[start : start + step].astype(np.float32, copy=False)
-            for number in range(1, len(self.hidden) + 1):
-                value = activate(self.activation, self._dense(value, f"head_dense_{number}"))
-                if self.batch_norm:
+            value = rows[start : start + step]
+            for number in range(1, len(settings["hidden"]) + 1):
+                value = activate(
+                    settings["activation"], self._dense(value, f"head_dense_{number}", number == 1)
+                )
+                if settings["batch_norm"]:
                     gamma, beta, mean, variance = (
                         self.arrays_[f"head_norm_{number}.{part}"]
                         for part in ("gamma", "beta", "moving_mean", "moving_variance")
                     )
                     value = (value - mean) * (gamma / np.sqrt(variance + np.float32(EPSILON))) + beta
-            parts.append(self._dense(value, "logits"))
+            parts.append(self._dense(value, "logits", not settings["hidden"]))
         return np.concatenate(parts)
 
-    def _dense(self, value: np.ndarray, name: str) -> np.ndarray:
-        return value @ self.arrays_[f"{name}.kernel"] + self.arrays_[f"{name}.bias"]
+    def _dense(self, value: np.ndarray, name: str, first: bool) -> np.ndarray:
+        kernel, bias = self.arrays_[f"{name}.kernel"], self.arrays_[f"{name}.bias"]
+        if first and self.rest_ is not None:
+            # Fitted on float64 rows, which may lie so far from zero that float32 tells them apart no more.
+            exact: np.ndarray = value.astype(np.float64) @ kernel.astype(np.float64) + (
+                bias + np.array(self.rest_)
+            )
+            return exact.astype(np.float32)
+        return value.astype(np.float32, copy=False) @ kernel + bias
 
     def layers(self) -> list[Any]:
         """The fitted head as stock Keras layers, new, built and with weights.
@@ -261,42 +279,28 @@ class DenseHead(SoftmaxHead):
         from bottleneck.heads.loop import layer_seed
         from bottleneck.heads.stock import batch_norm, dense, ending
 
+        settings = self._settings()
         made = []
-        for number in range(1, len(self.hidden) + 1):
+        for number in range(1, len(settings["hidden"]) + 1):
             name = f"head_dense_{number}"
             made.append(
-                dense(name, self.arrays_[f"{name}.kernel"], self.arrays_[f"{name}.bias"], self.activation)
+                dense(
+                    name, self.arrays_[f"{name}.kernel"], self.arrays_[f"{name}.bias"], settings["activation"]
+                )
             )
-            if self.batch_norm:
+            if settings["batch_norm"]:
                 parts = ("gamma", "beta", "moving_mean", "moving_variance")
                 name = f"head_norm_{number}"
                 made.append(batch_norm(name, *(self.arrays_[f"{name}.{part}"] for part in parts)))
-            if self.dropout:
-                seed = layer_seed(int(self.seed), number)
+            if settings["dropout"]:
+                seed = layer_seed(settings["seed"], number)
                 made.append(
                     keras.layers.Dropout(
-                        self.dropout, seed=seed, dtype="float32", name=f"head_dropout_{number}"
+                        settings["dropout"], seed=seed, dtype="float32", name=f"head_dropout_{number}"
                     )
                 )
         made.append(dense("logits", self.arrays_["logits.kernel"], self.arrays_["logits.bias"]))
         return ending(self.feature_shape_, made)
-
-
-def _hold_out(data: Data, part: float, seed: int) -> tuple[Data, Data | None]:
-    """Training and watched rows; `part` of each class, rounded, is watched, and every class keeps an image."""
-    random = np.random.default_rng([seed, 0])  # epoch 0: no epoch's order uses this stream
-    codes = data.codes[:: data.views]
-    held = np.zeros(len(codes), bool)
-    for code in np.unique(codes):
-        members = random.permutation(np.flatnonzero(codes == code))
-        held[members[: min(round(len(members) * part), len(members) - 1)]] = True
-    if not held.any():
-        return data, None
-    kept, watched = np.repeat(~held, data.views), np.flatnonzero(held) * data.views
-    return (
-        Data(picked(data.rows, kept), data.codes[kept], data.views),
-        Data(picked(data.rows, watched), data.codes[watched]),
-    )
 
 
 def activate(name: str, value: np.ndarray) -> np.ndarray:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from bottleneck.errors import HeadError, UsageError
 from bottleneck.heads.rows import known_rows, softmax
-from bottleneck.heads.settings import parse_settings
-from bottleneck.schema import Frozen, explain
+from bottleneck.heads.settings import check_settings, parse_settings
+from bottleneck.schema import FitFacts, Frozen, explain
 
 Kind = Literal["str", "int", "float", "bool"]
 
@@ -45,14 +45,31 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         Shape of one row.
     arrays_ : dict of str to ndarray
         float32, as `layout` names and shapes them; the scaler is folded in.
+    settings_ : dict
+        The settings that it was fitted with, typed.
+    solver_, rows_, why_ : str
+        What fitted it, on rows "in memory" or "streamed", and why these.
+    rest_ : list of float, or None
+        Fitted on float64 rows: what the first bias lost in float32, which prediction adds. Keras layers go without.
     """
 
-    #: Fitted attributes that are JSON and worth keeping, with their types.
-    FACTS: ClassVar[Mapping[str, Any]] = {}
+    #: Fitted attributes that are JSON and worth keeping, with their types. Format 1 of a saved head had only some.
+    FACTS: ClassVar[Mapping[str, Any]] = {
+        "solver_": str | None,
+        "rows_": str | None,
+        "why_": str | None,
+        "rest_": list[FiniteFloat] | None,
+    }
 
     classes_: np.ndarray
     feature_shape_: tuple[int, ...]
     arrays_: dict[str, np.ndarray]
+    #: The settings of the fit, typed; what is set afterwards counts from the next fit on.
+    settings_: dict[str, Any] | None = None
+    solver_: str | None = None
+    rows_: str | None = None
+    why_: str | None = None
+    rest_: list[float] | None = None
 
     @abstractmethod
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
@@ -60,7 +77,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
 
     @abstractmethod
     def _forward(self, rows: np.ndarray) -> np.ndarray:
-        """(n, d) float16 or float32 to logits (n, k)."""
+        """(n, d) float16, float32 or float64 to logits (n, k)."""
 
     def logits(self, X: Any) -> np.ndarray:
         """What the softmax is taken of.
@@ -68,7 +85,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, (n, *feature_shape_)
-            float16 or float32; other kinds are converted.
+            float16, float32 or float64; other kinds are converted.
 
         Returns
         -------
@@ -99,7 +116,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         HeadError
             Labels that JSON cannot hold.
         """
-        settings = {name: _jsonable(value) for name, value in self.get_params(deep=False).items()}
+        settings = {name: _jsonable(value) for name, value in self._settings().items()}
         labels = self.classes_.tolist()
         kind = type(labels[0]).__name__
         if kind not in _KINDS or any(type(label).__name__ != kind for label in labels):
@@ -115,6 +132,23 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
             facts={name: getattr(self, name) for name in self.FACTS},
         )
         return document.model_dump(mode="json"), dict(self.arrays_)
+
+    def fit_facts(self) -> FitFacts:
+        """Which solver ran, on which rows and how well; of a head that an older version saved, what that knew."""
+        return FitFacts(
+            solver=self.solver_,
+            rows=self.rows_,
+            why=self.why_,
+            iterations=getattr(self, "n_iter_", None),
+            passes=getattr(self, "passes_", None),
+            converged=getattr(self, "converged_", None),
+            gap=getattr(self, "gap_", None),
+            accuracy=getattr(self, "train_accuracy_", None),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        """Of the fit; before one, as they are set now."""
+        return check_settings(self) if self.settings_ is None else self.settings_
 
     @classmethod
     def prepare(cls, document: Mapping[str, Any]) -> tuple[Self, dict[str, tuple[int, ...]]]:
@@ -147,7 +181,11 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
             raise HeadError(f"the head's document does not fit: {explain(error)}") from error
         except (UsageError, OverflowError, TypeError, ValueError) as error:
             raise HeadError(f"the head's document does not fit: {error}") from error
-        head.classes_, head.feature_shape_ = classes, state.feature_shape
+        head.classes_, head.feature_shape_, head.settings_ = (
+            classes,
+            state.feature_shape,
+            check_settings(head),
+        )
         head.n_features_in_ = int(np.prod(state.feature_shape, dtype=object))
         for name, value in facts.items():
             setattr(head, name, value)

@@ -140,7 +140,9 @@ class Program:
         self._l2 = settings["l2"]
         self._trainable = [v for layer in layers for v in layer.trainable_variables]
         self.optimizer.build(self._trainable)
-        self._scaling = None if scaling is None else [tf.constant(part, tf.float32) for part in scaling]
+        # Float64 rows are centred before they are rounded: far from zero, float32 tells them apart no more.
+        self._exact = tf.float64 if data.rows.dtype == np.float64 else tf.float32
+        self._scaling = None if scaling is None else [tf.constant(part, self._exact) for part in scaling]
         self._weights = None if weights is None else tf.constant(weights, tf.float32)
         self._whole = None
         if isinstance(data.rows, np.ndarray):
@@ -155,9 +157,10 @@ class Program:
     def _forward(self, rows: Any, *, training: bool) -> Any:
         import keras
 
-        value = self._tf.cast(rows, self._tf.float32)
+        value = self._tf.cast(rows, self._exact)
         if self._scaling is not None:
             value = (value - self._scaling[0]) * self._scaling[1]
+        value = self._tf.cast(value, self._tf.float32)
         for layer in self.layers:
             value = layer(value) if isinstance(layer, keras.layers.Dense) else layer(value, training=training)
         return value

@@ -13,11 +13,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from bottleneck.errors import HeadError
-from bottleneck.store.rows import Rows
+from bottleneck.store.memory import rows_budget
+from bottleneck.store.rows import Rows, loaded
 
 #: A feature that varies by less than this part of its largest magnitude is constant: another machine or batch
 #: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
 CONSTANT = 1e-5
+
+#: The same of float64 rows, which no network computed: rounding alone.
+CONSTANT_FLOAT64 = 1e-12
 
 #: Smallest spread to divide by, in median spreads. On VGG16's map of 8,192 columns under a logistic head the largest
 #: kernel entry fell from 1,786 to 1, and the difference of probabilities between two runtimes from 2.9e-4 to 1.2e-5 of
@@ -25,6 +29,9 @@ CONSTANT = 1e-5
 LEAST = 0.1
 
 _CHUNK = 32 << 20
+
+#: Types that rows keep; all others become the first: a float64 column far from zero loses everything in float32.
+_DTYPES = [np.float64, np.float32, np.float16]
 
 
 class BadRows(HeadError, ValueError):
@@ -38,14 +45,15 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
     ----------
     head : estimator
     X : array-like, (n, *shape)
-        float16 stays float16 (it is what the cache holds, and half of the memory); else float32. `Rows` of a store
-        stay on disk: what is stored is finite, so no pass over them is needed to know it.
+        float16, float32 and float64 stay what they are; whole numbers become float64. `Rows` of a store are loaded
+        where they take no more than `store.memory.rows_budget`, and else stay on disk: what is stored is finite, so no
+        pass over them is needed to know it. ``rows_`` and ``why_`` of the head say which.
     y : array-like, (n,)
         Labels of any one kind: strings, integers, bools.
 
     Returns
     -------
-    rows : ndarray or Rows, (n, d) float16 or float32
+    rows : ndarray or Rows, (n, d)
     codes : ndarray, (n,) int64
         Positions in `classes`.
     classes : ndarray, (k,)
@@ -64,10 +72,11 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
                 "a row"
             )
         if isinstance(X, Rows):
-            rows, labels = _stored_rows(head, X), np.asarray(y)
+            rows: Any = _stored_rows(head, X)
+            labels = np.asarray(y)
             check_consistent_length(rows, labels)
         else:
-            rows, labels = validate_data(head, _flat(X), y, dtype=[np.float32, np.float16])
+            rows, labels = validate_data(head, _flat(X), y, dtype=_DTYPES)
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
@@ -79,11 +88,21 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
             f"{len(labels)} rows: add images of another class"
         )
     head.feature_shape_ = shape if shape is not None else (rows.shape[1],)
+    if isinstance(rows, Rows):
+        size, most = (f"{count / (1 << 20):,.1f} MiB" for count in (rows.nbytes, rows_budget()))
+        rows = loaded(rows)
+        streamed = isinstance(rows, Rows)
+        head.why_ = (
+            f"{size} of stored rows are {'more' if streamed else 'no more'} than the {most} that are loaded"
+        )
+    else:
+        streamed, head.why_ = False, "an array was given"
+    head.rows_ = "streamed" if streamed else "in memory"
     return rows, codes.reshape(-1).astype(np.int64), classes
 
 
 def known_rows(head: Any, X: Any) -> Any:
-    """Rows for a fitted head, checked against the shape it was fitted on: (n, d) float16 or float32.
+    """Rows for a fitted head, checked against the shape it was fitted on: (n, d) of any float type.
 
     They stay on disk where `X` is `Rows`.
 
@@ -105,7 +124,7 @@ def known_rows(head: Any, X: Any) -> Any:
         if isinstance(X, Rows):
             rows: Any = _stored_rows(head, X, reset=False)
         else:
-            rows = validate_data(head, _flat(X), dtype=[np.float32, np.float16], reset=False)
+            rows = validate_data(head, _flat(X), dtype=_DTYPES, reset=False)
     except ValueError as error:
         raise BadRows(str(error)) from error
     if shape is not None and shape != head.feature_shape_:
@@ -128,7 +147,7 @@ def _stored_rows(head: Any, X: Rows, *, reset: bool = True) -> Rows:
     """`X` flattened; what `validate_data` does for arrays, on one row of zeros in its stead."""
     if reset and not len(X):
         raise ValueError("found 0 rows, and a head needs some to learn from")
-    validate_data(head, np.zeros((1, X.width), X.dtype), dtype=[np.float32, np.float16], reset=reset)
+    validate_data(head, np.zeros((1, X.width), X.dtype), dtype=_DTYPES, reset=reset)
     return X.flat
 
 
@@ -191,7 +210,7 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
         part -= mean
         square += np.einsum("ij,ij->j", part, part)
     spread = np.sqrt(square / len(rows))
-    varies = spread > CONSTANT * largest
+    varies = spread > (CONSTANT_FLOAT64 if rows.dtype == np.float64 else CONSTANT) * largest
     inverse = np.zeros_like(mean)
     if divide and varies.any():
         inverse[varies] = 1.0 / np.maximum(spread[varies], LEAST * np.median(spread[varies]))
@@ -200,9 +219,23 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
     return mean, inverse
 
 
+def check_float32(rows: np.ndarray | Rows) -> None:
+    """That float64 rows may be rounded to float32 as they are. Raises `BadRows`."""
+    if rows.dtype != np.float64:
+        return
+    mean, inverse = scaler(rows, divide=False)
+    spread, step = np.ptp(rows, axis=0), np.spacing(np.abs(mean).astype(np.float32))
+    lost = np.flatnonzero((inverse > 0) & (spread < 1e3 * step)).tolist()
+    if lost:
+        raise BadRows(
+            f"columns {lost[:5]} of these float64 rows lie so far from zero ({mean[lost[0]]:.6g}) that float32 tells "
+            "their values apart no more: set standardize=true, or subtract their mean"
+        )
+
+
 def fold(
-    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, inverse: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, inverse: np.ndarray, *, exact: bool = False
+) -> tuple[np.ndarray, np.ndarray, list[float] | None]:
     """Kernel and bias that do to raw rows what the given ones do to ``(rows - mean) * inverse``.
 
     Parameters
@@ -210,20 +243,26 @@ def fold(
     kernel : ndarray, (d, units)
     bias : ndarray, (units,)
     mean, inverse : ndarray, (d,)
+    exact : bool
+        Whether to keep what the bias loses in float32: only float64 rows can tell.
 
     Returns
     -------
     kernel, bias : ndarray, float32
+    rest : list of float, or None
+        What is to be added to the bias in float64.
 
     Examples
     --------
-    >>> kernel, bias = fold(np.array([[2.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]))
+    >>> kernel, bias, _ = fold(np.array([[2.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]))
     >>> kernel.tolist(), bias.tolist()
     ([[1.0]], [-2.0])
     """
     folded = (kernel.astype(np.float64) * inverse[:, None]).astype(np.float32)
     # From the rounded kernel, so that its rounding at the mean row cancels.
-    return folded, (bias.astype(np.float64) - mean @ folded.astype(np.float64)).astype(np.float32)
+    whole = bias.astype(np.float64) - mean @ folded.astype(np.float64)
+    rounded = whole.astype(np.float32)
+    return folded, rounded, (whole - rounded).tolist() if exact else None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -253,7 +292,7 @@ def class_weights(
     Raises
     ------
     BadRows
-        A mapping that names a class which is not there.
+        A mapping that names a class which is not there, or a weight that is not above 0.
     """
     if setting is None:
         return None
@@ -265,6 +304,11 @@ def class_weights(
             raise BadRows(
                 f"class_weight names classes {missing!r} that are not among the labels {classes.tolist()!r}: "
                 "name the classes as the labels do"
+            )
+        wrong = {label: weight for label, weight in setting.items() if not 0 < weight < math.inf}
+        if wrong:
+            raise BadRows(
+                f"class_weight {wrong!r}: expected finite numbers above 0; leave the rows of a class out to ignore it"
             )
         by_code = {codes_of[label]: weight for label, weight in setting.items()}
     return np.asarray(

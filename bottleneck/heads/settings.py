@@ -75,8 +75,10 @@ def parse_settings(name: str, head: type, given: Mapping[str, Any]) -> dict[str,
 
 
 def _read(value: Any, hint: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return _read(value.item() if value.ndim == 0 else value.tolist(), hint)
+    if type(value) is int and any(get_origin(part) is tuple for part in _parts(hint)):
+        return (value,)
     if isinstance(value, list | tuple):
         return tuple(_read(item, None) for item in value)
     if not isinstance(value, str):

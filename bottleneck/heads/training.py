@@ -21,7 +21,6 @@ def fit_and_measure(
     folds: int | None,
     seed: int,
     progress: Progress,
-    memory: int | str | None = None,
 ) -> tuple[Any, dict[str, Metrics], tuple[Metrics, ...]]:
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
 
@@ -41,8 +40,6 @@ def fit_and_measure(
         Cross-validate on the training rows first, a fresh head a fold.
     seed : int
     progress : Progress
-    memory : int or str, optional
-        Rows are read at once where they take no more than this, half of what is free by default; else streamed.
 
     Returns
     -------
@@ -50,8 +47,8 @@ def fit_and_measure(
         The fitted head, figures by split, figures by fold.
     """
     # Read once, where they fit; else every head streams them.
-    training = rows.where(splits == "train").loaded(memory)
-    held = rows.where(splits == "validation").loaded(memory)
+    training = rows.where(splits == "train").loaded()
+    held = rows.where(splits == "validation").loaded()
     figures: tuple[Metrics, ...] = ()
     if folds:
         with progress.bar("folds", folds, "folds") as bar:

@@ -49,6 +49,7 @@ def card_of(
         base=run.spec,
         asked=run.request.model_dump(mode="json"),
         head=run.head,
+        fit=figures.fit,
         parameters={"base": base, "head": int(model.count_params()) - base},
         tuned=getattr(run, "tuned", None),
         split=run.split,

@@ -286,6 +286,8 @@ def with_weights(head: Head, layers: Sequence[Any]) -> Head:
             f"a head {type(head).__name__} cannot be fine-tuned: its layers hold weights of the shapes "
             f"{[weight.shape for weight in learnt]}, its arrays are {shapes}; train a dense or a logistic head"
         )
+    # Trained on by another loop: what the first fit said of itself is true no more.
+    document["facts"] |= {name: None for name in ("solver_", "rows_", "why_") if name in document["facts"]}
     return type(head).restore(document, dict(zip(arrays, learnt, strict=True)))
 
 

@@ -21,7 +21,7 @@ from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, S
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
-from bottleneck.schema.run import HeadSpec, Run, Score, SplitPolicy
+from bottleneck.schema.run import FitFacts, HeadSpec, Run, Score, SplitPolicy
 from bottleneck.schema.team import Team
 from bottleneck.schema.tuning import (
     StageDone,
@@ -56,6 +56,7 @@ __all__ = [
     "Difference",
     "Drift",
     "Entry",
+    "FitFacts",
     "Frozen",
     "HeadSpec",
     "ImageRecord",

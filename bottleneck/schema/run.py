@@ -20,6 +20,44 @@ class HeadSpec(Frozen):
     settings: Mapping[str, Any] = Field(default_factory=dict)
 
 
+class FitFacts(Frozen):
+    """How a head was fitted.
+
+    `rows` is "in memory" or "streamed", `why` the reason; `converged` and `gap` (how far the objective may lie above
+    its least value, as a part of it) are of heads that have such a thing.
+    """
+
+    solver: str | None = None
+    rows: str | None = None
+    why: str | None = None
+    iterations: int | None = None
+    passes: int | None = None
+    converged: bool | None = None
+    gap: float | None = None
+    accuracy: float | None = None
+
+    def __str__(self) -> str:
+        parts = [self.solver or "unknown solver"]
+        if self.rows:
+            parts.append(f"rows {self.rows} ({self.why})")
+        if self.iterations is not None:
+            parts.append(f"{self.iterations:,} iterations")
+        if self.passes is not None:
+            parts.append(f"{self.passes:,} passes")
+        if self.converged is not None:
+            parts.append("converged" if self.converged else f"NOT CONVERGED{self._beside}")
+        return ", ".join(parts)
+
+    @property
+    def _beside(self) -> str:
+        if self.gap is None or self.accuracy is None:
+            return ""
+        return (
+            f" (the objective may lie {self.gap:.1g} of it above the least; accuracy on its training rows "
+            f"{self.accuracy:.4f})"
+        )
+
+
 #: What a merged model may say of an image besides its probabilities.
 Score = Literal["energy"]
 

@@ -96,7 +96,7 @@ class Features:
         Parameters
         ----------
         memory : int or str, optional
-            Bytes, or ``"4G"``; by default half of what is free, limits of containers included.
+            Bytes, or ``"4G"``; by default `rows_budget`: 2 GiB, or a quarter of the machine's or container's memory.
 
         Raises
         ------

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.store.batches import batches, epoch_order
 from bottleneck.store.mapped import Shards
-from bottleneck.store.memory import budget
+from bottleneck.store.memory import budget, rows_budget
 
 #: Bytes of the pieces in which rows are walked through.
 _PIECE = 8 << 20
@@ -126,6 +126,11 @@ class Rows:
             raise IndexError(f"rows are picked by one axis of numbers, got {np.ndim(key)} axes")
         return Rows(self._shards, chosen, self.shape[1:])
 
+    def stored_order(self) -> np.ndarray:
+        """Numbers (n,) of these rows in the order in which they lie on disk: what a whole pass reads fastest."""
+        order: np.ndarray = np.argsort(self._numbers, kind="stable")
+        return order
+
     def read(self, out: np.ndarray | None = None) -> np.ndarray:
         """All of them as an array, or into `out` (n, *shape), C-contiguous, whose type may be another.
 
@@ -169,8 +174,8 @@ class Rows:
 
 
 def loaded(X: Rows | np.ndarray, memory: int | str | None = None) -> Rows | np.ndarray:
-    """`X` in memory where it fits `memory` (half of what is free by default), else as it is."""
-    if isinstance(X, np.ndarray) or X.nbytes > budget(memory):
+    """`X` in memory where it takes at most `memory` (`rows_budget` by default), else as it is."""
+    if isinstance(X, np.ndarray) or X.nbytes > (rows_budget() if memory is None else budget(memory)):
         return X
     return X.read()
 

@@ -232,3 +232,68 @@ def test_state_restores_and_refuses_strangers(name):
     ):
         with pytest.raises(HeadError):
             type(head).restore(document | change, arrays)
+
+
+#: One value of each kind: whatever a setting is given, `fit` says so or everything after it works.
+ODD = [
+    "64",
+    "x",
+    -1,
+    0,
+    8,
+    2.5,
+    float("nan"),
+    True,
+    None,
+    (),
+    (8, 4),
+    [3],
+    {"a": 1.0},
+    b"8",
+    np.array([4]),
+    object(),
+]
+
+
+def test_a_setting_of_the_wrong_kind_is_refused_at_fit_or_works_to_the_end(name, monkeypatch):
+    """Never at `predict`, and never as a score of NaN."""
+    from bottleneck.errors import UsageError
+    from bottleneck.heads import dense
+    from bottleneck.heads.settings import known
+
+    X, y = clusters(12, (4,), 2)
+    if name == "dense":
+        # What the network learns is not asked here, and 200 fits of it would take minutes.
+        def untrained(program, settings, *_):
+            return program.weights(), [{"epoch": 1.0, "loss": 0.0, "accuracy": 0.0, "learning_rate": 1.0}], 1
+
+        monkeypatch.setattr(dense, "train", untrained)
+    kind = catalog.load("head", catalog.HEADS, name)
+    for setting in known(kind):
+        for value in ODD:
+            head = kind(**{setting: value})
+            refused = None
+            try:
+                head.fit(X, y)
+            except (UsageError, BadRows) as error:
+                refused = str(error)
+            if refused is not None:
+                assert setting in refused, (setting, value)
+                continue
+            assert head.predict(X).shape == (12,), (setting, value)
+            assert (type(head).restore(*head.state()).logits(X) == head.logits(X)).all(), (setting, value)
+            assert head.layers()
+
+
+def test_settings_changed_after_a_fit_wait_for_the_next(name):
+    X, y = clusters(20, (4,), 2)
+    head = new(name).fit(X, y)
+    before = head.logits(X)
+    if name == "dense":
+        head.set_params(hidden=(), activation="tanh", batch_norm=False)
+    assert (head.logits(X) == before).all() and head.state()
+
+
+def test_a_head_says_how_it_was_fitted(name):
+    facts = new(name).fit(*clusters(20, (4,), 2)).fit_facts()
+    assert facts.solver and facts.rows == "in memory" and facts.why and facts.iterations

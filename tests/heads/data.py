@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bottleneck.store.rows import Rows
+
 
 def clusters(n: int, shape: tuple[int, ...], classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(n, *shape) float32 rows and (n,) string labels; neighbours overlap a little."""
@@ -17,3 +19,22 @@ def clusters(n: int, shape: tuple[int, ...], classes: int, seed: int = 0) -> tup
     X[:, 2] = 500 + X[:, 2]  # far from zero
     names = np.array([f"class {chr(ord('a') + i)}" for i in range(classes)])
     return X.reshape(n, *shape).astype(np.float32), names[codes]
+
+
+class FakeShards:
+    """What `Rows` asks of a store's maps, over an array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.dtype, self.width, self.files = array, array.dtype, array.shape[1], [None]
+
+    def gather(self, numbers: np.ndarray, out: np.ndarray) -> None:
+        """Copy rows into `out`."""
+        out[...] = self.array[numbers]
+
+
+def fake_rows(array: np.ndarray, order: np.ndarray | None = None) -> Rows:
+    """Rows of a store that is none; the rows lie in another `order` there."""
+    numbers = np.arange(len(array)) if order is None else order
+    held = np.empty_like(array)
+    held[numbers] = array
+    return Rows(FakeShards(held), numbers, array.shape[1:])  # type: ignore[arg-type]

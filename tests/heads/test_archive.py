@@ -302,7 +302,7 @@ def nested(depth):
         ("[]", "not a head's document"),
         ("null", "not a head's document"),
         ("{}", "spec"),
-        ('{"format": 2}', "newer bottleneck"),
+        ('{"format": 3}', "newer bottleneck"),
         ('{"format": 1, "format": 1}', "twice"),
         ('{"format": NaN}', "NaN"),
         ('{"state": ' + nested(100_000) + "}", "not a head's document"),

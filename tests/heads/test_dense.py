@@ -242,3 +242,38 @@ def test_batches_larger_than_the_data_and_of_one():
     for size in (1, 3, 100):
         head = DenseHead(hidden=(), batch_size=size, epochs=2, patience=None).fit(X, y)
         assert np.isfinite(head.history_[1]["loss"])
+
+
+def test_copies_are_on_one_side_of_the_head_s_own_holdout():
+    from bottleneck.heads.holdout import hold_out
+    from bottleneck.heads.loop import Data
+
+    random = np.random.default_rng(0)
+    once = random.normal(size=(100, 5)).astype(np.float32)
+    X, y = np.tile(once, (3, 1)), np.tile(random.integers(0, 2, 100), 3)
+    data, watched = hold_out(Data(X, y), 0.1, 0)
+    assert 20 <= len(watched.rows) <= 30 and len(data.rows) + len(watched.rows) == 300
+    assert not {row.tobytes() for row in data.rows} & {row.tobytes() for row in watched.rows}
+
+
+def test_without_copies_the_holdout_is_what_it_was():
+    from bottleneck.heads.holdout import hold_out
+    from bottleneck.heads.loop import Data
+
+    X, codes = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3
+    data, watched = hold_out(Data(X, codes), 0.2, 5)
+    draw, held = np.random.default_rng([5, 0]), np.zeros(60, bool)
+    for code in range(3):
+        held[draw.permutation(np.flatnonzero(codes == code))[:4]] = True
+    np.testing.assert_array_equal(watched.rows, X[held])
+    np.testing.assert_array_equal(data.rows, X[~held])
+
+
+def test_float64_rows_far_from_zero_are_learnt_and_told_apart():
+    X, y = clusters(90, (6,), 3)
+    X = X[:, 3:].astype(np.float64)
+    near = DenseHead(hidden=(8,), epochs=20, learning_rate=0.02, patience=None).fit(X, y).score(X, y)
+    far = DenseHead(hidden=(8,), epochs=20, learning_rate=0.02, patience=None).fit(X + 1e7, y)
+    assert far.score(X + 1e7, y) == pytest.approx(near, abs=0.03) and near > 0.5
+    with pytest.raises(BadRows, match="standardize=true"):
+        DenseHead(standardize=False, epochs=1).fit(X + 1e7, y)

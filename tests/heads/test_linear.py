@@ -37,7 +37,7 @@ def reference(X, y, **settings):
 def test_probabilities_are_scikit_learns(classes, solver):
     X, y = clusters(120, (12,), classes)
     Z, plain = reference(X, y, C=0.3)
-    head = LogisticHead(C=0.3, solver=solver, tol=1e-8, max_iter=5000).fit(X, y)
+    head = LogisticHead(C=0.3, solver=solver, tol=1e-12, max_iter=5000).fit(X, y)
     np.testing.assert_allclose(head.predict_proba(X), plain.predict_proba(Z), atol=2e-5)
     assert (head.predict(X) == plain.predict(Z)).all()
     assert head.predict_proba(X).dtype == head.logits(X).dtype == np.float32
@@ -48,7 +48,7 @@ def test_wide_rows_are_rotated_and_reach_the_same_optimum(monkeypatch):
     X, y = clusters(60, (3, 3, 40), 4)
     _, plain = reference(X, y)
     rotated = LogisticHead(tol=1e-9).fit(X, y)
-    monkeypatch.setattr(linear, "_rotation", lambda scaled: pytest.fail("rotated"))
+    monkeypatch.setattr(linear, "_rotation", lambda *_: pytest.fail("rotated"))
     monkeypatch.setattr(linear, "ROTATE", 10**9)
     straight = LogisticHead(tol=1e-9).fit(X, y)
     np.testing.assert_allclose(rotated.predict_proba(X), straight.predict_proba(X), atol=1e-4)
@@ -142,7 +142,7 @@ def test_fold_does_to_raw_rows_what_scaling_and_kernel_do():
     assert (inverse[2:] > 0).all()
     random = np.random.default_rng(0)
     kernel, bias = random.normal(size=(8, 3)), random.normal(size=3)
-    folded, shifted = fold(kernel, bias, mean, inverse)
+    folded, shifted, _ = fold(kernel, bias, mean, inverse)
     wanted = (X - mean) * inverse @ kernel + bias
     np.testing.assert_allclose(X.astype(np.float64) @ folded + shifted, wanted, atol=2e-4)
 

@@ -12,7 +12,6 @@ from sklearn.base import clone
 from bottleneck.errors import DamagedShard
 from bottleneck.heads import training
 from bottleneck.heads.dense import DenseHead
-from bottleneck.heads.descent import Problem, descend
 from bottleneck.heads.folds import cross_validate, measure_head
 from bottleneck.heads.linear import LogisticHead
 from bottleneck.heads.rows import BadRows, scaler
@@ -25,6 +24,12 @@ from tests.store.stored import as_rows
 
 def on_disk(tmp_path: Path, array: np.ndarray, task_rows: int = 50) -> Rows:
     return as_rows(tmp_path / "cache", array, task_rows=task_rows)
+
+
+@pytest.fixture
+def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rows are loaded."""
+    monkeypatch.setenv("BOTTLENECK_ROWS", "0")
 
 
 def noisy(n: int, d: int, classes: int, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -50,27 +55,24 @@ def objective(head: LogisticHead, X: np.ndarray, y: np.ndarray) -> float:
     return float(losses.mean() + np.square(head.coef_ * spread).sum() / (2 * head.C * len(y)))
 
 
-@pytest.mark.parametrize(
-    ("classes", "share", "gap"),
-    [(10, 0.2, 0.01), (2, 0.1, 0.01), (3, 0.0, 0.06)],
-    ids=["10", "2", "separable"],
-)
-def test_the_streamed_logistic_head_comes_close_to_the_exact_one(
-    tmp_path: Path, classes: int, share: float, gap: float
+@pytest.mark.usefixtures("streaming")
+@pytest.mark.parametrize(("classes", "share"), [(10, 0.2), (2, 0.1), (3, 0.0)], ids=["10", "2", "separable"])
+def test_the_streamed_logistic_head_comes_to_the_exact_optimum(
+    tmp_path: Path, classes: int, share: float
 ) -> None:
     X, y = noisy(4000, 96, classes, share)
     rows = on_disk(tmp_path, X, task_rows=600)
     held, truth = noisy(2000, 96, classes, share, seed=1)
-    exact = LogisticHead(tol=1e-6).fit(X, y)
+    exact = LogisticHead(tol=1e-8).fit(X, y)
     streamed = LogisticHead().fit(rows, y)
-    assert streamed.converged_ and streamed.n_iter_ < 100
+    assert (streamed.rows_, exact.rows_) == ("streamed", "in memory")
+    assert streamed.converged_ and streamed.passes_ < 60
     least, found = objective(exact, X, y), objective(streamed, X, y)
-    assert least * (1 - 1e-4) <= found <= least * (1 + gap)
-    assert abs((exact.predict(held) == truth).mean() - (streamed.predict(held) == truth).mean()) <= 0.015
-    # Not by chance: weights that were never trained are far from it.
-    assert found < 0.8 * np.log(classes)
+    assert least * (1 - 1e-6) <= found <= least * (1 + 1e-5)
+    assert abs((exact.predict(held) == truth).mean() - (streamed.predict(held) == truth).mean()) <= 0.002
 
 
+@pytest.mark.usefixtures("streaming")
 def test_the_streamed_fit_keeps_to_penalty_class_weights_and_scaling(tmp_path: Path) -> None:
     X, y = noisy(3000, 40, 3, 0.3)
     X = np.concatenate([X, np.full((3000, 1), 7, np.float32)], axis=1)  # a constant feature
@@ -80,33 +82,45 @@ def test_the_streamed_fit_keeps_to_penalty_class_weights_and_scaling(tmp_path: P
     for settings in ({"C": 1e-3}, {"class_weight": "balanced"}, {"standardize": False}):
         exact = LogisticHead(**settings).fit(X, y)
         streamed = LogisticHead(**settings).fit(rows, y)
-        assert np.abs(exact.predict_proba(X) - streamed.predict_proba(rows)).mean() < 0.01
+        np.testing.assert_allclose(exact.predict_proba(X), streamed.predict_proba(rows), atol=3e-3)
         plain = LogisticHead().fit(X, y)
         assert np.abs(exact.coef_[:, :-1] - plain.coef_[:, :-1]).max() > 1e-3 or "standardize" in settings
     assert (streamed.coef_[:, -1] == 0).all()
 
 
-def test_a_streamed_fit_is_the_same_again_and_does_not_depend_on_the_shards(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("streaming")
+def test_a_streamed_fit_is_the_same_again_whatever_the_shards(tmp_path: Path) -> None:
     X, y = clusters(300, (3, 5), 3)
-    first = LogisticHead().fit(as_rows(tmp_path / "a", X, task_rows=17), y)
+    rows = as_rows(tmp_path / "a", X, task_rows=17)
+    first, again = LogisticHead().fit(rows, y), LogisticHead().fit(rows, y)
+    np.testing.assert_array_equal(first.coef_, again.coef_)
+    # Rows are read as they lie, so that sums round otherwise where they lie otherwise.
     second = LogisticHead().fit(as_rows(tmp_path / "b", X, task_rows=100), y)
-    np.testing.assert_array_equal(first.coef_, second.coef_)
+    np.testing.assert_allclose(first.coef_, second.coef_, rtol=1e-4, atol=1e-7)
     assert first.feature_shape_ == (3, 5) and first.n_features_in_ == 15
 
 
-def test_too_few_passes_are_said_to_be_too_few() -> None:
-    X, y = noisy(500, 20, 2, 0.0)
-    codes = np.searchsorted(np.unique(y), y)
-    mean, inverse = (part.astype(np.float32) for part in scaler(X, divide=True))
-    problem = Problem(X, codes, 2, mean, inverse, None, 1 / 500)
-    _, _, passes, converged = descend(problem, most=3, tolerance=1e-3)
-    assert (passes, converged) == (3, False)
-    kernel, bias, passes, converged = descend(problem, most=500, tolerance=1e-3)
-    assert converged and 3 < passes < 500
-    assert not kernel[:, 0].any() and bias[0] == 0  # of two classes the second alone has weights
+def test_rows_that_are_loaded_give_what_the_array_gives(tmp_path: Path) -> None:
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.model_selection import cross_validate as folds_of_sklearn
+
+    X, y = clusters(150, (12,), 3)
+    rows = on_disk(tmp_path, X)
+    grid = {"C": [1e-3, 1.0]}
+    inside, stored = (
+        GridSearchCV(LogisticHead(), grid, cv=3, error_score="raise").fit(x, y) for x in (X, rows)
+    )
+    np.testing.assert_array_equal(
+        inside.cv_results_["mean_test_score"], stored.cv_results_["mean_test_score"]
+    )
+    np.testing.assert_array_equal(inside.best_estimator_.coef_, stored.best_estimator_.coef_)
+    assert stored.best_estimator_.rows_ == "in memory" and "no more than" in stored.best_estimator_.why_
+    first, second = (folds_of_sklearn(LogisticHead(), x, y, cv=3)["test_score"] for x in (X, rows))
+    np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.keras
+@pytest.mark.usefixtures("streaming")
 @pytest.mark.parametrize("held_out", [False, True])
 def test_the_streamed_dense_head_learns_what_the_one_in_memory_does(tmp_path: Path, held_out: bool) -> None:
     X, y = clusters(203, (12,), 3)
@@ -126,6 +140,7 @@ def test_the_streamed_dense_head_learns_what_the_one_in_memory_does(tmp_path: Pa
 def test_pieces_change_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bottleneck.heads import loop
 
+    monkeypatch.setenv("BOTTLENECK_ROWS", "0")
     X, y = clusters(203, (12,), 3)
     rows = on_disk(tmp_path, X)
     head = DenseHead(hidden=(8,), epochs=2, batch_size=16, patience=None)
@@ -193,30 +208,22 @@ def test_a_run_on_rows_that_do_not_fit_streams_them_and_one_that_fits_loads_them
     table = features()
     lazy = replace(table, X=on_disk(tmp_path, table.X))
     splits = np.array(["train"] * 60 + ["validation"] * 30, object)
-    seen: list[type] = []
 
-    fit = LogisticHead.fit
-
-    def spy(self: LogisticHead, X: Any, y: Any, **more: Any) -> Any:
-        seen.append(type(X))
-        return fit(self, X, y, **more)
-
-    monkeypatch.setattr(LogisticHead, "fit", spy)
-
-    def fitted(memory: int | None) -> Any:
+    def fitted(memory: str) -> Any:
+        monkeypatch.setenv("BOTTLENECK_ROWS", memory)
         return training.fit_and_measure(
-            LogisticHead(), lazy, splits, table.classes, folds=None, seed=0, progress=Silent(), memory=memory
+            LogisticHead(), lazy, splits, table.classes, folds=None, seed=0, progress=Silent()
         )
 
-    _, loaded, _ = fitted(None)
-    _, streamed, _ = fitted(0)
-    assert seen == [np.ndarray, Rows]
-    monkeypatch.undo()
+    first, loaded, _ = fitted("1G")
+    second, streamed, _ = fitted("0")
+    assert (first.rows_, second.rows_) == ("in memory", "streamed")
     _, inside, _ = training.fit_and_measure(
         LogisticHead(), table, splits, table.classes, folds=None, seed=0, progress=Silent()
     )
     assert loaded == inside
-    assert streamed["validation"].accuracy == pytest.approx(inside["validation"].accuracy, abs=0.1)
+    assert streamed["validation"].accuracy == inside["validation"].accuracy
+    assert streamed["validation"].log_loss == pytest.approx(inside["validation"].log_loss, rel=1e-2)
 
 
 def test_folds_over_rows_on_disk_are_those_over_an_array(tmp_path: Path) -> None:

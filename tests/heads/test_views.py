@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck.heads.dense import DenseHead, _hold_out
+from bottleneck.heads.dense import DenseHead
 from bottleneck.heads.folds import cross_validate, measure_head
+from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.linear import LogisticHead
 from bottleneck.heads.loop import Data
 from bottleneck.heads.rows import BadRows
@@ -75,7 +76,7 @@ def test_different_views_are_learnt_from() -> None:
 def test_what_is_held_out_are_whole_images_watched_as_they_are() -> None:
     codes = np.repeat(np.arange(30) % 3, 4)
     rows = np.stack([np.repeat(np.arange(30), 4), np.tile(np.arange(4), 30)], axis=1).astype(np.float32)
-    kept, watched = _hold_out(Data(rows, codes, 4), 0.2, 3)
+    kept, watched = hold_out(Data(rows, codes, 4), 0.2, 3)
     assert watched is not None and (kept.views, watched.views) == (4, 1)
     assert not set(kept.rows[:, 0]) & set(watched.rows[:, 0])
     assert len(watched.rows) == 6 and (watched.rows[:, 1] == 0).all()

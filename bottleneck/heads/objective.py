@@ -1,0 +1,215 @@
+"""What logistic regression minimises, computed over all rows: value, slope and curvature, one pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bottleneck.store.batches import batches
+from bottleneck.store.rows import Rows, picked
+
+#: Bytes of a piece of standardised float32 rows, and of its float64 logits; a piece has at least so many rows.
+_PIECE, _LEAST_ROWS = 4 << 20, 64
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """The objective at one set of weights.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray
+        (d + 1, columns) float64, the intercepts last.
+    value : float
+    slope : numpy.ndarray
+        As `weights`.
+    bends : numpy.ndarray
+        (n,) how much the loss of each row bends: the mean of ``p (1 - p)`` over the columns, times its weight.
+    column_bends : numpy.ndarray
+        (columns,) the same by column, mean over the rows.
+    accuracy : float
+        Share of the rows whose likeliest class is theirs.
+    gap : float
+        A bound on how far `value` lies above the least there is.
+    """
+
+    weights: np.ndarray
+    value: float
+    slope: np.ndarray
+    bends: np.ndarray
+    column_bends: np.ndarray
+    accuracy: float
+    gap: float
+
+
+class Objective:
+    """The mean (weighted) cross-entropy of standardised rows plus ``penalty * |W|^2 / 2``; intercepts go free.
+
+    Value and slope are summed in float64 over every row, so they are exact but for rounding. Products with the Hessian
+    only steer a search and are computed in float32, unless the rows were standardised beforehand.
+
+    Parameters
+    ----------
+    rows : Rows or numpy.ndarray
+        (n, d). Rows of a store are read in stored order, piece by piece.
+    codes : numpy.ndarray
+        (n,) int64.
+    classes : int
+        Of two, only the second has weights, `z` against 0, as scikit-learn has it.
+    weights : numpy.ndarray or None
+        (classes,) of each class.
+    penalty : float
+        Above 0.
+    scaling : tuple of numpy.ndarray, optional
+        Mean and inverse deviation (d,): rows are taken as ``(rows - mean) * inverse``. None: they are so already.
+    """
+
+    def __init__(
+        self,
+        rows: Rows | np.ndarray,
+        codes: np.ndarray,
+        classes: int,
+        weights: np.ndarray | None,
+        penalty: float,
+        scaling: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
+        self.rows, self.codes, self.classes, self.penalty = rows, codes, classes, penalty
+        self.first = 1 if classes == 2 else 0
+        self.row_weights = np.ones(len(codes)) if weights is None else weights.astype(np.float64)[codes]
+        self.passes = 0
+        self._scalings = {}
+        if scaling is not None:
+            self._scalings = {np.dtype(t): tuple(part.astype(t) for part in scaling) for t in ("f4", "f8")}
+        self._rough = np.dtype(np.float32 if self._scalings else rows.dtype)
+        self._order = rows.stored_order() if isinstance(rows, Rows) else None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weights: (d + 1, columns)."""
+        return self.rows.shape[1] + 1, self.classes - self.first
+
+    def scaled(self, part: np.ndarray, dtype: Any) -> np.ndarray:
+        """Some rows (b, d), standardised. Float64 rows are centred before anything is rounded."""
+        if not self._scalings:
+            return part.astype(dtype, copy=False)
+        mean, inverse = self._scalings[np.dtype(np.float64 if part.dtype == np.float64 else dtype)]
+        made = np.subtract(part, mean, dtype=mean.dtype)
+        made *= inverse
+        return made.astype(dtype, copy=False)
+
+    def _pieces(self, dtype: Any) -> Iterator[tuple[np.ndarray, np.ndarray | slice]]:
+        width = max(4 * self.rows.shape[1], 8 * self.classes)
+        step = max(_LEAST_ROWS, _PIECE // width)
+        self.passes += 1
+        if isinstance(self.rows, Rows):
+            for part, numbers in batches(self.rows, step, self._order):
+                yield self.scaled(part, dtype), numbers
+        else:
+            for start in range(0, len(self.codes), step):
+                which = slice(start, start + step)
+                yield self.scaled(self.rows[which], dtype), which
+
+    def _chances(self, logits: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
+        """Softmax (b, classes) float64 of logits (b, columns); the logarithm of its divisor goes into `total`."""
+        whole = np.zeros((len(logits), self.classes))
+        whole[:, self.first :] = logits
+        most = whole.max(axis=1, keepdims=True)
+        whole -= most
+        np.exp(whole, out=whole)
+        divisor = whole.sum(axis=1, keepdims=True)
+        if total is not None:
+            total[:] = (np.log(divisor) + most)[:, 0]
+        whole /= divisor
+        return whole
+
+    def at(self, weights: np.ndarray) -> Point:
+        """Value, slope and curvature at `weights`, in one pass."""
+        slope, value, right = np.zeros(self.shape), 0.0, 0
+        bends, column_bends = np.zeros(len(self.codes)), np.zeros(self.shape[1])
+        for x, which in self._pieces(np.float64):
+            logits = x @ weights[:-1] + weights[-1]
+            codes, each, total = self.codes[which], self.row_weights[which], np.empty(len(x))
+            chances = self._chances(logits, total)
+            places = np.arange(len(x)), codes - self.first
+            own = logits[places] if not self.first else np.where(codes == 1, logits[:, 0], 0.0)
+            value += float(((total - own) * each).sum())
+            right += int((chances.argmax(axis=1) == codes).sum())
+            p = chances[:, self.first :]
+            bend = p * (1 - p) * each[:, None]
+            bends[which] = bend.mean(axis=1)
+            column_bends += bend.sum(axis=0)
+            if self.first:
+                p[:, 0] -= codes
+            else:
+                p[places] -= 1.0
+            p *= each[:, None]
+            slope[:-1] += x.T @ p
+            slope[-1] += p.sum(axis=0)
+        n = len(self.codes)
+        slope /= n
+        slope[:-1] += self.penalty * weights[:-1]
+        column_bends /= n
+        value = value / n + self.penalty / 2 * float(np.square(weights[:-1]).sum())
+        return Point(weights, value, slope, bends, column_bends, right / n, self._gap(slope, column_bends))
+
+    def _gap(self, slope: np.ndarray, column_bends: np.ndarray) -> float:
+        """The penalty alone bends the objective by `penalty`, so it cannot fall by more than this.
+
+        Intercepts have no penalty; theirs is what a Newton step of each alone would gain.
+        """
+        free = np.square(slope[-1]) / np.maximum(column_bends, np.finfo(np.float32).tiny)
+        return float(np.square(slope[:-1]).sum() / (2 * self.penalty) + free.sum() / 2)
+
+    def product(self, weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The Hessian at `weights` times `direction`, in one pass."""
+        columns, dtype = self.shape[1], self._rough
+        both = np.concatenate([weights, direction], axis=1)
+        kernel, bias = both[:-1].astype(dtype), both[-1]
+        made = np.zeros(self.shape)
+        for x, which in self._pieces(dtype):
+            out = (x @ kernel).astype(np.float64)
+            out += bias
+            p = self._chances(out[:, :columns])[:, self.first :]
+            along = out[:, columns:]
+            along -= np.einsum("ij,ij->i", p, along)[:, None]
+            along *= p
+            along *= self.row_weights[which][:, None]
+            made[:-1] += x.T @ along.astype(dtype)
+            made[-1] += along.sum(axis=0)
+        made /= len(self.codes)
+        made[:-1] += self.penalty * direction[:-1]
+        return made
+
+    def sample(self, point: Point, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """At most so many rows that stand for the curvature at `point`; all rows where there are no more.
+
+        A row is taken in the measure in which it bends: of classes that are nearly told apart, few rows bend at all.
+
+        Returns
+        -------
+        x : numpy.ndarray
+            (m, d) standardised.
+        share : numpy.ndarray
+            (m,) the part of the whole curvature that each stands for; they sum to 1.
+        counts : numpy.ndarray
+            (m,) the part of all rows that each stands for.
+        rows : numpy.ndarray
+            (m,) which they are.
+        """
+        bends = point.bends + max(float(point.bends.max()) * 1e-12, np.finfo(float).tiny)
+        summed = np.cumsum(bends)
+        if len(bends) <= most:
+            numbers, share = np.arange(len(bends)), bends / summed[-1]
+        else:
+            ends = np.searchsorted(summed, (np.arange(most) + 0.5) * (summed[-1] / most))
+            numbers, counts = np.unique(np.minimum(ends, len(bends) - 1), return_counts=True)
+            share = counts / most
+        counts = share * (summed[-1] / len(bends)) / bends[numbers]
+        return self.scaled(np.asarray(picked(self.rows, numbers)), self._rough), share, counts, numbers
+
+    def chances(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Probabilities (b, columns) that standardised rows `x` are given by `weights`."""
+        return self._chances(x.astype(np.float64) @ weights[:-1] + weights[-1])[:, self.first :]
