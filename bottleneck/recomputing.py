@@ -14,7 +14,7 @@ from bottleneck.extraction.fill import fill
 from bottleneck.filling import filled, opened, scan_for
 from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
-from bottleneck.store.canary import CANARY
+from bottleneck.store.canary import CANARY, NO_CANARY
 from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.prune import Kept
@@ -81,7 +81,7 @@ class Again:
                 np.ascontiguousarray(keys[there]),
                 store.gather(places[there]),
                 records[0].environment if records else {},
-                records[0].canary if records else "0" * 64,
+                records[0].canary if records else NO_CANARY,
                 {content: f"{why.stage}: {why.reason}" for content, why in rejected.items()},
             )
 

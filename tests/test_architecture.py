@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "catalog": {"errors"},
     "object_errors": {"addresses", "errors"},
     "object_facts": set(),
-    "objects": {"addresses", "connections", "files", "object_errors", "object_facts"},
+    "objects": {"addresses", "connections", "errors", "files", "object_errors", "object_facts"},
     "sources": {
         "addresses",
         "catalog",

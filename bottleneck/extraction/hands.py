@@ -11,7 +11,7 @@ from bottleneck.errors import BaseError
 from bottleneck.extraction.messages import Proof
 from bottleneck.extraction.task import Outcome
 from bottleneck.schema import Cache, StoreSpec, Task
-from bottleneck.store.canary import prove_unchanged
+from bottleneck.store.canary import NO_CANARY, prove_unchanged
 from bottleneck.store.decoder import DECODER
 from bottleneck.store.read import Store
 
@@ -73,7 +73,7 @@ def prove(computing: Computes, stores: Sequence[Store]) -> None:
         if len(store):
             records = [file.record for file in store.shards.files]
             here = {record.canary for record in records if _alike(record.environment, proof.environment)}
-            prove_unchanged(store.folder, canary, store.spec, here)
+            prove_unchanged(store.folder, canary, store.spec, here - {NO_CANARY})
 
 
 def check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:

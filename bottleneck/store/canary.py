@@ -27,6 +27,9 @@ _REDUCED_TOLERANCE = 0.5
 #: Values of one picture: large maps are sampled evenly, or a store would open with tens of megabytes of canary.
 _VALUES = 4096
 
+#: What a record says that knows no canary: its rows were put right where none of their records was left.
+NO_CANARY = "0" * 64
+
 
 def canary_tolerance(spec: StoreSpec) -> float:
     """How far two machines' canaries may differ, as a share of their spread."""
