@@ -133,6 +133,7 @@ def test_views_streamed_count_as_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert objective(streamed, X, y, 3) == pytest.approx(objective(inside, X, y, 3), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes is greater than 50%:UserWarning")
 def test_a_thousand_classes_of_one_row_each(monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(0).normal(size=(1000, 30)).astype(np.float32)
     monkeypatch.setenv("BOTTLENECK_ROWS", "0")
