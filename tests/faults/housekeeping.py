@@ -88,7 +88,7 @@ class Ground:
             "copy back": lambda _: ["store", "copy", self.main, "--cache", self.other],
             "prune other": lambda _: ["store", "prune", "--keep", self.kept, "--yes", "--cache", self.other],
             "compact other": lambda _: ["store", "compact", "--cache", self.other],
-            "repair": lambda _: ["store", "verify", "--repair", self.all, *here],
+            "repair": lambda _: ["store", "verify", "--repair", self.all, "--trust", *here],
         }
 
 
