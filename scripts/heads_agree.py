@@ -113,7 +113,7 @@ def optimum(Z: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if Z.shape[1] > len(Z):
         back = np.linalg.qr(Z.T)[0]
         turned = Z @ back
-    plain = LogisticRegression(tol=1e-8, max_iter=20_000).fit(turned, codes)
+    plain = LogisticRegression(solver="newton-cg", tol=1e-9, max_iter=2000).fit(turned, codes)
     kernel, bias = plain.coef_.T, plain.intercept_
     if kernel.shape[1] == 1:
         kernel, bias = np.c_[np.zeros(len(kernel)), kernel], np.r_[0.0, bias]
