@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -284,6 +285,7 @@ def test_a_run_that_remembers_a_secret_passes_it_on_to_none(call: Call, tmp_path
     record.write_text(json.dumps(document))
     old = runs.read(tmp_path / "old")
     (tmp_path / "run").mkdir()
+    shutil.copyfile(tmp_path / "old" / "table.parquet", tmp_path / "run" / "table.parquet")
     runs.write(tmp_path / "run", old.run, old.figures, old.head())
     assert runs.read(tmp_path / "run").run.source == "http://***@127.0.0.1:9/images.csv"
     assert call("evaluate", tmp_path / "old", "--trust", "--cache", tmp_path / "cache" / "empty").status == 1

@@ -37,25 +37,25 @@ class FitFacts(Frozen):
     accuracy: float | None = None
 
     def __str__(self) -> str:
-        parts = [self.solver or "unknown solver"]
-        if self.rows:
-            parts.append(f"rows {self.rows} ({self.why})")
-        if self.iterations is not None:
-            parts.append(f"{self.iterations:,} iterations")
-        if self.passes is not None:
-            parts.append(f"{self.passes:,} passes")
-        if self.converged is not None:
-            parts.append("converged" if self.converged else f"NOT CONVERGED{self._beside}")
-        return ", ".join(parts)
+        return ", ".join(text for _, text in self.told)
 
     @property
-    def _beside(self) -> str:
-        if self.gap is None or self.accuracy is None:
-            return ""
-        return (
-            f" (the objective may lie {self.gap:.1g} of it above the least; accuracy on its training rows "
-            f"{self.accuracy:.4f})"
-        )
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """What there is to say, in lines of two words and a short sentence."""
+        counts = [
+            f"{count:,} {what}"
+            for count, what in ((self.iterations, "iterations"), (self.passes, "passes"))
+            if count is not None
+        ]
+        lines = [("head fitted by", ", ".join([self.solver or "unknown solver", *counts]))]
+        if self.rows:
+            lines.append(("on rows", f"{self.rows} ({self.why})"))
+        if self.converged is not None:
+            lines.append(("the fit", "converged" if self.converged else "NOT CONVERGED"))
+        if self.converged is False and self.gap is not None and self.accuracy is not None:
+            lines.append(("above the least", f"its objective, by {self.gap:.1g} of it or less"))
+            lines.append(("on training rows", f"accuracy {self.accuracy:.4f}"))
+        return tuple(lines)
 
 
 #: What a merged model may say of an image besides its probabilities.

@@ -66,7 +66,7 @@ def trained(
 ) -> tuple[runs.RunFolder, FakeForward, Store, Cache]:
     monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
     source = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
-    done = pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", validation=0.3)
+    done = pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", validation=0.25)
     cache = Cache(tmp_path / "cache")
     return done.folder, FakeForward(), open_store(cache, FakeForward().spec), cache
 
