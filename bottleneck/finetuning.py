@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bottleneck import runs
 from bottleneck.disk_errors import about
-from bottleneck.errors import BaseError, UsageError
+from bottleneck.errors import UsageError
 from bottleneck.files import publish, safe_name, shown
 from bottleneck.filling import filled
 from bottleneck.options import (
@@ -27,7 +27,7 @@ from bottleneck.options import (
     versions,
     views_of,
 )
-from bottleneck.schema import BaseRequest, Run, Tuned, TuneSettings, TuneStage, ViewPolicy, parse
+from bottleneck.schema import BaseRequest, Tuned, TuneSettings, TuneStage, ViewPolicy, parse
 from bottleneck.tuning_data import TuningData
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def finetune(
     runs.prepare(target)
     prepare_process()
     base = load(folder.run.request, cache_of(here))
-    _same_base(base, folder.run)
+    runs.check_base(folder.run, base.spec)
     blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
     planned = tuning.plan(base, blocks, stages, settings)
     data = TuningData(folder, base, settings, here, told)
@@ -221,15 +221,6 @@ def _settings(options: TuneOptions) -> tuple[TuneSettings, Session]:
         settings = settings.model_copy(update={"augment": views and views.policy})
     session: Session = given  # type: ignore[assignment]
     return settings, session
-
-
-def _same_base(base: LoadedBase, run: Run) -> None:
-    if base.spec.recipe != run.spec.recipe:
-        raise BaseError(
-            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
-            f"{base.spec.recipe.fingerprint[:16]}, the run's {run.spec.recipe.fingerprint[:16]}. Its weights or "
-            "code changed since: put the old ones back, or train again"
-        )
 
 
 @contextlib.contextmanager

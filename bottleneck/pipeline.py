@@ -182,6 +182,7 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
         raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
     folder = runs.read(path, session.get("allow_host", ()))
     report, inventory, store = filled(source, folder.run.request, options_of_run(folder.run, session))
+    runs.check_base(folder.run, store.spec, any_precision=True)
     again = functools.partial(opened, source, session)
     return predicting.with_head(folder.head(), folder.run.classes, inventory, store, report.rejections, again)
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from bottleneck.addresses import public
 from bottleneck.disk_errors import refusal
-from bottleneck.errors import UnknownName, UsageError
+from bottleneck.errors import BaseError, UnknownName, UsageError
 from bottleneck.exports.staging import room_beside
 from bottleneck.exports.together import alone, settle, take_names
 from bottleneck.files import publish, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
 from bottleneck.objects import local
-from bottleneck.schema import FitFacts, Frozen, Inventory, Run
+from bottleneck.schema import FitFacts, Frozen, Inventory, Run, StoreSpec
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
 from bottleneck.strict import MalformedDocument, parse_as
@@ -217,6 +217,33 @@ def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunF
     except MalformedDocument as error:
         raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
     return RunFolder(path, _at_home(run, path), figures, tuple(allow_host))
+
+
+def check_base(run: Run, spec: StoreSpec, *, any_precision: bool = False) -> None:
+    """Refuse features of another base than the one that the run's head was fitted on.
+
+    Parameters
+    ----------
+    run : Run
+    spec : StoreSpec
+        What the base makes now.
+    any_precision : bool
+        Features of another precision will do, where the run left it open (``auto``).
+
+    Raises
+    ------
+    BaseError
+    """
+    recipe, known = spec.recipe, run.spec.recipe
+    if any_precision and run.request.precision == "auto":
+        recipe = recipe.model_copy(update={"precision": known.precision})
+    if recipe != known:
+        raise BaseError(
+            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
+            f"{recipe.fingerprint[:16]}, the run's {known.fingerprint[:16]}. Its weights or its code changed since (or "
+            "an earlier version made the run, which told less of a base that is code): put the old ones back, or "
+            "train again"
+        )
 
 
 def _record(folder: Path) -> bytes:

@@ -260,6 +260,7 @@ def rows_of(
             _, _, store = filled(folder.run.source, folder.run.request, options)
     else:
         _, inventory, store = filled(source, folder.run.request, options)
+    runs.check_base(folder.run, store.spec, any_precision=True)
     rows = join(store, inventory, views=views_store(store, views, cache_of(options)))
     if source is None and len(rows) < len(inventory):
         lost = f"{len(inventory) - len(rows):,} of the run's {len(inventory):,} images"

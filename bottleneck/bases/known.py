@@ -110,6 +110,8 @@ def _key(request: BaseRequest) -> str | None:
 
 
 def _sha256(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(path)  # nor a pipe, which nobody may ever write to
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -27,7 +27,7 @@ class Arrangements:
         self._quiet = quiet
         self._pairs: list[tuple[Any, Any]] = []
         self._attention: dict[int, Any] = {}
-        self._networks: dict[tuple[int, bool], Any] = {}
+        self._networks: dict[tuple[Any, ...], Any] = {}
         self._keep: list[Any] = []  # they are told apart by id(), which must not be reused
 
     def copy(self, layer: Any) -> Any:
@@ -53,9 +53,12 @@ class Arrangements:
         if original is None:
             return layer(*args, **kwargs)
         query, key, value, causal = _inputs(original, *args, **kwargs)
-        place = (id(layer), causal)
+        place = (id(layer), causal, *(tuple(x.shape)[1:] for x in (query, key, value)))
         if place not in self._networks:
-            self._networks[place] = self._network(original, query, key, value, causal)
+            # A layer that is called in several ways stands as often in the network, with weights of its own.
+            others = sum(known[0] == id(layer) for known in self._networks)
+            name = f"{layer.name}_{others + 1}" if others else str(layer.name)
+            self._networks[place] = self._network(original, query, key, value, causal, name)
         return self._networks[place]([query, key, value])
 
     def set_weights(self) -> None:
@@ -63,8 +66,10 @@ class Arrangements:
         for original, copy in self._pairs:
             if original.weights:
                 copy.set_weights(original.get_weights())
+            if hasattr(copy, "finalize_state"):
+                copy.finalize_state()  # Normalization computes with numbers that it derives from its weights
 
-    def _network(self, layer: Any, query: Any, key: Any, value: Any, causal: bool) -> Any:
+    def _network(self, layer: Any, query: Any, key: Any, value: Any, causal: bool, name: str) -> Any:
         import keras
         from keras import ops
 
@@ -79,11 +84,18 @@ class Arrangements:
         if grouped and layer.num_repeats > 1:
             k, v = (ops.repeat(x, layer.num_repeats, axis=2) for x in (k, v))
         scale = layer._inverse_sqrt_head_dim if grouped else layer._inverse_sqrt_key_dim
+        narrow = v.shape[-1] - q.shape[-1]
+        if narrow:
+            # The dot product takes values as wide as queries. Zeros add nothing to a score, and none to an output.
+            padded = [[0, 0], [0, 0], [0, 0], [0, abs(narrow)]]
+            q, k, v = (
+                (q, k, ops.pad(v, padded)) if narrow < 0 else (ops.pad(q, padded), ops.pad(k, padded), v)
+            )
         attended = ops.dot_product_attention(q, k, v, scale=scale, is_causal=causal)
+        if narrow < 0:
+            attended = attended[..., :narrow]
         if getattr(layer, "use_gate", getattr(layer, "_use_gate", False)):
             attended = ops.multiply(attended, self._projected(layer._gate_dense, inputs[0]))
-        # A layer that is called with a causal mask and without stands twice in the network, with weights of its own.
-        name = f"{layer.name}_causal" if causal else layer.name
         return keras.Model(inputs, self._projected(layer._output_dense, attended), name=name)
 
     def _projected(self, dense: Any, value: Any) -> Any:

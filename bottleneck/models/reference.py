@@ -11,7 +11,7 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase, load
 from bottleneck.contracts import Head
-from bottleneck.errors import BaseError, ParityError
+from bottleneck.errors import ParityError
 from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
 from bottleneck.models import parity
 from bottleneck.models.bound import measure
@@ -183,7 +183,7 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     head = folder.head()
     prepare_process()
     base = load(run.request, cache)
-    _same_base(base, run)
+    runs.check_base(run, base.spec)
     # The merged model computes in float32, so that is what it is held to.
     forward = KerasForward([base], batch_for(run.request, cache), "float32")
     store = open_store(cache, forward.spec)
@@ -217,15 +217,6 @@ def _reduced(model: Any) -> str:
         if one.compute_dtype in ("bfloat16", "float16")
     ]
     return ", ".join([*found[:2], "…"] if len(found) > 2 else found)
-
-
-def _same_base(base: LoadedBase, run: Run) -> None:
-    if base.spec.recipe != run.spec.recipe:
-        raise BaseError(
-            f"the base {run.request.base} is not the one that run {run.name} was trained on: its recipe is "
-            f"{base.spec.recipe.fingerprint[:16]}, the run's {run.spec.recipe.fingerprint[:16]}. Its weights or "
-            "code changed since: put the old ones back, or train again"
-        )
 
 
 def _like(reference: Outputs, form: Outputs, *, whole: bool = False) -> Outputs:

@@ -13,6 +13,9 @@ def fill(model: Any, seed: int = 0) -> Any:
         draw = np.random.Generator(np.random.PCG64([seed, *weight.shape]))
         values = (draw.random(weight.shape) - 0.5) + 0.6 * (len(weight.shape) == 1)
         weight.assign(values.astype("float32"))
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
     return model
 
 

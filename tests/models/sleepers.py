@@ -118,6 +118,14 @@ def _masked_attention(layers: Any, x: Any) -> Any:
     return layers.MultiHeadAttention(2, 4)(t, t, return_attention_scores=True)[0]
 
 
+def _two_lengths(layers: Any, x: Any) -> Any:
+    long, shared = tokens(layers, x), layers.MultiHeadAttention(2, 4)
+    short = layers.MaxPooling1D(4)(long)
+    return layers.Concatenate()(
+        [mean(layers, shared(a, b)) for a, b in ((long, short), (short, long), (short, short))]
+    )
+
+
 #: Bases that are certified, and steady in every way to call them.
 STEADY: dict[str, Body] = {
     "augmentation": lambda k, x: conv(k, k.RandomContrast(0.9)(k.RandomFlip()(x))),
@@ -148,6 +156,14 @@ STEADY: dict[str, Body] = {
     ),
     "attention in a network": _attention_in_network,
     "attention that is shared": _twice,
+    "attention whose values are narrower": lambda k, x: mean(
+        k, k.MultiHeadAttention(2, 5, value_dim=3)(tokens(k, x), k.Dense(5)(tokens(k, x)))
+    ),
+    "attention whose values are wider": lambda k, x: mean(
+        k, k.MultiHeadAttention(2, 3, value_dim=5, use_gate=True)(*[tokens(k, x)] * 2)
+    ),
+    "attention over two numbers of tokens": _two_lengths,
+    "statistics that are weights": lambda k, x: conv(k, k.Normalization()(x)),
     "spectral norm": lambda k, x: k.SpectralNormalization(k.Conv2D(6, 3))(x),
     "recurrent dropout": lambda k, x: k.LSTM(6, dropout=0.3, recurrent_dropout=0.3)(
         k.Reshape((SIZE, SIZE * 3))(x)
@@ -156,6 +172,16 @@ STEADY: dict[str, Body] = {
         k.Reshape((SIZE, SIZE * 3))(x)
     ),
 }
+
+#: Of these: nothing in them acts at random.
+NOTHING_RANDOM = (
+    "gated attention",
+    "attention whose values are narrower",
+    "attention whose values are wider",
+    "attention over two numbers of tokens",
+    "statistics that are weights",
+    "spectral norm",
+)
 
 #: Bases that are refused, and the words that say which layer and what.
 REFUSED: dict[str, tuple[Body, str]] = {

@@ -89,7 +89,7 @@ def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_calle
     certificate = certified(known, again)
     assert certificate.verdict == "certified"
     twins = {twin.form for twin in certificate.twins}
-    assert ("awake randomness" in twins) == (name not in ("gated attention", "spectral norm"))
+    assert ("awake randomness" in twins) == (name not in sleepers.NOTHING_RANDOM)
     assert ("unfrozen attention" in twins) == ("attention" in name and "one head" not in name)
     assert known.base.digest_now() == digest
 
