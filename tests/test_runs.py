@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck import pipeline, runs
-from bottleneck.errors import BottleneckError, UnknownName, UsageError
+from bottleneck.errors import BaseError, BottleneckError, UnknownName, UsageError
 from tests.fakes import write_images
 from tests.faults.ground import snapshot
 from tests.here import FAKE, WorkerHere
@@ -152,3 +152,20 @@ def test_a_runs_table_is_read_or_named_whatever_became_of_it(run: Path) -> None:
         except UsageError as error:
             said = str(error)
         assert not said or (str(file) in said and "()" not in said), said
+
+
+def test_features_of_another_base_never_meet_a_runs_head(
+    run: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when code, a file or weights changed behind an unchanged name: `merge` asks too."""
+    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    record = run / "run.json"
+    document = json.loads(record.read_text())
+    document["spec"]["recipe"]["base_digest"] = "1" * 64
+    record.write_text(json.dumps(document))
+    given = {"cache": made / "cache", "trust": True}
+    with pytest.raises(BaseError, match="is not the one that run first was trained on"):
+        pipeline.predict(run, made / "in", **given)
+    for source in (made / "in", None):
+        with pytest.raises(BottleneckError, match="is not the one that run first was trained on"):
+            pipeline.evaluate(run, source, **given)
