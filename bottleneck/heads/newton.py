@@ -1,11 +1,12 @@
 """Minimise a logistic objective over rows that may stay on disk: Newton's method, or L-BFGS.
 
 Why it is right: the objective is convex, and its penalty makes it bend by at least `penalty` in every weight. So a
-point lies above the minimum by at most ``|slope|^2 / (2 penalty)``, whatever road led there; value and slope are sums
-over all rows in float64. A step is taken only where it lowers the value (Armijo), and a fit has converged only when
-that bound is a small part of the value. All else decides the number of passes and nothing more: conjugate gradients
-find the step from products with the Hessian, of a pass each, and a preconditioner made from a sample of the rows makes
-them few.
+point whose intercepts are the best for its weights lies above the minimum by at most ``|slope|^2 / (2 penalty)``,
+whatever road led there. Value and slope are sums over all rows in float64, Newton steps of the intercepts alone make
+these the best, and `Objective` bounds what is left of that. A step is taken only where it lowers the value (Armijo),
+and a fit has converged only when the bound is a small part of the value. All else decides the number of passes and
+nothing more: conjugate gradients find the step from products with the Hessian, of a pass each, and a preconditioner
+made from a sample of the rows makes them few.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _WHOLE, _WHOLE_ROWS = 1024, 4096
 
 #: Rows of the sample that eigenvectors are made of, and how many bytes it may take.
 _ROWS, _BYTES = 1024, 64 << 20
+
+#: Steps of the intercepts alone, which double their digits each.
+_SETTLING = 12
 
 #: From so many classes on, BLAS threads gain more than they cost by spinning on a busy machine.
 _THREADED = 64
@@ -76,6 +80,11 @@ def minimise(objective: Objective, *, solver: str, most: int, tolerance: float) 
     threads = None if objective.classes >= _THREADED else 1
     with threadpool_limits(threads, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         start = objective.at(np.zeros(objective.shape))
+        if not (np.isfinite(start.value) and np.isfinite(start.slope).all()):
+            raise HeadError(
+                "logistic head: the slope of the objective is no finite number: some of these values are too large "
+                "for products in float64; set standardize=true, or scale the rows"
+            )
         point, steps = start, 0
         if start.gap > tolerance * start.value:
             point, steps = search(objective, start, most, tolerance)
@@ -94,10 +103,25 @@ def _newton(objective: Objective, point: Point, most: int, tolerance: float) -> 
         found = _lower(objective, point, _direction(objective, point, tolerance))
         if found is None:
             return point, step
-        point = found
+        point = _settled(objective, found, tolerance)
         if point.gap <= tolerance * point.value:
             return point, step
     return point, most
+
+
+def _settled(objective: Objective, point: Point, tolerance: float) -> Point:
+    """The point with the best intercepts for its weights, where they alone keep the bound too wide."""
+    for _ in range(_SETTLING):
+        enough = tolerance * point.value
+        if point.gap <= enough or point.own_gap > enough:
+            break
+        weights = point.weights.copy()
+        weights[-1] += point.raised
+        found = objective.at(weights)
+        if not (found.gap < point.gap and found.value <= point.value * (1 + 1e-12)):
+            break
+        point = found
+    return point
 
 
 def _lower(objective: Objective, point: Point, direction: np.ndarray) -> Point | None:
@@ -235,6 +259,19 @@ def _times(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> tuple[Point, int]:
+    """L-BFGS, begun again from the best intercepts for its weights until the bound is met or nothing gets better."""
+    steps = 0
+    while steps < most:
+        found, more = _lbfgs_run(objective, point, most - steps, tolerance)
+        found, steps = _settled(objective, found, tolerance), steps + more
+        better = found.value < point.value or found.gap < point.gap
+        point = found if better else point
+        if not better or point.gap <= tolerance * point.value:
+            break
+    return point, steps
+
+
+def _lbfgs_run(objective: Objective, point: Point, most: int, tolerance: float) -> tuple[Point, int]:
     from scipy.optimize import minimize
 
     shape, best, steps = objective.shape, point, 0
@@ -249,7 +286,7 @@ def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> t
     def stepped(intermediate_result: object) -> None:
         nonlocal steps
         steps += 1
-        if best.gap <= tolerance * best.value:
+        if best.gap <= tolerance * best.value or best.own_gap <= tolerance / 4 * best.value:
             raise StopIteration
 
     bounds = {"maxiter": most, "maxfun": 20 * most, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}

@@ -34,6 +34,10 @@ class Point:
         Share of the rows whose likeliest class is theirs.
     gap : float
         A bound on how far `value` lies above the least there is.
+    own_gap : float
+        What `gap` would be if the intercepts were the best for these weights.
+    raised : numpy.ndarray
+        (columns,) Newton's step of the intercepts alone.
     """
 
     weights: np.ndarray
@@ -43,6 +47,8 @@ class Point:
     column_bends: np.ndarray
     accuracy: float
     gap: float
+    own_gap: float
+    raised: np.ndarray
 
 
 class Objective:
@@ -128,6 +134,7 @@ class Objective:
     def at(self, weights: np.ndarray) -> Point:
         """Value, slope and curvature at `weights`, in one pass."""
         slope, value, right = np.zeros(self.shape), 0.0, 0
+        crossed, length = np.zeros((self.shape[1], self.shape[1])), 0.0
         bends, column_bends = np.zeros(len(self.codes)), np.zeros(self.shape[1])
         for x, which in self._pieces(np.float64):
             logits = x @ weights[:-1] + weights[-1]
@@ -141,6 +148,8 @@ class Objective:
             bend = p * (1 - p) * each[:, None]
             bends[which] = bend.mean(axis=1)
             column_bends += bend.sum(axis=0)
+            crossed += p.T @ (p * each[:, None])
+            length += float(each @ np.einsum("ij,ij->i", x, x))
             if self.first:
                 p[:, 0] -= codes
             else:
@@ -153,15 +162,24 @@ class Objective:
         slope[:-1] += self.penalty * weights[:-1]
         column_bends /= n
         value = value / n + self.penalty / 2 * float(np.square(weights[:-1]).sum())
-        return Point(weights, value, slope, bends, column_bends, right / n, self._gap(slope, column_bends))
+        crossed /= n
+        raised, fall = _newton_step(np.diag(column_bends + np.diag(crossed)) - crossed, slope[-1])
+        gaps = self._gaps(slope, raised, fall, length / n)
+        return Point(weights, value, slope, bends, column_bends, right / n, *gaps, raised)
 
-    def _gap(self, slope: np.ndarray, column_bends: np.ndarray) -> float:
-        """The penalty alone bends the objective by `penalty`, so it cannot fall by more than this.
+    def _gaps(self, slope: np.ndarray, raised: np.ndarray, fall: float, length: float) -> tuple[float, float]:
+        """How far the value may lie above the least there is; and the same for intercepts that are the best ones.
 
-        Intercepts have no penalty; theirs is what a Newton step of each alone would gain.
+        With the best intercepts for its weights, the objective bends by `penalty` at least in every weight, so it
+        cannot fall by more than ``|slope|^2 / (2 penalty)``. Where intercepts are not the best, `fall` bounds what they
+        would gain (their step is short, so the curvature hardly changes on the way), and the weights' slope would
+        change by no more than the root of it times the largest curvature: half the rows' mean square length.
         """
-        free = np.square(slope[-1]) / np.maximum(column_bends, np.finfo(np.float32).tiny)
-        return float(np.square(slope[:-1]).sum() / (2 * self.penalty) + free.sum() / 2)
+        size = float(np.sqrt(np.square(slope[:-1]).sum()))
+        own = size**2 / (2 * self.penalty)
+        if np.abs(raised).max() > 1:
+            return np.inf, own
+        return (size + float(np.sqrt(length / 2 * fall))) ** 2 / (2 * self.penalty) + fall, own
 
     def product(self, weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """The Hessian at `weights` times `direction`, in one pass."""
@@ -213,3 +231,18 @@ class Objective:
     def chances(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Probabilities (b, columns) that standardised rows `x` are given by `weights`."""
         return self._chances(x.astype(np.float64) @ weights[:-1] + weights[-1])[:, self.first :]
+
+
+def _newton_step(hessian: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
+    """Newton's step, and the slope's square in the measure of the Hessian: twice what the step gains.
+
+    Raising all intercepts alike changes nothing: there the Hessian has no bend, and the slope is rounding. A slope
+    without a bend elsewhere leaves the fall unbounded.
+    """
+    values, vectors = np.linalg.eigh(hessian)
+    along = vectors.T @ slope
+    bent = values > max(float(values[-1]), 0.0) * 1e-13
+    fall = np.inf if (np.abs(along[~bent]) > 1e-12 * max(1.0, float(np.abs(slope).sum()))).any() else 0.0
+    step = np.zeros_like(slope)
+    step[bent] = along[bent] / values[bent]
+    return -(vectors @ step), fall + float(along[bent] @ step[bent])

@@ -28,6 +28,12 @@ CONSTANT_FLOAT64 = 1e-12
 #: their spread; accuracies did not move beyond chance (0.01 and 0.3 would do nearly as well).
 LEAST = 0.1
 
+#: Least and largest weight of a class. Beyond, the losses of one class are rounding beside another's.
+WEIGHTS = (1e-9, 1e9)
+
+#: Magnitudes of float64 values whose squares neither overflow nor vanish.
+_SMALLEST, _LARGEST = 1e-100, 1e100
+
 _CHUNK = 32 << 20
 
 #: Types that rows keep; all others become the first: a float64 column far from zero loses everything in float32.
@@ -204,6 +210,12 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
     for part in chunks(rows):
         total += part.sum(axis=0)
         np.maximum(largest, np.abs(part).max(axis=0), out=largest)
+    outside = np.flatnonzero((largest > _LARGEST) | ((largest > 0) & (largest < _SMALLEST))).tolist()
+    if outside:
+        raise BadRows(
+            f"columns {outside[:5]} hold values as large as {largest[outside[0]]:.3g} at most: expected 0, or "
+            f"magnitudes from {_SMALLEST:g} to {_LARGEST:g}, whose squares are numbers; scale them"
+        )
     mean = total / len(rows)
     square = np.zeros_like(mean)
     for part in chunks(rows):  # a second pass: the one-pass formula cancels where the mean is large
@@ -305,10 +317,12 @@ def class_weights(
                 f"class_weight names classes {missing!r} that are not among the labels {classes.tolist()!r}: "
                 "name the classes as the labels do"
             )
-        wrong = {label: weight for label, weight in setting.items() if not 0 < weight < math.inf}
+        least, most = WEIGHTS
+        wrong = {label: weight for label, weight in setting.items() if not least <= weight <= most}
         if wrong:
             raise BadRows(
-                f"class_weight {wrong!r}: expected finite numbers above 0; leave the rows of a class out to ignore it"
+                f"class_weight {wrong!r}: expected numbers from {least:g} to {most:g}; leave the rows of a class out "
+                "to ignore it"
             )
         by_code = {codes_of[label]: weight for label, weight in setting.items()}
     return np.asarray(

@@ -194,7 +194,7 @@ def test_float64_rows_far_from_zero_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", [-1.0, 0.0])
 def test_class_weights_that_are_not_above_zero_are_refused(weight: float) -> None:
     X, y = clusters(20, (4,), 2)
-    with pytest.raises(BadRows, match="above 0"):
+    with pytest.raises(BadRows, match="expected numbers from"):
         LogisticHead(class_weight={"class a": weight}).fit(X, y)
 
 
@@ -219,3 +219,38 @@ def test_heads_of_the_first_format_are_read(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text(json.dumps(document))
     loaded, _ = archive.load(tmp_path)
     assert (loaded.logits(X) == head.logits(X)).all() and loaded.solver_ is None and loaded.converged_
+
+
+@pytest.mark.parametrize("solver", ["newton-cg", "lbfgs"])
+def test_the_gap_is_a_bound_where_weights_and_intercepts_hang_together(solver: str) -> None:
+    """Labels along one line, far from zero and not centred enough: intercepts and weights trade with each other."""
+    from bottleneck.heads.linear import _solved
+
+    for seed in (11, 61, 66, 113):
+        random = np.random.default_rng(seed)
+        codes = random.integers(0, 6, 180)
+        codes[:6] = range(6)
+        X = random.normal(size=(180, 6)) + 10 * codes[:, None]
+        found, best = (
+            _solved(
+                X,
+                codes,
+                scaler(X, divide=False),
+                None,
+                {"C": 0.5, "max_iter": 5000, "solver": by, "tol": tol},
+            )[0]
+            for by, tol in ((solver, 1e-5), ("newton-cg", 1e-11))
+        )
+        assert found.converged and best.converged
+        true = found.point.value / best.point.value - 1
+        assert true <= found.point.gap / found.point.value <= 1e-5, seed
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_values_whose_squares_are_no_numbers_are_refused(size: float, standardize: bool) -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 2, 40)
+    X = (random.normal(size=(40, 3)) + 5 * codes[:, None]) * size
+    with pytest.raises(HeadError, match="whose squares are numbers"):
+        LogisticHead(standardize=standardize).fit(X, codes)
