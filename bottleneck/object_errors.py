@@ -53,6 +53,8 @@ def _numbered(error: Exception, url: str) -> OSError:
             return OSError(errno.EHOSTUNREACH, f"it cannot be reached ({why})", here)
         if getattr(cause, "status", None) in (401, 403):
             return PermissionError(errno.EACCES, f"not allowed ({why})", here)
+        if (getattr(cause, "status", None) or 0) >= 500:
+            return OSError(errno.EIO, f"its server failed ({why})", here)
         return FileNotFoundError(errno.ENOENT, "nothing is there", here)
     if isinstance(error, TimeoutError):
         return TimeoutError(errno.ETIMEDOUT, "no answer in time", here)

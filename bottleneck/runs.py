@@ -51,6 +51,13 @@ class RunFolder:
     #: Hosts that the run's source may name besides its own: said by the user of today, never by the run.
     allow_host: tuple[str, ...] = ()
 
+    @property
+    def merging(self) -> str:
+        """The command that merges it, to be copied."""
+        base = self.run.request.base
+        code = ":" in base and not base.lower().endswith(".keras")
+        return f"bottleneck merge {self.path} --out model.keras{' --trust' if code else ''}"
+
     def head(self) -> Any:
         """The fitted head, checked against the run's recipe, shape and classes."""
         spec = self.run.spec

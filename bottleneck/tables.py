@@ -144,10 +144,10 @@ def training_table(done: Trained) -> RenderableType:
                     ("mind", f"{count:,} of {len(run.classes):,} classes have no {name} image")
                     for name, count in absent(done.metrics).items()
                 ),
-                *(figures.fit.told if figures.fit else ()),
+                *(figures.fit.lines if figures.fit else ()),
                 ("head trained in", f"{figures.seconds:.1f} s"),
                 ("run", str(done.folder.path)),
-                ("next", f"bottleneck merge {done.folder.path} --out model.keras"),
+                ("next", done.folder.merging),
             ]
         )
     )

@@ -34,6 +34,7 @@ from bottleneck.progress import Silent
 from bottleneck.schema import BaseRequest, HeadSpec, Inventory, Run, SplitPolicy, Views, parse
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
+from bottleneck.store.rows import Rows, why_loaded
 from bottleneck.store.views import view_keys
 
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ def train(
     fitted, by_split, fold_figures = fit_and_measure(
         unfitted, rows, splits, classes, folds=folds, seed=seed, progress=options.get("progress") or Silent()
     )
+    learnt = rows.where(splits == "train")
+    stored = learnt.X if learnt.views is None else learnt.views.flat
     facts = fitted.fit_facts()
+    if isinstance(stored, Rows):  # the head was given what was read of it, where that is little enough
+        facts = facts.model_copy(update={"why": why_loaded(stored)})
     figures = runs.Figures(
         by_split=by_split, folds=fold_figures, seconds=time.perf_counter() - started, fit=facts
     )

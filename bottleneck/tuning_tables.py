@@ -78,6 +78,6 @@ def tuning_table(done: FineTuned) -> RenderableType:
         ),
         ("in", f"{done.folder.figures.seconds:.1f} s"),
         ("run", str(done.folder.path)),
-        ("next", f"bottleneck merge {done.folder.path} --out model.keras"),
+        ("next", done.folder.merging),
     ]
     return stacked(*parts, figures, listed(facts))

@@ -123,6 +123,8 @@ def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
     assert [(d["name"], d["rows"]) for d in found["damaged"]] == [(name, [0, 18])]
     text = call("store", "verify")
     assert text.status == 1 and name[:16] in text.out and "--repair SOURCE" in text.out
+    quiet = call("store", "verify", "--quiet")
+    assert (quiet.status, quiet.out) == (1, "") and f"damaged: {folder.name}" in quiet.err
     mended = call("store", "verify", "--trust", "--repair", cats, "--json")
     assert mended.status == 0, mended.err
     (done,) = mended.json["stores"]

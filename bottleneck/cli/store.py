@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -90,8 +91,7 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
             lambda: store_documents.checked_document(found),
             lambda: store_tables.checked_table(found),
         )
-    if not all(one.sound for one in found):
-        raise SystemExit(1)
+    _end(quiet, [one.folder.name for one in found if not one.sound])
 
 
 @store.command(short_help="Many small shards into few.")
@@ -116,8 +116,8 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
         lambda: store_documents.compaction_document(found),
         lambda: store_tables.compaction_table(found),
     )
-    if any(not isinstance(one, stores.StoreState) and (one.failed or one.damaged) for one in found):
-        raise SystemExit(1)
+    worse = [one for one in found if not isinstance(one, stores.StoreState) and (one.failed or one.damaged)]
+    _end(quiet, [one.folder.name for one in worse])
 
 
 @store.command(short_help="Remove what no source needs any more.")
@@ -171,5 +171,15 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
         lambda: store_documents.copying_document(found),
         lambda: store_tables.copying_table(found),
     )
-    if any(one.damaged for one in found):
-        raise SystemExit(1)
+    _end(quiet, [one.source for one in found if one.damaged])
+
+
+def _end(quiet: bool, damaged: Sequence[str]) -> None:
+    """End with status 1 where stores are damaged, and never without a word."""
+    if not damaged:
+        return
+    if quiet:
+        click.echo(
+            f"error: damaged: {', '.join(damaged)}; `bottleneck store verify` says what and where", err=True
+        )
+    raise SystemExit(1)

@@ -13,8 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from bottleneck.errors import HeadError
-from bottleneck.store.memory import rows_budget
-from bottleneck.store.rows import Rows, loaded
+from bottleneck.store.rows import Rows, loaded, why_loaded
 
 #: A feature that varies by less than this part of its largest magnitude is constant: another machine or batch
 #: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
@@ -95,12 +94,9 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
         )
     head.feature_shape_ = shape if shape is not None else (rows.shape[1],)
     if isinstance(rows, Rows):
-        size, most = (f"{count / (1 << 20):,.1f} MiB" for count in (rows.nbytes, rows_budget()))
+        head.why_ = why_loaded(rows)
         rows = loaded(rows)
         streamed = isinstance(rows, Rows)
-        head.why_ = (
-            f"{size} of stored rows are {'more' if streamed else 'no more'} than the {most} that are loaded"
-        )
     else:
         streamed, head.why_ = False, "an array was given"
     head.rows_ = "streamed" if streamed else "in memory"

@@ -126,12 +126,13 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[str, str]:
     if (sides == _VALIDATION).any():
         return "hash", "the source names the validation images"
     pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
-    labels, codes, stratum = _strata(inventory, units, pool, len(keys))
-    there = np.unique(codes[pool])
-    there = there[there < len(labels)]
+    labels, codes, _ = _strata(inventory, units, pool, len(keys))
+    # A group of several classes counts for each of them.
+    pairs = np.unique(np.stack([codes[pool], units[pool]]), axis=1)[0]
+    there = pairs[pairs < len(labels)]
     if not len(there):
         return "hash", "no image has a label"
-    size = int(np.bincount(stratum, minlength=len(labels))[there].min())
+    size = int(np.unique(there, return_counts=True)[1].min())
     needed = math.ceil(_ENOUGH / min(validation, 1 - validation))
     what = "images" if len(keys) == unique else "images or groups"
     if size < needed:

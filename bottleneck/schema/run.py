@@ -37,25 +37,25 @@ class FitFacts(Frozen):
     accuracy: float | None = None
 
     def __str__(self) -> str:
-        return ", ".join(text for _, text in self.told)
+        return ", ".join(text for _, text in self.lines)
 
     @property
-    def told(self) -> tuple[tuple[str, str], ...]:
+    def lines(self) -> tuple[tuple[str, str], ...]:
         """What there is to say, in lines of two words and a short sentence."""
         counts = [
             f"{count:,} {what}"
             for count, what in ((self.iterations, "iterations"), (self.passes, "passes"))
             if count is not None
         ]
-        lines = [("head fitted by", ", ".join([self.solver or "unknown solver", *counts]))]
+        found = [("head fitted by", ", ".join([self.solver or "unknown solver", *counts]))]
         if self.rows:
-            lines.append(("on rows", f"{self.rows} ({self.why})"))
+            found.append(("on rows", f"{self.rows} ({self.why})"))
         if self.converged is not None:
-            lines.append(("the fit", "converged" if self.converged else "NOT CONVERGED"))
+            found.append(("the fit", "converged" if self.converged else "NOT CONVERGED"))
         if self.converged is False and self.gap is not None and self.accuracy is not None:
-            lines.append(("above the least", f"its objective, by {self.gap:.1g} of it or less"))
-            lines.append(("on training rows", f"accuracy {self.accuracy:.4f}"))
-        return tuple(lines)
+            found.append(("above the least", f"its objective, by {self.gap:.1g} of it or less"))
+            found.append(("on training rows", f"accuracy {self.accuracy:.4f}"))
+        return tuple(found)
 
 
 #: What a merged model may say of an image besides its probabilities.

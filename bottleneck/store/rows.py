@@ -180,6 +180,12 @@ def loaded(X: Rows | np.ndarray, memory: int | str | None = None) -> Rows | np.n
     return X.read()
 
 
+def why_loaded(X: Rows) -> str:
+    """Why `loaded` reads these rows, or leaves them on disk."""
+    size, most = (f"{count / (1 << 20):,.0f} MiB" for count in (X.nbytes, rows_budget()))
+    return f"{size}, {'more' if X.nbytes > rows_budget() else 'at most'} {most}"
+
+
 def picked(X: Any, key: Any) -> Any:
     """The rows of `X` that `key` picks, without reading those that are on disk."""
     return X.select(key) if isinstance(X, Rows) else X[key]

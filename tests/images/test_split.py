@@ -191,6 +191,13 @@ def test_auto_is_exact_where_the_smallest_class_is_small(
     assert f"has {min(sizes)} images" in found.why
 
 
+def test_a_group_of_several_classes_counts_for_each_of_them() -> None:
+    rows: list[Row] = [
+        (100 * label + group, "ab"[label], f"g{group}", None) for label in (0, 1) for group in range(7)
+    ]
+    assert "has 7 images or groups" in settled(inventory(rows), SplitPolicy(kind="auto")).why
+
+
 def test_many_small_classes_are_each_validated() -> None:
     """As 311 classes of a public set were: drawn one by one, a fifth of them had no validation image."""
     rows: list[Row] = [(1000 * c + n, f"{c:03d}", None, None) for c in range(311) for n in range(5 + c % 7)]

@@ -111,11 +111,14 @@ def test_what_a_service_refuses_is_a_permission_error(monkeypatch: pytest.Monkey
     class Unreachable(Exception):
         pass
 
+    broken = FileNotFoundError("x")  # so does fsspec tell of a server that fails
+    broken.__cause__ = type("Failed", (Exception,), {"status": 500})("500, message='Internal Server Error'")
     for error, number in (
         (PermissionError("Access Denied"), errno.EACCES),
         (Refused("403, message='Forbidden'"), errno.EACCES),
         (type("NoCredentialsError", (Exception,), {})("Unable to locate credentials"), errno.EACCES),
         (FileNotFoundError("x"), errno.ENOENT),
+        (broken, errno.EIO),
         (TimeoutError(), errno.ETIMEDOUT),
         (Unreachable("dns"), errno.EIO),
     ):
