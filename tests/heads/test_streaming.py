@@ -114,7 +114,7 @@ def test_rows_that_are_loaded_give_what_the_array_gives(tmp_path: Path) -> None:
         inside.cv_results_["mean_test_score"], stored.cv_results_["mean_test_score"]
     )
     np.testing.assert_array_equal(inside.best_estimator_.coef_, stored.best_estimator_.coef_)
-    assert stored.best_estimator_.rows_ == "in memory" and "no more than" in stored.best_estimator_.why_
+    assert stored.best_estimator_.rows_ == "in memory" and "at most" in stored.best_estimator_.why_
     first, second = (folds_of_sklearn(LogisticHead(), x, y, cv=3)["test_score"] for x in (X, rows))
     np.testing.assert_array_equal(first, second)
 
