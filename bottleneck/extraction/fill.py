@@ -92,8 +92,7 @@ def fill_cuts(
             inventory = scan()
             run.specify(inventory)
             stores = run.open_stores()
-            run.check_writable(inventory, stores)
-            run.prove(stores)
+            run.prove(inventory, stores)
             damaged = [dict(store.damaged) for store in stores]
             for look in itertools.islice(run.looks(), _ROUNDS):
                 left = run.round(inventory, stores, look)

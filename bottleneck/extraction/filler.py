@@ -158,17 +158,13 @@ class Filler:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))
 
-    def check_writable(self, inventory: Inventory, stores: Sequence[Store]) -> None:
-        """Raise `StoreError` where there is something to compute and no way to keep it, before a base is built."""
-        for store in stores:
-            done, _ = Look.first(self._limits).sorted(store, inventory.keys)
-            if not done.all():
-                open_for_building(self._cache, store.folder)
-
-    def prove(self, stores: Sequence[Store]) -> None:
+    def prove(self, inventory: Inventory, stores: Sequence[Store]) -> None:
         """A base that may be code shows that it still computes the rows of `stores`, before one of them is served."""
         if not self._in_process and not is_function(self._requests[0].base):
             return  # of a file or the catalog: all of it is in the digest
+        for store in stores:
+            if not Look.first(self._limits).sorted(store, inventory.keys)[0].all():
+                open_for_building(self._cache, store.folder)  # refused before anything is built
         computing = self._computing
         if isinstance(computing, WorkerProcess):
             built = [spec.recipe.precision for spec in computing.specs]

@@ -22,6 +22,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bottleneck.errors import StoreError
 from bottleneck.files import shown
@@ -158,25 +159,21 @@ def removing(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextlib.contextmanager
-def quiet(folder: Path) -> Iterator[bool]:
+def quiet(folder: Path) -> contextlib.AbstractContextManager[bool]:
     """`removing` without waiting: whether nobody commits just now, and nobody begins to until this ends."""
-    try:
-        lock = _taken(folder / COMMITS, alone=True, patience=0)
-    except (OSError, StoreError):
-        lock = None
-    try:
-        yield lock is not None
-    finally:
-        if lock is not None:
-            lock.release()
+    return _perhaps(folder, alone=True, patience=0)
+
+
+def looking(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """Keep removers away while a store is looked at; False where that cannot be. Writes nothing."""
+    return _perhaps(folder, alone=False, patience=_FOR_LOOKING, make=False)
 
 
 @contextlib.contextmanager
-def looking(folder: Path) -> Iterator[bool]:
-    """Keep removers away while a store is looked at; False where that cannot be. Writes nothing."""
+def _perhaps(folder: Path, **how: Any) -> Iterator[bool]:
+    """Hold `commits.lock` where it can be had: whoever asks has a right answer to False, too."""
     try:
-        lock = _taken(folder / COMMITS, alone=False, patience=_FOR_LOOKING, make=False)
+        lock = _taken(folder / COMMITS, **how)
     except (OSError, StoreError):
         lock = None
     try:

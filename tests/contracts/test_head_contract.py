@@ -114,7 +114,7 @@ def test_float16_rows_and_lists_are_taken(name):
     np.testing.assert_allclose(half.predict_proba(X), whole.predict_proba(X.astype(np.float32)), atol=1e-5)
     listed = new(name).fit(X.tolist(), y.tolist())
     # A list is of float64, and is centred before it is rounded.
-    np.testing.assert_allclose(listed.predict_proba(X.tolist()), half.predict_proba(X), atol=1e-4)
+    np.testing.assert_allclose(listed.predict_proba(X.tolist()), half.predict_proba(X), atol=2e-5)
 
     class Mapped:
         def __array__(self, dtype=None, copy=None):
