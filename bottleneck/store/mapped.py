@@ -8,6 +8,7 @@ import itertools
 import mmap
 import os
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,12 @@ from bottleneck.store.record import hash_block, hash_content, read_file
 
 TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
-#: Python keeps a descriptor for each map before 3.13: then so many maps stay open as leave half of them to others.
+#: Python keeps a descriptor for each map before 3.13: then maps take a quarter of those that the process may have.
 _NEEDS_DESCRIPTORS = sys.version_info < (3, 13)
 
+#: The maps of this process, oldest first, by the number of their `Shards`: one bound for all stores that are open.
+_MAPS: dict[tuple[int, int], np.ndarray] = {}
+_NUMBERS = itertools.count()
 
 #: Rows in a row, on average, from which they are copied run by run.
 _RUN = 16
@@ -231,8 +235,8 @@ class Shards:
         self.starts = np.cumsum([0, *(file.record.rows for file in files)], dtype=np.int64)
         self._checked = [np.zeros(file.block_count, bool) for file in self.files]
         self._sound = np.zeros(len(self.files), bool)
-        self._maps: dict[int, np.ndarray] = {}
-        self._most_maps = _most_maps()
+        self._number = next(_NUMBERS)
+        weakref.finalize(self, _drop_maps, self._number, len(self.files))
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -314,16 +318,22 @@ class Shards:
         return (0, features) if features is not None else (first, self.files[shard].read(first, stop))
 
     def _map(self, shard: int) -> np.ndarray | None:
-        features = self._maps.get(shard)
+        features = _MAPS.get((self._number, shard))
         if features is None:
             features = self.files[shard].map()
             if features is None:
                 return None
-            self._maps[shard] = features
+            _MAPS[self._number, shard] = features
             # Dropping a map that another thread copies from is safe: it lives as long as somebody holds it.
-            for oldest in itertools.islice(list(self._maps), max(0, len(self._maps) - self._most_maps)):
-                self._maps.pop(oldest, None)
+            if (excess := len(_MAPS) - _most_maps()) > 0:
+                for oldest in list(_MAPS)[:excess]:
+                    _MAPS.pop(oldest, None)
         return features
+
+
+def _drop_maps(number: int, shards: int) -> None:
+    for shard in range(shards):
+        _MAPS.pop((number, shard), None)
 
 
 def _most_maps() -> int:

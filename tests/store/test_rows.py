@@ -198,6 +198,27 @@ def test_a_store_of_many_shards_needs_few_descriptors(tmp_path: Path) -> None:
     assert done.stdout.split() == ["200", "True", str(array.sum())]
 
 
+def test_many_open_stores_need_few_descriptors_and_give_them_back(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.float32).reshape(30, 2)
+    store, _ = stored(tmp_path, array, task_rows=3)
+    code = (
+        "import gc, os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
+        "from pathlib import Path; import numpy as np\n"
+        "from bottleneck.schema import Cache, StoreSpec\n"
+        "from bottleneck.store.read import open_store\n"
+        "spec = StoreSpec.model_validate_json(sys.argv[2])\n"
+        "before = len(os.listdir('/dev/fd'))\n"
+        "opened = [open_store(Cache(Path(sys.argv[1])), spec) for _ in range(40)]\n"
+        "sums = [float(store.gather(np.arange(len(store))).sum()) for _ in range(2) for store in opened]\n"
+        "most = len(os.listdir('/dev/fd')) - before\n"
+        "del opened; gc.collect()\n"
+        "print(set(sums), most, len(os.listdir('/dev/fd')) - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), store.spec.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{{{float(array.sum())}}} 15 0", "a quarter of 60, however many"
+
+
 def test_a_read_that_fails_is_no_damage(
     tmp_path: Path, array: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
