@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bottleneck import kernels
+from tests.here import Call, WorkerHere, caller
 from tests.servers import ACCESS, Bucket, s3_server
 
 pytest_plugins = ["tests.faults.plugin"]
@@ -43,6 +44,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture
 def cache_folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extraction by the worker's own code in this process, where processes are not the subject."""
+    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+
+
+@pytest.fixture
+def call(
+    capfdbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    worker_here: None,
+) -> Call:
+    """The command line in this process."""
+    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
+    return caller(capfdbinary)
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call, caller
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
 
 
 @pytest.fixture

@@ -11,16 +11,9 @@ import pytest
 
 from bottleneck import cli
 from tests.fakes import write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call
 
 COMMANDS = ("bases", "demo", "evaluate", "extract", "features", "merge", "predict", "store", "train")
-
-
-@pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
 
 
 @pytest.fixture

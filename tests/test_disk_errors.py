@@ -13,16 +13,9 @@ import pytest
 from bottleneck.disk_errors import about, refusal
 from tests.fakes import write_images
 from tests.faults.mounts import memory, mount, private_mounts
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
-
-
-@pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -22,7 +22,7 @@ from bottleneck.errors import BottleneckError, SourceError
 from bottleneck.files import shown
 from bottleneck.sources import open_source
 from tests.fakes import write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call
 from tests.servers import Bucket, Site, site
 from tests.sources.tiny import zipped
 
@@ -32,20 +32,18 @@ TRACES = (SECRET, SECRET.lower(), "cXY3U0VOVElORUwyZg", "qv7%53ENTINEL2f")
 
 
 @pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
+def call(call: Call, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """The same, and no command may show a trace of the secret."""
     monkeypatch.delenv("BOTTLENECK_SOURCE", raising=False)
     monkeypatch.setattr(addresses, "_given", {})
-    plain = caller(capfdbinary)
 
-    def call(*arguments: object) -> object:
-        said = plain(*arguments)
+    def checked(*arguments: object) -> object:
+        said = call(*arguments)
         for text in (said.out, said.err):
             assert not any(trace in text for trace in TRACES), (arguments, text)
         return said
 
-    return call  # type: ignore[return-value]
+    return checked  # type: ignore[return-value]
 
 
 @pytest.fixture

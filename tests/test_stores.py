@@ -18,17 +18,10 @@ from bottleneck.schema import Cache
 from bottleneck.store.listing import list_store, store_folders
 from bottleneck.store.read import open_store
 from tests.fakes import base, rows_by_hand, write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call
 from tests.store.housed import snapshot
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
 
 
 @pytest.fixture

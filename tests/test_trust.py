@@ -16,18 +16,11 @@ from bottleneck.errors import Untrusted
 from bottleneck.schema import Cache
 from bottleneck.store.listing import store_folders
 from tests.fakes import write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.here import FAKE, Call
 from tests.store.housed import reseal
 
 STRANGE = "strange_code.inside:build"
 _BODY = "import pathlib\npathlib.Path({marker!r}).touch()\nfrom tests.fakes import base as build\n"
-
-
-@pytest.fixture
-def call(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bottleneck.errors import UsageError
 
@@ -60,17 +62,10 @@ def rows_budget() -> int:
 
 def total(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process could have if nothing else ran. Where the system tells nothing, 8 GiB."""
-    most = [8 << 30]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = (proc / "meminfo").read_text("ascii").splitlines()
-        most = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemTotal:")] or most
-    with contextlib.suppress(OSError):
-        for line in (proc / "self" / "cgroup").read_text("utf-8", errors="replace").splitlines():
-            _, controllers, group = line.split(":", 2)
-            if not controllers:
-                most += _limits(cgroups, group, "memory.max")
-            elif "memory" in controllers.split(","):
-                most += _limits(cgroups / "memory", group, "memory.limit_in_bytes")
+    most = [_of_machine(proc, "MemTotal:", 8 << 30)]
+    for group, names in _groups(proc, cgroups):
+        with contextlib.suppress(OSError, ValueError):
+            most += _limit(group / names.limit)
     with contextlib.suppress(ImportError):
         import resource
 
@@ -79,52 +74,64 @@ def total(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) ->
     return min(most)
 
 
-def _limits(root: Path, group: str, name: str) -> list[int]:
-    """The limit of each group from `group` up to the root that has one."""
-    found = []
-    for place in _places(root, group):
-        with contextlib.suppress(OSError, ValueError):
-            limit = int((place / name).read_text("ascii"))
-            found += [limit] if limit <= sys.maxsize >> 1 else []
-    return found
-
-
-def _places(root: Path, group: str) -> set[Path]:
-    folder = root / group.strip("/")
-    # A container may see its own group mounted as the root: then the path it is told leads nowhere.
-    return {*(p for p in (folder, *folder.parents) if p.is_relative_to(root)), root}
-
-
 def free(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process may still take; 0 or more. Where the system tells nothing, 2 GiB."""
-    left = [2 << 30]
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = (proc / "meminfo").read_text("ascii").splitlines()
-        left = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")] or left
-    with contextlib.suppress(OSError):
-        for line in (proc / "self" / "cgroup").read_text("utf-8", errors="replace").splitlines():
-            _, controllers, group = line.split(":", 2)
-            if not controllers:
-                left += _in_groups(cgroups, group, "memory.max", "memory.current", "inactive_file")
-            elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                left += _in_groups(cgroups / "memory", group, *names)
+    left = [_of_machine(proc, "MemAvailable:", 2 << 30)]
+    for group, names in _groups(proc, cgroups):
+        with contextlib.suppress(OSError, ValueError):
+            for limit in _limit(group / names.limit):
+                used = int((group / names.usage).read_text("ascii"))
+                facts = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+                # File pages that nobody uses count as free.
+                left.append(limit - used + int(facts.get(names.reclaimable, 0)))
     left += _within_limits(proc)
     return max(0, min(left))
 
 
-def _in_groups(root: Path, group: str, limit: str, usage: str, reclaimable: str) -> list[int]:
-    """What each group from `group` up to the root leaves; file pages that nobody uses count as free."""
-    left = []
-    for place in _places(root, group):
-        with contextlib.suppress(OSError, ValueError):
-            most = (place / limit).read_text("ascii").strip()
-            if most == "max" or int(most) > sys.maxsize >> 1:
-                continue
-            used = int((place / usage).read_text("ascii"))
-            facts = dict(line.split() for line in (place / "memory.stat").read_text("ascii").splitlines())
-            left.append(int(most) - used + int(facts.get(reclaimable, 0)))
-    return left
+class _Names(NamedTuple):
+    """What a control group calls its figures."""
+
+    limit: str
+    usage: str
+    reclaimable: str
+
+
+_VERSION_1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _Names("memory.max", "memory.current", "inactive_file")
+
+
+def _of_machine(proc: Path, name: str, unknown: int) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (proc / "meminfo").read_text("ascii").splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) << 10
+    return unknown
+
+
+def _groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, _Names]]:
+    """The control groups that bound this process, from its own up to the root."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            root, names = cgroups, _VERSION_2
+        elif "memory" in controllers.split(","):
+            root, names = cgroups / "memory", _VERSION_1
+        else:
+            continue
+        folder = root / group.strip("/")
+        # A container may see its own group mounted as the root: then the path it is told leads nowhere.
+        for place in {*(p for p in (folder, *folder.parents) if p.is_relative_to(root)), root}:
+            yield place, names
+
+
+def _limit(file: Path) -> list[int]:
+    """The limit that a group sets, if any. Raises `OSError`, `ValueError`."""
+    text = file.read_text("ascii").strip()
+    return [] if text == "max" or int(text) > sys.maxsize >> 1 else [int(text)]
 
 
 def _within_limits(proc: Path) -> list[int]:

@@ -9,7 +9,6 @@ import pytest
 
 from bottleneck.schema import Cache
 from tests.faults.plugin import NOTE, regime
-from tests.here import Call, WorkerHere, caller
 
 
 @pytest.fixture
@@ -27,21 +26,3 @@ def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extraction by the worker's own code in this process, where processes are not the subject."""
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-
-
-@pytest.fixture
-def call(
-    capfdbinary: pytest.CaptureFixture[bytes],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    worker_here: None,
-) -> Call:
-    """The command line in this process."""
-    monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
-    return caller(capfdbinary)
