@@ -15,6 +15,9 @@ from pathlib import Path
 from bottleneck.addresses import scrubbed
 from bottleneck.disk_errors import about
 
+#: With these a file system says that it has no locks; never that one is held.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+
 _SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
 

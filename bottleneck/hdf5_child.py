@@ -73,7 +73,6 @@ def _lower(kind: int, soft: int, hard: int | None = None) -> None:
     """Only ever down: a limit that this process was started under stays."""
     import resource
 
-    _, most = resource.getrlimit(kind)
-    wanted = soft if hard is None else hard
-    hard = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
-    resource.setrlimit(kind, (min(soft, hard), hard))
+    now, most = (sys.maxsize if v == resource.RLIM_INFINITY else v for v in resource.getrlimit(kind))
+    hard = min(most, soft if hard is None else hard)
+    resource.setrlimit(kind, (min(soft, hard, now), hard))

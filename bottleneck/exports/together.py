@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bottleneck.exports.staging import LOCK
-from bottleneck.files import sync_folder, sync_tree
+from bottleneck.files import NO_LOCKS, sync_folder, sync_tree
 
 #: In a room: what `take_names` needs besides the files themselves.
 _NOTES = ".set"
@@ -161,16 +162,14 @@ def _check_kind(new: Path, old: Path) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The folder's own lock, which leaves no file behind; a lock file where the system has none for folders."""
-    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        import fcntl
-
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             by_file = False
         except OSError as error:
             # NFS locks only what is open for writing, which a folder never is; other mounts know no locks of folders.
-            if error.errno not in (errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            if error.errno not in NO_LOCKS:
                 raise
             by_file = True
         if by_file:

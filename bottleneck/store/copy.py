@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,7 @@ from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
 from bottleneck.store.header import Header
-from bottleneck.store.housekeeping import committing, housekeeping
-from bottleneck.store.places import RECIPE, SHARDS, Folder, Place, header_of, place_for
+from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record, superseded
 from bottleneck.strict import MalformedDocument
 
@@ -93,15 +91,9 @@ def copy_store(
     target, there = place_for(cache, header.spec)
     if there is None:
         target.write(RECIPE, source.read(RECIPE) or b"")
-    with _alone(target, waiting):
+    with target.housekeeping("store copy", waiting):
         _copy_canary(source, target, header)
         return _copied(source, target, header, moved)
-
-
-def _alone(target: Place, waiting: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    if isinstance(target, Folder):
-        return housekeeping(target.path, "store copy", waiting)
-    return contextlib.nullcontext()
 
 
 def _copied(source: Place, target: Place, header: Header, moved: Callable[[int], None]) -> Copied:
@@ -198,7 +190,7 @@ def _copy_shard(source: Place, target: Place, name: str, record: Record, present
     sealed = source.read(f"{SHARDS}/{name}")
     if sealed is None or parse_record(name, sealed, name) != record:
         raise _Damaged("its record changed while it was copied")
-    with committing(target.path) if isinstance(target, Folder) else contextlib.nullcontext():
+    with target.committing():
         return _write_shard(target, name, record, present, ready, sealed)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import BaseRequest, Cache, Frozen, StoreSpec
+from bottleneck.store.housekeeping import committing
 from bottleneck.store.record import read_file, seal, unseal
 from bottleneck.strict import MalformedDocument, loads, validate
 
@@ -121,7 +122,8 @@ def found(
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
         mine = Header(spec=spec, batch=batch, request=request)
-        publish(folder / "recipe.json", seal(mine))
+        with committing(folder):
+            publish(folder / "recipe.json", seal(mine))
     except OSError as error:
         raise _unwritable(cache, folder, error) from error
     return folder, read_header(folder) or mine

@@ -5,18 +5,20 @@ housekeeping (`prune`, `compact`, `repair`; `copy` counts as housekeeping of its
 housekeeping and by builders. Housekeeping holds `housekeeping.lock` alone from before it lists the store until it has
 ended, so nobody else takes away what it has listed, nor what it is about to name in a record of its own. Everybody who
 commits, builder or housekeeper, holds `commits.lock` together with others from before a shard's first file is written
-until its record has its name; whoever removes holds it alone, and reads the records again while he does. So at that
-moment nothing is half committed: a part that no record names then is a leftover, a temporary is a dead process's, and a
-commit that begins later finds the parts gone and writes them anew. Locks are taken in one order, `housekeeping.lock`,
-then a task's lock (never waited for), then `commits.lock`, under which nobody waits for a lock: there is no circle.
-Builders never take the first. The kernel frees what a dead process held. Readers hold `commits.lock` together with
-others while they list; where they cannot, they go without, because rows are checked when they are served.
+until its record has its name, and so does whoever writes one of a store's other files; whoever removes holds it alone,
+and reads the records again while he does. So at that moment nothing is half committed: a part that no record names then
+is a leftover, a temporary is a dead process's, and a commit that begins later finds the parts gone and writes them
+anew. Locks are taken in one order, `housekeeping.lock`, then a task's lock (never waited for), then `commits.lock`,
+under which nobody waits for a lock: there is no circle. Builders never take the first. The kernel frees what a dead
+process held. Readers hold `commits.lock` shared with others while they list; where they cannot, they go without,
+because rows are checked when they are served.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import time
@@ -25,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.errors import StoreError
-from bottleneck.files import shown
+from bottleneck.files import NO_LOCKS, shown
 
 HOUSEKEEPING, COMMITS = "housekeeping.lock", "commits.lock"
 
 #: Seconds that one housekeeper waits for another, which may be writing a large store anew.
-PATIENCE = 600.0
+_FOR_HOUSEKEEPING = 600.0
 
 #: Seconds that a removal waits for commits under way: one writes a shard of at most some hundred megabytes.
 _FOR_COMMITS = 300.0
@@ -39,21 +41,16 @@ _FOR_COMMITS = 300.0
 _FOR_REMOVAL = 45.0
 
 #: Seconds that a reader waits before it goes on without.
-_FOR_LOOKING = 10.0
+_FOR_READING = 10.0
 
 _POLLS = (0.001, 0.1)
 _SAID_AFTER = 0.5
 _BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-#: The file system has no locks; not that one is held.
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 
 
 @contextlib.contextmanager
 def housekeeping(
-    folder: Path,
-    command: str,
-    waiting: Callable[[str], None] = lambda _: None,
-    patience: float = PATIENCE,
+    folder: Path, command: str, waiting: Callable[[str], None] = lambda _: None
 ) -> Iterator[None]:
     """Be the only housekeeper of a store.
 
@@ -65,22 +62,19 @@ def housekeeping(
         What others are told that they wait for.
     waiting : callable
         Told in words what is waited for, and with an empty text that it is over.
-    patience : float
-        Seconds to wait at most.
 
     Raises
     ------
     StoreError
-        Another holds it for longer than that, or there are no locks there. Nothing was touched.
+        Another holds it for ten minutes, or there are no locks there. Nothing was touched.
 
     Examples
     --------
     >>> import tempfile
     >>> store = Path(tempfile.mkdtemp())
-    >>> with housekeeping(store, "store compact"), housekeeping(store, "store prune", patience=0):
-    ...     pass
-    Traceback (most recent call last):
-    bottleneck.errors.StoreError: ...
+    >>> with housekeeping(store, "store compact"):
+    ...     (store / "housekeeping.lock").read_text().split(",")[0]
+    'store compact'
     """
     path = folder / HOUSEKEEPING
     said = False
@@ -91,22 +85,22 @@ def housekeeping(
         waiting(f"waiting for {_owner(path)}")
 
     with _typed(folder):
-        lock = _taken(path, alone=True, patience=patience, late=say)
+        lock = _acquire(path, exclusive=True, patience=_FOR_HOUSEKEEPING, late=say)
     if lock is None:
         raise StoreError(
-            f"{folder.name} is being tidied by {_owner(path)}, for more than {patience:g} s by now: wait until that "
-            "has ended, then run this again. Nothing was touched"
+            f"{folder.name} is being tidied by {_owner(path)}, for more than {_FOR_HOUSEKEEPING:g} s by now: wait "
+            "until that has ended, then run this again. Nothing was touched"
         )
     try:
         if said:
             waiting("")
-        lock.sign(f"{command}, process {os.getpid()} on {socket.gethostname()}")
+        _sign(lock, f"{command}, process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         # Who waits for it finds another file under that name, or none, and tries again.
         with contextlib.suppress(OSError):
             os.unlink(path)
-        lock.release()
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -120,13 +114,14 @@ def committing(folder: Path) -> Iterator[None]:
     OSError
         The store is gone or cannot be written.
     """
+    lock: int | None
+    without_locks = False
     try:
-        lock = _taken(folder / COMMITS, alone=False, patience=_FOR_REMOVAL)
+        lock = _acquire(folder / COMMITS, exclusive=False, patience=_FOR_REMOVAL)
     except _NoLocks:
         # Nobody removes anything where there are none.
-        yield
-        return
-    if lock is None:
+        lock, without_locks = None, True
+    if lock is None and not without_locks:
         raise StoreError(
             f"{folder.name}: a command that removes files there stands still (`store prune` or `store compact`, on "
             "this machine or another): let it go on or end it, then run this again"
@@ -134,7 +129,8 @@ def committing(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            os.close(lock)
 
 
 @contextlib.contextmanager
@@ -147,40 +143,40 @@ def removing(folder: Path) -> Iterator[None]:
         Somebody commits for longer than can be, or there are no locks there.
     """
     with _typed(folder):
-        lock = _taken(folder / COMMITS, alone=True, patience=_FOR_COMMITS)
+        lock = _acquire(folder / COMMITS, exclusive=True, patience=_FOR_COMMITS)
     if lock is None:
         raise StoreError(
-            f"{folder.name}: some process has been writing a shard there for more than {_FOR_COMMITS:g} s; look for "
-            "one that stands still, then run this again. What is there is whole"
+            f"{folder.name}: some process has been writing or checking a shard there for more than {_FOR_COMMITS:g} s; "
+            "look for one that stands still, then run this again. What is there is whole"
         )
     try:
         yield
     finally:
-        lock.release()
+        os.close(lock)
 
 
-def quiet(folder: Path) -> contextlib.AbstractContextManager[bool]:
+def removing_if_free(folder: Path) -> contextlib.AbstractContextManager[bool]:
     """`removing` without waiting: whether nobody commits just now, and nobody begins to until this ends."""
-    return _perhaps(folder, alone=True, patience=0)
+    return _if_free(folder, exclusive=True, patience=0)
 
 
-def looking(folder: Path) -> contextlib.AbstractContextManager[bool]:
-    """Keep removers away while a store is looked at; False where that cannot be. Writes nothing."""
-    return _perhaps(folder, alone=False, patience=_FOR_LOOKING, make=False)
+def reading(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """Keep removers away while a store is read; False where that cannot be. Writes nothing."""
+    return _if_free(folder, exclusive=False, patience=_FOR_READING, make=False)
 
 
 @contextlib.contextmanager
-def _perhaps(folder: Path, **how: Any) -> Iterator[bool]:
+def _if_free(folder: Path, **how: Any) -> Iterator[bool]:
     """Hold `commits.lock` where it can be had: whoever asks has a right answer to False, too."""
     try:
-        lock = _taken(folder / COMMITS, **how)
+        lock = _acquire(folder / COMMITS, **how)
     except (OSError, StoreError):
         lock = None
     try:
         yield lock is not None
     finally:
         if lock is not None:
-            lock.release()
+            os.close(lock)
 
 
 @contextlib.contextmanager
@@ -197,32 +193,24 @@ class _NoLocks(StoreError):
     """The file system has none."""
 
 
-class _Held:
-    """A file that is locked; closing it lets go."""
-
-    def __init__(self, descriptor: int, release: Callable[[], None]) -> None:
-        self._descriptor = descriptor
-        self.release = release
-
-    def sign(self, text: str) -> None:
-        """Leave word who holds it; nothing rests on that."""
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, text.encode("utf-8", "replace")[:200] + b"\n", 0)
+def _sign(lock: int, text: str) -> None:
+    """Leave word who holds it; nothing rests on that."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode("utf-8", "replace")[:200] + b"\n", 0)
 
 
-def _taken(
+def _acquire(
     path: Path,
     *,
-    alone: bool,
+    exclusive: bool,
     patience: float,
     make: bool = True,
     late: Callable[[], None] = lambda: None,
-) -> _Held | None:
-    """The lock, or None after `patience` seconds of another's holding it."""
+) -> int | None:
+    """The descriptor of the locked file, whose closing lets go; None where another holds it for `patience` seconds."""
     began, pause, said = time.monotonic(), _POLLS[0], False
-    while (lock := _try(path, alone, make)) is None:
+    while (lock := _try_acquire(path, exclusive, make)) is None:
         waited = time.monotonic() - began
         if waited >= patience:
             return None
@@ -234,13 +222,7 @@ def _taken(
     return lock
 
 
-def _try(path: Path, alone: bool, make: bool) -> _Held | None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: everybody alone, by the library that the locks of tasks have
-        if not make and not path.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
-        return _try_alone(path)
+def _try_acquire(path: Path, exclusive: bool, make: bool) -> int | None:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY), 0o666)
@@ -251,14 +233,14 @@ def _try(path: Path, alone: bool, make: bool) -> _Held | None:
         except FileNotFoundError:
             raise error from None
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         # Somebody may have removed the file meanwhile, and others then lock the new one.
         if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
-            return _Held(descriptor, lambda: os.close(descriptor))
+            return descriptor
     except FileNotFoundError:
         pass
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno in NO_LOCKS:
             os.close(descriptor)
             raise _NoLocks(
                 f"{path.parent} lies on a file system without locks ({error.strerror}), so nobody can tell whether "
@@ -270,19 +252,6 @@ def _try(path: Path, alone: bool, make: bool) -> _Held | None:
             raise
     os.close(descriptor)
     return None
-
-
-def _try_alone(path: Path) -> _Held | None:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return None
-    except NotImplementedError as error:
-        raise _NoLocks(f"{path.parent} lies on a file system without locks: nothing is removed") from error
-    return _Held(-1, lock.release)
 
 
 def _owner(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bottleneck.errors import NewerFormat, StoreError, UnknownName, UsageError
 from bottleneck.schema import Cache, Record
 from bottleneck.store.header import Header, read_header
-from bottleneck.store.housekeeping import looking
+from bottleneck.store.housekeeping import reading
 from bottleneck.store.record import RECORD_NAME, check_fits, read_record, superseded
 from bottleneck.strict import MalformedDocument
 
@@ -127,7 +127,7 @@ def list_store(folder: Path) -> Listing:
     header = read_header(folder)
     if header is None:
         raise StoreError(f"{folder} has no recipe.json: it is no store, or one that was never begun")
-    with looking(folder):
+    with reading(folder):
         return _listed(folder, header)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bottleneck.store.housekeeping import quiet
+from bottleneck.store.housekeeping import removing_if_free
 
 _LEFTOVER = re.compile(r"\.([0-9a-f]{16})[.-].*\.tmp")
 
@@ -64,7 +64,7 @@ class Locks:
         found = [(folder, match) for folder in folders for match in _leftovers(folder)]
         if not found:
             return
-        with quiet(self._folder.parent) as alone:
+        with removing_if_free(self._folder.parent) as alone:
             for folder, match in found if alone else ():
                 if (lock := self.take(match[1])) is not None:
                     with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import resource
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,9 @@ TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.
 #: Python keeps a descriptor for each map before 3.13: then maps take a quarter of those that the process may have.
 _NEEDS_DESCRIPTORS = sys.version_info < (3, 13)
 
-#: The maps of this process, oldest first, by the number of their `Shards`: one bound for all stores that are open.
-_MAPS: dict[tuple[int, int], np.ndarray] = {}
-_NUMBERS = itertools.count()
+#: The kernel bounds the maps of a process, 65,530 by default, and threads and memory are maps too.
+_MOST_MAPS = 16_384
+
 
 #: Rows in a row, on average, from which they are copied run by run.
 _RUN = 16
@@ -214,6 +215,10 @@ def _pread(file: _Opened, count: int, offset: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+#: The maps of this process, oldest first: one bound for all stores that are open.
+_MAPS: weakref.WeakKeyDictionary[ShardFile, np.ndarray] = weakref.WeakKeyDictionary()
+
+
 class Shards:
     """The rows of many shards, numbered through: rows of the first shard, then of the second, and so on.
 
@@ -235,8 +240,6 @@ class Shards:
         self.starts = np.cumsum([0, *(file.record.rows for file in files)], dtype=np.int64)
         self._checked = [np.zeros(file.block_count, bool) for file in self.files]
         self._sound = np.zeros(len(self.files), bool)
-        self._number = next(_NUMBERS)
-        weakref.finalize(self, _drop_maps, self._number, len(self.files))
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -318,30 +321,23 @@ class Shards:
         return (0, features) if features is not None else (first, self.files[shard].read(first, stop))
 
     def _map(self, shard: int) -> np.ndarray | None:
-        features = _MAPS.get((self._number, shard))
+        file = self.files[shard]
+        features = _MAPS.get(file)
         if features is None:
-            features = self.files[shard].map()
+            features = file.map()
             if features is None:
                 return None
-            _MAPS[self._number, shard] = features
+            _MAPS[file] = features
             # Dropping a map that another thread copies from is safe: it lives as long as somebody holds it.
             if (excess := len(_MAPS) - _most_maps()) > 0:
-                for oldest in list(_MAPS)[:excess]:
-                    _MAPS.pop(oldest, None)
+                for oldest in _MAPS.keyrefs()[:excess]:
+                    if (other := oldest()) is not None:
+                        _MAPS.pop(other, None)
         return features
 
 
-def _drop_maps(number: int, shards: int) -> None:
-    for shard in range(shards):
-        _MAPS.pop((number, shard), None)
-
-
 def _most_maps() -> int:
-    if not _NEEDS_DESCRIPTORS:
-        return sys.maxsize
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 256
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else max(4, soft // 4)
+    if not _NEEDS_DESCRIPTORS or soft == resource.RLIM_INFINITY:
+        return _MOST_MAPS
+    return min(_MOST_MAPS, max(4, soft // 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from bottleneck.errors import RemoteError, StoreError
 from bottleneck.files import publish
 from bottleneck.schema import Cache, StoreSpec
 from bottleneck.store.header import Header, find_store, parse_header
-from bottleneck.store.housekeeping import looking
+from bottleneck.store.housekeeping import committing, housekeeping, reading
 from bottleneck.store.listing import files_in, store_folders
 from bottleneck.store.record import read_file
 
@@ -39,6 +39,14 @@ class Place(Protocol):
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
         """Put a file there, whole or not at all; False where one is there already and stays. Raises `StoreError`."""
 
+    def housekeeping(
+        self, command: str, waiting: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Be the only housekeeper there; where there are no locks, hold nothing. Raises `StoreError`."""
+
+    def committing(self) -> contextlib.AbstractContextManager[None]:
+        """Keep removers away while several files are written; where there are no locks, hold nothing."""
+
 
 class Folder:
     """A store's folder on a disk."""
@@ -51,7 +59,7 @@ class Folder:
 
     def sizes(self) -> Mapping[str, int]:
         """As `Place`."""
-        with _told(self.name), looking(self.path):
+        with _told(self.name), reading(self.path):
             return dict(files_in(self.path / SHARDS))
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
@@ -67,7 +75,18 @@ class Folder:
         """As `Place`."""
         with _told(self.name):
             (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
-            return publish(self.path / name, data, replace=replace)
+            with committing(self.path):
+                return publish(self.path / name, data, replace=replace)
+
+    def housekeeping(
+        self, command: str, waiting: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """As `Place`."""
+        return housekeeping(self.path, command, waiting)
+
+    def committing(self) -> contextlib.AbstractContextManager[None]:
+        """As `Place`."""
+        return committing(self.path)
 
 
 class Prefix:
@@ -102,6 +121,16 @@ class Prefix:
         with _told(self.name):
             objects.write(objects.join(self.url, name), data)
             return True
+
+    def housekeeping(
+        self, command: str, waiting: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """As `Place`."""
+        return contextlib.nullcontext()
+
+    def committing(self) -> contextlib.AbstractContextManager[None]:
+        """As `Place`."""
+        return contextlib.nullcontext()
 
 
 def places_of(cache: str | Path) -> list[Place]:

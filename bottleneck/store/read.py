@@ -13,7 +13,7 @@ import numpy as np
 from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.store.header import Header, find_store
-from bottleneck.store.housekeeping import looking
+from bottleneck.store.housekeeping import reading
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
 from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, superseded, weight
@@ -219,7 +219,7 @@ def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), 
         store, names = _opened(cache, spec, behind, without, mapped)
         if not store.damaged or names == _record_names(store.folder / "shards"):
             return store
-    with looking(store.folder):
+    with reading(store.folder):
         return _opened(cache, spec, behind, without, mapped)[0]
 
 
@@ -232,7 +232,7 @@ def _opened(
     except OSError as error:
         raise ReadFailure.of(error.filename or cache.stores, error) from error
     place = folder / "shards"
-    with looking(folder):
+    with reading(folder):
         # A list that was begun before a record came, and ended after those that it supersedes went, has neither.
         names = _record_names(place)
     records, damaged = _sound_records(place, names, spec, without)

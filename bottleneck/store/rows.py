@@ -182,8 +182,9 @@ def loaded(X: Rows | np.ndarray, memory: int | str | None = None) -> Rows | np.n
 
 def why_loaded(X: Rows) -> str:
     """Why `loaded` reads these rows, or leaves them on disk."""
-    size, most = (f"{count / (1 << 20):,.0f} MiB" for count in (X.nbytes, rows_budget()))
-    return f"{size}, {'more' if X.nbytes > rows_budget() else 'at most'} {most}"
+    most = rows_budget()
+    than = "more" if X.nbytes > most else "at most"
+    return f"{X.nbytes / (1 << 20):,.0f} MiB, {than} {most / (1 << 20):,.0f} MiB"
 
 
 def picked(X: Any, key: Any) -> Any:

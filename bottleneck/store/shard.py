@@ -7,7 +7,6 @@ never parses HDF5 either: a shard's record says at which offsets the rows lie.
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -94,12 +93,3 @@ def build_takeout(features: np.ndarray, keys: np.ndarray, texts: dict[str, list[
             width = max([len(value) for value in values] or [1]) or 1
             file.create_dataset(name, data=np.array(values, f"S{width}"), track_times=False)
     return buffer.getvalue()
-
-
-def takeout_rows(path: Path) -> np.ndarray:
-    """The rows of a file that `build_takeout` made. Raises OSError or KeyError where it is none."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        rows: np.ndarray = file["features"][:]
-        return rows

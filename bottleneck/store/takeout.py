@@ -7,12 +7,14 @@ take their names together, and the table says which rows it is of.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from pydantic import Field
 
 from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
@@ -20,13 +22,41 @@ from bottleneck.exports.staging import room_beside
 from bottleneck.exports.together import alone, take_names
 from bottleneck.files import publish
 from bottleneck.objects import local
+from bottleneck.schema import Frozen
 from bottleneck.store.join import Features
 from bottleneck.store.memory import budget
 from bottleneck.store.rows import Rows
 from bottleneck.store.shard import build_takeout
-from bottleneck.store.takeout_check import NOTE, TABLE, RowFacts
 
 Format = Literal["npy", "parquet", "h5"]
+
+#: Leads its set: two matrices of the same rows may share it, and whoever joins rows with names opens it.
+TABLE = "table.parquet"
+
+#: The key of `RowFacts` in the table's metadata.
+NOTE = b"bottleneck features"
+
+
+class RowFacts(Frozen):
+    """Which rows a table is of.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole matrix.
+    dtype : str
+    sha256 : str
+        Of the rows' bytes in C order, so the same for every kind of matrix.
+    recipe : str
+        Fingerprint.
+    """
+
+    format: Literal[1] = 1
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    recipe: str
+
 
 #: Bytes of a Parquet row group, about.
 _GROUP = 64 << 20
@@ -102,9 +132,10 @@ def _foreign(folder: Path, room: Path, matrix: str) -> list[str]:
     others = [
         name for name in ("features.npy", "features.h5") if name != matrix and (folder / name).is_file()
     ]
+    if not others:
+        return []
     table = folder / TABLE
-    same = table.is_file() and table.read_bytes() == (room / TABLE).read_bytes()
-    return [] if same else others
+    return [] if table.is_file() and filecmp.cmp(table, room / TABLE, shallow=False) else others
 
 
 def _write_npy(features: Features, file: BinaryIO, digest: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, canary_values
-from bottleneck.store.housekeeping import looking
+from bottleneck.store.housekeeping import reading
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.record import hash_block, hash_content, read_file, root_of, superseded
 from bottleneck.store.structure import StructureChecker
@@ -89,7 +89,8 @@ class Whole(NamedTuple):
 def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) -> Verdict:
     """Hash every record, shard and list of block hashes of the store in `folder`, and look at each file's structure.
 
-    What is committed or removed meanwhile is no damage: what came is looked at too, and what went is left out.
+    What is committed or removed meanwhile is no damage. What went is left out; what came is looked at too, but for what
+    comes after the last of five looks.
 
     Parameters
     ----------
@@ -114,11 +115,12 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
                 if name not in seen or seen[name][0] != record:
                     seen[name] = record, _check(listing.shards, name, record, structure, moved)
             before, listing = listing, list_store(folder)
-            if not before.records.keys() - listing.records.keys():
+            removed = before.records.keys() - listing.records.keys()
+            if not removed and listing.records.keys() <= seen.keys():
                 break
         if listing.records != first.records:
             # Its files may have been removed under the look at them, and be back.
-            with looking(folder):
+            with reading(folder):
                 listing = list_store(folder)
                 for name in [
                     name for name, (_, damage) in seen.items() if damage and name in listing.records

@@ -212,6 +212,8 @@ class Housekeeping:
             said.unlink(missing_ok=True)
             if not os.WIFSIGNALED(status):
                 self._judge(name, os.waitstatus_to_exitcode(status), text, damage)
+            elif os.WTERMSIG(status) != signal.SIGKILL:  # the only one that is sent here and ends a process
+                self._blame(f"{name}: died of signal {os.WTERMSIG(status)} {text[-600:]}")
 
     def _judge(self, name: str, status: int, text: str, damage: bool) -> None:
         """A command ended by itself: done, or a typed error that may be."""

@@ -167,6 +167,7 @@ def _run(root: Path, work: Work, step: int | None, other: Work | None) -> int:
             patch.setattr(os, name, stepped(getattr(os, name)))
         patch.setattr("bottleneck.store.verify.StructureChecker", _NoHdf5)
         work(root)
+        assert other is None or running.ident is not None, "they never met"
         if running.ident is not None:
             running.join(60)
             assert not running.is_alive(), "both wait for each other"

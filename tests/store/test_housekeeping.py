@@ -24,9 +24,9 @@ from bottleneck.store.housekeeping import (
     HOUSEKEEPING,
     committing,
     housekeeping,
-    looking,
-    quiet,
+    reading,
     removing,
+    removing_if_free,
 )
 from bottleneck.store.prune import prune_store
 from bottleneck.store.removal import Removed
@@ -64,7 +64,7 @@ def test_a_wait_ends_with_a_word_and_nothing_is_touched(
 ) -> None:
     folder, _, _ = house(cache)
     before = sorted(path.name for path in (folder / "shards").iterdir())
-    monkeypatch.setattr(locks.housekeeping.__wrapped__, "__defaults__", (lambda _: None, 0.2))
+    monkeypatch.setattr(locks, "_FOR_HOUSEKEEPING", 0.2)
     with housekeeping(folder, "store copy"):
         for work in (lambda: compact_store(folder), lambda: prune_store(folder, None, done=True)):
             with pytest.raises(StoreError, match=r"being tidied by another command \(store copy, process"):
@@ -75,7 +75,7 @@ def test_a_wait_ends_with_a_word_and_nothing_is_touched(
     assert sorted(path.name for path in (folder / "shards").iterdir()) == before
 
 
-def test_the_lock_of_a_killed_housekeeper_is_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_housekeeper_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import pathlib, sys\n"
         "from bottleneck.store.housekeeping import housekeeping, removing\n"
@@ -89,13 +89,15 @@ def test_the_lock_of_a_killed_housekeeper_is_free(tmp_path: Path) -> None:
     )
     assert owner.stdout is not None
     assert owner.stdout.readline() == "held\n"
-    with pytest.raises(StoreError), housekeeping(tmp_path, "store prune", patience=0):
-        pass
-    with quiet(tmp_path) as alone:
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "_FOR_HOUSEKEEPING", 0)
+        with pytest.raises(StoreError), housekeeping(tmp_path, "store prune"):
+            pass
+    with removing_if_free(tmp_path) as alone:
         assert not alone
     owner.kill()
     owner.communicate()
-    with housekeeping(tmp_path, "store prune", patience=30), removing(tmp_path):
+    with housekeeping(tmp_path, "store prune"), removing(tmp_path):
         pass
 
 
@@ -106,25 +108,25 @@ def test_those_who_commit_do_so_together_and_those_who_remove_alone(tmp_path: Pa
         with removing(tmp_path):
             removed.set()
 
-    with committing(tmp_path), committing(tmp_path), looking(tmp_path) as seen:
+    with committing(tmp_path), committing(tmp_path), reading(tmp_path) as seen:
         assert seen
-        with quiet(tmp_path) as alone:
+        with removing_if_free(tmp_path) as alone:
             assert not alone
         other = threading.Thread(target=remove)
         other.start()
         assert not removed.wait(0.2)
     assert removed.wait(30)
     other.join()
-    with quiet(tmp_path) as alone:
+    with removing_if_free(tmp_path) as alone:
         assert alone
 
 
 def test_a_reader_makes_no_lock_and_goes_on_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with looking(tmp_path) as seen:
+    with reading(tmp_path) as seen:
         assert not seen
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(locks, "_FOR_LOOKING", 0.05)
-    with removing(tmp_path), looking(tmp_path) as seen:
+    monkeypatch.setattr(locks, "_FOR_READING", 0.05)
+    with removing(tmp_path), reading(tmp_path) as seen:
         assert not seen
 
 
@@ -133,14 +135,18 @@ def test_what_stands_still_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(locks, "_FOR_COMMITS", 0.05)
     with removing(tmp_path), pytest.raises(StoreError, match="stands still"), committing(tmp_path):
         pass
-    with committing(tmp_path), pytest.raises(StoreError, match="writing a shard"), removing(tmp_path):
+    with (
+        committing(tmp_path),
+        pytest.raises(StoreError, match="writing or checking a shard"),
+        removing(tmp_path),
+    ):
         pass
 
 
 def test_a_lock_file_that_was_taken_away_locks_nobody(tmp_path: Path) -> None:
     with removing(tmp_path):
         (tmp_path / COMMITS).unlink()
-        with removing(tmp_path), quiet(tmp_path) as alone:
+        with removing(tmp_path), removing_if_free(tmp_path) as alone:
             assert not alone
 
 

@@ -18,9 +18,9 @@ from bottleneck.store import takeout
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows
 from bottleneck.store.takeout import take_out
-from bottleneck.store.takeout_check import check_pair
 from tests.fakes import FakeForward
 from tests.store.stored import as_rows
+from tests.store.taken_out import check_pair
 
 
 def features(n: int = 7, shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **columns: Any) -> Features:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import DamagedShard, NewerFormat, StoreError
-from bottleneck.schema import Cache
+from bottleneck.schema import Cache, Record
 from bottleneck.store import verify as verifying
 from bottleneck.store.canary import canary_values
 from bottleneck.store.listing import list_store
@@ -182,6 +182,21 @@ def test_a_canary_that_cannot_be_one_is_damage(folder: Path, values: np.ndarray,
 
 
 @pytest.mark.fault(34)
+def test_what_is_committed_meanwhile_is_looked_at_too(cache: Cache, folder: Path) -> None:
+    late: list[Record] = []
+
+    def moved(_: int) -> None:
+        if not late:
+            late.append(put(cache, *some(5, 9)))
+            path = folder / "shards" / late[0].shard
+            data = bytearray(path.read_bytes())
+            data[-1] ^= 1
+            path.write_bytes(data)
+
+    verdict = verify_store(folder, moved)
+    assert late[0].id in {damage.name[:16] for damage in verdict.damaged}
+
+
 def test_a_record_of_another_store_is_refused(folder: Path) -> None:
     name, record = next(iter(list_store(folder).records.items()))
     reseal(folder / "shards" / name, recipe="f" * 64)

@@ -1,72 +1,24 @@
-"""What `table.parquet` says of the matrix beside it, and whether that is so."""
+"""Whether `table.parquet` is of the matrix beside it, as whoever takes features out may check it."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import h5py
 import numpy as np
-from pydantic import Field
 
 from bottleneck.errors import StoreError
 from bottleneck.files import shown
-from bottleneck.schema import Frozen
-from bottleneck.store.shard import takeout_rows
+from bottleneck.store.takeout import NOTE, TABLE, RowFacts
 from bottleneck.strict import MalformedDocument, parse_as
-
-#: Leads its set: two matrices of the same rows may share it, and whoever joins rows with names opens it.
-TABLE = "table.parquet"
-
-#: The key of `RowFacts` in the table's metadata.
-NOTE = b"bottleneck features"
 
 _PIECE = 64 << 20
 
 
-class RowFacts(Frozen):
-    """Which rows a table is of.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Of the whole matrix.
-    dtype : str
-    sha256 : str
-        Of the rows' bytes in C order, so the same for every kind of matrix.
-    recipe : str
-        Fingerprint.
-    """
-
-    format: Literal[1] = 1
-    shape: tuple[int, ...]
-    dtype: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    recipe: str
-
-
 def check_pair(folder: Path) -> RowFacts:
-    """Check that each matrix in `folder` is its table's own.
-
-    Parameters
-    ----------
-    folder : Path
-        What `features --out` wrote as ``npy`` or ``h5``.
-
-    Returns
-    -------
-    RowFacts
-
-    Raises
-    ------
-    StoreError
-        A file is missing or damaged, the table is of an earlier version and names no rows, or the rows are others.
-
-    Examples
-    --------
-    >>> check_pair(Path("features"))  # doctest: +SKIP
-    RowFacts(format=1, shape=(1797, 512), dtype='float32', sha256='…', recipe='…')
-    """
+    """Check that each matrix that `features --out` wrote is its table's own. Raises `StoreError`."""
     facts = _facts(folder / TABLE)
     there = [folder / name for name in ("features.npy", "features.h5") if (folder / name).exists()]
     if not there:
@@ -107,7 +59,8 @@ def _facts(table: Path) -> RowFacts:
 def _rows(matrix: Path) -> Any:
     try:
         if matrix.suffix == ".h5":
-            return takeout_rows(matrix)
+            with h5py.File(matrix, "r") as file:
+                return file["features"][:]
         return np.load(matrix, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise StoreError(
