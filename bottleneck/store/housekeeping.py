@@ -114,14 +114,11 @@ def committing(folder: Path) -> Iterator[None]:
     OSError
         The store is gone or cannot be written.
     """
-    lock: int | None
-    without_locks = False
     try:
         lock = _acquire(folder / COMMITS, exclusive=False, patience=_FOR_REMOVAL)
     except _NoLocks:
-        # Nobody removes anything where there are none.
-        lock, without_locks = None, True
-    if lock is None and not without_locks:
+        lock = -1  # nobody removes anything where there are none
+    if lock is None:
         raise StoreError(
             f"{folder.name}: a command that removes files there stands still (`store prune` or `store compact`, on "
             "this machine or another): let it go on or end it, then run this again"
@@ -129,7 +126,7 @@ def committing(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock is not None:
+        if lock >= 0:
             os.close(lock)
 
 

@@ -16,7 +16,7 @@ from bottleneck.store.header import Header, find_store
 from bottleneck.store.housekeeping import reading
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
-from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, read_record, superseded, weight
+from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, precedence, read_record, superseded
 from bottleneck.store.remote import Mirror, mirror
 from bottleneck.store.rows import Rows
 from bottleneck.strict import MalformedDocument
@@ -282,7 +282,7 @@ def _without_row(
     found: dict[bytes, RejectedContent] = {}
     for item in itertools.chain.from_iterable(told):
         content = bytes.fromhex(item.content)
-        if content not in found or weight(item) >= weight(found[content]):
+        if content not in found or precedence(item) >= precedence(found[content]):
             found[content] = item
     lasting = {content: item for content, item in found.items() if not item.retry}
     return lasting, {content: item for content, item in found.items() if item.retry}

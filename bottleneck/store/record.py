@@ -180,7 +180,7 @@ def attempt_of(name: str) -> int:
     return int(match[2] or 0) if match else 0
 
 
-def weight(item: RejectedContent) -> tuple[bool, bool, bool]:
+def precedence(item: RejectedContent) -> tuple[bool, bool, bool]:
     """How much a rejection says: for order among several of one content."""
     return not item.retry, item.final, bool(item.circumstances)
 

@@ -12,7 +12,7 @@ from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, RejectedContent, Rounding
 from bottleneck.store.listing import Listing
 from bottleneck.store.plan import first_rows
-from bottleneck.store.record import commit, weight
+from bottleneck.store.record import commit, precedence
 from bottleneck.store.verify import read_whole
 
 #: (n, 32) uint8 to (n,) bool.
@@ -135,7 +135,7 @@ def _rejections(records: Iterable[Record], keys: np.ndarray, keeps: Keeps) -> li
     found: dict[str, RejectedContent] = {}
     for item in (item for record in records for item in record.rejected):
         there = found.get(item.content)
-        if there is None or weight(item) > weight(there):
+        if there is None or precedence(item) > precedence(there):
             found[item.content] = item
     if not found:
         return []
