@@ -15,7 +15,16 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from itertools import islice
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 from bottleneck.bases import bytecode
@@ -24,15 +33,16 @@ from bottleneck.bases.origin import Origin, is_keras, of_module, origin_of
 from bottleneck.errors import BaseError
 from bottleneck.schema import canonical_json
 
-#: Of a class: what Python and others note there.
-_NOTES = frozenset(
-    {"__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__", "__dict__"}
-)
-
 #: Of a module: they say where it lies.
 _PLACES = frozenset(
     {"__file__", "__name__", "__path__", "__spec__", "__loader__", "__package__", "__cached__"}
 )
+
+#: In a container of Python's or a package's: one that gives more may give them without end.
+_MOST_ITEMS = 1 << 20
+
+#: What an object or a module is told apart by: its id(), and of a module the names that it is asked for.
+_Key = int | tuple[int, frozenset[str] | None]
 
 
 class Reader:
@@ -55,8 +65,8 @@ class Reader:
         self.found = 0
         self._stock, self._graph = stock, graph
         self._weights: dict[int, int] = {}
-        self._done: dict[int, tuple[Any, bool]] = {}
-        self._open: list[int] = []
+        self._done: dict[_Key, tuple[Any, bool]] = {}
+        self._open: list[_Key] = []
         self._held: list[Any] = []  # told apart by id(), which must not be reused
 
     def told(self, value: Any) -> Any:
@@ -69,7 +79,12 @@ class Reader:
             return value if math.isfinite(value) else ["float", repr(value)]
         if isinstance(value, (complex, bytes)) or value is Ellipsis or value is NotImplemented:
             return [type(value).__name__, repr(value)]
-        key = id(value)
+        if isinstance(value, ModuleType):
+            return self._module(value, None)
+        return self._once(id(value), value, lambda: self._opened(value))
+
+    def _once(self, key: _Key, value: Any, tell: Callable[[], Any]) -> Any:
+        """What `tell` says of `value`, asked once; what is large as a hash."""
         if key in self._done:
             told, is_code = self._done[key]
             self.found += is_code
@@ -80,7 +95,7 @@ class Reader:
         self._held.append(value)
         before = self.found
         try:
-            told = self._opened(value)
+            told = tell()
         except BaseError:
             raise
         except Exception as error:  # attributes of a user's objects may do anything
@@ -122,7 +137,7 @@ class Reader:
     def _opened(self, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return ["list", *map(self.told, value)]
-        if isinstance(value, dict):
+        if isinstance(value, (dict, MappingProxyType)):
             pairs = [[self.told(key), self.told(item)] for key, item in value.items()]
             return ["dict", *sorted(pairs, key=canonical_json)]
         if isinstance(value, (set, frozenset)):
@@ -138,8 +153,6 @@ class Reader:
             return ["method", self.told(value.__func__), self.told(value.__self__)]
         if isinstance(value, FunctionType):
             return self._function(value)
-        if isinstance(value, ModuleType):
-            return self._module(value, None)
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, BuiltinFunctionType):
@@ -170,7 +183,7 @@ class Reader:
         ]
 
     def _code(self, code: CodeType, names: dict[str, Any]) -> Any:
-        asked = bytecode.attributes(code)
+        asked = frozenset(bytecode.attributes(code))
 
         def outside(name: str) -> Any:
             if name in _PLACES or name not in names:
@@ -190,32 +203,30 @@ class Reader:
             lines.append(["import", self._imported("." * level + name, names, asked)])
         return hashlib.sha256(canonical_json(lines)).hexdigest()
 
-    def _imported(self, name: str, names: dict[str, Any], asked: set[str]) -> Any:
+    def _imported(self, name: str, names: dict[str, Any], asked: frozenset[str]) -> Any:
         try:
             module = sys.modules.get(importlib.util.resolve_name(name, names.get("__package__")))
         except (ImportError, TypeError, AttributeError):
             module = None
         return ["name", name] if module is None else self._module(module, asked)
 
-    def _module(self, module: ModuleType, asked: set[str] | None) -> Any:
+    def _module(self, module: ModuleType, asked: frozenset[str] | None) -> Any:
+        """A module: of the user's own the names in `asked`, there and in modules inside it; None for all."""
         origin = of_module(module.__name__)
         if origin.kind != "own":
             self.found += origin.kind == "package"
             return ["module", module.__name__, origin.version]
-        self.found += 1
-        wanted = sorted(set(vars(module)) & asked if asked is not None else vars(module))
-        if id(module) in self._open:
-            return ["again", module.__name__.count(".")]
-        self._open.append(id(module))
-        try:
-            return [
-                "module",
-                [[name, self._in(module, name, asked)] for name in wanted if not name.startswith("__")],
-            ]
-        finally:
-            self._open.pop()
+        return self._once((id(module), asked), module, lambda: self._opened_module(module, asked))
 
-    def _in(self, module: ModuleType, name: str, asked: set[str] | None) -> Any:
+    def _opened_module(self, module: ModuleType, asked: frozenset[str] | None) -> Any:
+        self.found += 1
+        wanted = sorted(vars(module) if asked is None else asked & vars(module).keys())
+        return [
+            "module",
+            [[name, self._in(module, name, asked)] for name in wanted if not name.startswith("__")],
+        ]
+
+    def _in(self, module: ModuleType, name: str, asked: frozenset[str] | None) -> Any:
         value = vars(module)[name]
         return self._module(value, asked) if isinstance(value, ModuleType) else self.told(value)
 
@@ -227,9 +238,7 @@ class Reader:
         parts = {
             name: value
             for name, value in vars(kind).items()
-            if name not in _NOTES
-            and not (name.startswith("__") and not _is_method(value))
-            and name != "_abc_impl"
+            if not (name.startswith("__") and not _is_method(value)) and name != "_abc_impl"
         }
         return ["own class", [self.told(base) for base in kind.__bases__], self._attributes(parts)]
 
@@ -272,7 +281,12 @@ class Reader:
             parts = value.__reduce_ex__(4)
         except Exception:  # a lock, a stream: what it does cannot be told, and the canary stands for it
             return ["opaque", *name]
-        return ["object", *name, self.told(parts if isinstance(parts, str) else parts[:3])]
+        if isinstance(parts, str):
+            return ["object", *name, parts]
+        items = [list(islice(part, _MOST_ITEMS)) for part in parts[3:5] if part is not None]
+        if any(len(part) == _MOST_ITEMS for part in items):
+            raise ValueError(f"it gives {_MOST_ITEMS:,} items or more")
+        return ["object", *name, self.told([*parts[:3], *items])]
 
     def _attributes(self, values: dict[str, Any]) -> list[Any]:
         return [[name, self.told(values[name])] for name in sorted(values)]
@@ -295,4 +309,6 @@ class Reader:
 
 
 def _is_method(value: Any) -> bool:
-    return isinstance(value, (FunctionType, staticmethod, classmethod, property))
+    return callable(value) or (
+        hasattr(type(value), "__get__") and not isinstance(value, GetSetDescriptorType)
+    )

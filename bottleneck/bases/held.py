@@ -42,18 +42,9 @@ def own_attributes(operation: Any) -> dict[str, Any]:
 
 def state_of(value: Any) -> dict[str, Any]:
     """Attributes of an instance, in its dictionary and in slots."""
-    found = {
-        name: getattr(value, name)
-        for kind in type(value).__mro__
-        for name in _slots(kind)
-        if name not in ("__dict__", "__weakref__") and hasattr(value, name)
-    }
-    return found | getattr(value, "__dict__", {})
-
-
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = vars(kind).get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+    state = object.__getstate__(value)
+    plain, slots = state if isinstance(state, tuple) else (state, None)
+    return {**(slots or {}), **(plain or {})}
 
 
 def files_of(operation: Any) -> list[list[str]]:

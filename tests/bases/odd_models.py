@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 _BEFORE = """
-import dataclasses, functools, keras, numpy as np, tensorflow as tf
+import dataclasses, functools, keras, numpy as np, tensorflow as tf, types
 from keras import layers, ops
 def on(*parts):
     x = image = keras.Input((8, 8, 3))
@@ -39,6 +39,19 @@ def _function(body: str, before: str = "") -> str:
     return f"{before}\ndef f(x):\n    return {body}\ndef base():\n    return on(layers.Activation(f))\n"
 
 
+_MODULE = "M = types.ModuleType('mine')\nM.K = {{2.0|3.0}}\n"
+
+_HOLDS = """
+class Own(layers.Layer):
+    def __init__(self, held):
+        super().__init__()
+        self.held = held
+    def call(self, x):
+        return x * {factor}
+def base():
+    return on(Own({held}))
+"""
+
 _SHAPED = "\n    def compute_output_shape(self, shape):\n        return shape\n"
 
 DIFFERENT = {
@@ -59,6 +72,33 @@ DIFFERENT = {
         "class Times:\n    __slots__ = ('k',)\n    def __call__(self, x):\n        return x * self.k\n"
         "def base():\n    t = Times()\n    t.k = {{2.0|3.0}}\n    return on(layers.Activation(t))"
     ),
+    "object with private slots": (
+        "class Times:\n    __slots__ = ('__k',)\n    def __init__(self, k):\n        self.__k = k\n"
+        "    def __call__(self, x):\n        return x * self.__k\n"
+        "def base():\n    return on(layers.Activation(Times({{2.0|3.0}})))"
+    ),
+    "call that is a partial method": (
+        "def run(self, x, k):\n    return x * k\n"
+        "class Times:\n    __call__ = functools.partialmethod(run, k={{2.0|3.0}})\n"
+        "def base():\n    return on(layers.Activation(Times()))"
+    ),
+    "module in a closure": (
+        _MODULE + "def base():\n    mine = M\n    return on(layers.Activation(lambda x: x * mine.K))"
+    ),
+    "module in an attribute": _MODULE + _HOLDS.format(held="M", factor="self.held.K"),
+    "module in a list": _MODULE + _HOLDS.format(held="[M]", factor="self.held[0].K"),
+    "module asked for another name while it is open": _own(
+        "M.f(x)", _MODULE + "exec('def f(x):\\n    return x * me.K', vars(M))\nM.me = M"
+    ),
+    "module in a module, asked twice": _own(
+        "f(x) * M.inner.K",
+        "M, I = types.ModuleType('mine'), types.ModuleType('mine.inner')\nM.inner, I.J, I.K = I, 5.0, {{2.0|3.0}}\n"
+        "def f(x):\n    return x * M.inner.J",
+    ),
+    "items of an object of Python's": _own(
+        "x * D[0]", "import collections\nD = collections.deque([{{2.0|3.0}}])"
+    ),
+    "read-only dictionary": _own("x * T['k']", "T = types.MappingProxyType({'k': {{2.0|3.0}} })"),
     "partial": (
         "def f(x, k):\n    return x * k\n"
         "def base():\n    return on(layers.Activation(functools.partial(f, k={{2.0|3.0}})))"
