@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
-_IDLE = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PRECALL"})
+_IDLE = frozenset({"EXTENDED_ARG", "NOP", "RESUME", "PRECALL"})
 
 #: What a class body stores of itself for people and debuggers.
 _FOR_READERS = frozenset(
@@ -67,7 +67,7 @@ def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str
             return [local(one) for one in name]
         return ["free", free[name]] if name in free else numbers.setdefault(str(name), len(numbers))
 
-    kept = list(_kept(code))
+    kept = _kept(code)
     places = {}
     for place, instruction in enumerate(kept):
         places[instruction.offset] = place
@@ -89,7 +89,7 @@ def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str
         elif opcode in dis.hasjrel or opcode in dis.hasjabs:
             told = after.get(instruction.argval, "end")
         lines.append([name, told])
-    lines.append(hashlib.sha256(getattr(code, "co_exceptiontable", b"")).hexdigest()[:16])
+    lines.append(hashlib.sha256(code.co_exceptiontable).hexdigest()[:16])
     return lines
 
 
@@ -113,7 +113,7 @@ def imports(code: CodeType) -> Iterator[tuple[str, int]]:
             before.append(instruction)
 
 
-def _kept(code: CodeType) -> Iterator[dis.Instruction]:
+def _kept(code: CodeType) -> list[dis.Instruction]:
     held: list[dis.Instruction] = []
     for instruction in dis.get_instructions(code):
         if instruction.opname in _IDLE:
@@ -122,7 +122,7 @@ def _kept(code: CodeType) -> Iterator[dis.Instruction]:
             held.pop()  # what it would have stored
             continue
         held.append(instruction)
-    return iter(held)
+    return held
 
 
 def _places(code: CodeType, places: dict[int, int], end: int) -> dict[int, int]:

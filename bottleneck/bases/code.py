@@ -57,14 +57,15 @@ class Reader:
 
     Attributes
     ----------
-    found : int
+    code_count : int
         How many things were met that are not Keras' or TensorFlow's.
     """
 
     def __init__(self, stock: Callable[[Any], Any], graph: Callable[[Any], Any]) -> None:
-        self.found = 0
+        self.code_count = 0
         self._stock, self._graph = stock, graph
         self._weights: dict[int, int] = {}
+        self._arrays: dict[int, list[Any]] = {}
         self._done: dict[_Key, tuple[Any, bool]] = {}
         self._open: list[_Key] = []
         self._held: list[Any] = []  # told apart by id(), which must not be reused
@@ -87,13 +88,13 @@ class Reader:
         """What `tell` says of `value`, asked once; what is large as a hash."""
         if key in self._done:
             told, is_code = self._done[key]
-            self.found += is_code
+            self.code_count += is_code
             return told
         if key in self._open:
             return ["again", len(self._open) - self._open.index(key)]
         self._open.append(key)
         self._held.append(value)
-        before = self.found
+        before = self.code_count
         try:
             told = tell()
         except BaseError:
@@ -108,17 +109,24 @@ class Reader:
         text = canonical_json(told)
         if len(text) > 200:
             told = hashlib.sha256(text).hexdigest()
-        self._done[key] = told, self.found > before
+        self._done[key] = told, self.code_count > before
         return told
+
+    def array(self, value: Any) -> list[Any]:
+        """`array_of`, once for each: a layer's weights are also those of the layers in it."""
+        if id(value) not in self._arrays:
+            self._held.append(value)
+            self._arrays[id(value)] = array_of(value)
+        return self._arrays[id(value)]
 
     def code_in(self, attributes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         """Those of a stock object's `attributes` that hold code which is not stock, told."""
         found = {}
         for name, value in attributes:
             if self._may_hold(value):
-                before = self.found
+                before = self.code_count
                 told = self.told(value)
-                if self.found > before:
+                if self.code_count > before:
                     found[name] = told
         return found
 
@@ -127,7 +135,7 @@ class Reader:
         for number, weight in enumerate(getattr(operation, "weights", ())):
             # Their bytes are told with the operation; here it matters which of them an attribute is.
             self._weights.setdefault(id(weight), number)
-        self.found += 1
+        self.code_count += 1
         policy = getattr(getattr(operation, "dtype_policy", None), "name", "float32")
         held = self._attributes(own_attributes(operation))
         return ["layer", self.told(type(operation)), policy, held, self._graph(operation)]
@@ -147,7 +155,7 @@ class Reader:
         if isinstance(value, property):
             return ["property", *map(self.told, (value.fget, value.fset, value.fdel))]
         if isinstance(value, functools.partial):
-            self.found += 1
+            self.code_count += 1
             return ["partial", *map(self.told, (value.func, value.args, value.keywords))]
         if isinstance(value, MethodType):
             return ["method", self.told(value.__func__), self.told(value.__self__)]
@@ -163,7 +171,7 @@ class Reader:
 
     def _from(self, value: Any) -> list[str]:
         origin = origin_of(value)
-        self.found += origin.kind != "stock"
+        self.code_count += origin.kind != "stock"
         return [origin.name, origin.version] if origin.kind == "package" else [origin.name]
 
     def _function(self, function: FunctionType) -> Any:
@@ -173,8 +181,9 @@ class Reader:
         if origin.kind != "own":
             name = [*self._from(function), function.__qualname__]
             # A decorator of Keras' or of another package may hold a function of the user's.
-            return ["function", *name, self.code_in(zip(map(str, range(99)), [*cells, *given], strict=False))]
-        self.found += 1
+            held = ((str(number), value) for number, value in enumerate([*cells, *given]))
+            return ["function", *name, self.code_in(held)]
+        self.code_count += 1
         notes = {name: note for name, note in vars(function).items() if not name.startswith("_")}
         return [
             "code",
@@ -214,12 +223,12 @@ class Reader:
         """A module: of the user's own the names in `asked`, there and in modules inside it; None for all."""
         origin = of_module(module.__name__)
         if origin.kind != "own":
-            self.found += origin.kind == "package"
+            self.code_count += origin.kind == "package"
             return ["module", module.__name__, origin.version]
         return self._once((id(module), asked), module, lambda: self._opened_module(module, asked))
 
     def _opened_module(self, module: ModuleType, asked: frozenset[str] | None) -> Any:
-        self.found += 1
+        self.code_count += 1
         wanted = sorted(vars(module) if asked is None else asked & vars(module).keys())
         return [
             "module",
@@ -234,7 +243,7 @@ class Reader:
         origin = origin_of(kind)
         if origin.kind != "own":
             return ["class", *self._from(kind), kind.__qualname__]
-        self.found += 1
+        self.code_count += 1
         parts = {
             name: value
             for name, value in vars(kind).items()
@@ -244,7 +253,6 @@ class Reader:
 
     def _instance(self, value: Any) -> Any:
         import keras
-        import numpy as np
 
         if isinstance(value, keras.Operation):
             return self._stock(value) if is_keras(type(value)) else self.operation(value)
@@ -254,10 +262,9 @@ class Reader:
         if isinstance(value, keras.Variable) and id(value) in self._weights:
             return ["weight", self._weights[id(value)]]
         if hasattr(value, "__array__") and not isinstance(value, keras.KerasTensor):
-            # A symbolic tensor has no bytes, and a list of objects none that mean anything.
+            # A symbolic tensor has no bytes, and an array of objects gives none.
             with contextlib.suppress(Exception):
-                if np.asarray(value).dtype != object:
-                    return ["array", *array_of(value)]
+                return ["array", *self.array(value)]
         origin = origin_of(kind)
         if origin.kind == "stock":
             return [

@@ -76,7 +76,7 @@ def digest(model: Any) -> str:
     teller = _Teller()
     lines = teller.lines(network)
     head = b"bottleneck base %d\n" % DIGEST_VERSION
-    if teller.reader.found:
+    if teller.reader.code_count:
         head = b"bottleneck base %d with code %d\n" % (DIGEST_VERSION, CODE_VERSION)
     total = hashlib.sha256(head)
     total.update(canonical_json([str(network.image.dtype), network.image.shape[-1]]) + b"\n")
@@ -109,7 +109,7 @@ class _Teller:
 
     def operation(self, operation: Any) -> list[Any]:
         """Class, configuration and weights; of one with code in it, all that it holds instead of a configuration."""
-        weights = [array_of(weight) for weight in getattr(operation, "weights", ())]
+        weights = [self.reader.array(weight) for weight in getattr(operation, "weights", ())]
         if self.is_code(operation):
             return [self.held(operation), weights]
         return [_class_name(operation), self.config(operation), weights]
@@ -136,7 +136,7 @@ class _Teller:
         """All that an operation with code in it holds."""
         if type(operation).__name__ != "TFSMLayer" or not is_keras(type(operation)):
             return self.reader.operation(operation)
-        self.reader.found += 1
+        self.reader.code_count += 1
         return ["files", files_of(operation), operation.call_endpoint]
 
     def graph(self, operation: Any) -> Any:
@@ -242,7 +242,7 @@ class _Teller:
         """A dictionary of a configuration, which may be a Keras object as it is saved."""
         if value.get("class_name") == "DTypePolicy":
             return self.normal(value["config"]["name"], operation)
-        if value.get("class_name") in PASS_THROUGH and str(value.get("module", "keras")).startswith("keras"):
+        if value.get("class_name") in PASS_THROUGH:
             return [value["class_name"]]  # inside a wrapper: its rates do not matter there either
         return {str(k): self.normal(v, operation, moved) for k, v in value.items() if not _is_ignored(str(k))}
 

@@ -169,6 +169,28 @@ def test_a_layer_that_runs_a_file_is_what_the_file_holds(tmp_path: Path) -> None
         digest(model)
 
 
+def test_a_weight_is_read_once_however_deep_its_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    from bottleneck.bases import code, held
+    from bottleneck.bases import digest as digests
+
+    read: list[str] = []
+
+    def noted(weight: Any) -> list[Any]:
+        read.append(weight.path)
+        return held.array_of(weight)
+
+    for module in (code, digests):
+        monkeypatch.setattr(module, "array_of", noted)
+    image = keras.Input((8, 8, 3))
+    tokens = keras.layers.TimeDistributed(keras.layers.Dense(4))(image)
+    tokens = keras.layers.Reshape((64, 4))(tokens)
+    model = keras.Model(image, keras.layers.MultiHeadAttention(2, 4)(tokens, tokens))
+    digest(model)
+    assert sorted(read) == sorted(weight.path for weight in model.weights)
+
+
 def test_deep_networks_need_no_deep_stack() -> None:
     import sys
 
