@@ -13,6 +13,7 @@ from typing import Any
 
 from bottleneck.bases.graph import network_of, walk
 from bottleneck.bases.names import fresh_names
+from bottleneck.bases.origin import is_keras
 from bottleneck.bases.weight_copy import plain_copy
 from bottleneck.errors import BaseError, UsageError, WeightsError
 from bottleneck.schema import PREPROCESSINGS, Preprocessing
@@ -277,4 +278,4 @@ def foreign(model: Any) -> list[str]:
         layer for one in operations if hasattr(one, "_flatten_layers") for layer in one._flatten_layers()
     )
     kinds = {type(one) for one in (*operations, *inside)}
-    return sorted(f"{k.__module__}:{k.__qualname__}" for k in kinds if k.__module__.split(".")[0] != "keras")
+    return sorted(f"{k.__module__}:{k.__qualname__}" for k in kinds if not is_keras(k))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from types import FunctionType
 from typing import Any, Literal, NamedTuple
 
@@ -31,7 +31,7 @@ def is_keras(kind: type) -> bool:
 
 
 def origin_of(value: Any) -> Origin:
-    """Of a function or a class.
+    """Where a function or a class comes from.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def origin_of(value: Any) -> Origin:
 
 @functools.cache
 def of_module(name: str) -> Origin:
-    """Of a module by its name, which is imported already."""
+    """Where a module comes from, by its name; it is imported already."""
     top = name.partition(".")[0]
     if top in ("keras", "tensorflow"):
         return Origin("stock", top)
@@ -62,10 +62,16 @@ def of_module(name: str) -> Origin:
     # A package that is installed for its developer lies elsewhere, and changes under one version.
     if not any(part in place.replace("\\", "/").split("/") for place in places for part in _INSTALLED):
         return Origin("own", top)
+    return Origin("package", top, _version(top) or str(getattr(module, "__version__", "")))
+
+
+@functools.cache
+def _version(top: str) -> str:
+    """The version of the distribution that `top` is imported from; of all that share a namespace."""
     try:
-        return Origin("package", top, version(top))
+        return version(top)
     except PackageNotFoundError:
-        return Origin("package", top, str(getattr(module, "__version__", "")))
+        return ", ".join(sorted({version(name) for name in packages_distributions().get(top, ())}))
 
 
 def _is_there(kind: type) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from bottleneck.errors import BaseError, UnknownName, UsageError
 from bottleneck.schema import BaseRequest, Cache, Preprocessing
-from tests.bases import networks
+from tests.bases import networks, odd_models
 
 TF = Preprocessing.parse("tf")
 
@@ -132,6 +132,16 @@ def test_a_model_object_and_what_it_must_be() -> None:
         model, [request(preprocessing=Preprocessing.parse("channels=grey,scale=1/255,offset=0"))]
     )
     assert base.features_model.input_shape == (None, 8, 8, 3)
+
+
+@pytest.mark.keras
+def test_a_class_that_says_it_is_keras_own_is_foreign_all_the_same() -> None:
+    from bottleneck.bases.custom import foreign
+
+    assert foreign(networks.plain()) == []
+    assert foreign(odd_models.build(odd_models.DIFFERENT["class that says it is Keras'"], 0)) == [
+        "keras.layers:Own"
+    ]
 
 
 @pytest.mark.keras

@@ -4,11 +4,13 @@ import functools
 import json
 import sys
 import types
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bottleneck.bases import origin
 from bottleneck.bases.origin import Origin, of_module, origin_of
 from tests.fakes import FakeForward
 
@@ -42,6 +44,22 @@ def test_a_package_installed_for_its_developer_is_their_own(
 
     assert origin_of(mine_in_work.f).kind == "own"
     assert origin_of(of_others.f) == Origin("package", "of_others", "7")
+
+
+def test_a_package_has_the_version_of_whatever_it_was_installed_as(monkeypatch: pytest.MonkeyPatch) -> None:
+    import google.protobuf  # type: ignore[import-untyped]  # noqa: F401 - only what is imported has an origin
+    import PIL
+
+    of_module.cache_clear()
+    assert of_module("PIL.Image") == Origin("package", "PIL", PIL.__version__)
+    assert metadata.version("protobuf") in of_module("google.protobuf").version
+    monkeypatch.setattr(origin, "packages_distributions", lambda: {"google": ["pytest", "numpy", "numpy"]})
+    of_module.cache_clear()
+    origin._version.cache_clear()
+    shared = sorted((np.__version__, pytest.__version__))
+    assert of_module("google.protobuf") == Origin("package", "google", ", ".join(shared))
+    of_module.cache_clear()
+    origin._version.cache_clear()
 
 
 def test_a_name_that_was_taken_over_is_no_proof() -> None:
