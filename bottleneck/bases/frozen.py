@@ -16,8 +16,8 @@ from bottleneck.errors import BaseError
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
 
-#: Keras makes their inner layers while it builds them, without their `trainable`: a file brings them back awake.
-_WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GroupedQueryAttention", "MultiHeadAttention"})
+#: Like attention they make inner layers that are not told `trainable`: a file brings them back awake.
+_WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 
 
 def freeze(model: Any) -> Any:

@@ -26,9 +26,8 @@ class Arrangements:
     def __init__(self, quiet: Callable[[Any], Any]) -> None:
         self._quiet = quiet
         self._pairs: list[tuple[Any, Any]] = []
-        self._attention: dict[int, Any] = {}
+        self._attention: dict[Any, Any] = {}
         self._networks: dict[tuple[Any, ...], Any] = {}
-        self._keep: list[Any] = []  # they are told apart by id(), which must not be reused
 
     def copy(self, layer: Any) -> Any:
         """Copy `layer`, or what it wraps: a `clone_function` of Keras."""
@@ -41,22 +40,21 @@ class Arrangements:
         if source is not layer:
             copy.name = layer.name
         if is_attention(layer):
-            self._attention[id(copy)] = layer
-            self._keep.append(copy)
+            self._attention[copy] = layer
         elif isinstance(source, keras.layers.Layer):
             self._pairs.append((source, copy))
         return copy
 
     def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
         """Call `layer`, or the network that stands for it: a `call_function` of Keras."""
-        original = self._attention.get(id(layer))
+        original = self._attention.get(layer)
         if original is None:
             return layer(*args, **kwargs)
         query, key, value, causal = _inputs(original, *args, **kwargs)
-        place = (id(layer), causal, *(tuple(x.shape)[1:] for x in (query, key, value)))
+        place = (layer, causal, *(tuple(x.shape)[1:] for x in (query, key, value)))
         if place not in self._networks:
             # A layer that is called in several ways stands as often in the network, with weights of its own.
-            others = sum(known[0] == id(layer) for known in self._networks)
+            others = sum(known[0] is layer for known in self._networks)
             name = f"{layer.name}_{others + 1}" if others else str(layer.name)
             self._networks[place] = self._network(original, query, key, value, causal, name)
         return self._networks[place]([query, key, value])

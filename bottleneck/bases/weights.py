@@ -111,7 +111,7 @@ def _load(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) ->
     elif "model_weights" in file:
         _load_legacy(model, file["model_weights"], path, top_may_lack)
     else:
-        _load_keras3(model, path, plain, file, top_may_lack)
+        _load_keras3(model, file, path, plain, top_may_lack)
 
 
 # ---------------------------------------------------------------------------------------- Keras 2 and before
@@ -197,7 +197,7 @@ def _values(layer: Any, name: str, path: Path) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- Keras 3
 
 
-def _load_keras3(model: Any, path: Path, plain: Path, file: Any, top_may_lack: bool) -> None:
+def _load_keras3(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) -> None:
     """Keras' own loader, which places weights by the kind of layer and its turn, after a look at what is there."""
     import warnings
 
