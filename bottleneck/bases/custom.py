@@ -73,9 +73,10 @@ def load_archive(path: Path) -> Any:
         with plain_copy(path) as plain:
             return keras.saving.load_model(plain, compile=False, safe_mode=True)
     except WeightsError as error:
-        raise WeightsError(
-            f"base {error}; expected a model written by model.save('NAME.keras') in Keras 3"
-        ) from error
+        # Others speak of this machine, not of the file.
+        unreadable = "cannot be read" in str(error)
+        advice = "; expected a model written by model.save('NAME.keras') in Keras 3" if unreadable else ""
+        raise WeightsError(f"base {error}{advice}") from error
     except Exception as error:  # Keras raises whatever a layer's constructor raises
         text = " ".join(str(error).split())[:400]
         if "lambda" in text.lower():

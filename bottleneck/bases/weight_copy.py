@@ -79,9 +79,14 @@ def plain_copy(path: Path) -> Iterator[Path]:
         size = path.stat().st_size
         if path.suffix.lower() == ".keras":
             check_zip(path)
-        scratch = tempfile.TemporaryDirectory(prefix="bottleneck-")
     except (OSError, MalformedDocument) as error:
         raise WeightsError(f"{path}: cannot be read: {error}") from error
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="bottleneck-")
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: no room for a copy: {error}; make room, or set TMPDIR to another folder"
+        ) from error
     with scratch as folder:
         whole = re.search(r"(\.weights)?\.(h5|hdf5|keras)$", path.name.lower())
         target = Path(folder) / f"plain{whole[0] if whole else '.h5'}"

@@ -61,6 +61,18 @@ def test_code_in_a_keras_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.keras
+def test_a_file_is_not_blamed_for_the_folder_of_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bottleneck.bases.custom import load_archive
+
+    networks.plain().save(tmp_path / "sound.keras")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(BaseError, match=r"sound\.keras: no room for a copy: .*TMPDIR to another folder$"):
+        load_archive(tmp_path / "sound.keras")
+
+
+@pytest.mark.keras
 def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bottleneck.bases.load import load
 
