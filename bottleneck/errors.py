@@ -151,7 +151,7 @@ class Rejected(Exception):
     reason : str
         Why, for a person.
     retry : bool
-        True when circumstances and not the bytes are to blame, so that the next run tries again.
+        True when circumstances and not the bytes are to blame: under others it may be tried again.
     circumstances : str
         With `retry`: what would have to be otherwise for another outcome; empty where that cannot be told.
     """

@@ -75,7 +75,11 @@ def state_table(state: StoreState) -> RenderableType:
     for environment, rows in state.environments:
         text = ", ".join(f"{name} {value}" for name, value in environment.items())
         facts.append((f"{rows:,} rows by", text))
-    for name, items in (("rejected", state.rejected), ("to be tried again", state.suspects)):
+    for name, items in (
+        ("rejected", state.rejected),
+        ("given up until limits or versions change", [why for why in state.suspects if why.final]),
+        ("to be tried again", [why for why in state.suspects if not why.final]),
+    ):
         if items:
             facts.append((name, f"{len(items):,}"))
         facts += [("", f"{why.content[:16]}: {why.stage}: {why.reason}") for why in items[:_SHOWN]]

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck.schema import Cache
+from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.compact import Compaction
 from bottleneck.store.listing import list_store, store_folders
 from bottleneck.store.read import open_store
+from bottleneck.store.record import commit
 from tests.fakes import base, rows_by_hand, write_images
 from tests.here import FAKE, Call
 from tests.store.housed import snapshot
@@ -82,6 +84,29 @@ def test_ls_and_show_say_what_there_is_and_write_nothing(call: Call, folder: Pat
     assert snapshot(folder.parents[1]) == before
 
 
+def test_show_tells_who_is_given_up_from_who_is_tried_again(call: Call, folder: Path) -> None:
+    listing = list_store(folder)
+    record = next(iter(listing.standing.values()))
+    final = RejectedContent(
+        content="ab" * 32, stage="decode", reason="hung", retry=True, circumstances="c", final=True
+    )
+    once = final.model_copy(update={"content": "cd" * 32, "reason": "crashed", "final": False})
+    commit(
+        *(folder / "shards", "0" * 16, listing.header.spec),
+        *(np.empty((0, 32), np.uint8), np.empty((0, 6), np.float32)),
+        rejected=[final, once],
+        environment=record.environment,
+        canary=record.canary,
+    )
+    said = [line.split() for line in call("store", "show", "fake").out.splitlines()]
+    given_up = said.index(["given", "up", "until", "limits", "or", "versions", "change", "1"])
+    assert said[given_up + 1 : given_up + 4] == [
+        ["abababababababab:", "decode:", "hung"],
+        ["to", "be", "tried", "again", "1"],
+        ["cdcdcdcdcdcdcdcd:", "decode:", "crashed"],
+    ]
+
+
 def test_an_empty_cache_has_no_stores(call: Call, tmp_path: Path) -> None:
     assert call("store", "ls", "--json").json == {"stores": []}
     assert "no stores yet" in call("store", "ls").out
@@ -118,6 +143,7 @@ def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
     assert text.status == 1 and name[:16] in text.out and "--repair SOURCE" in text.out
     quiet = call("store", "verify", "--quiet")
     assert (quiet.status, quiet.out) == (1, "") and f"damaged: {folder.name}" in quiet.err
+    assert "the same command without --quiet says what" in quiet.err
     mended = call("store", "verify", "--trust", "--repair", cats, "--json")
     assert mended.status == 0, mended.err
     (done,) = mended.json["stores"]
@@ -128,11 +154,14 @@ def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
 
 
 def test_a_repair_from_a_source_that_lacks_images_says_which_are_lost(
-    call: Call, folder: Path, cats: Path
+    call: Call, folder: Path, cats: Path, tmp_path: Path
 ) -> None:
     flip(folder, 18)
     for path in sorted((cats / "cat").iterdir())[:4]:
         path.unlink()
+    shutil.copytree(tmp_path / "cache", tmp_path / "copy")
+    said = call("store", "verify", "--trust", "--repair", cats, "--quiet", "--cache", tmp_path / "copy")
+    assert said.status == 1 and f"not sound: {folder.name}" in said.err
     said = call("store", "verify", "--trust", "--repair", cats, "--json")
     (done,) = said.json["stores"]
     assert said.status == 1 and len(done["repair"]["lost"]) == 4 and done["repair"]["recomputed"] == 14
@@ -163,7 +192,6 @@ def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder:
     sample = said.json["stores"][0]["sample"]
     assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
     # Rows that are well hashed and yet not the images': only computing can tell.
-    from bottleneck.store.record import commit
     from bottleneck.store.verify import read_whole
 
     listing = list_store(folder)
@@ -243,7 +271,27 @@ def test_what_could_not_be_removed_is_an_exit_status(call: Call, folder: Path, c
     (folder / "shards" / ("0" * 16 + "-" + "1" * 16 + ".h5")).mkdir()
     said = call("store", "prune", "--yes")
     assert said.status == 1 and "could not be removed" in said.out
+    quiet = call("store", "prune", "--yes", "--quiet")
+    assert (quiet.status, quiet.out) == (1, "") and f"could not be removed: {folder.name}" in quiet.err
     served(folder, cats)
+
+
+def test_files_that_stay_are_no_damage_and_names_are_escaped(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        Compaction(Path("a\x1b"), 2, 1, 32, 0, {}, {"0.h5": "busy"}),
+        Compaction(Path("b"), 2, 2, 0, 0, {"0.json": "torn"}, {}),
+        Compaction(Path("c"), 2, 1, 32, 0, {}, {}),
+    ]
+    monkeypatch.setattr("bottleneck.stores.compact", lambda *_, **__: found)
+    quiet = call("store", "compact", "--quiet")
+    assert (quiet.status, quiet.out) == (1, "")
+    assert sorted(quiet.err.splitlines()) == [
+        "error: damaged: b",
+        "error: files could not be removed: a\\x1b",
+        "the same command without --quiet says what",
+    ]
 
 
 def test_compact_makes_one_shard_and_extract_finds_its_rows(

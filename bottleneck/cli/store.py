@@ -13,6 +13,7 @@ from bottleneck.streams import writing
 
 _STORES = click.argument("names", nargs=-1, metavar="[STORE]…")
 _MIB = 1 << 20
+_NOT_REMOVED = "files could not be removed"
 
 
 @click.group(short_help="Look at stores, verify and repair them, keep house.")
@@ -91,7 +92,14 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
             lambda: store_documents.checked_document(found),
             lambda: store_tables.checked_table(found),
         )
-    _end(quiet, [one.folder.name for one in found if not one.sound])
+    _end(
+        quiet,
+        [
+            ("not sound" if one.verdict and not one.verdict.damaged else "damaged", one.folder.name)
+            for one in found
+            if not one.sound
+        ],
+    )
 
 
 @store.command(short_help="Many small shards into few.")
@@ -116,8 +124,12 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
         lambda: store_documents.compaction_document(found),
         lambda: store_tables.compaction_table(found),
     )
-    worse = [one for one in found if not isinstance(one, stores.StoreState) and (one.failed or one.damaged)]
-    _end(quiet, [one.folder.name for one in worse])
+    done = [one for one in found if not isinstance(one, stores.StoreState)]
+    _end(
+        quiet,
+        [("damaged", one.folder.name) for one in done if one.damaged]
+        + [(_NOT_REMOVED, one.folder.name) for one in done if one.failed],
+    )
 
 
 @store.command(short_help="Remove what no source needs any more.")
@@ -148,8 +160,8 @@ def prune(
         lambda: store_documents.pruning_document(found),
         lambda: store_tables.pruning_table(found),
     )
-    if any(not isinstance(one, stores.StoreState) and one.failed for one in found):
-        raise SystemExit(1)
+    done = [one for one in found if not isinstance(one, stores.StoreState)]
+    _end(quiet, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
 
 
 @store.command(short_help="Stores to another cache, on a disk or behind a URL.")
@@ -171,15 +183,17 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
         lambda: store_documents.copying_document(found),
         lambda: store_tables.copying_table(found),
     )
-    _end(quiet, [one.source for one in found if one.damaged])
+    _end(quiet, [("damaged", one.source) for one in found if one.damaged])
 
 
-def _end(quiet: bool, damaged: Sequence[str]) -> None:
-    """End with status 1 where stores are damaged, and never without a word."""
-    if not damaged:
+def _end(quiet: bool, words: Sequence[tuple[str, str]]) -> None:
+    """End with status 1 where there are words, each of a store, and never without saying them."""
+    from bottleneck.files import shown
+
+    if not words:
         return
     if quiet:
-        click.echo(
-            f"error: damaged: {', '.join(damaged)}; `bottleneck store verify` says what and where", err=True
-        )
+        for word, name in words:
+            click.echo(f"error: {word}: {shown(name)}", err=True)
+        click.echo("the same command without --quiet says what", err=True)
     raise SystemExit(1)

@@ -38,7 +38,7 @@ class Store:
     rejected : mapping of bytes to RejectedContent
         Contents, (32,) bytes, that have no row because of their bytes.
     suspects : mapping of bytes to RejectedContent
-        Contents that have none because of circumstances: they are tried again.
+        Contents that have none because of circumstances: tried again, final ones only under others.
     tried : mapping of bytes to frozenset of str
         Under which circumstances suspects were tried in vain, as far as records say so.
     given_up : mapping of bytes to frozenset of str
