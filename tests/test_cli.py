@@ -112,12 +112,13 @@ def test_a_run_of_almost_that_name_is_named(call: Call, source: Path, tmp_path: 
 
 
 def test_a_fault_of_ours_is_still_one_object(
-    call: Call, source: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+    call: Call, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bottleneck.pipeline.extract", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["extract", str(source), "--base", FAKE, "--json"])
-    assert json.loads(capfdbinary.readouterr().out)["kind"] == "ZeroDivisionError"
+    said = call("extract", source, "--base", FAKE, "--json")
+    assert said.json == {"error": "division by zero", "kind": "ZeroDivisionError", "exit_status": 1}
+    assert said.status == 1
+    assert said.err.startswith("Traceback") and said.err.endswith("\nZeroDivisionError: division by zero\n")
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])

@@ -216,6 +216,25 @@ def test_a_secret_stands_in_no_error_of_any_protocol(
     nothing_is_written(tmp_path)
 
 
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_a_secret_stands_in_no_traceback(
+    how: list[str], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://me:{SECRET}@127.0.0.1:9/x.csv?sig={SECRET}"
+
+    def fails(*_: object, **__: object) -> None:
+        try:
+            raise OSError(f"no answer from {url}")
+        except OSError as error:
+            raise RuntimeError(f"cannot read {url}") from error
+
+    monkeypatch.setattr("bottleneck.pipeline.extract", fails)
+    said = call("extract", url, "--base", FAKE, *how)
+    assert said.status == 1
+    assert said.err.endswith("\nRuntimeError: cannot read http://***@127.0.0.1:9/x.csv?***\n")
+    assert "OSError: no answer from http://***@" in said.err
+
+
 def test_a_cache_elsewhere_keeps_its_password_to_itself(call: Call, tmp_path: Path) -> None:
     local = write_images(tmp_path / "in", {"a": 6, "b": 6})
     assert call("extract", local, "--base", FAKE).status == 0

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import traceback
 import warnings
 from typing import NoReturn
 
@@ -62,7 +63,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
         _fail(str(error), error.exit_status, type(error).__name__, as_json)
     except click.ClickException as error:
         if as_json:
-            _fail(scrubbed(error.format_message()), error.exit_code, "UsageError", True)
+            _fail(error.format_message(), error.exit_code, "UsageError", True)
         said = io.StringIO()
         error.show(said)
         click.echo(scrubbed(said.getvalue()), err=True, nl=False)
@@ -80,8 +81,10 @@ def _run(arguments: list[str], as_json: bool) -> None:
     except Exception as error:
         # A fault of ours: the traceback is for its report, the object for the program that waits for one.
         if as_json:
-            say(json.dumps({"error": scrubbed(str(error)), "kind": type(error).__name__, "exit_status": 1}))
-        raise
+            _say_error(str(error), type(error).__name__, 1)
+        # Python's own would show a URL that stands in the message as it was given.
+        click.echo(scrubbed(traceback.format_exc()), err=True, nl=False)
+        raise SystemExit(1) from None
 
 
 _KEPT = "finished shards are kept, and the same command goes on from there"
@@ -90,9 +93,13 @@ _KEPT = "finished shards are kept, and the same command goes on from there"
 def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
     from bottleneck.files import shown
 
-    # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
-    safe = "\n".join(shown(line) for line in text.split("\n"))
     if as_json:
-        say(json.dumps({"error": scrubbed(text), "kind": kind, "exit_status": status}))
+        _say_error(text, kind, status)
+    # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
+    safe = "\n".join(shown(line) for line in scrubbed(text).split("\n"))
     click.echo(f"error: {safe}", err=True)
     raise SystemExit(status)
+
+
+def _say_error(text: str, kind: str, status: int) -> None:
+    say(json.dumps({"error": scrubbed(text), "kind": kind, "exit_status": status}))
