@@ -107,7 +107,7 @@ def limits_of(session: Session) -> Limits:
         "memory": session.get("memory_limit"),
         "retry": session.get("retry_rejected", False),
     }
-    return parse(Limits, given, "--deadline, --memory-limit")
+    return parse(Limits, given, "--deadline, --memory-limit, --retry-rejected")
 
 
 def team_of(session: Session) -> Team | None:

@@ -64,9 +64,9 @@ class Limits(Frozen):
 def _versions() -> str:
     """Of what decodes and computes."""
     found = [f"Python {platform.python_version()}"]
-    for name in ("bottleneck-features", "tensorflow", "keras", "numpy", "numba", "pillow"):
+    for name in ("bottleneck-features", "tensorflow", "keras", "numpy", "numba"):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            continue  # numba and pillow need not be there
+            continue  # numba need not be there
     return ", ".join(found)

@@ -233,10 +233,19 @@ def test_a_memory_limit_below_what_the_worker_itself_needs_is_said(tmp_path: Pat
         pipeline.extract(source, "tests.fakes:slow_base", cache=tmp_path / "cache", memory_limit=10_000_000)
 
 
-@pytest.mark.parametrize("options", [{"deadline": 0}, {"deadline": -1}, {"memory_limit": "much"}])
+@pytest.mark.parametrize(
+    "options", [{"deadline": 0}, {"deadline": -1}, {"memory_limit": "much"}, {"retry_rejected": "perhaps"}]
+)
 def test_limits_are_read_at_the_door(tmp_path: Path, options: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="--deadline, --memory-limit"):
+    with pytest.raises(UsageError, match="--deadline, --memory-limit, --retry-rejected"):
         pipeline.extract(write_images(tmp_path, {"cat": 1}), FAKE, cache=tmp_path / "c", **options)
+
+
+def test_circumstances_name_what_decodes_and_computes_and_nothing_else() -> None:
+    _, _, *versions = Limits().circumstances.split(", ")
+    assert {version.split()[0] for version in versions} - {"numba"} == {
+        *("Python", "bottleneck-features", "tensorflow", "keras", "numpy")
+    }
 
 
 def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(tmp_path: Path) -> None:
