@@ -215,7 +215,6 @@ def _foreseen(
 ) -> list[Estimate]:
     from bottleneck.extraction.estimate import estimate
     from bottleneck.extraction.predict import predict, sample
-    from bottleneck.extraction.share import Look
     from bottleneck.extraction.suggest import Machine
     from bottleneck.extraction.supervise import WorkerProcess
 
@@ -238,7 +237,7 @@ def _foreseen(
         )
         specs = [spec or worker.specs[number] for number, spec in enumerate(recalled)]
         ready = time.perf_counter() - started
-        found = [estimate(inventory, spec, cache, views, Look.first(limits)) for spec in specs]
+        found = [estimate(inventory, spec, cache, limits, views) for spec in specs]
         plans = [
             [part.todo for part in (left, left.views) if part is not None and part.to_compute]
             for left in found

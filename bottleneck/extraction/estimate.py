@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bottleneck.extraction.predict import Prediction
 from bottleneck.extraction.share import Look, cut
-from bottleneck.schema import Cache, Inventory, StoreSpec, Views
+from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views
 from bottleneck.store.plan import Plan, first_rows
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
@@ -61,8 +61,8 @@ def estimate(
     inventory: Inventory,
     spec: StoreSpec,
     cache: Cache,
+    limits: Limits,
     views: Views | None = None,
-    look: Look = Look(),  # noqa: B008 - frozen
 ) -> Estimate:
     """What filling the store of `spec` with `inventory` would take.
 
@@ -71,12 +71,12 @@ def estimate(
     inventory : Inventory
     spec : StoreSpec
     cache : Cache
+    limits : Limits
+        Of that run: who was given up before is tried again under others.
     views : Views, optional
         Augmented views that are asked for too.
-    look : Look, optional
-        As a run would look first.
     """
-    store = open_store(cache, spec)
+    store, look = open_store(cache, spec), Look.first(limits)
     left = _lacking(inventory, spec, store, look)
     if views is None:
         return left
@@ -87,7 +87,7 @@ def estimate(
 
 
 def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, look: Look) -> Estimate:
-    there, _ = look.sorted(store, inventory.keys)
+    there, _ = look.masks(store, inventory.keys)
     todo = cut(inventory, spec, store, look)
     return Estimate(
         images=len(inventory) + len(inventory.unreadable),

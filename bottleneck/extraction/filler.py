@@ -136,7 +136,7 @@ class Filler:
         self._hands: Hands | None = None
         self._fillings: dict[int, _Filling] = {}
         self._limits = options.get("limits") or Limits()
-        self._here = circumstances(self._limits)
+        self._circumstances = circumstances(self._limits)
 
     def begin(self, computing: Computes) -> None:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
@@ -163,7 +163,7 @@ class Filler:
         if not self._in_process and not is_function(self._requests[0].base):
             return  # of a file or the catalog: all of it is in the digest
         for store in stores:
-            if not Look.first(self._limits).sorted(store, inventory.keys)[0].all():
+            if not Look.first(self._limits).masks(store, inventory.keys)[0].all():
                 open_for_building(self._cache, store.folder)  # refused before anything is built
         computing = self._computing
         if isinstance(computing, WorkerProcess):
@@ -180,15 +180,17 @@ class Filler:
         """What the first look is for, and those after it: whoever was given up before is tried once a run."""
         yield Look.first(self._limits)
         while True:
-            yield Look(self._here, "fresh")
+            yield Look(self._circumstances, "fresh")
 
     def try_again(self, inventory: Inventory, stores: list[Store]) -> list[Store]:
         """Have those that circumstances failed in this run tried once more, last and alone: what comes of it is kept.
 
         An image that was given up under other circumstances has only now been given up once under these.
         """
+        if self._in_process or not self._fillings:
+            return stores  # where nothing was missing nobody was due either
         for _ in range(2):
-            if self._in_process or self.round(inventory, stores, Look(self._here, "suspects")) is None:
+            if self.round(inventory, stores, Look(self._circumstances, "suspects")) is None:
                 break
             stores = self.open_stores()
         return stores
@@ -202,7 +204,7 @@ class Filler:
         they were read, here or under another builder's hands, or rows that were there were removed.
         """
         done: list[Shared] = []
-        parts = share(inventory, [~look.sorted(store, inventory.keys)[0] for store in stores])
+        parts = share(inventory, [~look.masks(store, inventory.keys)[0] for store in stores])
         self._agree_on_batch(sum(len(part.inventory) for part in parts))
         for part in parts:
             # The widest rows decide how many make a task, so their store has the plan.

@@ -88,4 +88,4 @@ def check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
 
 def _alike(first: Mapping[str, str], other: Mapping[str, str]) -> bool:
     """Whether pixels give the same bits in both: the canary pictures pass no decoder."""
-    return all(first.get(name) == other.get(name) for name in {*first, *other} - {DECODER})
+    return {**first, DECODER: ""} == {**other, DECODER: ""}

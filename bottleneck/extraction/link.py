@@ -52,11 +52,11 @@ class OverMemory(WorkerDied):
 
     Attributes
     ----------
-    share : float
+    growth : float
         How much of the limit it had taken since it last said what it was about to do.
     """
 
-    share = 0.0
+    growth = 0.0
 
 
 class _Gone:
@@ -100,7 +100,7 @@ class Link:
         self.specs: tuple[StoreSpec, ...] = ()
         self.touching = Touching("")
         self.was_built = False
-        self._held = 0
+        self._resident_before = 0
         self._starting = threading.Lock()
         self._is_over = False
         self._opening = False
@@ -192,9 +192,8 @@ class Link:
                 moved_on(answer.images)
             elif isinstance(answer, Touching):
                 # Before the next image is touched: what is over the bound by now is the last one's doing.
-                self._check_memory()
+                self._resident_before = self._check_memory()
                 self.touching = answer
-                self._held = resident(self.process.pid) if self.process and self._limits.memory else 0
             elif isinstance(answer, Failure):
                 raise answer.error()
             elif isinstance(answer, _Gone):
@@ -237,18 +236,20 @@ class Link:
         if self._log is not None:
             self._log.close()
 
-    def _check_memory(self) -> None:
+    def _check_memory(self) -> int:
+        """Bytes that the worker holds, 0 where there is no bound. Raises `OverMemory`."""
         bound = self._limits.memory
         if bound is None or self.process is None:
-            return
+            return 0
         held = resident(self.process.pid)
         if held > bound:
             death = OverMemory(
                 f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
                 "and was ended."
             )
-            death.share = (held - self._held) / bound
+            death.growth = (held - self._resident_before) / bound
             raise death
+        return held
 
     def _obituary(self) -> str:
         assert self.process is not None

@@ -26,7 +26,9 @@ class Open:
 
 @dataclass(frozen=True)
 class Care:
-    """How a task is run after a worker died at it.
+    """How carefully a task is run.
+
+    With care after a worker died at it, and from the start where it is one image.
 
     Attributes
     ----------

@@ -71,10 +71,12 @@ class Look:
         """A run's first: whoever was given up before is tried once more, where that was not final under `limits`."""
         return cls(frozenset() if limits.retry else circumstances(limits))
 
-    def sorted(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def masks(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bool and (n,) bool of contents (n, 32): not to be tried now; to be tried now, as suspects."""
-        done, suspects = settled(store, keys, self.here), suspected(store, keys)
-        suspects &= ~done
+        done, suspects = settled(store, keys, self.here), np.zeros(len(keys), bool)
+        if store.suspects:
+            left = np.flatnonzero(~done)
+            suspects[left] = suspected(store, keys[left])
         if self.at == "fresh":
             done, suspects = done | suspects, np.zeros(len(keys), bool)
         elif self.at == "suspects":
@@ -109,7 +111,7 @@ def cut(
     inventory: Inventory, spec: StoreSpec, store: Store, look: Look, *, task_rows: int | None = None
 ) -> Plan:
     """What `store` lacks of `inventory`, after the plans that are published now."""
-    done, suspects = look.sorted(store, inventory.keys)
+    done, suspects = look.masks(store, inventory.keys)
     if done.all():
         return plan(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
     return plan(

@@ -176,7 +176,7 @@ class WorkerProcess:
 
     def _blames_base(self, death: WorkerDied, task: Task, came_through: int) -> bool:
         """Whether one image after the other ends it in a way that images do not, but bases and machines do."""
-        tight = isinstance(death, OverMemory) and death.share < _MUCH
+        tight = isinstance(death, OverMemory) and death.growth < _MUCH
         odd = tight or self._link.touching.stage == "forward"
         # What is tried alone was given up before: that says nothing new of the base.
         self._odd_deaths = self._odd_deaths + 1 if odd and not came_through and len(task.keys) > 1 else 0

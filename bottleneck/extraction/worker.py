@@ -96,7 +96,7 @@ class Worker:
         if care != Care():
             done = [told_before(task, place, care) for place in places]
             if all(done):
-                # The worker before this one had committed, and died before it could say so.
+                # Committed already: by a worker that died before it could say so, or by another builder.
                 watch.moved_on(len(task.keys))
                 return tuple(outcome for outcome in done if outcome is not None)
         outcomes = run_task(self.forward, source, task, places, self._pools, watch, care)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, T
 from bottleneck.extraction.fill import fill
 from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction
+from bottleneck.extraction.share import Look
 from bottleneck.extraction.worker import Worker
 from bottleneck.images.scan import scan
 from bottleneck.progress import Silent
@@ -74,6 +76,24 @@ def test_a_worker_process_computes_each_image_once(tmp_path: Path) -> None:
     assert counts(again) == {"reused": 13}
     assert shards(again) == shards(first)
     check_served(source, cache)
+
+
+def test_where_nothing_is_missing_the_images_are_gone_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
+    rounds: list[str] = []
+    planned = Filler.round
+
+    def counted(run: Filler, inventory: Any, stores: Any, look: Look) -> Any:
+        rounds.append(look.at)
+        return planned(run, inventory, stores, look)
+
+    monkeypatch.setattr(Filler, "round", counted)
+    pipeline.extract(source, FAKE, cache=cache)
+    assert rounds == ["all", "suspects"]
+    pipeline.extract(source, FAKE, cache=cache)
+    assert rounds == ["all", "suspects", "all"]
 
 
 @pytest.mark.fault(57, 58)

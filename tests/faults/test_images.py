@@ -28,7 +28,7 @@ from bottleneck import pipeline
 from bottleneck.bases import known
 from bottleneck.errors import TooManyBadImages
 from bottleneck.extraction.fill import Extraction
-from bottleneck.extraction.supervise import WorkerProcess
+from bottleneck.extraction.link import Link
 from bottleneck.schema import Cache
 from tests.fakes import SIZE, base, rows_by_hand, write_images
 from tests.faults import bases
@@ -507,9 +507,10 @@ def test_a_folder_of_such_images_costs_its_second_run_nothing(
     assert (first.computed, first.rejected) == (40, len(bad))
     assert all(why.final for why in first.rejections)
     with pytest.MonkeyPatch.context() as patch:
-        # Not even asked what the base is: a light start, as where nothing is to compute at all.
+        # Not even asked what the base is, were it one of the catalog: a light start, as where nothing is to compute.
         patch.setattr(known, "recall", lambda request, where: base().spec)
-        patch.setattr(WorkerProcess, "begin", lambda worker: pytest.fail("a worker was begun"))
+        patch.setattr("bottleneck.extraction.filler.is_function", lambda name: False)
+        patch.setattr(Link, "begin", lambda link: pytest.fail("a worker was begun"))
         started = time.monotonic()
         second = adds_up(pipeline.extract(source, FAKE, **options))
         again = time.monotonic() - started
