@@ -144,6 +144,8 @@ def test_verify_finds_repair_mends_and_only_what_is_lost_is_computed(
     quiet = call("store", "verify", "--quiet")
     assert (quiet.status, quiet.out) == (1, "") and f"damaged: {folder.name}" in quiet.err
     assert "the same command without --quiet says what" in quiet.err
+    short = call("store", "verify", "--digest")
+    assert short.status == 1 and f"damaged: {folder.name}" in short.err and "without --digest" in short.err
     mended = call("store", "verify", "--trust", "--repair", cats, "--json")
     assert mended.status == 0, mended.err
     (done,) = mended.json["stores"]

@@ -99,6 +99,7 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
             for one in found
             if not one.sound
         ],
+        digest and not as_json,
     )
 
 
@@ -186,14 +187,14 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
     _end(quiet, [("damaged", one.source) for one in found if one.damaged])
 
 
-def _end(quiet: bool, words: Sequence[tuple[str, str]]) -> None:
+def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:
     """End with status 1 where there are words, each of a store, and never without saying them."""
     from bottleneck.files import shown
 
     if not words:
         return
-    if quiet:
+    if quiet or digest:
         for word, name in words:
             click.echo(f"error: {word}: {shown(name)}", err=True)
-        click.echo("the same command without --quiet says what", err=True)
+        click.echo(f"the same command without {'--quiet' if quiet else '--digest'} says what", err=True)
     raise SystemExit(1)
