@@ -66,9 +66,6 @@ def described(name: str, info: Mapping[str, Any]) -> Found:
     size = info.get("size")
     tags = (info.get(key) for key in ("ETag", "etag", "e_tag", "generation", "md5Hash"))
     tag = next((str(value) for value in tags if value), "")
-    if not tag and "ino" in info:
-        # A disk behind file://: no tag of the content, but what changes when only the time of writing is put back.
-        tag = f"W/{info['ino']}-{info.get('created')}"
     times = (
         info.get(key)
         for key in ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "created")

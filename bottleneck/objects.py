@@ -142,7 +142,7 @@ def children(url: str, allowed: Sequence[str] = ()) -> Iterator[Found]:
 
 
 def look(url: str, allowed: Sequence[str] = ()) -> Found:
-    """What lies at `url`. Raises as `children` does; EINVAL where that is a pipe or a device.
+    """What lies at `url`. Raises as `children` does.
 
     Examples
     --------
@@ -153,8 +153,6 @@ def look(url: str, allowed: Sequence[str] = ()) -> Found:
     system, path = connect(url, allowed)
     with as_os_error(url):
         info = system.info(path)
-        if info.get("type") == "other":
-            raise OSError(errno.EINVAL, "not a regular file", url)
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
     return Found(name, True) if info.get("type") == "directory" else described(name, info)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck import catalog, objects
-from bottleneck.addresses import VARIABLE, Address, remember, whole
+from bottleneck.addresses import LOCAL, VARIABLE, Address, remember, whole
+from bottleneck.connections import protocol_of
 from bottleneck.contracts import Source
 from bottleneck.errors import SourceError
 from bottleneck.files import shown
@@ -25,7 +26,8 @@ def open_source(
     ----------
     location : str or path
         A folder, a CSV or Parquet table, a zip or a tar, or one of these behind a URL (``s3://``, ``https://``,
-        …); ``~`` is the home folder. Links are kept as they are written, so one spelling is one source.
+        …); ``~`` is the home folder. Links are kept as they are written, so one spelling is one source. A ``file://``
+        URL is the path that it names.
     fetched : Path, optional
         Folder (`Cache.fetched`) for tables and archives that have to be fetched; by default the user's cache.
     allow_host : sequence of str
@@ -53,6 +55,8 @@ def open_source(
     [(b'cats/1.png', 'cats')]
     """
     text = os.fspath(location)
+    if objects.is_url(text) and protocol_of(text) in LOCAL:
+        text = text.partition("://")[2]
     if not text:
         raise SourceError(f"the source is empty text; expected {LAYOUTS}")
     if objects.is_url(text):

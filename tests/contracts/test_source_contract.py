@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck import catalog
+from bottleneck import catalog, objects
 from bottleneck.contracts import Source
 from bottleneck.errors import Rejected
 from bottleneck.sources import open_source
@@ -25,15 +25,22 @@ def _table(folder: Path) -> Path:
     return folder / "images.csv"
 
 
+def _far(path: Path) -> str:
+    """The same behind a URL."""
+    for file in (path if path.is_dir() else path.parent).rglob("*.*"):
+        objects.write(f"memory://{file}", file.read_bytes())
+    return f"memory://{path}"
+
+
 #: How each kind is given the images. A new source adds its line here.
 MAKERS: dict[str, Callable[[Path], Path | str]] = {
     "folder": lambda folder: tree(folder, dict(IMAGES)),
     "table": _table,
     "zip": lambda folder: zipped(folder / "images.zip", dict(IMAGES)),
     "tar": lambda folder: tarred(folder / "images.tar", dict(IMAGES)),
-    "remote folder": lambda folder: f"file://{tree(folder, dict(IMAGES))}",
-    "remote table": lambda folder: f"file://{_table(folder)}",
-    "remote archive": lambda folder: f"file://{zipped(folder / 'images.zip', dict(IMAGES))}",
+    "remote folder": lambda folder: _far(tree(folder, dict(IMAGES))),
+    "remote table": lambda folder: _far(_table(folder)),
+    "remote archive": lambda folder: _far(zipped(folder / "images.zip", dict(IMAGES))),
 }
 KINDS = {**catalog.SOURCES, **catalog.REMOTE_SOURCES}
 
@@ -50,7 +57,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
 
 def test_is_a_source(source: Source) -> None:
     assert isinstance(source, Source)
-    assert Path(source.location).is_absolute() or source.location.startswith("file:///")
+    assert Path(source.location).is_absolute() or source.location.startswith("memory:///")
 
 
 def test_lists_every_image_once_with_its_label(source: Source) -> None:

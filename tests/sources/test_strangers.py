@@ -16,7 +16,7 @@ from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import open_source
 from tests.here import FAKE, Call, WorkerHere, caller
 from tests.servers import Bucket, Site, endless, site
-from tests.sources.tiny import labels, png
+from tests.sources.tiny import labels, png, tree, zipped
 
 
 @pytest.fixture
@@ -219,25 +219,23 @@ def test_a_large_object_is_not_taken_in_and_an_empty_one_is_empty(
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "link to a device"])
 def test_pipes_and_devices_behind_a_file_url_are_refused(kind: str, tmp_path: Path) -> None:
-    folder = tmp_path / "in" / "a"
-    folder.mkdir(parents=True)
-    (folder / "good.png").write_bytes(png(1))
-    for name in ("bad.png", "bad.csv", "bad.zip"):
-        if kind == "fifo":
-            os.mkfifo(folder / name)
-        elif kind == "link to a device":
-            (folder / name).symlink_to("/dev/zero")
-    if kind == "device":
-        with pytest.raises(OSError, match="not a regular file"):
-            objects.read("file:///dev/zero")
-        return
-    (tmp_path / "in" / "images.csv").write_bytes(table("a/bad.png", "a/good.png"))
-    for location in (tmp_path / "in", tmp_path / "in" / "images.csv"):
-        source = open_source(f"file://{location}", fetched=tmp_path / "fetched")
-        assert b"a/good.png" in {entry.path for entry in source.entries()}
-        assert source.read(b"a/good.png") == png(1)
-        with pytest.raises(OSError, match="not a regular file"):
-            source.read(b"a/bad.png")
-    for name in ("bad.csv", "bad.zip"):
-        with pytest.raises(SourceError, match="not a regular file"):
-            open_source(f"file://{folder}/{name}", fetched=tmp_path / "fetched")
+    bad = Path("/dev/zero") if kind == "device" else tmp_path / "bad"
+    if kind == "fifo":
+        os.mkfifo(bad)
+    elif kind == "link to a device":
+        bad.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="not a regular file"):
+        objects.read(f"file://{bad}")
+
+
+@pytest.mark.parametrize("protocol", ["file", "FILE", "local"])
+def test_a_file_url_of_a_source_is_the_path_that_it_names(protocol: str, tmp_path: Path) -> None:
+    """So that what is known of paths holds of it too: the file system in a signature, and what is no regular file."""
+    folder = tree(tmp_path / "in 1%20?x=1", {"a/1.png": 1, "b/2.png": 2})
+    (folder / "images.csv").write_bytes(table("a/1.png"))
+    for path in (folder, folder / "images.csv", zipped(tmp_path / "images.zip", {"a/1.png": 1})):
+        source, plain = open_source(f"{protocol}://{path}"), open_source(path)
+        assert (source, source.location) == (plain, str(path))
+        assert list(source.entries()) == list(plain.entries())
+    with pytest.raises(SourceError, match="empty text"):
+        open_source(f"{protocol}://")
