@@ -94,11 +94,13 @@ def check_trainable(
         )
     unseen = sorted(set(counts) - set(sides["validation"])) if validated else []
     if unseen:
-        remedy = "--split exact gives each class its share"
-        if "validation" in _given(inventory):
+        remedy = "--split exact gives each class of several images its share"
+        if set(unseen) <= set(single):
+            remedy = "more images of them would give some"
+        elif "validation" in _given(inventory):
             remedy = "the source can name some"
         elif exact:
-            remedy = "a larger --validation, or more images of them, would give some"
+            remedy = "more images of them, or a larger --validation where there are several, would give some"
         remarks.append(
             f"{len(unseen):,} of {len(counts):,} classes {'has' if len(unseen) == 1 else 'have'} no validation image: "
             f"{_some(unseen)}; validation figures, and early stopping where the head has it, go by the others; {remedy}"
@@ -140,10 +142,8 @@ def _lookalikes(inventory: Inventory, what: str) -> list[str]:
     if not pairs:
         return []
     one, two = min(pairs)
-    return [
-        f"{_count(len(pairs), what)} that read{'s' if len(pairs) == 1 else ''} like another one, and is taken for a "
-        f"{what} of its own: {one!a} and {two!a}"
-    ]
+    does = "reads like another one, and is" if len(pairs) == 1 else "read like another one, and are each"
+    return [f"{_count(len(pairs), what)} that {does} taken for a {what} of its own: {one!a} and {two!a}"]
 
 
 def _check_sides(

@@ -290,9 +290,12 @@ def test_test_alone_is_untouched_and_training_gives_the_validation() -> None:
     assert set(found[50:]) == {"train", "validation"}
 
 
-def check(rows: Sequence[Row], found: Sequence[str], **facts: object) -> tuple[str, ...]:
+def check(
+    rows: Sequence[Row], found: Sequence[str], *, exact: bool = False, **facts: object
+) -> tuple[str, ...]:
     held = inventory(rows)
-    return check_trainable(Inventory(held.table, "/images", **facts), np.array(found, "<U10"))  # type: ignore[arg-type]
+    given = Inventory(held.table, "/images", **facts)  # type: ignore[arg-type]
+    return check_trainable(given, np.array(found, "<U10"), exact=exact)
 
 
 @pytest.mark.parametrize(
@@ -376,4 +379,37 @@ def test_remarks_on_what_is_odd() -> None:
         r"1 label that reads like another one, and is taken for a label of its own: 'cafe\u0301' and 'caf\xe9'",
         r"1 group that reads like another one, and is taken for a group of its own: 'ge\u0301' and 'g\xe9'",
     )
+    four = ("\u00e9", "e\u0301", "\u00e8", "e\u0300")
+    assert check([(n, four[n % 4], None, None) for n in range(8)], ["train"] * 4 + ["validation"] * 4) == (
+        r"2 labels that read like another one, and are each taken for a label of its own: 'e\u0300' and '\xe8'",
+    )
     assert check([(n, "ab"[n % 2], None, None) for n in range(8)], ["train"] * 4 + ["validation"] * 4) == ()
+
+
+@pytest.mark.parametrize(
+    ("unseen", "named", "exact", "remedy"),
+    [
+        ([1], False, False, "more images of them would give some"),
+        ([1], False, True, "more images of them would give some"),
+        ([1], True, False, "more images of them would give some"),
+        ([3], True, False, "the source can name some"),
+        ([1, 3], False, False, "--split exact gives each class of several images its share"),
+        (
+            [1, 3],
+            False,
+            True,
+            "more images of them, or a larger --validation where there are several, would give some",
+        ),
+    ],
+)
+def test_a_class_without_validation_images_is_told_what_helps(
+    unseen: list[int], named: bool, exact: bool, remedy: str
+) -> None:
+    """None is promised to the only image of a class: it stays in training whatever is asked."""
+    found = ["train", "validation"] * 4 + ["train"] * sum(unseen)
+    labels = list("abbaabba") + [f"c{number}" for number, size in enumerate(unseen) for _ in range(size)]
+    rows: list[Row] = [
+        (n, label, None, side if named else None)
+        for n, (label, side) in enumerate(zip(labels, found, strict=True))
+    ]
+    assert check(rows, found, exact=exact)[-1].rpartition("; ")[2] == remedy
