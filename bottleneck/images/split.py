@@ -126,7 +126,7 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[str, str]:
     if (sides == _VALIDATION).any():
         return "hash", "the source names the validation images"
     pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
-    labels, codes, _ = _strata(inventory, units, pool, len(keys))
+    labels, codes = _labels(inventory)
     # A group of several classes counts for each of them.
     pairs = np.unique(np.stack([codes[pool], units[pool]]), axis=1)[0]
     there = pairs[pairs < len(labels)]
@@ -193,21 +193,12 @@ def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
     return np.where(sides < 0, of_unit[units], sides)
 
 
-def _strata(
-    inventory: Inventory, units: np.ndarray, pool: np.ndarray, count: int
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Labels in order, (n,) the label of each image and (count,) that of each unit, by number.
-
-    Images without a label have the number behind the last label, units that have no image in `pool` the one after that.
-    """
+def _labels(inventory: Inventory) -> tuple[list[str], np.ndarray]:
+    """Labels in order, and (n,) the number of each image's; without one, the number behind the last."""
     column = inventory.table.column("label")
     labels = sorted(x for x in pc.unique(column).to_pylist() if x is not None)
     number = pc.index_in(column, value_set=pa.array(labels, pa.string()))
-    codes = np.asarray(pc.fill_null(number, len(labels)).to_numpy(), np.int64)
-    # A unit with several labels (a group, or one image under two labels) counts for its first.
-    stratum = np.full(count, len(labels) + 1)
-    np.minimum.at(stratum, units[pool], codes[pool])
-    return labels, codes, stratum
+    return labels, np.asarray(pc.fill_null(number, len(labels)).to_numpy(), np.int64)
 
 
 def _stratified(
@@ -225,7 +216,11 @@ def _stratified(
     _, one_each = np.unique(contents[pool], return_index=True)
     rows = pool[one_each]
     sizes = np.bincount(units[rows], minlength=len(numbers))
-    labels, _, stratum = _strata(inventory, units, pool, len(numbers))
+    labels, codes = _labels(inventory)
+    # A unit with several labels (a group, or one image under two labels) counts for its first; one outside the pool
+    # for none.
+    stratum = np.full(len(numbers), len(labels) + 1)
+    np.minimum.at(stratum, units[pool], codes[pool])
     wanted = np.bincount(stratum, weights=sizes, minlength=len(labels) + 2) * fraction
     quota = np.floor(wanted)
     missing = round(float(wanted.sum() - quota.sum()))
