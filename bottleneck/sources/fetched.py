@@ -19,7 +19,7 @@ from bottleneck.schema import Entry, Split
 from bottleneck.sources import columns
 from bottleneck.sources.archive import PACKED_TARS, TarSource, ZipSource
 from bottleneck.sources.layout import Layout
-from bottleneck.sources.remote import looked_at, unusable
+from bottleneck.sources.remote import signatures_of, unusable
 
 _BATCH = 1 << 10
 #: Bytes of a table that is fetched.
@@ -57,13 +57,14 @@ class RemoteTable:
     def open(cls, address: Address, fetched: Path) -> RemoteTable:
         """The source at `address`. Raises `SourceError` when its columns are not those of such a table."""
         source = cls(public(address.url), address, fetched)
-        source._of_table(columns.columns_of)
+        source._told(columns.columns_of, source._local())
         return source
 
     def entries(self) -> Iterator[Entry]:
         """One entry a path, in table order. Raises `SourceError` naming the rows or paths that cannot be."""
         self._passed.clear()
-        table, repeated = self._of_table(columns.read_columns)
+        local = self._local()
+        table, repeated = self._told(columns.read_columns, local)
         if repeated:
             self._passed["row listed twice"] = repeated
         try:
@@ -71,7 +72,7 @@ class RemoteTable:
                 for path in batch.column("path").to_pylist():
                     self._check(path)  # all of them, before the first is asked for
         except SourceError:
-            _brought(self.address, self.fetched, _LARGEST_TABLE).unlink(missing_ok=True)
+            local.unlink(missing_ok=True)  # its paths may hold secrets
             raise
         for batch in table.to_batches(max_chunksize=_BATCH):
             rows: list[tuple[bytes, str, str | None, Split | None]] = list(
@@ -80,7 +81,7 @@ class RemoteTable:
                     strict=True,
                 )
             )
-            seen = dict(looked_at([row[0] for row in rows], self._url, self.address.allowed))
+            seen = dict(signatures_of([row[0] for row in rows], self._url, self.address.allowed))
             for path, label, group, split in rows:
                 yield Entry(path, seen[path], label, group, split, named=True)
 
@@ -129,12 +130,15 @@ class RemoteTable:
             f"name its host: --allow-host {shown(host)} (in Python allow_host=[{shown(host)!r}])"
         )
 
-    def _of_table(self, ask: Callable[[str], Any]) -> Any:
-        local = str(_brought(self.address, self.fetched, _LARGEST_TABLE))
+    def _local(self) -> Path:
+        return _fetched(self.address, self.fetched, _LARGEST_TABLE)
+
+    def _told(self, ask: Callable[[str], Any], local: Path) -> Any:
+        """What `ask` says of the fetched table, an error in words of its URL."""
         try:
-            return ask(local)
+            return ask(str(local))
         except SourceError as error:
-            raise SourceError(str(error).replace(shown(local), shown(self.location))) from error
+            raise SourceError(str(error).replace(shown(str(local)), shown(self.location))) from error
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class RemoteArchive:
                 f"{shown(location)}: a compressed tar cannot be read at random places; "
                 "decompress it first and give the plain .tar"
             )
-        local = str(_brought(address, fetched))
+        local = str(_fetched(address, fetched))
         kind: type[ZipSource | TarSource] = ZipSource if local.endswith(".zip") else TarSource
         try:
             return cls(location, kind.open(local))
@@ -190,7 +194,7 @@ class RemoteArchive:
         return self.inner.passed_over()
 
 
-def _brought(address: Address, folder: Path, most: int | None = None) -> Path:
+def _fetched(address: Address, folder: Path, most: int | None = None) -> Path:
     """The object there as a local file, fetched unless this version of it is there. Raises `SourceError`."""
     url, allowed = address.url, address.allowed
     try:

@@ -117,7 +117,7 @@ class RemoteFolder:
             for found in known:
                 yield Entry(start + _raw(found), found.signature, label, None, split)
             bare = [start + _raw(found) for found in files if not found.versioned]
-            for path, seen in looked_at(bare, self._url, self.address.allowed):
+            for path, seen in signatures_of(bare, self._url, self.address.allowed):
                 yield Entry(path, seen, label, None, split)
 
     def read(self, path: bytes) -> bytes:
@@ -144,7 +144,7 @@ class RemoteFolder:
         return any(layout.skipped_folder(folder) is None for folder in below)
 
 
-def looked_at(
+def signatures_of(
     paths: list[bytes], url_of: Callable[[bytes], str], allowed: Sequence[str]
 ) -> Iterator[tuple[bytes, Signature]]:
     """Each path with the signature of its object, asked for several at a time, in order."""

@@ -72,11 +72,14 @@ def test_a_table_from_elsewhere_names_its_own_host_only(
     path = path.replace("PORT", here.url.rpartition(":")[2]).replace("INSIDE", inside.url)
     here.answers.update({"/images.csv": table("a.png", path), "/a.png": png(1), "/secret.png": png(2)})
     source = open_source(f"{here.url}/images.csv", fetched=tmp_path)
+    opening = len(here.asked)
     with pytest.raises(
         SourceError, match=r"images\.csv: the path .* (--allow-host|file of this machine)"
     ) as caught:
         list(source.entries())
     assert path.partition("@")[2] in str(caught.value)
+    assert len(here.asked) == 2 * opening, "fetched once more to be read, and not to be removed"
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(Rejected, match=r"--allow-host|file of this machine"):
         source.read(path.encode())
     assert inside.asked == []
