@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "contracts",
         "errors",
         "files",
+        "hdf5_child",
         "object_facts",
         "objects",
         "schema",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("group", "split")
+_COLUMNS = (*REQUIRED, *OPTIONAL)
 _SHOWN = 5
 #: Characters in which the names of the columns end.
 _HEADER = 1 << 20
@@ -40,15 +41,19 @@ def columns_of(location: str) -> list[str]:
     import pyarrow as pa
 
     try:
-        found = _csv_header(location) if _is_csv(location) else parquet.column_names(location)
+        found = _csv_header(location) if _is_csv(location) else parquet.columns(location)[0]
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error
     except (pa.ArrowException, csv.Error, MemoryError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{shown(location)}: this is no {_kind(location)} table: {_first_line(error)}"
         ) from error
-    wanted = (*REQUIRED, *OPTIONAL)
-    twice = sorted({name for name in found if name in wanted and found.count(name) > 1})
+    return _known(location, found)
+
+
+def _known(location: str, found: list[str]) -> list[str]:
+    """As `columns_of`, of the names that the table has."""
+    twice = sorted({name for name in found if name in _COLUMNS and found.count(name) > 1})
     if twice:
         raise SourceError(f"{shown(location)}: the table has the column {twice[0]!r} twice; keep one")
     missing = [name for name in REQUIRED if name not in found]
@@ -58,7 +63,7 @@ def columns_of(location: str) -> list[str]:
             f"{_near(missing, found)}; found: {', '.join(map(repr, found)) or 'none'}; "
             "name the columns in the first row"
         )
-    return [name for name in wanted if name in found]
+    return [name for name in _COLUMNS if name in found]
 
 
 def read_columns(location: str) -> tuple[pa.Table, int]:
@@ -87,9 +92,13 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
     """
     import pyarrow as pa
 
-    names = columns_of(location)
     try:
-        raw = _read_csv(location, names) if _is_csv(location) else parquet.columns(location, names)
+        if _is_csv(location):
+            names = columns_of(location)
+            raw = _read_csv(location, names)
+        else:
+            found, raw = parquet.columns(location, _COLUMNS)
+            names = _known(location, found)
         return _checked(location, names, raw)
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error

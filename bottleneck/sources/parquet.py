@@ -2,7 +2,7 @@
 
 A Parquet file of a kilobyte can declare terabytes, and its reader is a large library in C++. What comes back is an
 Arrow stream of the columns that were asked for, checked: text is UTF-8, and offsets lie within their data. The child
-runs this very file and imports nothing else of the package, which would take it longer than most tables.
+runs this very file and imports little else of the package, which would take it longer than most tables.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bottleneck import hdf5_child
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,28 +25,28 @@ if TYPE_CHECKING:
 _MEMORY, _TIMES = 4 << 30, 16
 _SECONDS = 600.0
 _REFUSED = 3
+#: Under which the stream's schema has the names of all columns.
+_ALL = b"columns"
 
 
-def column_names(location: str) -> list[str]:
-    """Names of the columns of the table at `location`. Raises OSError or pyarrow.ArrowException."""
-    return [str(name) for name in json.loads(_asked(location, None))]
+def columns(location: str, names: Sequence[str] = ()) -> tuple[list[str], pa.Table]:
+    """Names of all columns of the table at `location`, and those of `names` that are there once.
 
-
-def columns(location: str, names: Sequence[str]) -> pa.Table:
-    """The columns `names`: ``path`` as bytes, the others as text. Raises OSError or pyarrow.ArrowException."""
+    ``path`` as bytes, the others as text. Raises OSError or pyarrow.ArrowException.
+    """
     import pyarrow as pa
 
-    return pa.ipc.open_stream(_asked(location, names)).read_all()
+    table = pa.ipc.open_stream(_asked(location, names)).read_all()
+    return json.loads(table.schema.metadata[_ALL]), table
 
 
-def _asked(location: str, names: Sequence[str] | None) -> bytes:
+def _asked(location: str, names: Sequence[str]) -> bytes:
     import pyarrow as pa
 
     with open(location, "rb"):
         pass  # what the system refuses, it says here
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
+        **hdf5_child.environment(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve more than they use
         "OMP_NUM_THREADS": "1",
     }
@@ -57,6 +58,7 @@ def _asked(location: str, names: Sequence[str] | None) -> bytes:
             stderr=subprocess.DEVNULL,
             env=environment,
             timeout=_SECONDS,
+            start_new_session=True,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -71,27 +73,29 @@ def _asked(location: str, names: Sequence[str] | None) -> bytes:
     return done.stdout
 
 
-def read(location: str, names: Sequence[str] | None) -> bytes:
+def read(location: str, names: Sequence[str]) -> bytes:
     """What `_asked` gives, read in this process: for the child only."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if names is None:
-        return json.dumps([str(name) for name in pq.read_schema(location).names]).encode("ascii")
-    table = pq.read_table(
-        location,
-        columns=list(names),
-        partitioning=None,
-        use_threads=False,
-        pre_buffer=False,
-        memory_map=False,
-    )
-    table.validate(full=True)
-    found = {
-        name: _plain(table.column(name), pa.binary() if name == "path" else pa.string()) for name in names
-    }
+    there = [str(name) for name in pq.read_schema(location).names]
+    names = [name for name in names if there.count(name) == 1]
+    found = {}
+    if names:
+        table = pq.read_table(
+            location,
+            columns=names,
+            partitioning=None,
+            use_threads=False,
+            pre_buffer=False,
+            memory_map=False,
+        )
+        table.validate(full=True)
+        found = {
+            name: _plain(table.column(name), pa.binary() if name == "path" else pa.string()) for name in names
+        }
     sink = pa.BufferOutputStream()
-    made = pa.table(found)
+    made = pa.table(found).replace_schema_metadata({_ALL: json.dumps(there)})
     made.validate(full=True)
     with pa.ipc.new_stream(sink, made.schema) as writer:
         writer.write_table(made)
@@ -108,24 +112,13 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return column.cast(kind)
 
 
-def _limit_memory(location: str) -> None:
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY + _TIMES * os.path.getsize(location)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> None:
     """Entry point of the child: the answer, or why there is none, on standard output."""
     import_module("pyarrow.parquet")  # before the limit: libraries are not the file's doing
     location, asked = sys.argv[1:]
-    names: Any = json.loads(asked)
-    _limit_memory(location)
     try:
-        answer, status = read(location, names), 0
+        hdf5_child.limit(_MEMORY + _TIMES * os.path.getsize(location), int(_SECONDS))
+        answer, status = read(location, json.loads(asked)), 0
     except (Exception, MemoryError) as error:  # whatever a broken file makes of a large library
         first = (str(error).splitlines() or [""])[0] or "more memory than a table of this size needs"
         answer, status = f"{type(error).__name__}: {first}"[:500].encode("utf-8", "replace"), _REFUSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bottleneck.errors import SourceError
-from bottleneck.sources import open_source, parquet
+from bottleneck.sources import columns, open_source, parquet
 from bottleneck.sources.table import TableSource
 
 
@@ -147,6 +148,39 @@ def test_a_child_that_is_ended_is_an_error_that_names_the_file(
     monkeypatch.setattr(parquet, "__file__", str(tmp_path / "dies.py"))
     with pytest.raises(SourceError, match=r"images\.parquet.*ended by itself \(status -6\)"):
         open_source(tmp_path / "images.parquet")
+
+
+def test_a_child_has_bounds_and_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tells.py").write_text(
+        "import json, os, resource\n"
+        "from bottleneck.sources import parquet\n"
+        "kinds = (resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_AS)\n"
+        "limits = lambda *asked: [os.getsid(0) == os.getpid(), *(resource.getrlimit(kind)[0] for kind in kinds)]\n"
+        "parquet.read = lambda *asked: json.dumps(limits()).encode()\n"
+        "parquet.main()\n"
+    )
+    monkeypatch.setattr(parquet, "__file__", str(tmp_path / "tells.py"))
+    alone, core, seconds, memory = json.loads(parquet._asked(__file__, ()))
+    assert (alone, core, seconds) == (True, 0, 600)
+    assert 4 << 30 < memory < 8 << 30
+
+
+def test_a_table_costs_two_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images.parquet").write_bytes(_parquet(tmp_path, 1))
+    asked = []
+    plain = parquet._asked
+    monkeypatch.setattr(parquet, "_asked", lambda *what: asked.append(what) or plain(*what))
+    assert list(open_source(tmp_path / "images.parquet").entries())
+    assert len(asked) == 2
+
+
+def test_a_column_that_is_there_twice_is_refused_by_both(tmp_path: Path) -> None:
+    file = tmp_path / "images.parquet"
+    named = ["path", "label", "label", "other", "other"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["a.png"])] * 5, named), file)
+    for ask in (columns.columns_of, columns.read_columns):
+        with pytest.raises(SourceError, match="the column 'label' twice"):
+            ask(str(file))
 
 
 def test_a_first_line_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
