@@ -139,6 +139,7 @@ def finetune(
     started = time.perf_counter()
     settings, session = _settings(options)
     stages = _stages(unfreeze)
+    cache_of(session)  # refused before a folder is made or TensorFlow imported
     folder = runs.read(run, session.get("allow_host", ()))
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
     if target.resolve() == folder.path.resolve():
