@@ -26,6 +26,8 @@ _PACKAGES: Mapping[str, str] = {
 LARGEST = 1 << 30
 #: Seconds without a byte until a connection is given up.
 _SILENCE = 60
+#: Seconds for all of one small object.
+_DEADLINE = 300
 
 #: Connected file systems live as long as the process (a connection takes tenths of a second); a fork starts anew.
 _connected: dict[tuple[object, ...], Any] = {}
@@ -81,14 +83,21 @@ def _settings(protocol: str, allowed: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def counting(url: str, most: int) -> Any:
+def cat(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
+    """The bytes of one object of `system`, within a time limit where fsspec knows one."""
+    if not getattr(system, "async_impl", False):
+        return bytes(system.cat_file(path, start=start, end=end))
+    from fsspec.asyn import sync
+
+    return bytes(sync(system.loop, system._cat_file, path, start=start, end=end, timeout=_DEADLINE))
+
+
+def limited(url: str, most: int) -> Any:
     """What fsspec tells how many bytes of `url` came, and what stops it (EFBIG) after `most`."""
     from fsspec.callbacks import Callback
 
-    class Counting(Callback):
-        def relative_update(self, inc: int = 1) -> None:
-            super().relative_update(inc)
-            if self.value > most:
-                raise OSError(errno.EFBIG, f"more than the limit of {most:,} bytes", url)
+    def stop(_: int | None, came: int) -> None:
+        if came > most:
+            raise OSError(errno.EFBIG, f"more than the limit of {most:,} bytes", url)
 
-    return Counting()
+    return Callback(hooks={"limit": stop})

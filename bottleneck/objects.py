@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from bottleneck.addresses import LOCAL, WEB
-from bottleneck.connections import LARGEST, connect, counting, protocol_of
+from bottleneck.connections import LARGEST, cat, connect, limited, protocol_of
 from bottleneck.errors import UsageError
 from bottleneck.files import publish_file, shown
 from bottleneck.object_errors import as_os_error
@@ -29,8 +29,6 @@ from bottleneck.object_facts import Found, described
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: Where folders have to be made before files; object stores know none.
 _HAVE_FOLDERS = ("file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
-#: Seconds for all of one small object.
-_DEADLINE = 300
 _ABANDONED = 24 * 3600
 _PIECE = 64 << 20
 
@@ -175,24 +173,16 @@ def read(url: str, start: int | None = None, end: int | None = None, *, allowed:
         elif start is None and end is None and protocol_of(url) not in WEB:  # there the client counts
             data = _start_of(system, path)
         else:
-            data = _cat(system, path, start, end)
+            data = cat(system, path, start, end)
         if len(data) > LARGEST:
             raise OSError(errno.EFBIG, f"more than the limit of {LARGEST:,} bytes", url)
     return data
 
 
-def _cat(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
-    if not getattr(system, "async_impl", False):
-        return bytes(system.cat_file(path, start=start, end=end))
-    from fsspec.asyn import sync
-
-    return bytes(sync(system.loop, system._cat_file, path, start=start, end=end, timeout=_DEADLINE))
-
-
 def _start_of(system: Any, path: Any) -> bytes:
     """All of an object, or a byte more than is taken."""
     try:
-        return _cat(system, path, 0, LARGEST + 1)
+        return cat(system, path, 0, LARGEST + 1)
     except (FileNotFoundError, PermissionError, TimeoutError):
         raise
     except Exception:  # services have many words for "an empty object has no first byte"
@@ -275,7 +265,7 @@ def fetch(
     aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with as_os_error(url):
-            system.get_file(path, str(aside), **({} if most is None else {"callback": counting(url, most)}))
+            system.get_file(path, str(aside), **({} if most is None else {"callback": limited(url, most)}))
         check(aside)
         return publish_file(aside, file)
     finally:

@@ -246,7 +246,7 @@ DOORS: dict[str, set[str]] = {
         "tables.py",
         "tuning_tables.py",
     },
-    "fsspec": {"connections.py", "objects.py"},
+    "fsspec": {"connections.py"},
     "aiohttp": {"web_client.py"},
     "jinja2": {"exports/card.py"},
     "tf2onnx": {"exports/onnx_file.py"},

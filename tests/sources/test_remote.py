@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bottleneck import objects, pipeline
+from bottleneck import connections, objects, pipeline
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.images.scan import scan
 from bottleneck.object_errors import as_os_error
@@ -128,7 +128,7 @@ def test_what_a_service_refuses_is_a_permission_error(monkeypatch: pytest.Monkey
 
 
 def test_a_server_that_never_answers_costs_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_DEADLINE", 0.3)
+    monkeypatch.setattr(connections, "_DEADLINE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(TimeoutError) as caught:
