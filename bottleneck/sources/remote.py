@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bottleneck import objects
-from bottleneck.addresses import Address, public, scrubbed
+from bottleneck.addresses import WEB, Address, public, scrubbed
+from bottleneck.connections import protocol_of
 from bottleneck.errors import Rejected, RemoteError, SourceError
 from bottleneck.files import shown
 from bottleneck.object_facts import Found
@@ -59,7 +60,7 @@ class RemoteFolder:
             there = Found("", True)
         except (OSError, RemoteError) as error:
             raise unusable(location, error) from error
-        if not there.folder and not source.location.startswith("http"):
+        if not there.folder and protocol_of(url) not in WEB:
             raise SourceError(
                 f"{shown(location)}: this is one object, and by its name neither a table nor an archive; "
                 f"expected {LAYOUTS}"

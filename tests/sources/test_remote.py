@@ -257,6 +257,7 @@ def test_over_http_pages_are_folders_and_archives_and_tables_are_read(tmp_path: 
         assert sizes[first] == len(png(1))
         with pytest.raises(FileNotFoundError):
             folder.read(b"c/none.png")
+        assert labels(open_source(f"{address}/my%20set".replace("http", "HTTP"))) == labels(folder)
 
 
 def test_from_s3_to_features_and_only_what_changed_again(
