@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 #: No file system: a file whose signature says so is read at every scan.
@@ -106,7 +107,7 @@ def _call(name: str) -> ctypes._NamedFuncPointer | None:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None, use_errno=True) if os.uname().sysname == "Linux" else None
+    return ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _boot() -> str:
