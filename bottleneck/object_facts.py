@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-#: Origins of a signature, as `bottleneck.schema.Entry` says them: known by a tag, by its time, by nothing.
+from bottleneck.schema import Signature
+
+#: Volumes of a signature: an object is known by a tag, by its time, by nothing.
 _TAGGED, _TIMED, _UNKNOWN = -1, 1, 0
 
 
@@ -31,7 +33,7 @@ class Found(NamedTuple):
         return bool(self.tag or self.modified_ns)
 
     @property
-    def signature(self) -> tuple[int, int, int, int, int]:
+    def signature(self) -> Signature:
         """For the scan index: numbers that change with the content.
 
         A tag is believed at once: its digest stands where times stand, as numbers from before 1970. A time is
@@ -40,7 +42,7 @@ class Found(NamedTuple):
         Examples
         --------
         >>> a, b = (Found("x", False, 3, tag, 10**18).signature for tag in ("one", "two"))
-        >>> a != b, a[0], all(-(1 << 63) <= n < 1 << 63 for n in a), a[1] < 0
+        >>> a != b, a.size, all(-(1 << 63) <= n < 1 << 63 for n in a), a.mtime_ns < 0
         (True, 3, True, True)
         >>> Found("x", False, 3, "", 10**18).signature[:3]
         (3, 1000000000000000000, 1000000000000000000)
@@ -49,10 +51,10 @@ class Found(NamedTuple):
         digest = hashlib.sha256(self.tag.encode("utf-8", "surrogateescape")).digest()
         first, second, third = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in (0, 8, 16))
         if self.tag and not weak:
-            return (self.size, -1 - first, -1 - second, third, _TAGGED)
+            return Signature(self.size, -1 - first, -1 - second, third, _TAGGED)
         if self.modified_ns:
-            return (self.size, self.modified_ns, self.modified_ns, third, _TIMED)
-        return (self.size, 0, 0, third, _UNKNOWN)
+            return Signature(self.size, self.modified_ns, self.modified_ns, third, _TIMED)
+        return Signature(self.size, 0, 0, third, _UNKNOWN)
 
 
 def described(name: str, info: Mapping[str, Any]) -> Found:

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "contracts": {"schema"},
     "catalog": {"errors"},
     "object_errors": {"addresses", "errors"},
-    "object_facts": set(),
+    "object_facts": {"schema"},
     "objects": {"addresses", "connections", "errors", "files", "object_errors", "object_facts"},
     "sources": {
         "addresses",

@@ -11,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bottleneck.schema import Entry
+from bottleneck.schema import Entry, Signature
 
 _BATCH = 1 << 14
-#: Of a signature.
-_NUMBERS = 5
 #: Arrow's plain binary type counts bytes in 32 bits; rows are given out in pieces far below that.
 _PIECE = 1 << 20
 
@@ -28,7 +26,7 @@ class Listing:
     ----------
     paths : pyarrow.LargeBinaryArray
     signatures : tuple of numpy.ndarray
-        Five columns of (n,) int64: see `Entry`.
+        A column of (n,) int64 for each field of `Signature`.
     labels, groups, splits : pyarrow.ChunkedArray of string
     named : numpy.ndarray
         (n,) bool: a table names the file.
@@ -69,8 +67,8 @@ def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda co
     unsorted = paths.take_out()
     order = pc.sort_indices(unsorted)
     at = order.to_numpy()
-    table = np.frombuffer(numbers, np.int64).reshape(-1, _NUMBERS)
-    signatures = tuple(table[at, column] for column in range(_NUMBERS))
+    table = np.frombuffer(numbers, np.int64).reshape(-1, len(Signature._fields))
+    signatures = tuple(table[at, column] for column in range(len(Signature._fields)))
     del table, numbers
     labels, groups, splits = (_sorted_strings(words.pop(0).take_out(), order) for _ in range(3))
     by_table = np.frombuffer(named, np.bool_)[at]

@@ -125,14 +125,14 @@ def scan(
 def trusted(signatures: Sequence[np.ndarray], now: int) -> np.ndarray:
     """(n,) bool: files whose signature would change with their content, as far as can be told.
 
-    Not: what nothing vouches for (origin 0); files changed less than two seconds before `now`, in ns; and files that
+    Not: what nothing vouches for (volume 0); files changed less than two seconds before `now`, in ns; and files that
     share their change time, to the ns, with more than half of their file system's. The kernel gives such times one
     after the other, so whoever built that image set them, and would set the same for other bytes.
     """
-    _, modified, changed, _, origins = signatures
-    believed = (origins != 0) & (modified < now - _SETTLED_NS) & (changed < now - _SETTLED_NS)
-    for volume in pa.array(origins[origins > 0]).unique().to_pylist():
-        here = origins == volume
+    _, modified, changed, _, volumes = signatures
+    believed = (volumes != 0) & (modified < now - _SETTLED_NS) & (changed < now - _SETTLED_NS)
+    for volume in pa.array(volumes[volumes > 0]).unique().to_pylist():
+        here = volumes == volume
         times = changed[here]
         middle = len(times) // 2
         shared = times == np.partition(times, middle)[middle]

@@ -22,12 +22,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bottleneck.images.listing import Listing, fixed_binary, plain_paths
+from bottleneck.schema import Signature
 
 #: What a row says about a file that is known: whether it begins with an image's signature.
 UNKNOWN, OTHER, IMAGE = 0, 1, 2
 
 _VERSION = b"2"
-_NUMBERS = ("size", "mtime_ns", "ctime_ns", "inode", "origin")
+#: The fields of a signature, as they are called here.
+_NUMBERS = tuple("origin" if name == "volume" else name for name in Signature._fields)
 _SCHEMA = pa.schema(
     [
         ("path", pa.binary()),

@@ -17,19 +17,27 @@ if TYPE_CHECKING:
 Split = Literal["train", "validation", "test"]
 
 
-#: What changes when a file does: (size, mtime_ns, ctime_ns, inode, origin); see `Entry`.
-Signature = tuple[int, int, int, int, int]
+class Signature(NamedTuple):
+    """What changes when a file does: numbers of 64 signed bits.
+
+    In an archive, the times are the archive's and the offset stands for the inode. `volume` is above 0 for a file on
+    disk (the number of its file system), below 0 for what is known by more than times (a checksum, a service's tag),
+    and 0 where nothing vouches for the content: it is then read at every scan.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    volume: int
 
 
 class Entry(NamedTuple):
     """One file as a source lists it, before it is read.
 
-    `path` is relative to the source, as bytes (names need not be UTF-8). `signature` changes when the file does:
-    (size, mtime_ns, ctime_ns, inode, origin); in an archive, the times are the archive's and the offset stands for the
-    inode. `origin` is above 0 for a file on disk (the number of its file system), below 0 for what is known by more
-    than times (a checksum, a service's tag), and 0 where nothing vouches for the content: it is then read at every
-    scan. `named` makes an entry image-like whatever it holds: a table names it, or it is a folder whose images cannot
-    be reached.
+    `path` is relative to the source, as bytes (names need not be UTF-8). `signature` changes when the file does.
+    `named` makes an entry image-like whatever it holds: a table names it, or it is a folder whose images cannot be
+    reached.
     """
 
     path: bytes

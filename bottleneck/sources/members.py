@@ -90,12 +90,11 @@ def status_of(location: str, descriptor: int | None = None) -> Signature:
     return signature(status, Volumes().of(location, status.st_dev))
 
 
-def _origin(status: Signature) -> int:
-    """An archive as the origin of its members: below 0; or `NOWHERE`, where nothing vouches for the archive."""
-    size, _, _, inode, volume = status
-    if volume == NOWHERE:
+def _volume(status: Signature) -> int:
+    """An archive as the volume of its members: below 0; or `NOWHERE`, where nothing vouches for the archive."""
+    if status.volume == NOWHERE:
         return NOWHERE
-    digest = hashlib.sha256(b"%d %d %d" % (size, inode, volume)).digest()
+    digest = hashlib.sha256(b"%d %d %d" % (status.size, status.inode, status.volume)).digest()
     return -1 - (int.from_bytes(digest[:8], "big") >> 2)
 
 
@@ -105,9 +104,8 @@ def list_zip(file: OpenFile, location: str) -> Members:
     A CRC of 32 bits is made to order for other bytes, so a signature holds the archive's own besides: when the archive
     is touched, all of it is hashed again.
     """
-    found = Members(file, status_of(location, file.descriptor), {}, Counter())
-    origin = _origin(found.status)
-    _, modified, changed, *_ = found.status
+    status = status_of(location, file.descriptor)
+    found, volume = Members(file, status, {}, Counter()), _volume(status)
     with os.fdopen(os.dup(file.descriptor), "rb") as stream, zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
         locked = [info for info in infos if info.flag_bits & 0x1]
@@ -128,17 +126,17 @@ def list_zip(file: OpenFile, location: str) -> Members:
             name = info.orig_filename.encode(coding).partition(b"\0")[0]
             if info.create_system == 0 and b"/" not in name:
                 name = name.replace(b"\\", b"/")
-            found.add(
-                name,
-                Member(
-                    (info.file_size, modified, changed, info.header_offset, origin and origin ^ info.CRC),
-                    info.header_offset,
-                    info.compress_size,
-                    info.file_size,
-                    info.compress_type,
-                    info.CRC,
-                ),
+            seen = Signature(
+                info.file_size,
+                status.mtime_ns,
+                status.ctime_ns,
+                info.header_offset,
+                volume and volume ^ info.CRC,
             )
+            place = Member(
+                seen, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC
+            )
+            found.add(name, place)
     return found
 
 
@@ -149,9 +147,7 @@ def list_tar(file: OpenFile, location: str) -> Members:
     touched, all of it is hashed again.
     """
     status = status_of(location, file.descriptor)
-    found = Members(file, status, {}, Counter())
-    origin = _origin(status)
-    _, modified, changed, *_ = status
+    found, volume = Members(file, status, {}, Counter()), _volume(status)
     with (
         os.fdopen(os.dup(file.descriptor), "rb") as stream,
         tarfile.open(fileobj=stream, mode="r:", encoding="utf-8", errors="surrogateescape") as archive,
@@ -165,14 +161,14 @@ def list_tar(file: OpenFile, location: str) -> Members:
                 kind = "link" if member.issym() or member.islnk() else "FIFO, device or sparse file"
                 found.passed[f"{kind} in an archive"] += 1
                 continue
-            seen = (member.size, modified, changed, member.offset, origin)
+            seen = Signature(member.size, status.mtime_ns, status.ctime_ns, member.offset, volume)
             place = Member(seen, member.offset_data, member.size, member.size)
             found.add(member.name.encode("utf-8", "surrogateescape"), place)
         end = archive.offset
-    if end > status[0]:
+    if end > status.size:
         raise SourceError(
             f"{shown(location)}: the tar is cut off: its last member should end at byte {end:,}, "
-            f"the file has {status[0]:,}; fetch it again"
+            f"the file has {status.size:,}; fetch it again"
         )
     return found
 

@@ -21,12 +21,12 @@ FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 #: Signature of an entry that could be listed but not looked at; never equal to one on record.
-UNSEEN = (-1, 0, 0, 0, NOWHERE)
+UNSEEN = Signature(-1, 0, 0, 0, NOWHERE)
 _INT64 = (1 << 63) - 1
 
 
 def signature(status: os.stat_result, volume: int) -> Signature:
-    """(size, mtime_ns, ctime_ns, inode, volume), each fitting 64 signed bits whatever the file system says.
+    """The signature of a file on `volume`: each number fits 64 signed bits whatever the file system says.
 
     A time of zero is none: some tool set it, as it would set it for other bytes. Such a file lies `NOWHERE`, so that
     it is read at every scan.
@@ -37,10 +37,10 @@ def signature(status: os.stat_result, volume: int) -> Signature:
     >>> with tempfile.NamedTemporaryFile() as file:
     ...     before = signature(os.stat(file.name), 5)
     ...     os.utime(file.name, (0, 0))
-    ...     before[4], signature(os.stat(file.name), 5)[4]
+    ...     before.volume, signature(os.stat(file.name), 5).volume
     (5, 0)
     """
-    return (
+    return Signature(
         status.st_size,
         max(-_INT64, min(_INT64, status.st_mtime_ns)),
         max(-_INT64, min(_INT64, status.st_ctime_ns)),
