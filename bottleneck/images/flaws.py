@@ -7,7 +7,7 @@ libjpeg, libwebp and the pixel contract's own readers notice by themselves is le
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from bottleneck.errors import Rejected
 
@@ -57,13 +57,10 @@ def _png(data: bytes) -> None:
     The picture then has no transparency; of fewer than 8 bits TensorFlow also fills its alpha with a wrong value, and
     it comes out nearly white.
     """
-    at, colour, palette = 8, data[25:26], 0
+    colour, palette, clear = data[25:26], 0, 0
     expected = _CLEAR.get(colour[0] if colour else -1, 0)
-    seen, clear = 0, 0
     begun = False  # the picture's data
-    while at + 8 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
+    for seen, (name, at, length) in enumerate(png_chunks(data)):
         if name == b"IDAT":
             begun = True
         elif name == b"PLTE":
@@ -83,11 +80,24 @@ def _png(data: bytes) -> None:
                 raise Rejected(
                     "header", f"PNG with a transparency chunk of {length:,} bytes where {wanted} are right"
                 )
-            found = int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
-            if zlib.crc32(data[at + 4 : at + 8 + length]) != found:
+            found = int.from_bytes(data[at + length : at + length + 4], "big")
+            if zlib.crc32(data[at - 4 : at + length]) != found:
                 raise Rejected("header", "PNG with a damaged transparency chunk (its checksum does not fit)")
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Chunks of a PNG as name, offset of their data and its length, which may lead out of the file.
+
+    Examples
+    --------
+    >>> list(png_chunks(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(3) + b"\\2IDATxy" + bytes(8) + b"IEND"))
+    [(b'IDAT', 16, 2), (b'IEND', 30, 0)]
+    """
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], at + 8, length
         at += 12 + length
-        seen += 1
 
 
 def _bmp(data: bytes) -> None:
@@ -106,6 +116,17 @@ def _bmp(data: bytes) -> None:
         )
 
 
+def is_frame(marker: int) -> bool:
+    """Whether a marker of a JPEG starts a frame: C0 to CF but for DHT, JPG and DAC.
+
+    Examples
+    --------
+    >>> is_frame(0xC2), is_frame(0xC4)
+    (True, False)
+    """
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
+
+
 def _jpeg(data: bytes) -> None:
     scans, most, components, at = 0, MOST_SCANS, 0, 2
     while True:
@@ -121,7 +142,7 @@ def _jpeg(data: bytes) -> None:
             continue
         if marker == 0xD9:
             return
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if is_frame(marker):
             components = 0 if marker in _PROGRESSIVE else data[at + 9]
             extent = int.from_bytes(data[at + 5 : at + 7], "big") * int.from_bytes(
                 data[at + 7 : at + 9], "big"

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from bottleneck.errors import Rejected
-from bottleneck.images.flaws import refuse_flaws
+from bottleneck.images.flaws import is_frame, refuse_flaws
 
 MAX_PIXELS = 64_000_000
 
@@ -242,8 +242,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             continue
         if marker in (0xD9, 0xDA):
             raise Rejected("header", "JPEG without a frame before its data")
-        # Start of frame: C0 to CF but for DHT, JPG and DAC.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if is_frame(marker):
             return _big(data, at + 5, 2), _big(data, at + 3, 2)
         at += max(2, _big(data, at, 2))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 
+from bottleneck.images.flaws import png_chunks
 from bottleneck.images.header import format_of
 
 _LONGEST = 300
@@ -59,25 +60,21 @@ def _jpeg(data: bytes) -> str:
 
 
 def _png(data: bytes) -> str:
-    at = 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        raw = data[at + 4 : at + 8]
+    for raw, at, length in png_chunks(data):
         name = raw.decode("ascii") if raw.isalpha() else "unknown"
-        end = at + 12 + length
+        end = at + length + 4
         if end > len(data):
             return (
                 f"PNG is cut off or damaged: its {name} chunk ends {end - len(data):,} bytes behind the file"
             )
         # libpng passes over damaged chunks that are not critical: those have small letters.
-        right = name[0].islower() or zlib.crc32(data[at + 4 : end - 4]) == int.from_bytes(
+        right = name[0].islower() or zlib.crc32(data[at - 4 : end - 4]) == int.from_bytes(
             data[end - 4 : end], "big"
         )
         if not right:
             return f"PNG is damaged: the checksum of its {name} chunk does not fit"
         if name == "IEND":
             return ""
-        at = end
     return f"PNG is cut off: {len(data):,} bytes without its end"
 
 
