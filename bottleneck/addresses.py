@@ -100,8 +100,8 @@ def _secrets(url: str) -> list[str]:
     if is_public(url):
         return []
     rest = url.partition("://")[2]
-    user, _, below = rest.rpartition("@") if "@" in rest else ("", "", rest)
-    query = re.split(r"[?#]", below, maxsplit=1)[1:] if "?" in below or "#" in below else []
+    user, _, below = rest.rpartition("@")
+    query = re.split(r"[?#]", below, maxsplit=1)[1:]
     parts = {user, *re.split(r"[:/@]", user)[1:], *query}
     parts |= {pair.partition("=")[2] for text in query for pair in re.split(r"[&#;]", text)}
     forms = parts | {unquote(part) for part in parts} | {quote(unquote(part), safe="") for part in parts}

@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 #: What helps, by what the system said.
 _ADVICE: Mapping[int, str] = {
@@ -68,7 +69,7 @@ def _advice(error: OSError, named: str) -> str:
     if not named:
         # Libraries that write for us do not always hand on what it was about.
         return f"it is not said of which file: look at --out, --run, --cache and {_temporary()}, {advice}"
-    if _below(named, _temporary()):
+    if Path(os.path.abspath(named)).is_relative_to(os.path.abspath(_temporary())):
         return f"{advice} (TMPDIR says where temporary files go)"
     return advice
 
@@ -78,7 +79,3 @@ def _temporary() -> str:
         return tempfile.gettempdir()
     except FileNotFoundError:  # no folder for temporary files can be written
         return os.environ.get("TMPDIR", "/tmp")
-
-
-def _below(path: str, folder: str) -> bool:
-    return os.path.abspath(path).startswith(os.path.abspath(folder) + os.sep)

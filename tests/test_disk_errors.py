@@ -41,7 +41,9 @@ def test_temporary_files_are_told_how_to_go_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert "TMPDIR" in refusal(OSError(errno.ENOSPC, "full", str(tmp_path / "tmpabc" / "x")))
+    for there in (tmp_path / "tmpabc" / "x", tmp_path):
+        assert "TMPDIR" in refusal(OSError(errno.ENOSPC, "full", str(there)))
+    assert "TMPDIR" not in refusal(OSError(errno.ENOSPC, "full", f"{tmp_path}abc"))
     assert "TMPDIR" in refusal(
         FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
     )

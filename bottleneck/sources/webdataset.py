@@ -111,9 +111,11 @@ def _from_json(data: bytes, member: bytes, location: str) -> tuple[str | None, s
         )
     group = group if isinstance(group, str) and group else None
     for name, text in (("label", label), ("group", group)):
-        if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError:
             raise SourceError(
                 f"{shown(location)}: the {name} in {shown(member)} is {text!r}, half of a pair of surrogates; "
                 "expected text"
-            )
+            ) from None
     return label, group, taken
