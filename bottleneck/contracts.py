@@ -141,6 +141,9 @@ class Head(Protocol):
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """(JSON-able, arrays) from which `restore` makes an equal head."""
 
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """This head with other arrays, of which no fact of its fit holds. Raises as `restore`."""
+
     @classmethod
     def prepare(cls, document: Mapping[str, Any]) -> tuple[Self, dict[str, tuple[int, ...]]]:
         """The head without its arrays, and the names and shapes that these must have, known before any is read."""

@@ -87,14 +87,14 @@ class DenseHead(SoftmaxHead):
 
     FACTS: ClassVar[Mapping[str, Any]] = {
         **SoftmaxHead.FACTS,
-        "n_iter_": int,
-        "best_epoch_": int,
-        "history_": list[dict[str, FiniteFloat]],
+        "n_iter_": int | None,
+        "best_epoch_": int | None,
+        "history_": list[dict[str, FiniteFloat]] | None,
     }
 
-    n_iter_: int
-    best_epoch_: int
-    history_: list[dict[str, float]]
+    n_iter_: int | None
+    best_epoch_: int | None
+    history_: list[dict[str, float]] | None
 
     def __init__(
         self,

@@ -53,7 +53,8 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         Fitted on float64 rows: what the first bias lost in float32, which prediction adds. Keras layers go without.
     """
 
-    #: Fitted attributes that are JSON and worth keeping, with their types. Format 1 of a saved head had only some.
+    #: Fitted attributes that are JSON and worth keeping, with their types, None among them: what `with_arrays` leaves.
+    #: Format 1 of a saved head had only some.
     FACTS: ClassVar[Mapping[str, Any]] = {
         "solver_": str | None,
         "rows_": str | None,
@@ -132,6 +133,14 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
             facts={name: getattr(self, name) for name in self.FACTS},
         )
         return document.model_dump(mode="json"), dict(self.arrays_)
+
+    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """This head with other arrays, which another loop learnt.
+
+        No fact of the fit holds of them. Raises as `restore`.
+        """
+        document, _ = self.state()
+        return self.restore({**document, "facts": dict.fromkeys(self.FACTS)}, arrays)
 
     def fit_facts(self) -> FitFacts:
         """Which solver ran, on which rows and how well; of a head that an older version saved, what that knew."""

@@ -77,15 +77,15 @@ class LogisticHead(SoftmaxHead):
 
     FACTS: ClassVar[Mapping[str, Any]] = {
         **SoftmaxHead.FACTS,
-        "n_iter_": int,
-        "converged_": bool,
+        "n_iter_": int | None,
+        "converged_": bool | None,
         "gap_": FiniteFloat | None,
         "passes_": int | None,
         "train_accuracy_": FiniteFloat | None,
     }
 
-    n_iter_: int
-    converged_: bool
+    n_iter_: int | None
+    converged_: bool | None
     gap_: float | None
     passes_: int | None
     train_accuracy_: float | None

@@ -278,7 +278,7 @@ def with_weights(head: Head, layers: Sequence[Any]) -> Head:
     TuningError
         They are not.
     """
-    document, arrays = head.state()
+    _, arrays = head.state()
     learnt = [weight for layer in layers for weight in layer.get_weights()]
     shapes = [array.shape for array in arrays.values()]
     if [weight.shape for weight in learnt] != shapes:
@@ -286,9 +286,7 @@ def with_weights(head: Head, layers: Sequence[Any]) -> Head:
             f"a head {type(head).__name__} cannot be fine-tuned: its layers hold weights of the shapes "
             f"{[weight.shape for weight in learnt]}, its arrays are {shapes}; train a dense or a logistic head"
         )
-    # Trained on by another loop: what the first fit said of itself is true no more.
-    document["facts"] |= {name: None for name in ("solver_", "rows_", "why_") if name in document["facts"]}
-    return type(head).restore(document, dict(zip(arrays, learnt, strict=True)))
+    return head.with_arrays(dict(zip(arrays, learnt, strict=True)))
 
 
 def check_rows(stored: np.ndarray, now: np.ndarray, what: str, tolerance: float) -> None:

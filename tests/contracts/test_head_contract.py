@@ -299,3 +299,19 @@ def test_settings_changed_after_a_fit_wait_for_the_next(name):
 def test_a_head_says_how_it_was_fitted(name):
     facts = new(name).fit(*clusters(20, (4,), 2)).fit_facts()
     assert facts.solver and facts.rows == "in memory" and facts.why and facts.iterations
+
+
+def test_with_other_arrays_no_fact_of_the_fit_is_left(name):
+    X, y = clusters(20, (4,), 2)
+    far = X.astype(np.float64) + 1e6
+    head = new(name).fit(far, y)
+    assert head.rest_ is not None
+    zeros = {name: np.zeros_like(array) for name, array in head.arrays_.items()}
+    other = head.with_arrays(zeros)
+    assert {getattr(other, fact) for fact in head.FACTS} == {None}
+    # The rest belongs to the bias that was there.
+    assert (other.logits(far) == 0).all() and head.logits(far).any()
+    assert other.get_params() == head.get_params() and other.classes_.tolist() == head.classes_.tolist()
+    assert (type(other).restore(*other.state()).logits(far) == 0).all()
+    with pytest.raises(HeadError, match="expected the arrays"):
+        head.with_arrays({})

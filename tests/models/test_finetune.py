@@ -15,9 +15,11 @@ from bottleneck import pipeline, runs
 from bottleneck.bases.load import load
 from bottleneck.errors import BaseError, TuningError, UnknownName, UsageError
 from bottleneck.finetuning import FineTuned
+from bottleneck.heads.linear import LogisticHead
+from bottleneck.models.finetune import with_weights
 from bottleneck.models.tuning import Program, draws
 from bottleneck.options import cache_at
-from bottleneck.schema import TuneSettings, ViewPolicy
+from bottleneck.schema import FitFacts, TuneSettings, ViewPolicy
 from bottleneck.store.batches import epoch_order
 from tests.here import Call, caller
 from tests.models.toys import PREPROCESSING, save_network, stay_here, write_patterns
@@ -429,3 +431,17 @@ def test_by_the_command_line(place: Path, tmp_path: Path, capfdbinary: pytest.Ca
         "train", place / "in", "--base", place / "toy.keras", "--run", tmp_path / "no", "--tune", "epochs=1"
     )
     assert said.status == 2 and "--unfreeze top:2" in said.err
+
+
+def test_a_head_with_tuned_weights_says_nothing_of_its_first_fit() -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 4)) + 1e5
+    head = LogisticHead().fit(rows, np.arange(30) % 3)
+    assert head.rest_ is not None and head.fit_facts().converged
+    layers = head.layers()
+    layers[0].set_weights([2 * weight for weight in layers[0].get_weights()])
+    tuned = with_weights(head, layers)
+    assert tuned.fit_facts() == FitFacts()
+    kernel, bias = (array.astype(np.float64) for array in layers[0].get_weights())
+    np.testing.assert_array_equal(tuned.logits(rows), (rows @ kernel + bias).astype(np.float32))
+    with pytest.raises(TuningError, match="cannot be fine-tuned"):
+        with_weights(head, [])
