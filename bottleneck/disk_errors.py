@@ -25,7 +25,8 @@ _ADVICE: Mapping[int, str] = {
 def about(path: str | os.PathLike[str], aside: str | os.PathLike[str] = "") -> Iterator[None]:
     """Name `path` in an `OSError` that names no file.
 
-    Those of writes and syncs name none. One about the temporary `aside` is about `path` for whoever reads it.
+    Those of writes and syncs name none. One about the temporary `aside`, or a file below it, is about `path`, or that
+    file below it, for whoever reads it.
 
     Examples
     --------
@@ -39,9 +40,12 @@ def about(path: str | os.PathLike[str], aside: str | os.PathLike[str] = "") -> I
     try:
         yield
     except OSError as error:
-        unnamed = error.filename is None or (aside and error.filename == os.fspath(aside))
-        if unnamed and error.filename2 is None and error.errno is not None:
+        if error.filename is None and error.filename2 is None and error.errno is not None:
             error.filename = os.fspath(path)
+        for name in ("filename", "filename2") if aside else ():
+            told = getattr(error, name)
+            if isinstance(told, str | bytes) and Path(os.fsdecode(told)).is_relative_to(aside):
+                setattr(error, name, str(path / Path(os.fsdecode(told)).relative_to(aside)))
         raise
 
 

@@ -35,6 +35,10 @@ def test_a_name_that_is_there_stays_and_a_temporary_stands_for_its_file() -> Non
         raise OSError(errno.ENOSPC, "full", "other")
     with pytest.raises(OSError, match="'/srv/out'"), about("/srv/out", "/srv/.out.tmp"):
         raise OSError(errno.ENOSPC, "full", "/srv/.out.tmp")
+    with pytest.raises(OSError, match=r"'/srv/out/x' -> '/srv/out/y'$"), about("/srv/out", "/srv/.out.tmp"):
+        raise OSError(errno.ENOSPC, "full", b"/srv/.out.tmp/x", None, "/srv/.out.tmp/y")
+    with pytest.raises(OSError, match=r"'/srv/\.out\.tmp2'"), about("/srv/out", "/srv/.out.tmp"):
+        raise OSError(errno.ENOSPC, "full", "/srv/.out.tmp2")
 
 
 def test_temporary_files_are_told_how_to_go_elsewhere(

@@ -79,17 +79,9 @@ def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
     sweep(target)
     folder, release = _own_room(target)
     try:
-        yield folder
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(target)
         # Nobody knows the name of the room, and it is gone when the error is read.
-        for name in ("filename", "filename2"):
-            told = getattr(error, name)
-            if isinstance(told, str | bytes) and Path(os.fsdecode(told)).is_relative_to(folder):
-                inside = Path(os.fsdecode(told)).relative_to(folder)
-                setattr(error, name, str((becomes or target.parent) / inside))
-        raise
+        with about(becomes or target.parent, folder), about(target):
+            yield folder
     finally:
         release()
         shutil.rmtree(folder, ignore_errors=True)
