@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import glob
+import hashlib
 import os
 import re
 import secrets
@@ -172,6 +173,28 @@ def _rename(temporary: Path, path: Path) -> bool:
         return False
     os.rename(temporary, path)
     return True
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal.
+
+    Raises
+    ------
+    OSError
+        It is not there or cannot be read; nor is a pipe, which nobody may ever write to.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "file"
+    >>> _ = path.write_bytes(b"abc")
+    >>> sha256_of(path)[:8]
+    'ba7816bf'
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no file is there", str(path))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bottleneck import runs
 from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
-from bottleneck.files import publish, safe_name, shown
+from bottleneck.files import publish, safe_name, sha256_of, shown
 from bottleneck.filling import filled
 from bottleneck.options import (
     PathLike,
@@ -170,7 +169,7 @@ def finetune(
             identity=tuning.identity(
                 settings.model_dump(mode="json"),
                 [str(stage) for stage in stages],
-                *(_sha256(folder.path / name) for name in ("run.json", "table.parquet", "head/head.json")),
+                *(sha256_of(folder.path / name) for name in (runs.RECORD, "table.parquet", "head/head.json")),
             ),
             progress=progress_of(here),
             told=told,
@@ -238,10 +237,6 @@ def _alone(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _write(
     target: Path,
     folder: runs.RunFolder,
@@ -256,12 +251,14 @@ def _write(
     from bottleneck.training import rows_of
 
     run, name = folder.run, f"{safe_name(facts.base)}{runs.TUNED}"
-    update: dict[str, Any] = {
-        "name": target.name,
-        "tuned": facts,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+    record = run.model_copy(
+        update={
+            "name": target.name,
+            "tuned": facts,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+    )
     by_split = folder.figures.by_split
     with runs.replacing(target) as room:
         aside = room / name
@@ -271,13 +268,11 @@ def _write(
             asked = _request(base, run.request, aside)
             _, _, store = filled(run.source, asked, data.options)
             data.check_tuned(store, outcome)
-            update |= {"request": asked, "spec": store.spec, "views": None}
-            record = run.model_copy(update=update)
+            record = record.model_copy(update={"request": asked, "spec": store.spec, "views": None})
             rows, splits = rows_of(replace(folder, run=record), None, data.told, data.options, None)
             by_split = measure_splits(outcome.head, rows, splits, run.classes)
         elif runs.has_own_base(folder):
             shutil.copyfile(run.request.base, aside)
-        record = run.model_copy(update=update)
         if aside.exists():
             # Named relative to the run's folder, which may be moved.
             record = record.model_copy(update={"request": record.request.model_copy(update={"base": name})})

@@ -17,7 +17,7 @@ from bottleneck.disk_errors import refusal
 from bottleneck.errors import BaseError, UnknownName, UsageError
 from bottleneck.exports.staging import room_beside
 from bottleneck.exports.together import alone, settle, take_names
-from bottleneck.files import publish, shown
+from bottleneck.files import publish, sha256_of, shown
 from bottleneck.heads import archive
 from bottleneck.heads.metrics import Metrics
 from bottleneck.objects import local
@@ -60,14 +60,15 @@ class RunFolder:
 
     def head(self) -> Any:
         """The fitted head, checked against the run's recipe, shape and classes."""
-        spec = self.run.spec
-        self._check(f"head/{archive.DOCUMENT}")
+        spec, document = self.run.spec, f"head/{archive.DOCUMENT}"
+        self._check(document)
         head, _ = archive.load(
             self.path / "head",
             recipe=spec.recipe.fingerprint,
             feature_shape=spec.shape,
             classes=self.run.classes,
         )
+        self._check(document)  # as it was read: another process may replace the run
         return head
 
     def source(self, fetched: Path) -> Source:
@@ -80,9 +81,9 @@ class RunFolder:
         import pyarrow.parquet as parquet
 
         path = self.path / "table.parquet"
-        self._check(path.name)
         try:
-            table = parquet.read_table(path, use_threads=False)
+            data = _read(path, self.run.files.get(path.name))
+            table = parquet.read_table(pa.BufferReader(data), use_threads=False)
             table.validate(full=True)
             return table.select(_COLUMNS)
         except (OSError, pa.ArrowException, MemoryError, ValueError, KeyError) as error:
@@ -95,7 +96,9 @@ class RunFolder:
 
     def _check(self, name: str) -> None:
         """Refuse a file that is there and not the one that `run.json` was written beside."""
-        _check(self.path / name, self.run.files.get(name))
+        path = self.path / name
+        if path.is_file():
+            _check(path, sha256_of(path), self.run.files.get(name))
 
 
 #: The record that makes a folder a run: the leading file of its set.
@@ -131,7 +134,7 @@ def prepare(folder: Path) -> None:
         raise UsageError(f"--run {shown(str(folder))}: {refusal(error)}") from error
     if not writable:
         raise UsageError(f"--run {shown(str(folder))}: this folder cannot be written to")
-    if others and not (folder / "run.json").exists():
+    if others and not (folder / RECORD).exists():
         raise UsageError(
             f"--run {shown(str(folder))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder"
         )
@@ -194,7 +197,7 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     )
     publish(folder / "metrics.json", _json(figures))
     bound = ("table.parquet", "metrics.json", f"head/{archive.DOCUMENT}")
-    record = run.model_copy(update={"files": {name: _sha256(folder / name) for name in bound}})
+    record = run.model_copy(update={"files": {name: sha256_of(folder / name) for name in bound}})
     publish(folder / RECORD, _json(record))
 
 
@@ -212,10 +215,11 @@ def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunF
         record = _record(path)
         run = parse_as(Run, record)
         name = "metrics.json"
-        _check(path / name, run.files.get(name))
-        figures = parse_as(Figures, (path / name).read_bytes())
+        figures = parse_as(Figures, _read(path / name, run.files.get(name)))
     except (FileNotFoundError, NotADirectoryError) as error:
-        beside = sorted(p.parent.name for p in path.parent.glob("*/run.json")) if path.parent.is_dir() else []
+        beside = (
+            sorted(p.parent.name for p in path.parent.glob(f"*/{RECORD}")) if path.parent.is_dir() else []
+        )
         if path.is_dir() or not beside:
             raise UsageError(
                 f"{shown(str(path))} holds no finished run (no {name}): make one with `bottleneck train`"
@@ -263,18 +267,20 @@ def _record(folder: Path) -> bytes:
         return (folder / RECORD).read_bytes()
 
 
-def _check(path: Path, sha256: str | None) -> None:
-    if sha256 is None or not path.exists() or _sha256(path) == sha256:
+def _read(path: Path, sha256: str | None) -> bytes:
+    """The bytes of a file, checked themselves: at a second look the file may be another."""
+    data = path.read_bytes()
+    _check(path, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
+def _check(path: Path, found: str, sha256: str | None) -> None:
+    if sha256 in (None, found):
         return
     raise UsageError(
         f"{shown(str(path))} is not the file that {RECORD} was written beside: the folder holds files of two runs, or "
         "the run was replaced while it was read. Read it again, or train again"
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _at_home(run: Run, folder: Path) -> Run:

@@ -19,7 +19,7 @@ from bottleneck.bases.calibrate import CALIBRATION_VERSION
 from bottleneck.bases.digest import CODE_VERSION, DIGEST_VERSION
 from bottleneck.bases.weights import parse_weights
 from bottleneck.errors import BottleneckError
-from bottleneck.files import publish
+from bottleneck.files import publish, sha256_of
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, canonical_json
 
 _FORMAT = 1
@@ -95,9 +95,9 @@ def _key(request: BaseRequest) -> str | None:
     try:
         source = parse_weights(request.weights)
         if custom.is_file(request.base):
-            asked["base"] = [custom.label(request.base), _sha256(Path(request.base))]
+            asked["base"] = [custom.label(request.base), sha256_of(Path(request.base))]
         if source.path is not None:
-            asked["weights"] = _sha256(source.path)
+            asked["weights"] = sha256_of(source.path)
     except (OSError, BottleneckError):
         return None
     if request.precision == "auto":
@@ -107,13 +107,6 @@ def _key(request: BaseRequest) -> str | None:
     rules = [_FORMAT, DIGEST_VERSION, CODE_VERSION, CALIBRATION_VERSION, repr(row)]
     versions = [__version__, *map(_version, _PACKAGES)]
     return hashlib.sha256(canonical_json([asked, rules, versions])).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(path)  # nor a pipe, which nobody may ever write to
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(package: str) -> str:

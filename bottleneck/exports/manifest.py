@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from bottleneck.errors import ExportError, UsageError
-from bottleneck.files import shown
+from bottleneck.files import sha256_of, shown
 from bottleneck.schema import Frozen
 from bottleneck.strict import MalformedDocument, parse_as
 
@@ -77,9 +76,7 @@ def facts_of(folder: Path) -> dict[str, FileFacts]:
     found = {}
     for name in _names(folder):
         path = folder / name
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[name] = FileFacts(bytes=path.stat().st_size, sha256=digest)
+        found[name] = FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
     return found
 
 

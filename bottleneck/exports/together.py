@@ -155,8 +155,7 @@ def _check_kind(new: Path, old: Path) -> None:
         return
     if new.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file of that name is there", str(old))
-    if old.is_dir() and not old.is_symlink():
-        raise IsADirectoryError(errno.EISDIR, "a folder of that name is there", str(old))
+    raise IsADirectoryError(errno.EISDIR, "a folder of that name is there", str(old))
 
 
 @contextlib.contextmanager
