@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.files import shown
-from bottleneck.schema import Certificate, FitFacts, Frozen, HeadSpec, Score, SplitPolicy, StoreSpec
+from bottleneck.schema import (
+    NAMED_BY_SOURCE,
+    Certificate,
+    FitFacts,
+    Frozen,
+    HeadSpec,
+    Score,
+    SplitPolicy,
+    StoreSpec,
+)
 from bottleneck.schema.tuning import Tuned
 
 
@@ -71,10 +80,10 @@ class Card(Frozen):
     `compared` is how many images of the run the forms were compared on, and `unseen` how many of these the head did
     not learn from: accuracies beside the forms are of these alone, unless there are none. `metrics` are by split, as
     `bottleneck evaluate --json` gives them; `asked` is how the base was asked for; `tuned` says how it was fine-tuned,
-    where it was; `split` how its images were divided (of older exports, None).
+    where it was. Since format 2: `fit` is how the head was fitted, `split` how its images were divided.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     name: str
     created: str
     exported: str
@@ -202,7 +211,9 @@ def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
         excerpt=lambda text, function: Plain(excerpt(text, function)),
     )
     template = environment.get_template("card.md.jinja2")
-    return template.render(card=card, readers=readers, held_out=_held_out(card))
+    return template.render(
+        card=card, readers=readers, held_out=_held_out(card), named_by_source=NAMED_BY_SOURCE
+    )
 
 
 def _held_out(card: Card) -> str | None:

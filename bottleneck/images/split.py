@@ -19,13 +19,14 @@ import hashlib
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bottleneck.images.duplicates import content_codes
-from bottleneck.schema import Inventory, SplitPolicy
+from bottleneck.schema import NAMED_BY_SOURCE, Inventory, SplitPolicy
 
 #: Images of the smallest class that a side gets in the mean, from which on each image is drawn by itself: the chance
 #: that such a class has none there is below 5 in 100,000.
@@ -91,7 +92,9 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
 
 
 def settled(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
-    """The policy that ``auto`` comes to for these images, with the reason; any other as it is.
+    """The policy that ``auto`` comes to for these images, with the reason.
+
+    Any other stays, but for the reason where the source names the validation images.
 
     ``exact`` where the smallest class would give a side fewer than ten units in the mean (with a fifth held out: where
     it has fewer than 50): drawn by itself each, they might leave it without a validation image. Else ``hash``, under
@@ -109,13 +112,15 @@ def settled(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
     >>> [settled(images(count), SplitPolicy(kind="auto")).kind for count in (98, 100)]
     ['exact', 'hash']
     """
-    if policy.kind != "auto":
-        return policy
-    kind, why = _chosen(inventory, policy.validation)
+    kind, why = policy.kind, policy.why
+    if pc.any(pc.equal(inventory.table.column("split"), "validation")).as_py():
+        kind, why = "hash" if kind == "auto" else kind, NAMED_BY_SOURCE
+    elif kind == "auto":
+        kind, why = _chosen(inventory, policy.validation)
     return policy.model_copy(update={"kind": kind, "why": why})
 
 
-def _chosen(inventory: Inventory, validation: float) -> tuple[str, str]:
+def _chosen(inventory: Inventory, validation: float) -> tuple[Literal["hash", "exact"], str]:
     if validation == 0.0:
         return "hash", "nothing is held out"
     if not len(inventory):
@@ -123,8 +128,6 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[str, str]:
     contents, unique = content_codes(inventory)
     units, keys = _units(inventory, contents, unique)
     sides = _given(inventory, units, len(keys))
-    if (sides == _VALIDATION).any():
-        return "hash", "the source names the validation images"
     pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
     labels, codes = _labels(inventory)
     # A group of several classes counts for each of them.

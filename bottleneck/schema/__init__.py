@@ -21,7 +21,7 @@ from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, S
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
-from bottleneck.schema.run import FitFacts, HeadSpec, Run, Score, SplitPolicy
+from bottleneck.schema.run import NAMED_BY_SOURCE, FitFacts, HeadSpec, Run, Score, SplitPolicy
 from bottleneck.schema.team import Team
 from bottleneck.schema.tuning import (
     StageDone,
@@ -39,6 +39,7 @@ __all__ = [
     "DEFAULT_VIEWS",
     "FORMAT",
     "MOST_VIEWS",
+    "NAMED_BY_SOURCE",
     "PREPROCESSINGS",
     "RECORD_FORMAT",
     "TASK_BYTES",

@@ -15,14 +15,16 @@ from bottleneck.exports.card import Card, DataFacts, RejectedGroup, escaped, exc
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.exports.reader import reader_text
 from bottleneck.heads.metrics import measure
+from bottleneck.models.bound import bound_of
 from bottleneck.models.compare import Outputs, compare
 from bottleneck.models.parity import certify, judge_rows, judge_twin
-from bottleneck.schema import HeadSpec, SplitPolicy
+from bottleneck.schema import NAMED_BY_SOURCE, HeadSpec, SplitPolicy
 from bottleneck.schema.tuning import StageDone, Tuned, TuneSettings
 from tests.fakes import FakeForward
 
 DRAW = np.random.default_rng(0)
 RIGHT = Outputs(DRAW.normal(size=(8, 4)), DRAW.normal(size=(8, 2)), DRAW.random((8, 2)))
+BOUND = bound_of(0.0, 8)
 OTHER = Outputs(RIGHT.features + 0.1, RIGHT.logits + 0.1, RIGHT.probabilities[:, ::-1])
 
 EXPORTERS: list[Exporter] = [catalog.resolve(where)() for where in catalog.EXPORTERS.values()]
@@ -74,10 +76,11 @@ def card(classes: list[str] | None = None, **changes: object) -> Card:
         "folds": (),
         "certificate": certify(
             forms,
-            [judge_twin("channels reversed", RIGHT, OTHER)],
+            [judge_twin("channels reversed", RIGHT, OTHER, BOUND)],
             [judge_rows("own images", RIGHT, RIGHT)],
             recipe="0" * 64,
             head="dense",
+            bound=BOUND,
         ),
         "compared": 155,
         "unseen": 34,
@@ -220,6 +223,21 @@ def test_the_card_says_how_images_were_held_out_and_which_classes_have_none() ->
     )
     assert "`--split exact`, 0.2 held out, seed 0 (the smallest class has 12 images, under 50)" in text
     assert Card.model_validate_json(found.model_dump_json()).split == policy
+
+
+def test_a_source_that_names_its_validation_images_had_nothing_held_out() -> None:
+    for kind in ("hash", "exact"):
+        policy = SplitPolicy(kind=kind, why=NAMED_BY_SOURCE)  # type: ignore[arg-type]
+        text = render(card(split=policy), READERS)
+        assert "\nValidation images: as the source names them.\n" in text
+        assert "held out, seed" not in text and "--split" not in text
+
+
+def test_a_card_of_format_1_is_read() -> None:
+    made = card().model_dump(mode="json", exclude={"fit", "split"})
+    assert made["format"] == 2
+    old = Card.model_validate({**made, "format": 1})
+    assert (old.format, old.fit, old.split) == (1, None, None)
 
 
 def test_a_tuned_base_says_so() -> None:

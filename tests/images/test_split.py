@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bottleneck.errors import BottleneckError, SourceError, UsageError
 from bottleneck.images.split import settled, split
 from bottleneck.images.trainable import check_trainable
-from bottleneck.schema import Inventory, Rejection, SplitPolicy
+from bottleneck.schema import NAMED_BY_SOURCE, Inventory, Rejection, SplitPolicy
 
 Row = tuple[int, str | None, str | None, str | None]  # content, label, group, split
 
@@ -171,7 +171,11 @@ def test_auto_is_one_of_the_two_and_says_why(rows: list[Row], fraction: float, s
     asked = SplitPolicy(kind=found.kind, validation=fraction, seed=seed)
     assert found.kind in ("hash", "exact")
     assert sides(rows, SplitPolicy(kind="auto", validation=fraction, seed=seed)) == sides(rows, asked)
-    assert settled(inventory(rows), asked) == asked
+    named = any(row[3] == "validation" for row in rows)
+    assert settled(inventory(rows), asked) == asked.model_copy(
+        update={"why": NAMED_BY_SOURCE if named else ""}
+    )
+    assert (found.why == NAMED_BY_SOURCE) is named
 
 
 @given(st.lists(st.integers(40, 60), min_size=2, max_size=4), st.booleans(), st.data())
