@@ -87,6 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "bases",
         "catalog",
         "contracts",
+        "disk_errors",
         "errors",
         "exports",
         "extraction",

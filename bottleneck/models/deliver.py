@@ -14,12 +14,13 @@ from typing import Any
 
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
-from bottleneck.errors import BaseError
+from bottleneck.disk_errors import about
+from bottleneck.errors import BaseError, UsageError
 from bottleneck.exports.card import ScoreFacts
 from bottleneck.exports.keras_archive import save
 from bottleneck.exports.staging import room_beside
 from bottleneck.exports.together import alone, take_names
-from bottleneck.files import publish
+from bottleneck.files import publish, sha256_of, shown
 from bottleneck.images.standalone import standalone
 from bottleneck.models.energy import energy_facts
 from bottleneck.models.merge import merge
@@ -98,11 +99,16 @@ def load_again(path: Path) -> Any:
     ------
     BaseError
         It cannot be loaded.
+    OSError, MemoryError
+        The machine refuses; that says nothing of the model.
     """
     import keras
 
     try:
-        return keras.saving.load_model(path, safe_mode=True)
+        with about(path):
+            return keras.saving.load_model(path, safe_mode=True)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # Keras raises whatever a layer's constructor raises
         raise BaseError(
             f"the merged model was written, and Keras cannot load it again: {' '.join(str(error).split())[:300]}; "
@@ -142,7 +148,7 @@ def name_together(
 ) -> tuple[Path, Path, Certificate]:
     """Name the model in `room` with its certificate and pixel contract.
 
-    The three become one set; whatever another model in the folder needs stays.
+    The three become one set; whatever another model in the folder needs stays, and so does what no model wrote.
 
     Parameters
     ----------
@@ -158,11 +164,16 @@ def name_together(
     -------
     parity, decode : Path
     certificate : Certificate
+
+    Raises
+    ------
+    UsageError
+        Both names that the pixel contract may have are taken by files that are not this model's.
     """
     proof = target.with_suffix(".parity.json")
     with alone(target.parent):
         contract, gone = _contract(target, proof, decode)
-        whose = {target.name: _sha256_at(room / target.name) or "", contract: _sha256_of(decode)}
+        whose = {target.name: sha256_of(room / target.name), contract: _sha256(decode)}
         final = certificate.model_copy(update={"files": whose})
         publish(room / proof.name, final.model_dump_json(indent=1).encode("utf-8") + b"\n")
         publish(room / contract, decode.encode("utf-8"))
@@ -177,7 +188,16 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
     """
     common, own = "decode.py", f"{target.stem}_decode.py"
     mine = _files(proof) if os.path.lexists(proof) else {}
-    there, new = _sha256_at(target.with_name(common)), _sha256_of(decode)
+    new = _sha256(decode)
+
+    def free(name: str) -> bool:
+        """Whether nothing is there, or just this contract."""
+        path = target.with_name(name)
+        return not os.path.lexists(path) or _is(path, new)
+
+    def own_so_far(name: str) -> bool:
+        return name in mine and _is(target.with_name(name), mine[name])
+
     others = []
     for path in target.parent.glob("*.parity.json"):
         if path != proof:
@@ -187,8 +207,15 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
                 others.append({})
     # A certificate of an earlier version does not say which contract its model needs: it may be this one.
     shared = any(common in files or not any(n.endswith(common) for n in files) for files in others)
-    if there in (None, new) or (there == mine.get(common) and not shared):
-        return common, [own] if own in mine and _sha256_at(target.with_name(own)) == mine[own] else []
+    if free(common) or (own_so_far(common) and not shared):
+        return common, [own] if own_so_far(own) else []
+    # Nor does an earlier version's certificate say that a file of this name is its model's, which it may be.
+    told = not os.path.lexists(proof) or any(name.endswith(common) for name in mine)
+    if told and not free(own) and not own_so_far(own):
+        raise UsageError(
+            f"{shown(str(target.with_name(own)))} and {common} beside it are files of others, and the model needs one "
+            "of these names for its pixel contract: move one away, or give another --out"
+        )
     return own, []
 
 
@@ -201,15 +228,9 @@ def _files(proof: Path) -> Mapping[str, str]:
         return {}
 
 
-def _sha256_at(path: Path) -> str | None:
-    """Of the file there; None where nothing is, and no sha256 where it is no file."""
-    if not os.path.lexists(path):
-        return None
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
 
 
-def _sha256_of(text: str) -> str:
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bottleneck.errors import BaseError, UsageError
 from bottleneck.exports.staging import room_beside
-from bottleneck.models.deliver import name_together
+from bottleneck.models.deliver import load_again, name_together
 from bottleneck.schema import Certificate
 
 PROOF = Certificate(verdict="certified", tolerance=1e-4, recipe="0" * 64, head="h", forms=(), twins=())
@@ -65,3 +66,51 @@ def test_a_users_own_file_of_that_name_stays(tmp_path: Path) -> None:
     assert deliver(tmp_path / "one.keras", "stretch").name == "one_decode.py"
     assert deliver(tmp_path / "one.keras", "crop").name == "one_decode.py"
     assert (tmp_path / "decode.py").read_text() == "mine"
+
+
+def test_a_users_own_file_of_the_models_other_name_stays_too(tmp_path: Path) -> None:
+    deliver(tmp_path / "one.keras", "stretch")
+    (tmp_path / "two_decode.py").write_text("mine")
+    before = names(tmp_path)
+    with pytest.raises(UsageError, match=r"two_decode\.py and decode\.py beside it are files of others"):
+        deliver(tmp_path / "two.keras", "crop")
+    assert names(tmp_path) == before and (tmp_path / "two_decode.py").read_text() == "mine"
+    assert deliver(tmp_path / "two.keras", "stretch").name == "decode.py"
+    # Nor what became of the contract since it was written.
+    assert deliver(tmp_path / "three.keras", "crop").name == "three_decode.py"
+    (tmp_path / "three_decode.py").write_text("crop, edited")
+    with pytest.raises(UsageError, match="three_decode"):
+        deliver(tmp_path / "three.keras", "pad")
+    (tmp_path / "three_decode.py").unlink()
+    assert deliver(tmp_path / "three.keras", "pad").name == "three_decode.py"
+
+
+def test_what_an_earlier_version_wrote_for_this_model_is_replaced(tmp_path: Path) -> None:
+    """Its certificate names no contract: the file of that name is taken for it."""
+    (tmp_path / "decode.py").write_text("mine")
+    (tmp_path / "old_decode.py").write_text("stretch")
+    old = PROOF.model_copy(update={"format": 3, "files": {"old.keras": "0" * 64}})
+    (tmp_path / "old.parity.json").write_text(old.model_dump_json())
+    assert deliver(tmp_path / "old.keras", "crop").name == "old_decode.py"
+
+
+@pytest.mark.keras
+def test_what_the_machine_refuses_is_no_fault_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(error: Exception) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("keras.saving.load_model", fail)
+        load_again(tmp_path / "model.keras")
+
+    full = "No space left on device"
+    with pytest.raises(OSError, match=f"{full}: '/tmp/of-keras'"):
+        loaded(OSError(28, full, "/tmp/of-keras"))
+    with pytest.raises(OSError, match=f"{full}: '{tmp_path}/model.keras'"):
+        loaded(OSError(28, full))
+    with pytest.raises(MemoryError):
+        loaded(MemoryError())
+    with pytest.raises(BaseError, match="Keras cannot load it again: no such layer; nothing was kept"):
+        loaded(ValueError("no such layer"))
