@@ -236,6 +236,9 @@ class Exporter(Protocol):
     takes_bytes: bool
     """Whether it has an entry for raw image files, `open_files` of its reader, which gives probabilities."""
 
+    live: bool
+    """Whether Keras loads it, to be called, trained on and built around: then it is tried in every way."""
+
     def write(self, model: Any, folder: Path, making: Making) -> Path:
         """Write merged `model` into `folder`, which exists, and return the path of the file or folder made there.
 

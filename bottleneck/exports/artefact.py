@@ -23,6 +23,7 @@ class Artefact(ABC):
     tolerance: ClassVar[float | None] = 1e-4
     reader: ClassVar[Reader]
     takes_bytes: ClassVar[bool] = False
+    live: ClassVar[bool] = False
 
     def write(self, model: Any, folder: Path, making: Making) -> Path:
         """As `contracts.Exporter.write`."""

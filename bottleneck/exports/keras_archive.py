@@ -24,6 +24,7 @@ class KerasFile(Artefact):
     kind = "keras"
     name = "model.keras"
     reader = Reader("keras_file")
+    live = True
 
     def make(self, model: Any, path: Path, making: Making) -> None:
         """As `Artefact.make`."""

@@ -45,9 +45,6 @@ _SAMPLE = 100
 #: Of one run of one artefact: what rounds to whole numbers can be a hundred times slower than what does not.
 _SECONDS = 3600.0
 
-#: The kind that is loaded to be called, trained on and built around, and so is tried in every way.
-KEPT_LIVE = "keras"
-
 #: Every kind of the catalog whose libraries are installed.
 ALL = "all"
 
@@ -177,7 +174,7 @@ def export(
             bar.note(exporter.kind)
             compared, result = _attempt(exporter, model, staging, making, known, gate)
             forms += compared
-            if exporter.kind == KEPT_LIVE:
+            if exporter.live:
                 called, quiet = known.compare_calls(exporter.kind, load_again(staging / exporter.name))
                 forms, still = forms + called, [*still, quiet]
             # Before the next one is made: where one differs, nothing is delivered.

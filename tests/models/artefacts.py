@@ -31,6 +31,7 @@ class Plain:
     tolerance: ClassVar[float | None] = 1e-4
     reader = Reader("keras_file")
     takes_bytes = False
+    live = False
     #: Added to the features, and whether first choices turn.
     shift = 0.0
     turned = False
@@ -53,6 +54,12 @@ class Files(Plain):
     """Takes image files too."""
 
     kind, name, takes_bytes = "files", "files.plain", True
+
+
+class Live(Plain):
+    """Keras is said to load it."""
+
+    kind, name, live = "live", "live.plain", True
 
 
 class Wrong(Plain):
@@ -110,7 +117,7 @@ class Stranger(Plain):
 
 KINDS = {
     kind.kind: f"{__name__}:{kind.__name__}"
-    for kind in (Plain, Files, Wrong, Rough, Poor, Impossible, RoughImpossible, RoughFull, Stranger)
+    for kind in (Plain, Files, Live, Wrong, Rough, Poor, Impossible, RoughImpossible, RoughFull, Stranger)
 }
 
 

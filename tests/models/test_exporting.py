@@ -290,6 +290,24 @@ def test_a_disk_that_fills_up_at_the_end_costs_nothing(
 
 
 @keras_only
+@pytest.mark.parametrize("named", ["/tmp/of-keras", None])
+def test_a_disk_that_is_full_when_an_artefact_is_loaded_again_is_named(
+    run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    out = tmp_path / "out"
+    pipeline.export(run, out, ["plain"])
+    before = state(out)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", named)
+
+    monkeypatch.setattr("keras.saving.load_model", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{named or out / 'live.plain'}'"):
+        pipeline.export(run, out, ["plain", "live"])
+    assert state(out) == before
+
+
+@keras_only
 def test_files_that_are_decoded_otherwise_are_noticed(
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +452,9 @@ def test_real_artefacts_are_certified_each_in_a_process_of_its_own(run: Path, de
     assert ("litert-int8" in there) != ("litert-int8" in {r.kind for r in delivered.manifest.refused})
     assert there["litert-float16"].bytes < there["litert"].bytes
     assert all(a.milliseconds > 0 for a in there.values())
+    # What Keras loads was called in every way, and trained around.
+    assert [still.form for still in delivered.certificate.still] == ["keras"]
+    assert "keras, called in training mode" in {c.form for c in delivered.certificate.forms}
     assert there["saved_model"].milliseconds_from_file is not None
     by_run = pipeline.predict(run, run.parent / "in", cache=run.parent / "cache")
     by_model = pipeline.predict(delivered.folder / "model.keras", run.parent / "in")
