@@ -14,6 +14,7 @@ from bottleneck import runs
 from bottleneck.errors import Rejected, TuningError
 from bottleneck.files import shown
 from bottleneck.filling import filled, scan_for, views_store
+from bottleneck.images.trainable import not_validated
 from bottleneck.options import Options, cache_of, views_of
 from bottleneck.schema import BaseRequest, Recipe, TuneSettings
 from bottleneck.store.join import Features, join
@@ -82,8 +83,8 @@ class TuningData:
         classes = np.array(self.run.classes)
         self.weights = class_weights(settings.class_weight, classes, training)
         self.remarks: tuple[str, ...] = ()
-        watched = np.unique(codes[known & (splits == "validation")])
-        blind = len(np.unique(training)) - len(np.intersect1d(training, watched))
+        watched = codes[known & (splits == "validation")]
+        blind = classes[np.setdiff1d(training, watched)].tolist()
         if not len(watched):
             self.remarks = (
                 "no image is held out for validation: every epoch is run and the last one's weights are kept, and "
@@ -92,8 +93,7 @@ class TuningData:
             )
         elif blind:
             self.remarks = (
-                f"{blind:,} of {len(classes):,} classes have no validation image: the epoch that is kept is chosen "
-                "by the others",
+                f"{not_validated(blind, len(classes))}; the epoch that is kept is chosen by the others",
             )
 
     def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -147,6 +147,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "files",
         "filling",
         "heads",
+        "images",
         "models",
         "options",
         "runs",

@@ -102,8 +102,8 @@ def check_trainable(
         elif exact:
             remedy = "more images of them, or a larger --validation where there are several, would give some"
         remarks.append(
-            f"{len(unseen):,} of {len(counts):,} classes {'has' if len(unseen) == 1 else 'have'} no validation image: "
-            f"{_some(unseen)}; validation figures, and early stopping where the head has it, go by the others; {remedy}"
+            f"{not_validated(unseen, len(counts))}; validation figures, and early stopping where the head has it, go "
+            f"by the others; {remedy}"
         )
     for what in ("label", "group"):
         remarks += _lookalikes(inventory, what)
@@ -129,6 +129,18 @@ def check_trainable(
             f"{' and '.join(map(shown, first.paths[:2]))} are the same image, in {' and '.join(first.values)}"
         )
     return tuple(remarks)
+
+
+def not_validated(names: list[str], classes: int) -> str:
+    """Which of so many classes have no validation image.
+
+    Examples
+    --------
+    >>> not_validated(["cat"], 3)
+    "1 of 3 classes has no validation image: 'cat'"
+    """
+    have = "has" if len(names) == 1 else "have"
+    return f"{len(names):,} of {classes:,} classes {have} no validation image: {_some(names)}"
 
 
 def _lookalikes(inventory: Inventory, what: str) -> list[str]:

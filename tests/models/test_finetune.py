@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from bottleneck import pipeline, runs
@@ -19,8 +20,9 @@ from bottleneck.heads.linear import LogisticHead
 from bottleneck.models.finetune import with_weights
 from bottleneck.models.tuning import Program, draws
 from bottleneck.options import cache_at
-from bottleneck.schema import FitFacts, TuneSettings, ViewPolicy
+from bottleneck.schema import FitFacts, Inventory, TuneSettings, ViewPolicy
 from bottleneck.store.batches import epoch_order
+from bottleneck.tuning_data import TuningData
 from tests.here import Call, caller
 from tests.models.toys import PREPROCESSING, save_network, stay_here, write_patterns
 
@@ -445,3 +447,16 @@ def test_a_head_with_tuned_weights_says_nothing_of_its_first_fit() -> None:
     np.testing.assert_array_equal(tuned.logits(rows), (rows @ kernel + bias).astype(np.float32))
     with pytest.raises(TuningError, match="cannot be fine-tuned"):
         with_weights(head, [])
+
+
+def test_a_class_without_a_validation_image_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs.read(place / "dense")
+    table = folder.table()
+    at = table.schema.get_field_index("split")
+    splits = pc.if_else(pc.equal(table.column("label"), "class1"), "train", table.column("split"))
+    monkeypatch.setattr(
+        runs.RunFolder, "inventory", lambda self: Inventory(table.set_column(at, "split", splits), "here")
+    )
+    assert TuningData(folder, None, TuneSettings(), {}, print).remarks == (  # type: ignore[arg-type]
+        "1 of 3 classes has no validation image: 'class1'; the epoch that is kept is chosen by the others",
+    )
