@@ -11,10 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from bottleneck.bases.stock import Arrangements, is_attention
-from bottleneck.bases.training_only import NOISE, SILENCED
+from bottleneck.bases.training_only import NOISE, SILENCED, rates_of
 from bottleneck.errors import BaseError
-
-_RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
 
 #: Like attention they make inner layers that are not told `trainable`: a file brings them back awake.
 _WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
@@ -95,8 +93,7 @@ def _without_rates(config: Any, kind: str) -> Any:
             return _identity(config)
     quiet = {}
     for key, value in config.items():
-        random_here = key in _RATES and (kind in NOISE or key not in ("rate", "stddev"))
-        if random_here and isinstance(value, (int, float)):
+        if key in rates_of(kind) and isinstance(value, (int, float)):
             quiet[key] = 0.0
         else:
             quiet[key] = _without_rates(value, inside)

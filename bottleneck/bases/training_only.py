@@ -17,6 +17,9 @@ NOISE = frozenset(
         "SpatialDropout3D",
     }
 )
+#: What Keras calls rates of randomness. The first two are that of `NOISE` alone; the others mean nothing else in Keras.
+RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
+
 #: Augmentation that hands pixels on unchanged in inference (`RandomCrop` does not: it crops the middle).
 AUGMENTATION = frozenset(
     {
@@ -52,3 +55,14 @@ PASS_THROUGH = NOISE | AUGMENTATION | {"ActivityRegularization", "Identity", "St
 
 #: What a frozen base has `Identity` for. Wider than what the digest looks through, so that no digest changes.
 SILENCED = AUGMENTATION | {"Solarization", "StochasticDepth"}
+
+
+def rates_of(kind: str) -> tuple[str, ...]:
+    """Names that a layer of this kind may have a rate of randomness under.
+
+    Examples
+    --------
+    >>> rates_of("LSTM")
+    ('dropout', 'recurrent_dropout', 'drop_path_rate')
+    """
+    return RATES if kind in NOISE else RATES[2:]

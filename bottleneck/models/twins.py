@@ -12,7 +12,7 @@ from bottleneck.bases.cut import pool
 from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.bases.stock import is_attention
-from bottleneck.bases.training_only import NOISE, SILENCED
+from bottleneck.bases.training_only import SILENCED, rates_of
 from bottleneck.contracts import Head
 from bottleneck.models.compare import Outputs
 from bottleneck.schema import Preprocessing
@@ -78,9 +78,7 @@ def acts_at_random(layer: Any) -> bool:
     kind = type(layer).__name__
     if kind in SILENCED and kind != "StochasticDepth":
         return True
-    # A `rate` is randomness where a layer is noise; the other names mean nothing else in Keras.
-    names = ("rate", "stddev") if kind in NOISE else ("dropout", "recurrent_dropout", "drop_path_rate")
-    rates = (getattr(layer, name, 0.0) for name in names)
+    rates = (getattr(layer, name, 0.0) for name in rates_of(kind))
     return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
