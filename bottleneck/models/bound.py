@@ -1,7 +1,7 @@
 """How far apart two forms of one network may be: as far as its own rounding, measured, between a floor and a ceiling.
 
-A constant bound meets networks of every depth: what a shallow one never reaches, a right one of 150 layers passes. So
-the same images are computed in two exact ways, and what lies between these is what float32 leaves open.
+A constant bound meets networks of every depth: what a shallow one never reaches, a right one of 150 layers exceeds.
+So the same images are computed in two exact ways, and what lies between these is what float32 leaves open.
 """
 
 from __future__ import annotations

@@ -155,4 +155,6 @@ def _joined(parts: list[Outputs]) -> Outputs:
 
 
 def _hash(variable: Any) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(variable.numpy()).tobytes(), digest_size=16).digest()
+    # As bytes: NumPy hands out no buffer of bfloat16.
+    values = np.ascontiguousarray(variable.numpy()).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(values.data, digest_size=16).digest()

@@ -15,7 +15,7 @@ import numpy as np
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
 from bottleneck.exports.graph import outputs_of
-from bottleneck.models.compare import GATE, TOLERANCE, WIDEST, Outputs, compare
+from bottleneck.models.compare import GATE, TOLERANCE, Outputs, compare
 from bottleneck.models.twins import in_batches
 from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 
@@ -45,9 +45,9 @@ def of_model(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     return Outputs.of(stages.predict(pixels, batch_size=batch, verbose=0))
 
 
-def judge_twin(name: str, reference: Outputs, outputs: Outputs, bound: Bound | None = None) -> Comparison:
+def judge_twin(name: str, reference: Outputs, outputs: Outputs, bound: Bound) -> Comparison:
     """A broken twin on the probes: it "passes" where its break does not show by far. Pure."""
-    least = WIDEST if bound is None else bound.margin * bound.value
+    least = bound.margin * bound.value
     found = compare(name, "probes", reference, outputs, least)
     return found.model_copy(update={"passed": not _shows(found, least)})
 
@@ -66,7 +66,7 @@ def certify(
     *,
     recipe: str,
     head: str,
-    bound: Bound | None = None,
+    bound: Bound,
     still: Sequence[Stillness] = (),
 ) -> Certificate:
     """The verdict, from what was compared. Pure.
@@ -81,7 +81,7 @@ def certify(
         From `judge_rows`, for a store of reduced dtype.
     recipe, head : str
         Fingerprint, and the head's name with settings, for the file.
-    bound : Bound, optional
+    bound : Bound
         Where the tolerance comes from.
     still : sequence of Stillness
         What became of the base's variables.

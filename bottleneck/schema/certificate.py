@@ -113,7 +113,7 @@ class Stillness(Frozen):
     moved : tuple of str
         Those that changed.
     passed : bool
-        There are neither of these. A broken twin passes where its break does not show.
+        There are neither of these.
     """
 
     form: str

@@ -20,7 +20,7 @@ from bottleneck.models.bound import bound_of, measure
 from bottleneck.models.compare import Outputs, spread
 from bottleneck.models.reference import PROBES, Reference
 from bottleneck.models.witnesses import Witnesses
-from bottleneck.schema import BaseRequest, Certificate, Preprocessing
+from bottleneck.schema import BaseRequest, Certificate, Preprocessing, Stillness
 from tests.bases.networks import fill
 from tests.models import calling_modes, sleepers
 from tests.models.toys import worker_here, write_patterns
@@ -161,6 +161,30 @@ def test_a_right_model_that_rounds_more_is_held_to_its_own_rounding() -> None:
     assert deep.compare("form", {PROBES: off})[0].passed
     # A kind that is held to less by itself is not held to more.
     assert deep.compare("litert", {PROBES: off}, tolerance=1e-3)[0].tolerance == 1e-3
+
+
+def test_reduced_precision_is_blamed_for_a_form_that_differs_and_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = known_of(loaded(sleepers.conv_alone))
+    monkeypatch.setattr("bottleneck.models.reference._reduced", lambda model: "conv: bfloat16")
+    right = known.outputs[PROBES]
+    assert right.features is not None
+    equal, turned = (right._replace(features=sign * right.features) for sign in (1, -1))
+    forms = known.compare("form", {PROBES: equal})
+    certificate = parity.certify(forms, known.twins(), recipe="", head="", bound=known.bound)
+    known.require(certificate)
+
+    def said(**update: object) -> str:
+        with pytest.raises(ParityError) as caught:
+            known.require(certificate.model_copy(update={"verdict": "different", **update}))
+        return str(caught.value)
+
+    assert "reduced precision (conv: bfloat16)" in said(forms=known.compare("form", {PROBES: turned}))
+    awake = Stillness(form="keras", variables=4, moved=("kernel",), passed=False)
+    coarse = parity.judge_rows("own images", right, turned)
+    for words in (said(still=(awake,)), said(drift=(coarse,))):
+        assert "reduced precision" not in words
 
 
 def test_ways_are_forms_of_the_certificate(tmp_path: Path) -> None:

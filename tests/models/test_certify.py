@@ -14,13 +14,14 @@ RIGHT = Outputs(DRAW.normal(size=(8, 4)), DRAW.normal(size=(8, 3)), DRAW.random(
 OTHER = Outputs(RIGHT.features + 0.1, RIGHT.logits + 0.1, RIGHT.probabilities + 0.1)
 TURNED = RIGHT._replace(probabilities=np.roll(RIGHT.probabilities, 1, axis=1))
 EQUAL = compare("merged model", "own images", RIGHT, RIGHT)
-NOTICED = judge_twin("reversed", RIGHT, OTHER)
+BOUND = bound_of(0.0, 8)
+NOTICED = judge_twin("reversed", RIGHT, OTHER, BOUND)
 
 
 def verdict(
     *forms: Comparison, twins: tuple[Comparison, ...] = (NOTICED,), drift: tuple[Comparison, ...] = ()
 ):
-    return certify(forms, twins, drift, recipe="0" * 64, head="logistic {}")
+    return certify(forms, twins, drift, recipe="0" * 64, head="logistic {}", bound=BOUND)
 
 
 def test_equal_forms_and_refused_twins_are_certified() -> None:
@@ -47,7 +48,7 @@ def test_a_form_that_differs_is_named_with_its_figure() -> None:
     ids=["nothing moved", "features alone", "logits alone"],
 )
 def test_a_twin_that_is_not_noticed_leaves_no_power(twin: Outputs) -> None:
-    made = verdict(EQUAL, twins=(NOTICED, judge_twin("unnoticed", RIGHT, twin)))
+    made = verdict(EQUAL, twins=(NOTICED, judge_twin("unnoticed", RIGHT, twin, BOUND)))
     assert made.verdict == "no power"
     with pytest.raises(ParityError, match=r"no power.*unnoticed"):
         require(made)
@@ -142,7 +143,7 @@ def test_a_base_that_moved_or_trains_is_not_certified_however_equal_its_numbers_
         return Stillness(form="reloaded .keras", variables=4, passed=not what, **what)
 
     def judged(one: Stillness) -> Certificate:
-        return certify([EQUAL], [NOTICED], recipe="0" * 64, head="logistic {}", still=[one])
+        return certify([EQUAL], [NOTICED], recipe="0" * 64, head="logistic {}", bound=BOUND, still=[one])
 
     require(judged(still()))
     for what in ("trainable", "moved"):
