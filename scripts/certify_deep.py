@@ -32,7 +32,7 @@ CLASSES = {
 }
 #: Photographs of each class in each split: 24 and 12 in all.
 SPLITS = {"train": 12, "test": 6}
-SEED_5 = "inception_v4"
+EXPORTED = "inception_v4"
 #: Of the catalog by layers, the quickest first.
 DEEPEST = ("nasnetmobile", "inceptionresnetv2", "efficientnetb7", "nasnetlarge", "efficientnetv2l")
 FORMATS = "keras,saved_model,litert,onnx"
@@ -76,14 +76,14 @@ def delivered(base: str, images: Path, given: argparse.Namespace) -> dict[str, A
     run, out = (given.work / kind / f"deep-{base}" for kind in ("runs", "exports"))
     for place in (run, out):
         shutil.rmtree(place, ignore_errors=True)
-    size = "299" if base == SEED_5 else "224"
+    size = "299" if base == EXPORTED else "224"
     command = [*OURS, "train", str(images), "--base", base, "--weights", "random:0", "--size", size, *HEAD]
     asked = ["--cache", str(cache), "--json"]
     watched([*command, "--run", str(run), *asked], timeout=given.timeout)
     merging = [*OURS, "merge", str(run), "--out", str(out / "merged.keras"), *asked]
     figures = watched(merging, timeout=given.timeout).figures()
     found = {"size": int(size), "merge": figures, **told(out / "merged.parity.json")}
-    if base == SEED_5:
+    if base == EXPORTED:
         command = [*OURS, "export", str(run), "--format", FORMATS, "--out", str(out / "all"), *asked]
         figures = watched([*command, "--images", "36"], timeout=given.timeout).figures()
         found["export"] = {**figures, **told(out / "all" / "parity.json")}
@@ -127,7 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = (SEED_5, *DEEPEST)
+    names = (EXPORTED, *DEEPEST)
     parser.add_argument("--only", nargs="+", choices=names, default=list(names))
     parser.add_argument("--work", type=Path, default=measuring.WORK, help="Caches, runs, unfinished figures.")
     parser.add_argument("--again", action="store_true", help="Forget what an earlier start certified.")
@@ -139,12 +139,14 @@ def main() -> int:
     found, rows, good = {}, [], True
     for base in given.only:
         found[base] = steps.run(base, lambda b=base: delivered(b, images, given))
-        parts = {base: found[base]} | ({f"{base} exported": found[base]["export"]} if base == SEED_5 else {})
-        for name, part in parts.items():
-            cells, fine = row(name, part)
-            rows.append(cells)
-            good &= fine
-        say(f"{base}: {'as it should be' if good else 'NOT as it should be'}")
+        parts = {base: found[base]} | (
+            {f"{base} exported": found[base]["export"]} if base == EXPORTED else {}
+        )
+        lines = [row(name, part) for name, part in parts.items()]
+        rows += [cells for cells, _ in lines]
+        fine = all(right for _, right in lines)
+        good &= fine
+        say(f"{base}: {'as it should be' if fine else 'NOT as it should be'}")
     header = ["", "verdict", "rounding", "allowed", "largest", "by", "weakest twin", "which", "of allowed"]
     measuring.table("deep bases on 24 and 12 photographs", header, rows)
     whole = set(given.only) == set(names)
