@@ -86,9 +86,9 @@ def minimise(objective: Objective, *, solver: str, most: int, tolerance: float) 
                 "for products in float64; set standardize=true, or scale the rows"
             )
         point, steps = start, 0
-        if start.gap > tolerance * start.value:
+        if not start.within(tolerance * start.value):
             point, steps = search(objective, start, most, tolerance)
-    converged = bool(point.gap <= tolerance * point.value)
+    converged = point.within(tolerance * point.value)
     if not converged and not point.value < start.value:
         raise HeadError(
             f"logistic head: {steps} steps of {solver} never lowered the objective, which was {start.value:.6g} at the "
@@ -104,7 +104,7 @@ def _newton(objective: Objective, point: Point, most: int, tolerance: float) -> 
         if found is None:
             return point, step
         point = _settled(objective, found, tolerance)
-        if point.gap <= tolerance * point.value:
+        if point.within(tolerance * point.value):
             return point, step
     return point, most
 
@@ -113,12 +113,12 @@ def _settled(objective: Objective, point: Point, tolerance: float) -> Point:
     """The point with the best intercepts for its weights, where they alone keep the bound too wide."""
     for _ in range(_SETTLING):
         enough = tolerance * point.value
-        if point.gap <= enough or point.own_gap > enough:
+        if point.own_gap > enough or point.gap <= enough:
             break
         weights = point.weights.copy()
         weights[-1] += point.raised
         found = objective.at(weights)
-        if not (found.gap < point.gap and found.value <= point.value * (1 + 1e-12)):
+        if not (found.value <= point.value * (1 + 1e-12) and found.gap < point.gap):
             break
         point = found
     return point
@@ -266,7 +266,7 @@ def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> t
         found, steps = _settled(objective, found, tolerance), steps + more
         better = found.value < point.value or found.gap < point.gap
         point = found if better else point
-        if not better or point.gap <= tolerance * point.value:
+        if not better or point.within(tolerance * point.value):
             break
     return point, steps
 
@@ -286,7 +286,7 @@ def _lbfgs_run(objective: Objective, point: Point, most: int, tolerance: float) 
     def stepped(intermediate_result: object) -> None:
         nonlocal steps
         steps += 1
-        if best.gap <= tolerance * best.value or best.own_gap <= tolerance / 4 * best.value:
+        if best.within(tolerance * best.value) or best.own_gap <= tolerance / 4 * best.value:
             raise StopIteration
 
     bounds = {"maxiter": most, "maxfun": 20 * most, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}

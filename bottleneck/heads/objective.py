@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ _PIECE, _LEAST_ROWS = 4 << 20, 64
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The objective at one set of weights.
+    """The objective at one set of weights, and how far that may lie above the least there is.
+
+    With the best intercepts for its weights, the objective bends by `penalty` at least in every weight, so it cannot
+    fall by more than ``|slope|^2 / (2 penalty)``: `own_gap`. Where intercepts are not the best, Newton's step of these
+    bounds what they would gain (it is short, so the curvature hardly changes on the way), and the weights' slope would
+    change by no more than the root of that times the largest curvature, half the rows' mean square length: `gap`. It is
+    never below `own_gap`, and takes an eigendecomposition that `within` asks for only where it decides.
 
     Attributes
     ----------
@@ -32,12 +39,11 @@ class Point:
         (columns,) the same by column, mean over the rows.
     accuracy : float
         Share of the rows whose likeliest class is theirs.
-    gap : float
-        A bound on how far `value` lies above the least there is.
-    own_gap : float
-        What `gap` would be if the intercepts were the best for these weights.
-    raised : numpy.ndarray
-        (columns,) Newton's step of the intercepts alone.
+    penalty : float
+    length : float
+        Mean square length of the rows, by their weights.
+    intercept_hessian : numpy.ndarray
+        (columns, columns).
     """
 
     weights: np.ndarray
@@ -46,9 +52,39 @@ class Point:
     bends: np.ndarray
     column_bends: np.ndarray
     accuracy: float
-    gap: float
-    own_gap: float
-    raised: np.ndarray
+    penalty: float
+    length: float
+    intercept_hessian: np.ndarray
+
+    @cached_property
+    def own_gap(self) -> float:
+        """What `gap` would be if the intercepts were the best for these weights."""
+        return self._size**2 / (2 * self.penalty)
+
+    @cached_property
+    def gap(self) -> float:
+        """A bound on how far `value` lies above the least there is."""
+        raised, fall = self._step
+        if np.abs(raised).max() > 1:
+            return np.inf
+        return (self._size + float(np.sqrt(self.length / 2 * fall))) ** 2 / (2 * self.penalty) + fall
+
+    @property
+    def raised(self) -> np.ndarray:
+        """Newton's step (columns,) of the intercepts alone."""
+        return self._step[0]
+
+    def within(self, enough: float) -> bool:
+        """Whether `gap` is at most so much."""
+        return self.own_gap <= enough and self.gap <= enough
+
+    @property
+    def _size(self) -> float:
+        return float(np.sqrt(np.square(self.slope[:-1]).sum()))
+
+    @cached_property
+    def _step(self) -> tuple[np.ndarray, float]:
+        return _newton_step(self.intercept_hessian, self.slope[-1])
 
 
 class Objective:
@@ -163,23 +199,9 @@ class Objective:
         column_bends /= n
         value = value / n + self.penalty / 2 * float(np.square(weights[:-1]).sum())
         crossed /= n
-        raised, fall = _newton_step(np.diag(column_bends + np.diag(crossed)) - crossed, slope[-1])
-        gaps = self._gaps(slope, raised, fall, length / n)
-        return Point(weights, value, slope, bends, column_bends, right / n, *gaps, raised)
-
-    def _gaps(self, slope: np.ndarray, raised: np.ndarray, fall: float, length: float) -> tuple[float, float]:
-        """How far the value may lie above the least there is; and the same for intercepts that are the best ones.
-
-        With the best intercepts for its weights, the objective bends by `penalty` at least in every weight, so it
-        cannot fall by more than ``|slope|^2 / (2 penalty)``. Where intercepts are not the best, `fall` bounds what they
-        would gain (their step is short, so the curvature hardly changes on the way), and the weights' slope would
-        change by no more than the root of it times the largest curvature: half the rows' mean square length.
-        """
-        size = float(np.sqrt(np.square(slope[:-1]).sum()))
-        own = size**2 / (2 * self.penalty)
-        if np.abs(raised).max() > 1:
-            return np.inf, own
-        return (size + float(np.sqrt(length / 2 * fall))) ** 2 / (2 * self.penalty) + fall, own
+        hessian = np.diag(column_bends + np.diag(crossed)) - crossed
+        facts = right / n, self.penalty, length / n, hessian
+        return Point(weights, value, slope, bends, column_bends, *facts)
 
     def product(self, weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """The Hessian at `weights` times `direction`, in one pass."""

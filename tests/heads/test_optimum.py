@@ -152,6 +152,28 @@ def test_the_bound_is_one() -> None:
         assert point.value - best.value <= point.gap * (1 + 1e-9)
 
 
+def test_there_is_no_bound_where_the_intercepts_have_far_to_go() -> None:
+    """Four rows pull at neither side, and no other bends: one Newton step hides nearly all that intercepts gain."""
+    X, codes = np.array([0.0] * 4 + [-1.0] * 6)[:, None], np.array([0, 0] + [1] * 8)
+    problem = Objective(X, codes, 2, None, 0.1)
+    point = problem.at(np.array([[100.0], [0.0]]))
+    fall = point.slope[-1, 0] ** 2 / point.column_bends[0]
+    assert point.value - problem.at(np.array([[100.0], [100.0]])).value > 5 * fall
+    assert np.isfinite(point.own_gap) and point.gap == np.inf
+
+
+def test_the_bound_of_the_intercepts_is_made_only_where_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bottleneck.heads import objective as module
+
+    asked, step = [], module._newton_step
+    monkeypatch.setattr(module, "_newton_step", lambda *given: asked.append(1) or step(*given))
+    X, y = datasets.load_digits(return_X_y=True)
+    for solver in ("newton-cg", "lbfgs"):
+        asked.clear()
+        head = LogisticHead(solver=solver).fit(X, y)
+        assert head.converged_ and 0 < 5 * len(asked) < head.passes_
+
+
 def test_products_are_the_slopes_change() -> None:
     X, y = clusters(60, (6,), 4)
     codes = np.unique(y, return_inverse=True)[1]
