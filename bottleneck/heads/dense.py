@@ -237,32 +237,31 @@ class DenseHead(SoftmaxHead):
 
     def _forward(self, rows: np.ndarray) -> np.ndarray:
         # NumPy, not Keras: a saved head predicts without TensorFlow, and a GPU's TF32 never enters.
-        settings = self._settings()
+        settings, known = self._settings(), dict(self.arrays_)
+        if self.rest_ is not None:
+            # Fitted on float64 rows, which may lie so far from zero that float32 tells them apart no more.
+            first = next(iter(known)).removesuffix(".kernel")
+            known[f"{first}.kernel"] = known[f"{first}.kernel"].astype(np.float64)
+            known[f"{first}.bias"] = known[f"{first}.bias"] + np.array(self.rest_)
+
+        def layer(value: np.ndarray, name: str) -> np.ndarray:
+            kernel, bias = known[f"{name}.kernel"], known[f"{name}.bias"]
+            made: np.ndarray = value.astype(kernel.dtype, copy=False) @ kernel + bias
+            return made.astype(np.float32, copy=False)
+
         parts, step = [], max(1, (8 << 20) // max(1, rows.shape[1]))
         for start in range(0, len(rows), step):
             value = rows[start : start + step]
             for number in range(1, len(settings["hidden"]) + 1):
-                value = activate(
-                    settings["activation"], self._dense(value, f"head_dense_{number}", number == 1)
-                )
+                value = activate(settings["activation"], layer(value, f"head_dense_{number}"))
                 if settings["batch_norm"]:
                     gamma, beta, mean, variance = (
-                        self.arrays_[f"head_norm_{number}.{part}"]
+                        known[f"head_norm_{number}.{part}"]
                         for part in ("gamma", "beta", "moving_mean", "moving_variance")
                     )
                     value = (value - mean) * (gamma / np.sqrt(variance + np.float32(EPSILON))) + beta
-            parts.append(self._dense(value, "logits", not settings["hidden"]))
+            parts.append(layer(value, "logits"))
         return np.concatenate(parts)
-
-    def _dense(self, value: np.ndarray, name: str, first: bool) -> np.ndarray:
-        kernel, bias = self.arrays_[f"{name}.kernel"], self.arrays_[f"{name}.bias"]
-        if first and self.rest_ is not None:
-            # Fitted on float64 rows, which may lie so far from zero that float32 tells them apart no more.
-            exact: np.ndarray = value.astype(np.float64) @ kernel.astype(np.float64) + (
-                bias + np.array(self.rest_)
-            )
-            return exact.astype(np.float32)
-        return value.astype(np.float32, copy=False) @ kernel + bias
 
     def layers(self) -> list[Any]:
         """The fitted head as stock Keras layers, new, built and with weights.

@@ -55,5 +55,5 @@ def fingerprints(rows: np.ndarray | Rows) -> np.ndarray:
         part = np.ascontiguousarray(rows[start : start + step])
         for number, row in enumerate(part, start):
             found[number] = np.frombuffer(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), np.uint8)
-    numbers: np.ndarray = np.unique(found.view("u8"), axis=0, return_inverse=True)[1]
-    return numbers.reshape(-1)
+    numbers: np.ndarray = np.unique(found.view("V16").ravel(), return_inverse=True)[1]
+    return numbers

@@ -272,8 +272,11 @@ def test_without_copies_the_holdout_is_what_it_was():
 def test_float64_rows_far_from_zero_are_learnt_and_told_apart():
     X, y = clusters(90, (6,), 3)
     X = X[:, 3:].astype(np.float64)
-    near = DenseHead(hidden=(8,), epochs=20, learning_rate=0.02, patience=None).fit(X, y).score(X, y)
-    far = DenseHead(hidden=(8,), epochs=20, learning_rate=0.02, patience=None).fit(X + 1e7, y)
-    assert far.score(X + 1e7, y) == pytest.approx(near, abs=0.03) and near > 0.5
+    settings = {"epochs": 20, "learning_rate": 0.02, "patience": None}
+    for hidden in ((8,), ()):
+        near = DenseHead(hidden=hidden, **settings).fit(X, y)
+        far = DenseHead(hidden=hidden, **settings).fit(X + 1e7, y)
+        assert far.score(X + 1e7, y) == pytest.approx(near.score(X, y), abs=0.03) and near.score(X, y) > 0.5
+        np.testing.assert_allclose(far.predict_proba(X + 1e7), near.predict_proba(X), atol=0.01)
     with pytest.raises(BadRows, match="standardize=true"):
         DenseHead(standardize=False, epochs=1).fit(X + 1e7, y)
