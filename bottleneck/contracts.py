@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from bottleneck.schema import BaseSpec, Cache, Entry, Pixels, StoreSpec, Task, ViewPolicy
+    from bottleneck.schema import BaseSpec, Cache, Entry, FitFacts, Pixels, StoreSpec, Task, ViewPolicy
 
 
 @runtime_checkable
@@ -137,6 +137,9 @@ class Head(Protocol):
 
     def layers(self) -> list[Any]:
         """The fitted head as stock Keras layers with weights, the last two named ``logits`` and ``probabilities``."""
+
+    def fit_facts(self) -> FitFacts:
+        """Which solver ran, on which rows and how well, as far as the head knows."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """(JSON-able, arrays) from which `restore` makes an equal head."""

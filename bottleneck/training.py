@@ -34,7 +34,6 @@ from bottleneck.progress import Silent
 from bottleneck.schema import BaseRequest, HeadSpec, Inventory, Run, SplitPolicy, Views, parse
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
-from bottleneck.store.rows import Rows, why_loaded
 from bottleneck.store.views import view_keys
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What `train` gives: the run's folder, the figures, and what was worth saying before it began."""
+    """What `train` gives: the run's folder, its figures, and the advice that was told."""
 
     folder: runs.RunFolder
     extraction: Extraction
@@ -94,7 +93,7 @@ def train(
         Cross-validate too, with a fresh head for each fold.
     seed : int
     told : callable
-        Hears advice before the training begins.
+        Hears advice: before the training begins, and after it where the fit did not converge.
 
     Returns
     -------
@@ -136,17 +135,15 @@ def train(
     fitted, by_split, fold_figures = fit_and_measure(
         unfitted, rows, splits, classes, folds=folds, seed=seed, progress=options.get("progress") or Silent()
     )
-    learnt = rows.where(splits == "train")
-    stored = learnt.X if learnt.views is None else learnt.views.flat
-    facts = fitted.fit_facts()
-    if isinstance(stored, Rows):  # the head was given what was read of it, where that is little enough
-        facts = facts.model_copy(update={"why": why_loaded(stored)})
     figures = runs.Figures(
-        by_split=by_split, folds=fold_figures, seconds=time.perf_counter() - started, fit=facts
+        by_split=by_split,
+        folds=fold_figures,
+        seconds=time.perf_counter() - started,
+        fit=fitted.fit_facts(),
     )
-    if facts.converged is False:
-        advice.append(f"the head's fit did not converge: {facts}")
-        told(advice[-1])
+    for text in _not_converged(figures):
+        advice.append(text)
+        told(text)
     record = Run(
         name=folder.name,
         source=opened(source, options).location,
@@ -188,7 +185,8 @@ def evaluate(
         Measure the mean of the probabilities over the views that the run was trained on, instead of those of the
         image itself; views that are missing are computed first.
     told : callable
-        Hears which images are missing or of a class that the head does not know.
+        Hears which images are missing or of a class that the head does not know, and whether the head's fit did not
+        converge.
     **session
         See `Session`.
 
@@ -204,8 +202,8 @@ def evaluate(
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"
         )
-    if folder.figures.fit is not None and folder.figures.fit.converged is False:
-        told(f"the head's fit did not converge: {folder.figures.fit}")
+    for text in _not_converged(folder.figures):
+        told(text)
     rows, splits = rows_of(folder, source, told, session, folder.run.views if average_views else None)
     return measure_splits(folder.head(), rows, splits, folder.run.classes, average_views=average_views)
 
@@ -214,6 +212,15 @@ def _all_known(store: Store, keys: np.ndarray, views: tuple[Store, int] | None) 
     if views is not None and not views[0].known(view_keys(keys, 1, views[1])).all():
         return False
     return bool(store.known(keys).all())
+
+
+def _not_converged(figures: runs.Figures) -> list[str]:
+    if figures.fit is None or figures.fit.converged is not False:
+        return []
+    return [
+        f"the head's fit did not converge: {figures.fit}; train again with a larger max_iter or a smaller C, unless "
+        "stopping early is what you want"
+    ]
 
 
 def _lost_views(report: Extraction) -> list[str]:

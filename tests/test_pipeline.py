@@ -272,6 +272,24 @@ def test_a_head_learns_and_the_seed_decides_the_split(source: Path, tmp_path: Pa
     assert first.extraction.computed == 75 and again.extraction.computed == 0
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_run_and_head_say_alike_how_the_head_was_fitted(source: Path, tmp_path: Path, views: int) -> None:
+    folder = pipeline.train(source, FAKE, run=tmp_path / "run", views=views).folder
+    facts = folder.figures.fit
+    assert facts == folder.head().fit_facts()
+    assert facts is not None and facts.rows == "in memory" and "MiB of rows; up to" in str(facts.why)
+
+
+def test_a_fit_that_did_not_converge_is_told_once(call: Call, source: Path, tmp_path: Path) -> None:
+    run = ("--run", tmp_path / "run", "--folds", 3, "--set", "max_iter=1", "--set", "tol=1e-12")
+    said = call("train", source, "--base", FAKE, *run, "--json")
+    assert said.status == 0 and said.err.lower().count("converge") == 2
+    assert "fit did not converge: newton-cg, 1 iteration, " in said.err
+    assert "NOT CONVERGED, objective at most " in said.err and ", training accuracy " in said.err
+    assert said.json["advice"][-1] in said.err
+    assert "fit did not converge" in call("evaluate", "--trust", tmp_path / "run").err
+
+
 def test_a_run_is_measured_from_the_store_when_its_source_is_gone(
     call: Call, source: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -28,7 +28,7 @@ from bottleneck.schema import Frozen, HeadSpec
 DOCUMENT, ARRAYS = "head.json", "head.npz"
 
 #: 2: facts say which solver ran, on which rows and how well. Format 1 is read; these facts are then None.
-FORMAT = 2
+FORMAT: Final = 2
 
 #: Largest ``head.json`` that is read: room for 100,000 classes of long names.
 MAX_DOCUMENT = 64 << 20
@@ -53,7 +53,7 @@ class ArrayFacts(Frozen):
 class HeadDocument(Frozen):
     """``head.json``: everything about a saved head but its weights."""
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2] = FORMAT
     spec: HeadSpec
     recipe: str
     state: Mapping[str, Any]
@@ -234,12 +234,12 @@ def _document(path: Path) -> HeadDocument:
 
 
 def _state(kind: Any, document: HeadDocument) -> Mapping[str, Any]:
-    """The state as this version has it: format 1 lacks the facts that say how a head was fitted."""
+    """The state as this version has it: what format 1 lacks are facts that may be None."""
     state, facts = document.state, document.state.get("facts")
     if document.format > 1 or not isinstance(facts, Mapping):
         return state
-    later = set(kind.FACTS) - {"n_iter_", "converged_", "best_epoch_", "history_"}
-    return {**state, "facts": dict.fromkeys(later) | dict(facts)}
+    unknown = [name for name, types in kind.FACTS.items() if type(None) in get_args(types)]
+    return {**state, "facts": dict.fromkeys(unknown) | dict(facts)}
 
 
 def _prepare(path: Path, document: HeadDocument) -> tuple[Any, dict[str, tuple[int, ...]]]:

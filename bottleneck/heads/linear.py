@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat
+from sklearn.exceptions import ConvergenceWarning
 
 from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.newton import Minimum, minimise
-from bottleneck.heads.objective import Objective
+from bottleneck.heads.objective import Objective, column_blocks, gram
 from bottleneck.heads.rows import check_views, chunks, class_weights, features, fold, scaler, training_rows
 from bottleneck.heads.settings import check_settings
 from bottleneck.store.rows import Rows
-
-log = logging.getLogger(__name__)
 
 #: With this many more features than rows, rows in memory are first rotated into the space they span; beyond so many
 #: rows that costs more than it saves.
@@ -57,11 +56,12 @@ class LogisticHead(SoftmaxHead):
     n_iter_ : int
         Steps done.
     converged_ : bool
-        Whether the objective is proven to lie within `tol` of its least value; when False, a warning is logged.
+        Whether the objective is proven to lie within `tol` of its least value; when False, `fit` warns.
     gap_ : float
         The bound: the objective lies above its least value by at most this part of it.
     passes_ : int
-        How often all rows were walked through.
+        Evaluations of the objective and products with its Hessian: each takes one pass over all rows. The scaler's two
+        passes are not counted.
     solver_, rows_, why_ : str
         Which solver ran; whether on rows "in memory" or "streamed"; and why.
 
@@ -135,14 +135,19 @@ class LogisticHead(SoftmaxHead):
             A setting out of bounds.
         HeadError
             No step lowered the objective.
+
+        Warns
+        -----
+        sklearn.exceptions.ConvergenceWarning
+            The bound is not within `tol` after `max_iter` steps, or no step makes it smaller.
         """
         settings = check_settings(self)
         rows, codes, classes = training_rows(self, X, y)
         check_views(codes, views)
-        settings["C"] /= views
         scaling = scaler(rows, divide=settings["standardize"])
         weights = class_weights(settings["class_weight"], classes, codes)
-        found, kernel = _solved(rows, codes, scaling, weights, settings)
+        penalty = 1.0 / (settings["C"] / views * len(codes))
+        found, kernel = _solved(rows, codes, scaling, weights, penalty, settings)
         bias = found.point.weights[-1]
         if len(classes) == 2:
             # One column z for two classes, as scikit-learn has it; softmax([0, z]) is its sigmoid(z).
@@ -150,23 +155,19 @@ class LogisticHead(SoftmaxHead):
             bias = np.concatenate([np.zeros_like(bias), bias])
         kernel, bias, self.rest_ = fold(kernel, bias, *scaling, exact=rows.dtype == np.float64)
         self.classes_, self.arrays_ = classes, {"kernel": kernel, "bias": bias}
-        self.settings_, self.solver_ = check_settings(self), settings["solver"]
+        self.settings_, self.solver_ = settings, settings["solver"]
         self.n_iter_, self.passes_, self.converged_ = max(1, found.steps), found.passes, found.converged
         self.gap_ = float(min(found.point.gap / max(found.point.value, 1e-300), np.finfo(np.float64).max))
         self.train_accuracy_ = found.point.accuracy
         if not self.converged_:
-            log.warning(
-                "logistic head: not converged after %d iterations (%s, C=%g, tol=%g): the objective is %.4g, from "
-                "%.4g at the start, and may lie %.2g of it above the least; accuracy on the training rows is %.4f. "
-                "Stopping early is another regulariser; raise max_iter or lower C",
-                found.steps,
-                settings["solver"],
-                settings["C"] * views,
-                settings["tol"],
-                found.point.value,
-                found.start,
-                self.gap_,
-                self.train_accuracy_,
+            warnings.warn(
+                f"logistic head: not converged after {found.steps} iterations ({settings['solver']}, "
+                f"C={settings['C']:g}, tol={settings['tol']:g}): the objective is {found.point.value:.4g}, from "
+                f"{found.start:.4g} at the start, and may lie {self.gap_:.2g} of it above the least; accuracy on the "
+                f"training rows is {self.train_accuracy_:.4f}. Stopping early is another regulariser; "
+                "raise max_iter or lower C",
+                ConvergenceWarning,
+                stacklevel=2,
             )
         return self
 
@@ -211,10 +212,11 @@ def _solved(
     codes: np.ndarray,
     scaling: tuple[np.ndarray, np.ndarray],
     weights: np.ndarray | None,
+    penalty: float,
     settings: Mapping[str, Any],
 ) -> tuple[Minimum, np.ndarray]:
     """The minimum, and its kernel (d, columns) on standardised rows."""
-    penalty, classes = 1.0 / (settings["C"] * len(codes)), int(codes.max()) + 1
+    classes = int(codes.max()) + 1
     solve = {"solver": settings["solver"], "most": settings["max_iter"], "tolerance": settings["tol"]}
     if isinstance(rows, np.ndarray) and ROTATE * len(rows) < rows.shape[1] and len(rows) <= MOST_ROTATED:
         rotated, back = _rotation(rows, *scaling)
@@ -222,7 +224,9 @@ def _solved(
         along = back @ found.point.weights[:-1]
         return found, np.concatenate([part.T @ along for part in _columns(rows, *scaling)])
     if isinstance(rows, np.ndarray) and rows.size * 8 <= FLOAT64_BYTES:
-        scaled = (rows.astype(np.float64) - scaling[0]) * scaling[1]
+        scaled = rows.astype(np.float64)
+        scaled -= scaling[0]
+        scaled *= scaling[1]
         objective = Objective(scaled, codes, classes, weights, penalty)
     else:
         objective = Objective(rows, codes, classes, weights, penalty, scaling)
@@ -231,9 +235,8 @@ def _solved(
 
 
 def _columns(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> Iterator[np.ndarray]:
-    """The standardised rows (n, 2048) in float64, some columns at a time: a wide matrix has no copy of that size."""
-    for start in range(0, rows.shape[1], 2048):
-        which = slice(start, start + 2048)
+    """The standardised rows in float64, some columns at a time."""
+    for which in column_blocks(rows.shape[1]):
         yield (rows[:, which].astype(np.float64) - mean[which]) * inverse[which]
 
 
@@ -245,10 +248,8 @@ def _rotation(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> tuple[
     """
     import scipy.linalg
 
-    gram = np.zeros((len(rows), len(rows)))
-    for part in _columns(rows, mean, inverse):
-        gram += part @ part.T
-    values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
+    crossed = gram(_columns(rows, mean, inverse))
+    values, vectors = scipy.linalg.eigh(crossed, driver="evd", overwrite_a=True, check_finite=False)
     # Directions below rounding of the float32 rows (centring alone makes one) carry nothing.
     keep = values > values[-1] * 1e-10
     if not keep.any():

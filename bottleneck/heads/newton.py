@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bottleneck.errors import HeadError
-from bottleneck.heads.objective import Objective, Point
+from bottleneck.heads.objective import Objective, Point, column_blocks, gram
 
 #: A step is exact enough when its residual is this part of the slope, and takes at most so many passes.
 _RESIDUAL, _MOST_PRODUCTS = 0.2, 250
@@ -210,9 +210,9 @@ def _eigen(objective: Objective, point: Point) -> Ease:
     everything = len(x) == len(objective.codes)
     x = x * np.sqrt(share).astype(x.dtype)[:, None]
     tall = len(x) > width
-    values, vectors = scipy.linalg.eigh(
-        _gram(x.T if tall else x), driver="evd", overwrite_a=True, check_finite=False
-    )
+    flat = x.T if tall else x
+    crossed = gram(flat[:, which].astype(np.float64) for which in column_blocks(flat.shape[1]))
+    values, vectors = scipy.linalg.eigh(crossed, driver="evd", overwrite_a=True, check_finite=False)
     values, vectors = values[::-1], vectors[:, ::-1]
     # A sample says little of its small directions: half of them at most, unless it is all there is.
     full = len(values)
@@ -241,20 +241,11 @@ def _eigen(objective: Objective, point: Point) -> Ease:
     return ease
 
 
-def _gram(x: np.ndarray) -> np.ndarray:
-    """``x @ x.T`` in float64, by pieces: a wide `x` has no copy in float64."""
-    gram = np.zeros((len(x), len(x)))
-    for start in range(0, x.shape[1], 2048):
-        part = x[:, start : start + 2048].astype(np.float64)
-        gram += part @ part.T
-    return gram
-
-
 def _times(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """``x.T @ vectors`` summed in float64, of the type of `x`."""
     made = np.empty((x.shape[1], vectors.shape[1]), x.dtype)
-    for start in range(0, x.shape[1], 2048):
-        made[start : start + 2048] = x[:, start : start + 2048].astype(np.float64).T @ vectors
+    for which in column_blocks(x.shape[1]):
+        made[which] = x[:, which].astype(np.float64).T @ vectors
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,9 @@ from bottleneck.store.rows import Rows, picked
 
 #: Bytes of a piece of standardised float32 rows, and of its float64 logits; a piece has at least so many rows.
 _PIECE, _LEAST_ROWS = 4 << 20, 64
+
+#: Columns of a wide matrix that are held in float64 at a time.
+_COLUMNS = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +256,20 @@ class Objective:
     def chances(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Probabilities (b, columns) that standardised rows `x` are given by `weights`."""
         return self._chances(x.astype(np.float64) @ weights[:-1] + weights[-1])[:, self.first :]
+
+
+def column_blocks(width: int) -> Iterator[slice]:
+    """Columns of a wide matrix, some at a time: so it has no copy in float64."""
+    for start in range(0, width, _COLUMNS):
+        yield slice(start, start + _COLUMNS)
+
+
+def gram(blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """``x @ x.T`` of the matrix (n, d) that these blocks of columns make up."""
+    made: Any = 0.0
+    for block in blocks:
+        made += block @ block.T
+    return np.asarray(made)
 
 
 def _newton_step(hessian: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:

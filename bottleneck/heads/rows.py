@@ -93,13 +93,9 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
             f"{len(labels)} rows: add images of another class"
         )
     head.feature_shape_ = shape if shape is not None else (rows.shape[1],)
-    if isinstance(rows, Rows):
-        head.why_ = why_loaded(rows)
-        rows = loaded(rows)
-        streamed = isinstance(rows, Rows)
-    else:
-        streamed, head.why_ = False, "an array was given"
-    head.rows_ = "streamed" if streamed else "in memory"
+    head.why_ = why_loaded(rows) if isinstance(rows, Rows) else "an array was given"
+    rows = loaded(rows)
+    head.rows_ = "streamed" if isinstance(rows, Rows) else "in memory"
     return rows, codes.reshape(-1).astype(np.int64), classes
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from bottleneck.heads.folds import cross_validate, fit_views, measure_head
 from bottleneck.heads.metrics import Metrics
 from bottleneck.progress import Progress
 from bottleneck.store.join import Features
+from bottleneck.store.rows import Rows, why_loaded
 
 
 def fit_and_measure(
@@ -24,7 +27,8 @@ def fit_and_measure(
 ) -> tuple[Any, dict[str, Metrics], tuple[Metrics, ...]]:
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
 
-    Where the rows have views, the head learns from these, and everything is measured on the images as they are.
+    Where the rows have views, the head learns from these, and everything is measured on the images as they are. That a
+    fit did not converge is for the caller to tell, from what the head says of it: no warning is given.
 
     Parameters
     ----------
@@ -46,12 +50,18 @@ def fit_and_measure(
     head, dict of str to Metrics, tuple of Metrics
         The fitted head, figures by split, figures by fold.
     """
+    training = rows.where(splits == "train")
+    learnt = training.X if training.views is None else training.views.flat
+    why = why_loaded(learnt) if isinstance(learnt, Rows) else None
     # Read once, where they fit; else every head streams them.
-    training = rows.where(splits == "train").loaded()
+    training = training.loaded()
     held = rows.where(splits == "validation").loaded()
     figures: tuple[Metrics, ...] = ()
     if folds:
-        with progress.bar("folds", folds, "folds") as bar:
+        with (
+            warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
+            progress.bar("folds", folds, "folds") as bar,
+        ):
             figures = cross_validate(
                 head,
                 training.X,
@@ -84,15 +94,18 @@ def fit_and_measure(
                 )
 
             _fit(head, training, validation_data=validation, on_epoch=epoch_done)
+    if why is not None:
+        head.why_ = why  # the head was given an array; it is of stored rows
     return head, measure_splits(head, rows, splits, classes), figures
 
 
 def _fit(head: Any, training: Features, **watching: Any) -> None:
     labels = training.y.astype(str)
-    if training.views is None:
-        head.fit(training.X, labels, **watching)
-    else:
-        fit_views(head, training.views, labels, **watching)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        if training.views is None:
+            head.fit(training.X, labels, **watching)
+        else:
+            fit_views(head, training.views, labels, **watching)
 
 
 def measure_splits(

@@ -41,10 +41,13 @@ class FitFacts(Frozen):
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """What there is to say, in lines of two words and a short sentence."""
+        """(name, text) pairs for a table; each text can be read without its name."""
         counts = [
-            f"{count:,} {what}"
-            for count, what in ((self.iterations, "iterations"), (self.passes, "passes"))
+            f"{count:,} {one if count == 1 else several}"
+            for count, one, several in (
+                (self.iterations, "iteration", "iterations"),
+                (self.passes, "pass over the rows", "passes over the rows"),
+            )
             if count is not None
         ]
         found = [("head fitted by", ", ".join([self.solver or "unknown solver", *counts]))]
@@ -53,8 +56,10 @@ class FitFacts(Frozen):
         if self.converged is not None:
             found.append(("the fit", "converged" if self.converged else "NOT CONVERGED"))
         if self.converged is False and self.gap is not None and self.accuracy is not None:
-            found.append(("above the least", f"its objective, by {self.gap:.1g} of it or less"))
-            found.append(("on training rows", f"accuracy {self.accuracy:.4f}"))
+            found.append(
+                ("above the least", f"objective at most {self.gap:.1g} of its value above the least")
+            )
+            found.append(("on training rows", f"training accuracy {self.accuracy:.4f}"))
         return tuple(found)
 
 

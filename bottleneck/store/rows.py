@@ -182,9 +182,7 @@ def loaded(X: Rows | np.ndarray, memory: int | str | None = None) -> Rows | np.n
 
 def why_loaded(X: Rows) -> str:
     """Why `loaded` reads these rows, or leaves them on disk."""
-    most = rows_budget()
-    than = "more" if X.nbytes > most else "at most"
-    return f"{X.nbytes / (1 << 20):,.0f} MiB, {than} {most / (1 << 20):,.0f} MiB"
+    return f"{X.nbytes / (1 << 20):,.0f} MiB of rows; up to {rows_budget() / (1 << 20):,.0f} MiB are loaded"
 
 
 def picked(X: Any, key: Any) -> Any:

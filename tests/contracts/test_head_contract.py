@@ -28,6 +28,11 @@ SETTINGS = {
         "learning_rate": 0.01,
     }
 }
+#: What a fitted head is then set to; a head without a line here fails.
+CHANGES = {
+    "dense": {"hidden": (), "activation": "tanh", "batch_norm": False},
+    "logistic": {"C": 1e-4, "standardize": False},
+}
 GRIDS = {"logistic": {"C": [0.01, 1.0]}, "dense": {"hidden": [(), (6,)], "epochs": np.array([1])}}
 
 pytestmark = pytest.mark.keras
@@ -290,10 +295,10 @@ def test_a_setting_of_the_wrong_kind_is_refused_at_fit_or_works_to_the_end(name,
 def test_settings_changed_after_a_fit_wait_for_the_next(name):
     X, y = clusters(20, (4,), 2)
     head = new(name).fit(X, y)
-    before = head.logits(X)
-    if name == "dense":
-        head.set_params(hidden=(), activation="tanh", batch_norm=False)
-    assert (head.logits(X) == before).all() and head.state()
+    before, settings = head.logits(X), head.state()[0]["settings"]
+    head.set_params(**CHANGES[name])
+    assert (head.logits(X) == before).all() and head.state()[0]["settings"] == settings
+    assert head.fit(X, y).state()[0]["settings"] != settings
 
 
 def test_a_head_says_how_it_was_fitted(name):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from bottleneck.heads.rows import class_weights, scaler
 from bottleneck.store.rows import Rows
 
 
@@ -38,3 +41,19 @@ def fake_rows(array: np.ndarray, order: np.ndarray | None = None) -> Rows:
     held = np.empty_like(array)
     held[numbers] = array
     return Rows(FakeShards(held), numbers, array.shape[1:])  # type: ignore[arg-type]
+
+
+def objective(head: Any, X: np.ndarray, y: np.ndarray, views: int = 1) -> float:
+    """What is minimised, of any fitted head: plain NumPy in float64, from the weights on raw rows."""
+    _, inverse = scaler(X, divide=head.standardize)
+    codes = np.searchsorted(head.classes_, y)
+    weights = class_weights(head.class_weight, head.classes_, codes)
+    kernel = head.arrays_["kernel"].astype(np.float64)
+    logits = X.astype(np.float64) @ kernel + head.arrays_["bias"]
+    if head.rest_ is not None:
+        logits += head.rest_
+    logits -= logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), codes]
+    losses *= 1 if weights is None else weights[codes]
+    spread = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+    return float(losses.mean() + np.square(kernel * spread[:, None]).sum() * views / (2 * head.C * len(y)))

@@ -14,10 +14,10 @@ from bottleneck.heads import training
 from bottleneck.heads.dense import DenseHead
 from bottleneck.heads.folds import cross_validate, measure_head
 from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.rows import BadRows, scaler
+from bottleneck.heads.rows import BadRows
 from bottleneck.progress import Silent
 from bottleneck.store.rows import Rows
-from tests.heads.data import clusters
+from tests.heads.data import clusters, objective
 from tests.heads.test_training import rows as features
 from tests.store.stored import as_rows
 
@@ -42,17 +42,6 @@ def noisy(n: int, d: int, classes: int, share: float, seed: int = 0) -> tuple[np
     X = ((draw.normal(size=(n, d)) + centres[codes]) * spread) @ turn * np.sqrt(d)
     labels = np.where(draw.random(n) < share, draw.integers(0, classes, n), codes)
     return X.astype(np.float32), np.array([f"class {c}" for c in range(classes)])[labels]
-
-
-def objective(head: LogisticHead, X: np.ndarray, y: np.ndarray) -> float:
-    """What both solvers minimise, of a fitted head: on standardised rows, from its weights on raw ones."""
-    _, inverse = scaler(X, divide=True)
-    codes = np.searchsorted(head.classes_, y)
-    logits = X.astype(np.float64) @ head.coef_.T.astype(np.float64) + head.intercept_
-    logits -= logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), codes]
-    spread = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    return float(losses.mean() + np.square(head.coef_ * spread).sum() / (2 * head.C * len(y)))
 
 
 @pytest.mark.usefixtures("streaming")
@@ -114,7 +103,7 @@ def test_rows_that_are_loaded_give_what_the_array_gives(tmp_path: Path) -> None:
         inside.cv_results_["mean_test_score"], stored.cv_results_["mean_test_score"]
     )
     np.testing.assert_array_equal(inside.best_estimator_.coef_, stored.best_estimator_.coef_)
-    assert stored.best_estimator_.rows_ == "in memory" and "at most" in stored.best_estimator_.why_
+    assert stored.best_estimator_.rows_ == "in memory" and "are loaded" in stored.best_estimator_.why_
     first, second = (folds_of_sklearn(LogisticHead(), x, y, cv=3)["test_score"] for x in (X, rows))
     np.testing.assert_array_equal(first, second)
 
