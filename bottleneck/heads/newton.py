@@ -1,9 +1,9 @@
 """Minimise a logistic objective over rows that may stay on disk: Newton's method, or L-BFGS.
 
-Why it is right: the objective is convex, and its penalty makes it bend by at least `penalty` in every weight. So a
-point whose intercepts are the best for its weights lies above the minimum by at most ``|slope|^2 / (2 penalty)``,
-whatever road led there. Value and slope are sums over all rows in float64, Newton steps of the intercepts alone make
-these the best, and `Objective` bounds what is left of that. A step is taken only where it lowers the value (Armijo),
+Why it is right: the objective is convex, and its penalty gives every weight a curvature of at least `penalty`. So a
+point whose intercepts are the best for its weights lies above the minimum by at most ``|gradient|^2 / (2 penalty)``,
+whatever road led there. Value and gradient are sums over all rows in float64, Newton steps of the intercepts alone make
+these the best, and `Point` bounds what is left of that. A step is taken only where it lowers the value (Armijo),
 and a fit has converged only when the bound is a small part of the value. All else decides the number of passes and
 nothing more: conjugate gradients find the step from products with the Hessian, of a pass each, and a preconditioner
 made from a sample of the rows makes them few.
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from bottleneck.errors import HeadError
 from bottleneck.heads.objective import Objective, Point, column_blocks, gram
 
-#: A step is exact enough when its residual is this part of the slope, and takes at most so many passes.
+#: A step is exact enough when its residual is this part of the gradient, and takes at most so many passes.
 _RESIDUAL, _MOST_PRODUCTS = 0.2, 250
 
 #: Up to so many weights the preconditioner is the sample's whole Hessian, from so many rows; beyond, its eigenvectors.
@@ -35,7 +35,7 @@ _SETTLING = 12
 #: From so many classes on, BLAS threads gain more than they cost by spinning on a busy machine.
 _THREADED = 64
 
-Ease = Callable[[np.ndarray], np.ndarray]
+Preconditioner = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +80,9 @@ def minimise(objective: Objective, *, solver: str, most: int, tolerance: float) 
     threads = None if objective.classes >= _THREADED else 1
     with threadpool_limits(threads, user_api="blas"), np.errstate(over="ignore", invalid="ignore"):
         start = objective.at(np.zeros(objective.shape))
-        if not (np.isfinite(start.value) and np.isfinite(start.slope).all()):
+        if not (np.isfinite(start.value) and np.isfinite(start.gradient).all()):
             raise HeadError(
-                "logistic head: the slope of the objective is no finite number: some of these values are too large "
+                "logistic head: the gradient of the objective is no finite number: some of these values are too large "
                 "for products in float64; set standardize=true, or scale the rows"
             )
         point, steps = start, 0
@@ -100,23 +100,23 @@ def minimise(objective: Objective, *, solver: str, most: int, tolerance: float) 
 
 def _newton(objective: Objective, point: Point, most: int, tolerance: float) -> tuple[Point, int]:
     for step in range(1, most + 1):
-        found = _lower(objective, point, _direction(objective, point, tolerance))
+        found = _line_search(objective, point, _direction(objective, point, tolerance))
         if found is None:
             return point, step
-        point = _settled(objective, found, tolerance)
+        point = _with_best_intercepts(objective, found, tolerance)
         if point.within(tolerance * point.value):
             return point, step
     return point, most
 
 
-def _settled(objective: Objective, point: Point, tolerance: float) -> Point:
+def _with_best_intercepts(objective: Objective, point: Point, tolerance: float) -> Point:
     """The point with the best intercepts for its weights, where they alone keep the bound too wide."""
     for _ in range(_SETTLING):
         enough = tolerance * point.value
-        if point.own_gap > enough or point.gap <= enough:
+        if point.weights_gap > enough or point.gap <= enough:
             break
         weights = point.weights.copy()
-        weights[-1] += point.raised
+        weights[-1] += point.intercept_step
         found = objective.at(weights)
         if not (found.value <= point.value * (1 + 1e-12) and found.gap < point.gap):
             break
@@ -124,14 +124,14 @@ def _settled(objective: Objective, point: Point, tolerance: float) -> Point:
     return point
 
 
-def _lower(objective: Objective, point: Point, direction: np.ndarray) -> Point | None:
+def _line_search(objective: Objective, point: Point, direction: np.ndarray) -> Point | None:
     """The first of the step and its halves that lowers the value enough; None where rounding hides it."""
-    fall, length = float((point.slope * direction).sum()), 1.0
+    fall, length = float((point.gradient * direction).sum()), 1.0
     for _ in range(40):
         found = objective.at(point.weights + length * direction)
         if found.value <= point.value + 1e-4 * length * fall:
             return found
-        # So near the minimum that the value is all rounding: the slope still tells.
+        # So near the minimum that the value is all rounding: the gradient still tells.
         if found.value <= point.value * (1 + 1e-13) and found.gap < point.gap:
             return found
         length /= 2
@@ -140,37 +140,37 @@ def _lower(objective: Objective, point: Point, direction: np.ndarray) -> Point |
 
 def _direction(objective: Objective, point: Point, tolerance: float) -> np.ndarray:
     """Newton's step, by conjugate gradients: each of their steps already goes downhill."""
-    columns = objective.shape[0] * objective.shape[1]
-    ease = _whole(objective, point) if columns <= _WHOLE else _eigen(objective, point)
-    found, residual = np.zeros(objective.shape), -point.slope
-    eased = ease(residual)
-    along, size = eased, float((residual * eased).sum())
+    count = objective.shape[0] * objective.shape[1]
+    precondition = _whole(objective, point) if count <= _WHOLE else _eigen(objective, point)
+    found, residual = np.zeros(objective.shape), -point.gradient
+    preconditioned = precondition(residual)
+    along, size = preconditioned, float((residual * preconditioned).sum())
     enough, first = 0.1 * tolerance * point.value * 2 * objective.penalty, size
     for _ in range(_MOST_PRODUCTS):
-        turned = objective.product(point.weights, along)
-        bend = float((along * turned).sum())
-        if not bend > 0:
+        hessian_product = objective.product(point.weights, along)
+        curvature = float((along * hessian_product).sum())
+        if not curvature > 0:
             break
-        found += size / bend * along
-        residual -= size / bend * turned
+        found += size / curvature * along
+        residual -= size / curvature * hessian_product
         if float(np.square(residual).sum()) <= enough:
             break
-        eased = ease(residual)
-        before, size = size, float((residual * eased).sum())
+        preconditioned = precondition(residual)
+        before, size = size, float((residual * preconditioned).sum())
         if not size > _RESIDUAL**2 * first:
             break
-        along = eased + size / before * along
-    return found if found.any() else -point.slope
+        along = preconditioned + size / before * along
+    return found if found.any() else -point.gradient
 
 
-def _whole(objective: Objective, point: Point) -> Ease:
+def _whole(objective: Objective, point: Point) -> Preconditioner:
     """Solves with the Hessian of a sample, classes coupled; exact where the sample is all rows."""
     import scipy.linalg
 
     x, _, counts, numbers = objective.sample(point, _WHOLE_ROWS)
     width, columns = objective.shape
     x = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
-    p = objective.chances(x[:, :-1], point.weights)
+    p = objective.probabilities(x[:, :-1], point.weights)
     counts = counts * objective.row_weights[numbers]
     crossed = (p[:, :, None] * (x * np.sqrt(counts)[:, None])[:, None, :]).reshape(len(x), -1)
     hessian = -(crossed.T @ crossed)
@@ -181,9 +181,9 @@ def _whole(objective: Objective, point: Point) -> Ease:
     charge[:, -1] = 0.0
     hessian[np.diag_indices_from(hessian)] += charge.ravel()
     if not objective.first:
-        # Raising all intercepts alike changes nothing: a direction without a bend gets one.
+        # Raising all intercepts alike changes nothing: a direction without curvature gets some.
         level = np.arange(width - 1, width * columns, width)
-        hessian[np.ix_(level, level)] += max(float(point.column_bends.mean()), objective.penalty)
+        hessian[np.ix_(level, level)] += max(float(point.column_curvature.mean()), objective.penalty)
     jitter = np.finfo(float).eps * float(np.trace(hessian))
     while True:
         try:
@@ -193,14 +193,14 @@ def _whole(objective: Objective, point: Point) -> Ease:
         except np.linalg.LinAlgError:
             jitter = max(jitter * 100, np.finfo(float).tiny)
 
-    def ease(slope: np.ndarray) -> np.ndarray:
-        solved: np.ndarray = scipy.linalg.cho_solve(factor, slope.T.ravel())
+    def precondition(gradient: np.ndarray) -> np.ndarray:
+        solved: np.ndarray = scipy.linalg.cho_solve(factor, gradient.T.ravel())
         return solved.reshape(columns, width).T
 
-    return ease
+    return precondition
 
 
-def _eigen(objective: Objective, point: Point) -> Ease:
+def _eigen(objective: Objective, point: Point) -> Preconditioner:
     """Divides by the curvature along the sample's eigenvectors, each class by its own measure of it."""
     import scipy.linalg
 
@@ -223,22 +223,22 @@ def _eigen(objective: Objective, point: Point) -> Ease:
     if not tall:
         vectors = _times(x, vectors / np.sqrt(largest))
     vectors = vectors.astype(x.dtype)
-    bends = np.maximum(point.column_bends, np.finfo(np.float32).tiny)
+    curvature = np.maximum(point.column_curvature, np.finfo(np.float32).tiny)
     others = largest[-1] if rank < full or (not everything and not tall) else 0.0
     # Never so little that the rounding of the vectors could turn a direction round.
     others = max(others, 10 * float(np.finfo(x.dtype).eps) * largest[0])
-    rest = others * bends + objective.penalty
-    gain = 1 / (np.maximum(largest, others)[:, None] * bends + objective.penalty) - 1 / rest
+    rest = others * curvature + objective.penalty
+    gain = 1 / (np.maximum(largest, others)[:, None] * curvature + objective.penalty) - 1 / rest
 
-    def ease(slope: np.ndarray) -> np.ndarray:
-        made = np.empty_like(slope)
-        along = (vectors.T @ slope[:-1].astype(x.dtype)).astype(np.float64) * gain
-        made[:-1] = slope[:-1] / rest
+    def precondition(gradient: np.ndarray) -> np.ndarray:
+        made = np.empty_like(gradient)
+        along = (vectors.T @ gradient[:-1].astype(x.dtype)).astype(np.float64) * gain
+        made[:-1] = gradient[:-1] / rest
         made[:-1] += vectors @ along.astype(x.dtype)
-        made[-1] = slope[-1] / bends
+        made[-1] = gradient[-1] / curvature
         return made
 
-    return ease
+    return precondition
 
 
 def _times(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -254,7 +254,7 @@ def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> t
     steps = 0
     while steps < most:
         found, more = _lbfgs_run(objective, point, most - steps, tolerance)
-        found, steps = _settled(objective, found, tolerance), steps + more
+        found, steps = _with_best_intercepts(objective, found, tolerance), steps + more
         better = found.value < point.value or found.gap < point.gap
         point = found if better else point
         if not better or point.within(tolerance * point.value):
@@ -267,22 +267,22 @@ def _lbfgs_run(objective: Objective, point: Point, most: int, tolerance: float) 
 
     shape, best, steps = objective.shape, point, 0
 
-    def value_and_slope(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best
         found = objective.at(flat.reshape(shape).copy())
         if found.value < best.value or (found.value <= best.value * (1 + 1e-13) and found.gap < best.gap):
             best = found
-        return found.value, found.slope.ravel()
+        return found.value, found.gradient.ravel()
 
     def stepped(intermediate_result: object) -> None:
         nonlocal steps
         steps += 1
-        if best.within(tolerance * best.value) or best.own_gap <= tolerance / 4 * best.value:
+        if best.within(tolerance * best.value) or best.weights_gap <= tolerance / 4 * best.value:
             raise StopIteration
 
     bounds = {"maxiter": most, "maxfun": 20 * most, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}
     minimize(
-        value_and_slope,
+        value_and_gradient,
         point.weights.ravel(),
         jac=True,
         method="L-BFGS-B",

@@ -1,4 +1,4 @@
-"""What logistic regression minimises, computed over all rows: value, slope and curvature, one pass each."""
+"""What logistic regression minimises, computed over all rows: value, gradient and curvature, one pass each."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ _COLUMNS = 2048
 class Point:
     """The objective at one set of weights, and how far that may lie above the least there is.
 
-    With the best intercepts for its weights, the objective bends by `penalty` at least in every weight, so it cannot
-    fall by more than ``|slope|^2 / (2 penalty)``: `own_gap`. Where intercepts are not the best, Newton's step of these
-    bounds what they would gain (it is short, so the curvature hardly changes on the way), and the weights' slope would
-    change by no more than the root of that times the largest curvature, half the rows' mean square length: `gap`. It is
-    never below `own_gap`, and takes an eigendecomposition that `within` asks for only where it decides.
+    With the best intercepts for its weights, the objective has a curvature of at least `penalty` in every weight, so it
+    cannot fall by more than ``|gradient|^2 / (2 penalty)``: `weights_gap`. Where intercepts are not the best, Newton's
+    step of these bounds what they would gain (it is short, so the curvature hardly changes on the way), and the
+    gradient of the weights would change by no more than the root of that times the largest curvature, half the rows'
+    mean square length: `gap`. It is never below `weights_gap`, and takes an eigendecomposition that `within` asks for
+    only where it decides.
 
     Attributes
     ----------
     weights : numpy.ndarray
         (d + 1, columns) float64, the intercepts last.
     value : float
-    slope : numpy.ndarray
+    gradient : numpy.ndarray
         As `weights`.
-    bends : numpy.ndarray
-        (n,) how much the loss of each row bends: the mean of ``p (1 - p)`` over the columns, times its weight.
-    column_bends : numpy.ndarray
+    curvature : numpy.ndarray
+        (n,) of the loss of each row: the mean of ``p (1 - p)`` over the columns, times its weight.
+    column_curvature : numpy.ndarray
         (columns,) the same by column, mean over the rows.
     accuracy : float
         Share of the rows whose likeliest class is theirs.
@@ -51,50 +52,50 @@ class Point:
 
     weights: np.ndarray
     value: float
-    slope: np.ndarray
-    bends: np.ndarray
-    column_bends: np.ndarray
+    gradient: np.ndarray
+    curvature: np.ndarray
+    column_curvature: np.ndarray
     accuracy: float
     penalty: float
     length: float
     intercept_hessian: np.ndarray
 
     @cached_property
-    def own_gap(self) -> float:
+    def weights_gap(self) -> float:
         """What `gap` would be if the intercepts were the best for these weights."""
         return self._size**2 / (2 * self.penalty)
 
     @cached_property
     def gap(self) -> float:
         """A bound on how far `value` lies above the least there is."""
-        raised, fall = self._step
-        if np.abs(raised).max() > 1:
+        intercept_step, fall = self._step
+        if np.abs(intercept_step).max() > 1:
             return np.inf
         return (self._size + float(np.sqrt(self.length / 2 * fall))) ** 2 / (2 * self.penalty) + fall
 
     @property
-    def raised(self) -> np.ndarray:
+    def intercept_step(self) -> np.ndarray:
         """Newton's step (columns,) of the intercepts alone."""
         return self._step[0]
 
     def within(self, enough: float) -> bool:
         """Whether `gap` is at most so much."""
-        return self.own_gap <= enough and self.gap <= enough
+        return self.weights_gap <= enough and self.gap <= enough
 
     @property
     def _size(self) -> float:
-        return float(np.sqrt(np.square(self.slope[:-1]).sum()))
+        return float(np.sqrt(np.square(self.gradient[:-1]).sum()))
 
     @cached_property
     def _step(self) -> tuple[np.ndarray, float]:
-        return _newton_step(self.intercept_hessian, self.slope[-1])
+        return _newton_step(self.intercept_hessian, self.gradient[-1])
 
 
 class Objective:
     """The mean (weighted) cross-entropy of standardised rows plus ``penalty * |W|^2 / 2``; intercepts go free.
 
-    Value and slope are summed in float64 over every row, so they are exact but for rounding. Products with the Hessian
-    only steer a search and are computed in float32, unless the rows were standardised beforehand.
+    Value and gradient are summed in float64 over every row, so they are exact but for rounding. Products with the
+    Hessian only steer a search and are computed in float32, unless the rows were standardised beforehand.
 
     Parameters
     ----------
@@ -157,7 +158,7 @@ class Objective:
                 which = slice(start, start + step)
                 yield self.scaled(self.rows[which], dtype), which
 
-    def _chances(self, logits: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
+    def _probabilities(self, logits: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
         """Softmax (b, classes) float64 of logits (b, columns); the logarithm of its divisor goes into `total`."""
         whole = np.zeros((len(logits), self.classes))
         whole[:, self.first :] = logits
@@ -171,22 +172,22 @@ class Objective:
         return whole
 
     def at(self, weights: np.ndarray) -> Point:
-        """Value, slope and curvature at `weights`, in one pass."""
-        slope, value, right = np.zeros(self.shape), 0.0, 0
+        """Value, gradient and curvature at `weights`, in one pass."""
+        gradient, value, right = np.zeros(self.shape), 0.0, 0
         crossed, length = np.zeros((self.shape[1], self.shape[1])), 0.0
-        bends, column_bends = np.zeros(len(self.codes)), np.zeros(self.shape[1])
+        curvature, column_curvature = np.zeros(len(self.codes)), np.zeros(self.shape[1])
         for x, which in self._pieces(np.float64):
             logits = x @ weights[:-1] + weights[-1]
             codes, each, total = self.codes[which], self.row_weights[which], np.empty(len(x))
-            chances = self._chances(logits, total)
+            probabilities = self._probabilities(logits, total)
             places = np.arange(len(x)), codes - self.first
             own = logits[places] if not self.first else np.where(codes == 1, logits[:, 0], 0.0)
             value += float(((total - own) * each).sum())
-            right += int((chances.argmax(axis=1) == codes).sum())
-            p = chances[:, self.first :]
-            bend = p * (1 - p) * each[:, None]
-            bends[which] = bend.mean(axis=1)
-            column_bends += bend.sum(axis=0)
+            right += int((probabilities.argmax(axis=1) == codes).sum())
+            p = probabilities[:, self.first :]
+            second = p * (1 - p) * each[:, None]
+            curvature[which] = second.mean(axis=1)
+            column_curvature += second.sum(axis=0)
             crossed += p.T @ (p * each[:, None])
             length += float(each @ np.einsum("ij,ij->i", x, x))
             if self.first:
@@ -194,17 +195,17 @@ class Objective:
             else:
                 p[places] -= 1.0
             p *= each[:, None]
-            slope[:-1] += x.T @ p
-            slope[-1] += p.sum(axis=0)
+            gradient[:-1] += x.T @ p
+            gradient[-1] += p.sum(axis=0)
         n = len(self.codes)
-        slope /= n
-        slope[:-1] += self.penalty * weights[:-1]
-        column_bends /= n
+        gradient /= n
+        gradient[:-1] += self.penalty * weights[:-1]
+        column_curvature /= n
         value = value / n + self.penalty / 2 * float(np.square(weights[:-1]).sum())
         crossed /= n
-        hessian = np.diag(column_bends + np.diag(crossed)) - crossed
+        hessian = np.diag(column_curvature + np.diag(crossed)) - crossed
         facts = right / n, self.penalty, length / n, hessian
-        return Point(weights, value, slope, bends, column_bends, *facts)
+        return Point(weights, value, gradient, curvature, column_curvature, *facts)
 
     def product(self, weights: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """The Hessian at `weights` times `direction`, in one pass."""
@@ -215,7 +216,7 @@ class Objective:
         for x, which in self._pieces(dtype):
             out = (x @ kernel).astype(np.float64)
             out += bias
-            p = self._chances(out[:, :columns])[:, self.first :]
+            p = self._probabilities(out[:, :columns])[:, self.first :]
             along = out[:, columns:]
             along -= np.einsum("ij,ij->i", p, along)[:, None]
             along *= p
@@ -229,7 +230,7 @@ class Objective:
     def sample(self, point: Point, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """At most so many rows that stand for the curvature at `point`; all rows where there are no more.
 
-        A row is taken in the measure in which it bends: of classes that are nearly told apart, few rows bend at all.
+        A row is taken in the measure of its curvature: of classes that are nearly told apart, few rows have any.
 
         Returns
         -------
@@ -242,20 +243,20 @@ class Objective:
         rows : numpy.ndarray
             (m,) which they are.
         """
-        bends = point.bends + max(float(point.bends.max()) * 1e-12, np.finfo(float).tiny)
-        summed = np.cumsum(bends)
-        if len(bends) <= most:
-            numbers, share = np.arange(len(bends)), bends / summed[-1]
+        curvature = point.curvature + max(float(point.curvature.max()) * 1e-12, np.finfo(float).tiny)
+        summed = np.cumsum(curvature)
+        if len(curvature) <= most:
+            numbers, share = np.arange(len(curvature)), curvature / summed[-1]
         else:
             ends = np.searchsorted(summed, (np.arange(most) + 0.5) * (summed[-1] / most))
-            numbers, counts = np.unique(np.minimum(ends, len(bends) - 1), return_counts=True)
+            numbers, counts = np.unique(np.minimum(ends, len(curvature) - 1), return_counts=True)
             share = counts / most
-        counts = share * (summed[-1] / len(bends)) / bends[numbers]
+        counts = share * (summed[-1] / len(curvature)) / curvature[numbers]
         return self.scaled(np.asarray(picked(self.rows, numbers)), self._rough), share, counts, numbers
 
-    def chances(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def probabilities(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Probabilities (b, columns) that standardised rows `x` are given by `weights`."""
-        return self._chances(x.astype(np.float64) @ weights[:-1] + weights[-1])[:, self.first :]
+        return self._probabilities(x.astype(np.float64) @ weights[:-1] + weights[-1])[:, self.first :]
 
 
 def column_blocks(width: int) -> Iterator[slice]:
@@ -272,16 +273,16 @@ def gram(blocks: Iterable[np.ndarray]) -> np.ndarray:
     return np.asarray(made)
 
 
-def _newton_step(hessian: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, float]:
-    """Newton's step, and the slope's square in the measure of the Hessian: twice what the step gains.
+def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
+    """Newton's step, and the gradient's square in the measure of the Hessian: twice what the step gains.
 
-    Raising all intercepts alike changes nothing: there the Hessian has no bend, and the slope is rounding. A slope
-    without a bend elsewhere leaves the fall unbounded.
+    Raising all intercepts alike changes nothing: there the curvature is none, and the gradient is rounding. A gradient
+    without curvature elsewhere leaves the fall unbounded.
     """
     values, vectors = np.linalg.eigh(hessian)
-    along = vectors.T @ slope
-    bent = values > max(float(values[-1]), 0.0) * 1e-13
-    fall = np.inf if (np.abs(along[~bent]) > 1e-12 * max(1.0, float(np.abs(slope).sum()))).any() else 0.0
-    step = np.zeros_like(slope)
-    step[bent] = along[bent] / values[bent]
-    return -(vectors @ step), fall + float(along[bent] @ step[bent])
+    along = vectors.T @ gradient
+    curved = values > max(float(values[-1]), 0.0) * 1e-13
+    fall = np.inf if (np.abs(along[~curved]) > 1e-12 * max(1.0, float(np.abs(gradient).sum()))).any() else 0.0
+    step = np.zeros_like(gradient)
+    step[curved] = along[curved] / values[curved]
+    return -(vectors @ step), fall + float(along[curved] @ step[curved])

@@ -139,13 +139,13 @@ def test_the_bound_is_one() -> None:
 
 
 def test_there_is_no_bound_where_the_intercepts_have_far_to_go() -> None:
-    """Four rows pull at neither side, and no other bends: one Newton step hides nearly all that intercepts gain."""
+    """Only four rows have curvature, and pull at neither side: Newton's step hides most of what intercepts gain."""
     X, codes = np.array([0.0] * 4 + [-1.0] * 6)[:, None], np.array([0, 0] + [1] * 8)
     problem = Objective(X, codes, 2, None, 0.1)
     point = problem.at(np.array([[100.0], [0.0]]))
-    fall = point.slope[-1, 0] ** 2 / point.column_bends[0]
+    fall = point.gradient[-1, 0] ** 2 / point.column_curvature[0]
     assert point.value - problem.at(np.array([[100.0], [100.0]])).value > 5 * fall
-    assert np.isfinite(point.own_gap) and point.gap == np.inf
+    assert np.isfinite(point.weights_gap) and point.gap == np.inf
 
 
 def test_the_bound_of_the_intercepts_is_made_only_where_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,21 +160,21 @@ def test_the_bound_of_the_intercepts_is_made_only_where_it_decides(monkeypatch: 
         assert head.converged_ and 0 < 5 * len(asked) < head.passes_
 
 
-def test_products_are_the_slopes_change() -> None:
+def test_products_are_the_gradients_change() -> None:
     X, y = clusters(60, (6,), 4)
     codes = np.unique(y, return_inverse=True)[1]
     mean, inverse = scaler(X, divide=True)
     problem = Objective((X - mean) * inverse, codes, 4, np.array([1.0, 2.0, 0.5, 1.0]), 0.1)
     random = np.random.default_rng(0)
     at, along = random.normal(size=(2, *problem.shape))
-    change = (problem.at(at + 1e-5 * along).slope - problem.at(at - 1e-5 * along).slope) / 2e-5
+    change = (problem.at(at + 1e-5 * along).gradient - problem.at(at - 1e-5 * along).gradient) / 2e-5
     np.testing.assert_allclose(problem.product(at, along), change, atol=1e-7)
 
 
 def test_a_fit_that_never_beat_its_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from bottleneck.heads import newton
 
-    monkeypatch.setattr(newton, "_lower", lambda *_: None)
+    monkeypatch.setattr(newton, "_line_search", lambda *_: None)
     with pytest.raises(HeadError, match="never lowered the objective"):
         LogisticHead().fit(*clusters(60, (6,), 2))
 
