@@ -245,13 +245,13 @@ def _opened(
     keys = np.empty((sum(file.record.rows for file in files.values()), 32), np.uint8)
     end = 0
 
-    def index(file: ShardFile) -> None:
+    def read_contents(file: ShardFile) -> None:
         nonlocal end
         if file.record.rows:
             keys[end : end + file.record.rows] = file.content()
             end += file.record.rows
 
-    files = _kept(files, damaged, index)
+    files = _kept(files, damaged, read_contents)
     replaced = superseded({name: file.record for name, file in files.items()})
     if replaced & files.keys():
         keep = np.repeat([name not in replaced for name in files], [f.record.rows for f in files.values()])
@@ -259,7 +259,8 @@ def _opened(
         files = {name: file for name, file in files.items() if name not in replaced}
     # The later of several records of one task last.
     told = [files[name].record.rejected for name in sorted(files, key=attempt_of)]
-    lasting, suspects = _without_row(told)
+    index = Index.of(keys[:end])
+    lasting, suspects = _without_row(told, index)
     width = int(np.prod(spec.shape, dtype=np.int64))
     store = Store(
         folder,
@@ -270,20 +271,25 @@ def _opened(
         _circumstances(told, final=False),
         _circumstances(told, final=True),
         {name: why for name, why in damaged.items() if name not in replaced},
-        Index.of(keys[:end]),
+        index,
     )
     return store, names
 
 
 def _without_row(
-    told: Iterable[Iterable[RejectedContent]],
+    told: Iterable[Iterable[RejectedContent]], index: Index
 ) -> tuple[dict[bytes, RejectedContent], dict[bytes, RejectedContent]]:
-    """Lasting rejections, and suspects: what was told last of a content, but lasting before final before the rest."""
+    """Lasting rejections, and suspects: what was told last of a content, but lasting before final before the rest.
+
+    A content that failed once and has a row since is neither.
+    """
     found: dict[bytes, RejectedContent] = {}
     for item in itertools.chain.from_iterable(told):
         content = bytes.fromhex(item.content)
         if content not in found or precedence(item) >= precedence(found[content]):
             found[content] = item
+    contents = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
+    found = {c: item for (c, item), row in zip(found.items(), index.find(contents), strict=True) if row < 0}
     lasting = {content: item for content, item in found.items() if not item.retry}
     return lasting, {content: item for content, item in found.items() if item.retry}
 

@@ -346,6 +346,18 @@ def test_a_content_with_a_suspicion_is_tried_again_and_one_with_a_verdict_is_not
     assert store.known(asked).tolist() == [False, True]
 
 
+def test_what_failed_once_and_has_a_row_since_is_no_suspect(cache: Cache) -> None:
+    keys, rows = some(3)
+    failed = RejectedContent(
+        content=keys[2].tobytes().hex(), stage="decode", reason="took too long", retry=True
+    )
+    put(cache, keys[:2], rows[:2], rejected=[failed])
+    assert list(open_store(cache, SPEC).suspects) == [keys[2].tobytes()]
+    put(cache, keys[2:], rows[2:])
+    store = open_store(cache, SPEC)
+    assert store.suspects == {} and store.known(keys).all()
+
+
 def test_a_record_says_which_format_it_needs(cache: Cache) -> None:
     """Of format 2 where it tells of circumstances, and of format 1, byte for byte as ever, where it does not."""
     keys, rows = some(3)
