@@ -131,9 +131,15 @@ def train(
         advice.append(capacity)
     for text in advice:
         told(text)
+
+    def advise(text: str) -> None:
+        advice.append(text)
+        told(text)
+
     started = time.perf_counter()
+    progress = options.get("progress") or Silent()
     fitted, by_split, fold_figures = fit_and_measure(
-        unfitted, rows, splits, classes, folds=folds, seed=seed, progress=options.get("progress") or Silent()
+        unfitted, rows, splits, classes, folds=folds, seed=seed, progress=progress, told=advise
     )
     figures = runs.Figures(
         by_split=by_split,
@@ -142,8 +148,7 @@ def train(
         fit=fitted.fit_facts(),
     )
     for text in _not_converged(figures):
-        advice.append(text)
-        told(text)
+        advise(text)
     record = Run(
         name=folder.name,
         source=opened(source, options).location,

@@ -87,12 +87,12 @@ def cross_validate(
     count: int,
     seed: int,
     views: ViewRows | None = None,
-    done: Callable[[], None] = lambda: None,
+    done: Callable[[Any], None] = lambda _: None,
 ) -> tuple[Metrics, ...]:
     """Figures on the held-out part of each fold. `head` is cloned for each: none sees another's images.
 
     With `views` of the same images, it learns from these; what is held out is measured on `X`.
-    Of `Rows`, the training part of a fold is loaded where it fits.
+    Of `Rows`, the training part of a fold is loaded where it fits. `done` is given the head of each fold.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def cross_validate(
         else:
             fitted = fit_views(clone(head), views.where(train).loaded(), labels[train])
         found.append(measure_head(fitted, picked(X, held), labels[held], classes))
-        done()
+        done(fitted)
     return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ def fit_and_measure(
     folds: int | None,
     seed: int,
     progress: Progress,
+    told: Callable[[str], None] = lambda _: None,
 ) -> tuple[Any, dict[str, Metrics], tuple[Metrics, ...]]:
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
 
     Where the rows have views, the head learns from these, and everything is measured on the images as they are. That a
-    fit did not converge is for the caller to tell, from what the head says of it: no warning is given.
+    fit did not converge is for the caller to tell, from what the head says of it: no warning is given. Of the folds
+    `told` hears it.
 
     Parameters
     ----------
@@ -44,6 +47,7 @@ def fit_and_measure(
         Cross-validate on the training rows first, a fresh head a fold.
     seed : int
     progress : Progress
+    told : callable
 
     Returns
     -------
@@ -58,6 +62,12 @@ def fit_and_measure(
     held = rows.where(splits == "validation").loaded()
     figures: tuple[Metrics, ...] = ()
     if folds:
+        converged: list[bool | None] = []
+
+        def fold_done(fitted: Any) -> None:
+            converged.append(fitted.fit_facts().converged)
+            bar.update(1)
+
         with (
             warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
             progress.bar("folds", folds, "folds") as bar,
@@ -72,8 +82,10 @@ def fit_and_measure(
                 count=folds,
                 seed=seed,
                 views=training.views,
-                done=lambda: bar.update(1),
+                done=fold_done,
             )
+        if (short := converged.count(False)) > 0:
+            told(f"the fits of {short} of {folds} folds did not converge, so their figures may be too low")
     watched = held.where(np.isin(held.y.astype(str), np.array(classes))) if len(held) else held
     validation = (watched.X, watched.y.astype(str)) if len(watched) else None
     # A head without epochs (logistic) never moves this bar, which is then not worth drawing.

@@ -108,7 +108,7 @@ def test_every_fold_has_a_fresh_head_that_never_saw_what_it_is_judged_by() -> No
     X, labels = clusters(60, (12,), 3)
     Remembers.fitted.clear()
     head = Remembers()
-    done: list[int] = []
+    done: list[Remembers] = []
     found = cross_validate(
         head,
         X,
@@ -118,7 +118,7 @@ def test_every_fold_has_a_fresh_head_that_never_saw_what_it_is_judged_by() -> No
         ("class a", "class b", "class c"),
         count=4,
         seed=0,
-        done=lambda: done.append(1),
+        done=done.append,
     )
     assert len(found) == len(done) == len({id(h) for h in Remembers.fitted}) == 4
     assert not hasattr(head, "seen_")
