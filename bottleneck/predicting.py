@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +73,18 @@ class Predictions:
         ]
 
     def lines(self, kind: str) -> Iterator[bytes]:
-        """As CSV (with a header line) or JSON lines; paths keep their bytes."""
+        """As CSV (with a header line) or JSON lines; paths keep their bytes.
+
+        A class whose name is that of another column is written as ``class NAME`` in the header.
+        """
         scores = [[]] * len(self) if self.energy is None else [[float(value)] for value in self.energy]
         rows = zip(self.paths, self.labels, self.probabilities, self.errors, scores, strict=True)
         if kind == "csv":
-            named = [] if self.energy is None else ["energy"]
-            yield _csv_line(["path", "label", "probability", *self.classes, *named, "error"])
+            first, last = (
+                ["path", "label", "probability"],
+                ["error"] if self.energy is None else ["energy", "error"],
+            )
+            yield _csv_line([*first, *_distinct(self.classes, {*first, *last}), *last])
             for path, label, chances, error, score in rows:
                 top = "" if label is None else f"{chances.max():.6g}"
                 each = ["" if label is None else f"{p:.6g}" for p in (*chances, *score)]
@@ -95,6 +101,15 @@ class Predictions:
                     if score:
                         document["energy"] = float(f"{score[0]:.7g}")
                 yield json.dumps(document).encode("ascii") + b"\n"
+
+
+def _distinct(classes: Sequence[str], taken: Set[str]) -> Iterator[str]:
+    """Names of the classes' columns: whoever reads by name must find each column once."""
+    for name in classes:
+        column = name
+        while column in taken or (column != name and column in classes):
+            column = f"class {column}"
+        yield column
 
 
 def _csv_line(cells: list[str]) -> bytes:

@@ -29,6 +29,22 @@ def predictions(draw: st.DrawFn) -> Predictions:
     return Predictions(tuple(paths), chances, tuple(classes), errors)
 
 
+def test_no_class_has_the_column_of_another_thing() -> None:
+    classes = ("class path", "error", "label", "path", "class label")
+    chances = np.full((1, 5), 0.2, np.float32)
+    (head, line) = Predictions((b"a.png",), chances, classes, ("",)).lines("csv")
+    names = next(csv.reader([head.decode()]))
+    assert len(set(names)) == len(names)
+    assert names[3:-1] == [
+        "class path",
+        "class error",
+        "class class label",
+        "class class path",
+        "class label",
+    ]
+    assert dict(zip(names, line.decode().strip().split(","), strict=True))["path"] == "a.png"
+
+
 @given(predictions())
 def test_csv_gives_everything_back(found: Predictions) -> None:
     data = b"".join(found.lines("csv"))
