@@ -27,7 +27,7 @@ from bottleneck.objects import local
 from bottleneck.options import Options, PathLike, Session, cache_of, options_of_run, progress_of, views_of
 from bottleneck.schema import BaseSpec, Score
 from bottleneck.store.join import Features, join
-from bottleneck.store.takeout import Format, take_out
+from bottleneck.store.takeout import Format, check_out, take_out
 from bottleneck.training import Trained, evaluate, train
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def features(
         ``views`` (n, K, *shape) too, which is not written to `out`.
     """
     if out is not None:
-        local(out, "--out")  # before hours of extraction
+        check_out(Path(out), format)  # before hours of extraction
     _, inventory, store = filled(source, base, options)
     rows = join(store, inventory, views=views_store(store, views_of(options), cache_of(options)))
     if out is not None:

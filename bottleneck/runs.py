@@ -24,6 +24,7 @@ from bottleneck.objects import local
 from bottleneck.schema import FitFacts, Frozen, Inventory, Run, StoreSpec
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
+from bottleneck.store.takeout import is_own_table
 from bottleneck.strict import MalformedDocument, parse_as
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ def prepare(folder: Path) -> None:
         raise UsageError(f"--run {shown(str(folder))}: {refusal(error)}") from error
     if not writable:
         raise UsageError(f"--run {shown(str(folder))}: this folder cannot be written to")
-    if others and not (folder / RECORD).exists():
+    if (folder / RECORD).exists():
+        return
+    if (folder / "table.parquet").exists() and not is_own_table(folder / "table.parquet"):
+        others.append("table.parquet")
+    if others:
         raise UsageError(
             f"--run {shown(str(folder))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder"
         )

@@ -347,6 +347,13 @@ def test_a_run_folder_with_other_things_is_left_alone_before_any_work(
     said = call("train", source, "--base", FAKE, "--run", tmp_path / "thesis", "--json")
     assert said.status == 2
     assert "holds other things (chapter.tex)" in said.json["error"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.parquet").write_text("the user's only labels")
+    said = call("train", source, "--base", FAKE, "--run", tmp_path / "mine", "--json")
+    assert said.status == 2 and "holds other things (table.parquet)" in said.json["error"]
+    said = call("features", source, "--base", FAKE, "--out", tmp_path / "mine", "--json")
+    assert said.status == 2 and "did not write table.parquet there" in said.json["error"]
+    assert (tmp_path / "mine" / "table.parquet").read_text() == "the user's only labels"
     assert not (tmp_path / "cache").exists()
     (tmp_path / "file").write_text("mine")
     assert call("train", source, "--base", FAKE, "--run", tmp_path / "file").status == 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -19,8 +20,8 @@ from pydantic import Field
 from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
 from bottleneck.exports.staging import room_beside
-from bottleneck.exports.together import alone, take_names
-from bottleneck.files import publish
+from bottleneck.exports.together import alone, settle, take_names
+from bottleneck.files import publish, shown
 from bottleneck.objects import local
 from bottleneck.schema import Frozen
 from bottleneck.store.join import Features
@@ -61,6 +62,9 @@ class RowFacts(Frozen):
 #: Bytes of a Parquet row group, about.
 _GROUP = 64 << 20
 
+#: Bytes of the end of a Parquet file that are looked at for the names of its columns.
+_LONGEST_FOOTER = 16 << 20
+
 
 def take_out(
     features: Features, folder: Path, kind: Format, *, memory: int | str | None = None
@@ -90,11 +94,12 @@ def take_out(
     Raises
     ------
     UsageError
-        More than the format takes; a URL for a folder.
+        More than the format takes; a URL for a folder; a file of these names there that `features` did not write.
     OSError
         Disk full and its kin; files of that name are then as they were.
     """
     folder = local(folder, "--out")
+    check_out(folder, kind)
     X, matrix = features.X, f"features.{kind}"
     # HDF5 never writes to a disk itself: a full one would kill the process by a signal.
     if kind == "h5" and isinstance(X, Rows) and 2 * X.nbytes > budget(memory):
@@ -125,6 +130,46 @@ def take_out(
         with alone(folder):
             take_names(room, folder, lead, gone=_foreign(folder, room, matrix))
     return [folder / matrix, folder / TABLE]
+
+
+def check_out(folder: Path, kind: Format) -> None:
+    """Refuse to replace files in `folder` that no `features` wrote, and a URL.
+
+    Raises
+    ------
+    UsageError
+    """
+    folder = local(folder, "--out")
+    if not folder.is_dir():
+        return
+    settle(folder)
+    matrix = folder / f"features.{kind}"
+    table = matrix if kind == "parquet" else folder / TABLE
+    if table.is_dir():
+        return  # that a folder is in the way is said where the names are taken
+    for path in (table, matrix):
+        if os.path.lexists(path) and not is_own_table(table):
+            raise UsageError(
+                f"--out {shown(str(folder))}: `features` did not write {path.name} there, which it would replace: move "
+                "it away, or give another folder"
+            )
+
+
+def is_own_table(path: Path) -> bool:
+    """Whether a Parquet file has the columns of the tables that this package writes; reads its last bytes alone."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            file.seek(-8, os.SEEK_END)
+            length = min(int.from_bytes(file.read(4), "little"), _LONGEST_FOOTER)
+            file.seek(-8 - length, os.SEEK_END)
+            footer = file.read(length)
+            return file.read(8)[4:] == b"PAR1" and all(
+                name in footer for name in (b"content", b"group", b"split")
+            )
+    except OSError:
+        return False
 
 
 def _foreign(folder: Path, room: Path, matrix: str) -> list[str]:

@@ -223,3 +223,15 @@ def test_a_thing_of_another_kind_in_the_way_is_named_before_anything_changes(tmp
         take_out(features(7), tmp_path, "npy")
     assert (tmp_path / "features.npy").read_bytes() == before
     assert names(tmp_path) == ["features.npy", "table.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("npy", "table.parquet"), ("npy", "features.npy"), ("parquet", "features.parquet")]
+)
+def test_a_users_own_file_is_never_replaced(tmp_path: Path, kind: Any, name: str) -> None:
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["cat"], "note": ["mine"]}), tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(UsageError, match=rf"did not write {name} there.*move it away"):
+        take_out(features(4), tmp_path, kind)
+    assert (tmp_path / name).read_bytes() == before
+    assert names(tmp_path) == [name]
