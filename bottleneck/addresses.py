@@ -20,6 +20,8 @@ LOCAL = ("file", "local")
 VARIABLE = "BOTTLENECK_SOURCE"
 
 _ONE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
+#: Also of what was meant for a URL and is none: with one slash, or a blank before it.
+_NAME_AND_PASSWORD = re.compile(r"(:/+)[^\s/:@'\"<>]+:[^\s/@'\"<>]+@")
 _LEFT_OVER = re.compile(r"([?&;][A-Za-z][\w.-]*=)[^\s&;'\"<>]+")
 _PORT = re.compile(r"(\[.*\]|[^:]*)(:\d*)?")
 _AUTHORITY = re.compile(
@@ -45,8 +47,8 @@ def public(url: str) -> str:
     protocol, mark, rest = url.partition("://")
     web = protocol.lower() in WEB
     host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" not in host and "@" in rest and not _PORT.fullmatch(host):
-        host = rest[: rest.rindex("@") + 1]  # a password with a slash in it
+    if "@" not in host and "@" in rest and (not _PORT.fullmatch(host) or (web and not host)):
+        host = rest[: rest.rindex("@") + 1]  # a password with a slash in it, or a slash too many before it
     user, at, _ = host.rpartition("@")
     if at and (web or ":" in user):
         rest = f"{_HIDDEN}@{rest[len(user) + 1 :]}"
@@ -84,7 +86,8 @@ def scrubbed(text: str, url: str = "") -> str:
     """
     for secret in _secrets(url):
         text = text.replace(secret, _HIDDEN)
-    if "://" not in text:
+    text = _NAME_AND_PASSWORD.sub(rf"\g<1>{_HIDDEN}@", text)
+    if ":/" not in text:
         return text
     return _LEFT_OVER.sub(rf"\g<1>{_HIDDEN}", _ONE_URL.sub(_one_public, text))
 

@@ -370,3 +370,12 @@ def test_pipeline_api_shows_none(served: Site, tmp_path: Path) -> None:
     source = open_source(url, fetched=tmp_path)
     assert SECRET not in repr(source) and SECRET not in source.location
     assert SECRET not in repr(pipeline.scan(url, cache=tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("start", ["https:///", "https:/", " https://", "HTTPS:////"])
+def test_a_secret_in_what_is_nearly_a_url_is_hidden_in_messages(
+    call: Call, tmp_path: Path, start: str
+) -> None:
+    said = call("extract", f"{start}me:{SECRET}@host/x?sig={SECRET}", "--base", FAKE, "--json")
+    assert said.status != 0
+    assert "***" in said.json["error"]

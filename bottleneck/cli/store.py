@@ -93,7 +93,7 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
             lambda: store_tables.checked_table(found),
         )
     _end(
-        quiet,
+        quiet and not as_json,
         [
             ("not sound" if one.verdict and not one.verdict.damaged else "damaged", one.folder.name)
             for one in found
@@ -127,7 +127,7 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
     )
     done = [one for one in found if not isinstance(one, stores.StoreState)]
     _end(
-        quiet,
+        quiet and not as_json,
         [("damaged", one.folder.name) for one in done if one.damaged]
         + [(_NOT_REMOVED, one.folder.name) for one in done if one.failed],
     )
@@ -162,7 +162,7 @@ def prune(
         lambda: store_tables.pruning_table(found),
     )
     done = [one for one in found if not isinstance(one, stores.StoreState)]
-    _end(quiet, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
+    _end(quiet and not as_json, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
 
 
 @store.command(short_help="Stores to another cache, on a disk or behind a URL.")
@@ -184,7 +184,7 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
         lambda: store_documents.copying_document(found),
         lambda: store_tables.copying_table(found),
     )
-    _end(quiet, [("damaged", one.source) for one in found if one.damaged])
+    _end(quiet and not as_json, [("damaged", one.source) for one in found if one.damaged])
 
 
 def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:

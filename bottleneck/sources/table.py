@@ -88,7 +88,10 @@ class TableSource:
         try:
             return read_regular(posixpath.join(self._folder(), path))
         except (FileNotFoundError, NotADirectoryError):
-            raise Rejected("read", "the table names this file, but there is none", retry=True) from None
+            why = "the table names this file, but there is none"
+            if b"://" in path:
+                why = "the table names a URL; a table on this machine names files by their paths"
+            raise Rejected("read", why, retry=True) from None
         except ValueError:  # a NUL character
             raise Rejected("read", "the table names this file, but no file can be called so") from None
 

@@ -128,6 +128,8 @@ def test_a_file_that_is_missing_costs_that_image_only(tmp_path: Path, form: str)
     with pytest.raises(Rejected, match="the table names this file, but there is none") as caught:
         source.read(b"gone.png")
     assert caught.value.retry
+    with pytest.raises(Rejected, match="names a URL; a table on this machine names files by their paths"):
+        source.read(f"file://{tmp_path}/1.png".encode())
     with pytest.raises(Rejected, match="not a regular file"):
         source.read(b"folder")
 
