@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 
 from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.rows import scaler
+from bottleneck.heads.scaling import scaler
 from bottleneck.store.rows import Rows
 
 sys.path.insert(0, str(ROOT))  # the tests know how to store an array

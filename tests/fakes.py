@@ -84,6 +84,22 @@ def base() -> FakeForward:
     return FakeForward()
 
 
+def faint_base() -> FakeForward:
+    """Features that float32 can hold, and whose deviation it cannot divide by."""
+    return FakeForward(seed=1, scale=1e-40)
+
+
+class FarForward(FakeForward):
+    """Every feature a few steps of float32 wide, far from zero."""
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        return super().features(pixels) + np.float32(3e7)
+
+
+def far_base() -> FarForward:
+    return FarForward(seed=2)
+
+
 class TwoCuts(FakeForward):
     """A second cut, of twice as many values, that one network gives with the first."""
 

@@ -9,20 +9,19 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import UsageError
+from bottleneck.heads.activations import activate
 from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.loop import Data, Program, initial_layers, train
 from bottleneck.heads.rows import (
     BadRows,
-    check_float32,
     check_views,
     class_weights,
     features,
-    fold,
     known_rows,
-    scaler,
     training_rows,
 )
+from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
@@ -163,11 +162,17 @@ class DenseHead(SoftmaxHead):
         Raises
         ------
         BadRows
-            NaN or infinite values, fewer than two classes, lengths that differ.
+            NaN or infinite values, fewer than two classes, lengths that differ; values too small or too large for the
+            weights of float32 layers.
         UsageError
             A setting out of bounds; momentum for an optimizer without it.
         HeadError
             The loss is no longer finite.
+
+        Warns
+        -----
+        LeftOutWarning
+            Features that vary no further than rounding count as constant.
         """
         settings = check_settings(self)
         if settings["momentum"] and settings["optimizer"] not in ("sgd", "rmsprop"):
@@ -186,16 +191,19 @@ class DenseHead(SoftmaxHead):
             watched = self._watched(*validation_data)
         elif settings["patience"] is not None:
             data, watched = hold_out(data, settings["holdout"], settings["seed"])
-        scaling = scaler(data.rows, divide=True) if settings["standardize"] else None
+        scaling = None
+        if settings["standardize"]:
+            scaling = scaling_of(data.rows, divide=True).subtracted_in(rows.dtype)
         weights = class_weights(settings["class_weight"], classes, data.codes)
         layers = initial_layers(settings, rows.shape[1], len(classes))
-        program = Program(layers, settings, data, scaling, weights)
+        program = Program(layers, settings, data, None if scaling is None else scaling.pair, weights)
         learnt, self.history_, self.best_epoch_ = train(program, settings, watched, on_epoch)
-        self.rest_ = None
+        self.rest_, self.left_out_ = None, 0
         if scaling is not None:
-            exact = rows.dtype == np.float64
-            kernel, bias, self.rest_ = fold(learnt[0][0], learnt[0][1], *scaling, exact=exact)
+            kernel, bias, self.rest_ = fold(learnt[0][0], learnt[0][1], *scaling.pair, exact=scaling.exact)
             learnt[0] = [kernel, bias]
+            self.left_out_ = scaling.left_out
+            scaling.warn("dense head")
         self.settings_, self.solver_ = settings, settings["optimizer"]
         shapes = self.layout(self.feature_shape_, len(classes))
         self.arrays_ = dict(zip(shapes, (w for layer in learnt for w in layer), strict=True))
@@ -239,7 +247,7 @@ class DenseHead(SoftmaxHead):
         # NumPy, not Keras: a saved head predicts without TensorFlow, and a GPU's TF32 never enters.
         settings, known = self._settings(), dict(self.arrays_)
         if self.rest_ is not None:
-            # Fitted on float64 rows, which may lie so far from zero that float32 tells them apart no more.
+            # Fitted on rows which may lie so far from zero that float32 tells them apart no more.
             first = next(iter(known)).removesuffix(".kernel")
             known[f"{first}.kernel"] = known[f"{first}.kernel"].astype(np.float64)
             known[f"{first}.bias"] = known[f"{first}.bias"] + np.array(self.rest_)
@@ -300,32 +308,3 @@ class DenseHead(SoftmaxHead):
                 )
         made.append(dense("logits", self.arrays_["logits.kernel"], self.arrays_["logits.bias"]))
         return ending(self.feature_shape_, made)
-
-
-def activate(name: str, value: np.ndarray) -> np.ndarray:
-    """The activation as Keras computes it, on float32.
-
-    Examples
-    --------
-    >>> activate("relu", np.array([-1.0, 2.0], np.float32)).tolist()
-    [0.0, 2.0]
-    """
-    from scipy.special import erf, expit
-
-    one = np.float32(1)
-    result: np.ndarray
-    if name == "relu":
-        result = np.maximum(value, np.float32(0))
-    elif name == "tanh":
-        result = np.tanh(value)
-    elif name == "sigmoid":
-        result = expit(value)
-    elif name == "silu":
-        result = value * expit(value)
-    elif name == "gelu":
-        result = value * (one + erf(value / np.float32(np.sqrt(2)))) / np.float32(2)
-    else:
-        negative = np.expm1(np.minimum(value, np.float32(0)))
-        scale, alpha = (1.0507009873554805, 1.6732632423543772) if name == "selu" else (1.0, 1.0)
-        result = np.float32(scale) * (np.maximum(value, np.float32(0)) + np.float32(alpha) * negative)
-    return result

@@ -50,7 +50,10 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
     solver_, rows_, why_ : str
         What fitted it, on rows "in memory" or "streamed", and why these.
     rest_ : list of float, or None
-        Fitted on float64 rows: what the first bias lost in float32, which prediction adds. Keras layers go without.
+        Fitted on float64 rows, or on features far from zero: what the first bias lost in float32, which prediction
+        adds. Keras layers go without.
+    left_out_ : int, or None
+        Features that vary no further than rounding and count as constant; None of a head that was loaded.
     """
 
     #: Fitted attributes that are JSON and worth keeping, with their types, None among them: what `with_arrays` leaves.
@@ -71,6 +74,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
     rows_: str | None = None
     why_: str | None = None
     rest_: list[float] | None = None
+    left_out_: int | None = None
 
     @abstractmethod
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:

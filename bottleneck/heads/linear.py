@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.newton import Minimum, minimise
 from bottleneck.heads.objective import Objective, column_blocks, gram
-from bottleneck.heads.rows import check_views, chunks, class_weights, features, fold, scaler, training_rows
+from bottleneck.heads.rows import check_views, chunks, class_weights, features, training_rows
+from bottleneck.heads.scaling import fold, scaling_of
 from bottleneck.heads.settings import check_settings
 from bottleneck.store.rows import Rows
 
@@ -130,7 +131,8 @@ class LogisticHead(SoftmaxHead):
         Raises
         ------
         BadRows
-            NaN or infinite values, fewer than two classes, lengths that differ.
+            NaN or infinite values, fewer than two classes, lengths that differ; values too small or too large for the
+            weights of float32 layers.
         UsageError
             A setting out of bounds.
         HeadError
@@ -140,25 +142,28 @@ class LogisticHead(SoftmaxHead):
         -----
         sklearn.exceptions.ConvergenceWarning
             The bound is not within `tol` after `max_iter` steps, or no step makes it smaller.
+        LeftOutWarning
+            Features that vary no further than rounding count as constant.
         """
         settings = check_settings(self)
         rows, codes, classes = training_rows(self, X, y)
         check_views(codes, views)
-        scaling = scaler(rows, divide=settings["standardize"])
+        scaling = scaling_of(rows, divide=settings["standardize"])
         weights = class_weights(settings["class_weight"], classes, codes)
         penalty = 1.0 / (settings["C"] / views * len(codes))
-        found, kernel = _solved(rows, codes, scaling, weights, penalty, settings)
+        found, kernel = _solved(rows, codes, scaling.pair, weights, penalty, settings)
         bias = found.point.weights[-1]
         if len(classes) == 2:
             # One column z for two classes, as scikit-learn has it; softmax([0, z]) is its sigmoid(z).
             kernel = np.concatenate([np.zeros_like(kernel), kernel], axis=1)
             bias = np.concatenate([np.zeros_like(bias), bias])
-        kernel, bias, self.rest_ = fold(kernel, bias, *scaling, exact=rows.dtype == np.float64)
+        kernel, bias, self.rest_ = fold(kernel, bias, *scaling.pair, exact=scaling.exact)
         self.classes_, self.arrays_ = classes, {"kernel": kernel, "bias": bias}
         self.settings_, self.solver_ = settings, settings["solver"]
         self.n_iter_, self.passes_, self.converged_ = max(1, found.steps), found.passes, found.converged
         self.gap_ = float(min(found.point.gap / max(found.point.value, 1e-300), np.finfo(np.float64).max))
-        self.train_accuracy_ = found.point.accuracy
+        self.train_accuracy_, self.left_out_ = found.point.accuracy, scaling.left_out
+        scaling.warn("logistic head")
         if not self.converged_:
             warnings.warn(
                 f"logistic head: not converged after {found.steps} iterations ({settings['solver']}, "

@@ -1,4 +1,4 @@
-"""What every head does to rows and labels at the door, and the scaler that folds away into a Dense kernel."""
+"""What every head does to rows and labels at the door, and what softmax heads share."""
 
 from __future__ import annotations
 
@@ -15,23 +15,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from bottleneck.errors import HeadError
 from bottleneck.store.rows import Rows, loaded, why_loaded
 
-#: A feature that varies by less than this part of its largest magnitude is constant: another machine or batch
-#: shape moves rows as much, and dividing by such a spread would blow rounding up to a signal.
-CONSTANT = 1e-5
-
-#: The same of float64 rows, which no network computed: rounding alone.
-CONSTANT_FLOAT64 = 1e-12
-
-#: Smallest spread to divide by, in median spreads. On VGG16's map of 8,192 columns under a logistic head the largest
-#: kernel entry fell from 1,786 to 1, and the difference of probabilities between two runtimes from 2.9e-4 to 1.2e-5 of
-#: their spread; accuracies did not move beyond chance (0.01 and 0.3 would do nearly as well).
-LEAST = 0.1
-
 #: Least and largest weight of a class. Beyond, the losses of one class are rounding beside another's.
 WEIGHTS = (1e-9, 1e9)
-
-#: Magnitudes of float64 values whose squares neither overflow nor vanish.
-_SMALLEST, _LARGEST = 1e-100, 1e100
 
 _CHUNK = 32 << 20
 
@@ -169,104 +154,6 @@ def chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
     step = max(1, _CHUNK // max(1, rows.shape[1] * 8))
     for start in range(0, len(rows), step):
         yield rows[start : start + step].astype(np.float64)
-
-
-def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and inverse standard deviation of each feature, which counts as at least a tenth of the median one.
-
-    Features of one layer share a unit. One that is nearly dead on the training images (0 but for a few) would else
-    be blown up by thousands: what it does on other images, rounding included, would outweigh everything else, and
-    the folded kernel would hold numbers too unlike for 8 bits.
-
-    Parameters
-    ----------
-    rows : ndarray or Rows, (n, d)
-    divide : bool
-        False: centre only, the inverse is 1 where a feature varies.
-
-    Returns
-    -------
-    mean, inverse : ndarray, (d,) float64
-        The inverse of a constant feature is 0: it says nothing, and a value never seen in training must not
-        either.
-
-    Examples
-    --------
-    >>> mean, inverse = scaler(np.array([[0.0, 7.0], [2.0, 7.0]], np.float32), divide=True)
-    >>> mean.tolist(), inverse.tolist()
-    ([1.0, 7.0], [1.0, 0.0])
-    >>> scaler(np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 0.002]]), divide=True)[1].tolist()
-    [1.0, 1.0, 10.0]
-    """
-    total, largest = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
-    for part in chunks(rows):
-        total += part.sum(axis=0)
-        np.maximum(largest, np.abs(part).max(axis=0), out=largest)
-    outside = np.flatnonzero((largest > _LARGEST) | ((largest > 0) & (largest < _SMALLEST))).tolist()
-    if outside:
-        raise BadRows(
-            f"columns {outside[:5]} hold values as large as {largest[outside[0]]:.3g} at most: expected 0, or "
-            f"magnitudes from {_SMALLEST:g} to {_LARGEST:g}, whose squares are numbers; scale them"
-        )
-    mean = total / len(rows)
-    square = np.zeros_like(mean)
-    for part in chunks(rows):  # a second pass: the one-pass formula cancels where the mean is large
-        part -= mean
-        square += np.einsum("ij,ij->j", part, part)
-    spread = np.sqrt(square / len(rows))
-    varies = spread > (CONSTANT_FLOAT64 if rows.dtype == np.float64 else CONSTANT) * largest
-    inverse = np.zeros_like(mean)
-    if divide and varies.any():
-        inverse[varies] = 1.0 / np.maximum(spread[varies], LEAST * np.median(spread[varies]))
-    else:
-        inverse[varies] = 1.0
-    return mean, inverse
-
-
-def check_float32(rows: np.ndarray | Rows) -> None:
-    """That float64 rows may be rounded to float32 as they are. Raises `BadRows`."""
-    if rows.dtype != np.float64:
-        return
-    mean, inverse = scaler(rows, divide=False)
-    spread, step = np.ptp(rows, axis=0), np.spacing(np.abs(mean).astype(np.float32))
-    lost = np.flatnonzero((inverse > 0) & (spread < 1e3 * step)).tolist()
-    if lost:
-        raise BadRows(
-            f"columns {lost[:5]} of these float64 rows lie so far from zero ({mean[lost[0]]:.6g}) that float32 tells "
-            "their values apart no more: set standardize=true, or subtract their mean"
-        )
-
-
-def fold(
-    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, inverse: np.ndarray, *, exact: bool = False
-) -> tuple[np.ndarray, np.ndarray, list[float] | None]:
-    """Kernel and bias that do to raw rows what the given ones do to ``(rows - mean) * inverse``.
-
-    Parameters
-    ----------
-    kernel : ndarray, (d, units)
-    bias : ndarray, (units,)
-    mean, inverse : ndarray, (d,)
-    exact : bool
-        Whether to keep what the bias loses in float32: only float64 rows can tell.
-
-    Returns
-    -------
-    kernel, bias : ndarray, float32
-    rest : list of float, or None
-        What is to be added to the bias in float64.
-
-    Examples
-    --------
-    >>> kernel, bias, _ = fold(np.array([[2.0]]), np.array([1.0]), np.array([3.0]), np.array([0.5]))
-    >>> kernel.tolist(), bias.tolist()
-    ([[1.0]], [-2.0])
-    """
-    folded = (kernel.astype(np.float64) * inverse[:, None]).astype(np.float32)
-    # From the rounded kernel, so that its rounding at the mean row cancels.
-    whole = bias.astype(np.float64) - mean @ folded.astype(np.float64)
-    rounded = whole.astype(np.float32)
-    return folded, rounded, (whole - rounded).tolist() if exact else None
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

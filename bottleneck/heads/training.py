@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from bottleneck.heads.folds import cross_validate, fit_views, measure_head
 from bottleneck.heads.metrics import Metrics
+from bottleneck.heads.scaling import LeftOutWarning, left_out_text
 from bottleneck.progress import Progress
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows, why_loaded
@@ -31,7 +33,7 @@ def fit_and_measure(
 
     Where the rows have views, the head learns from these, and everything is measured on the images as they are. That a
     fit did not converge is for the caller to tell, from what the head says of it: no warning is given. Of the folds
-    `told` hears it.
+    `told` hears it, and of features that the head leaves out though they vary.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def fit_and_measure(
             bar.update(1)
 
         with (
-            warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
+            _hushed(),
             progress.bar("folds", folds, "folds") as bar,
         ):
             figures = cross_validate(
@@ -106,14 +108,26 @@ def fit_and_measure(
                 )
 
             _fit(head, training, validation_data=validation, on_epoch=epoch_done)
+    # A head of someone else's need not know.
+    if left_out := getattr(head, "left_out_", None):
+        told(left_out_text(left_out))
     if why is not None:
         head.why_ = why  # the head was given an array; it is of stored rows
     return head, measure_splits(head, rows, splits, classes), figures
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the warnings of which the caller is told."""
+    with warnings.catch_warnings():
+        for category in (ConvergenceWarning, LeftOutWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
 def _fit(head: Any, training: Features, **watching: Any) -> None:
     labels = training.y.astype(str)
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+    with _hushed():
         if training.views is None:
             head.fit(training.X, labels, **watching)
         else:

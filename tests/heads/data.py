@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck.heads.rows import class_weights, scaler
+from bottleneck.heads.rows import class_weights
+from bottleneck.heads.scaling import scaler
 from bottleneck.store.rows import Rows
 
 

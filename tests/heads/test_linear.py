@@ -13,7 +13,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from bottleneck.errors import UsageError
 from bottleneck.heads import linear
 from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.rows import BadRows, fold, scaler
+from bottleneck.heads.rows import BadRows
+from bottleneck.heads.scaling import fold, scaler
 from tests.heads.data import clusters
 
 #: scikit-learn's checks that this head does not meet, and why. Empty: it meets them all.

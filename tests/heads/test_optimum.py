@@ -21,7 +21,8 @@ from bottleneck.heads.linear import LogisticHead
 from bottleneck.heads.make import make
 from bottleneck.heads.newton import minimise
 from bottleneck.heads.objective import Objective
-from bottleneck.heads.rows import BadRows, class_weights, scaler
+from bottleneck.heads.rows import BadRows, class_weights
+from bottleneck.heads.scaling import scaler
 from bottleneck.schema import HeadSpec
 from tests.heads.data import clusters, fake_rows, objective
 
