@@ -69,6 +69,18 @@ def test_a_dense_head_says_of_rows_far_from_zero_what_it_learnt(hidden: tuple[in
     )
 
 
+@pytest.mark.keras
+def test_a_dense_head_loses_on_far_rows_what_its_training_lost() -> None:
+    """Had another rounding of the mean been folded than was subtracted, every row would be shifted."""
+    X, y = split_by_one()
+    X = (1.5 * X + 1.2e6).astype(np.float32)
+    head = DenseHead(hidden=(), epochs=20, learning_rate=0.1).fit(
+        X[:150], y[:150], validation_data=(X[150:], y[150:])
+    )
+    own = head.predict_proba(X[150:])[np.arange(50), y[150:]]
+    assert -np.log(own).mean() == pytest.approx(head.history_[head.best_epoch_ - 1]["val_loss"], rel=1e-4)
+
+
 def test_the_layers_of_a_moderately_far_head_agree_with_it() -> None:
     """What Dense does in float32, in the plainest order."""
     X, y = split_by_one()
