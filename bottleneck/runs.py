@@ -130,16 +130,15 @@ def prepare(folder: Path) -> None:
             for p in folder.iterdir()
             if p.name not in _OURS and p.name[0] != "." and not p.name.endswith(TUNED)
         )
+        table = folder / "table.parquet"
+        if os.path.lexists(table) and not is_own_table(table):
+            others.append(table.name)
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise UsageError(f"--run {shown(str(folder))}: {refusal(error)}") from error
     if not writable:
         raise UsageError(f"--run {shown(str(folder))}: this folder cannot be written to")
-    if (folder / RECORD).exists():
-        return
-    if (folder / "table.parquet").exists() and not is_own_table(folder / "table.parquet"):
-        others.append("table.parquet")
-    if others:
+    if others and not (folder / RECORD).exists():
         raise UsageError(
             f"--run {shown(str(folder))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder"
         )

@@ -156,20 +156,20 @@ def check_out(folder: Path, kind: Format) -> None:
 
 
 def is_own_table(path: Path) -> bool:
-    """Whether a Parquet file has the columns of the tables that this package writes; reads its last bytes alone."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            file.seek(-8, os.SEEK_END)
-            length = min(int.from_bytes(file.read(4), "little"), _LONGEST_FOOTER)
-            file.seek(-8 - length, os.SEEK_END)
-            footer = file.read(length)
-            return file.read(8)[4:] == b"PAR1" and all(
-                name in footer for name in (b"content", b"group", b"split")
-            )
-    except OSError:
+    """Whether a Parquet file has the columns of the tables that this package writes; reads its last bytes alone.
+
+    Raises `OSError` where it cannot be read.
+    """
+    if not path.is_file():
         return False
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        end = file.read(8)
+        length = min(int.from_bytes(end[:4], "little"), _LONGEST_FOOTER, max(0, size - 8))
+        file.seek(max(0, size - 8 - length))
+        footer = file.read(length)
+    return end[4:] == b"PAR1" and all(name in footer for name in (b"content", b"group", b"split"))
 
 
 def _foreign(folder: Path, room: Path, matrix: str) -> list[str]:
