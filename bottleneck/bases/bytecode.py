@@ -12,7 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 _IDLE = frozenset({"EXTENDED_ARG", "NOP", "RESUME", "PRECALL"})
 
@@ -29,6 +29,7 @@ _KIND = (
     | inspect.CO_ASYNC_GENERATOR
 )
 
+_ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
@@ -93,24 +94,79 @@ def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str
     return lines
 
 
-def attributes(code: CodeType) -> set[str]:
-    """Names that `code`, or a function inside it, may ask a module for."""
-    names = set(code.co_names)
+class Asked(NamedTuple):
+    """`names` of attributes that code loads, and the `ends` among them: whose value is not asked for another one."""
+
+    names: frozenset[str]
+    ends: frozenset[str]
+
+
+def asked(code: CodeType) -> Asked:
+    """What `code`, or a function inside it, may ask a module for."""
+    kept = _kept(code)
+    names, ends, loose = set(code.co_names), set(), passed_on(code)
+    for place, instruction in enumerate(kept):
+        if instruction.opname in _ATTRIBUTE and not _asks(kept, place + 1):
+            ends.add(instruction.argval)
+        if instruction.opname == "IMPORT_FROM" and not _is_kept_to_itself(kept, place + 1, loose):
+            ends.add(instruction.argval)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            names |= attributes(inner)
-    return names
+            more = asked(inner)
+            names |= more.names
+            ends |= more.ends
+    return Asked(frozenset(names), frozenset(ends))
 
 
-def imports(code: CodeType) -> Iterator[tuple[str, int]]:
-    """Names of the modules that `code` imports while it runs, with how many packages up each is looked for."""
-    before: list[dis.Instruction] = []
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            level = before[-2].argval if len(before) > 1 else 0
-            yield instruction.argval, level if isinstance(level, int) else 0
-        if instruction.opname not in _IDLE:
-            before.append(instruction)
+def passed_on(code: CodeType) -> set[str]:
+    """Names of variables that `code` loads for something else than one attribute of theirs that is no dunder."""
+    kept = _kept(code)
+    found: set[str] = set()
+    for place, instruction in enumerate(kept):
+        if not (instruction.opname in _GLOBAL or _is_local_load(instruction)):
+            continue
+        names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+        found.update(names[:-1] if _asks(kept, place + 1) else names)
+    return found
+
+
+def imports(code: CodeType) -> Iterator[tuple[str, int, bool]]:
+    """Modules that `code` imports while it runs: name, how many packages up to look, whether it is passed on."""
+    kept = _kept(code)
+    loose, ends = passed_on(code), asked(code).ends
+    for place, instruction in enumerate(kept):
+        if instruction.opname != "IMPORT_NAME":
+            continue
+        name, level = instruction.argval, kept[place - 2].argval if place > 1 else 0
+        whole = False
+        if not kept[place - 1].argval:  # `import a.b`, not `from a import b`
+            stored = place + 1
+            while stored < len(kept) and not kept[stored].opname.startswith("STORE_"):
+                stored += 1
+            whole = not _is_kept_to_itself(kept, stored, loose)
+            if "." in name and stored == place + 1:
+                yield name.partition(".")[0], 0, whole
+                whole = whole or name.rpartition(".")[2] in ends
+        yield name, level if isinstance(level, int) else 0, whole
+
+
+def _asks(kept: list[dis.Instruction], place: int) -> bool:
+    if place >= len(kept) or kept[place].opname not in _ATTRIBUTE:
+        return False
+    return not str(kept[place].argval).startswith("__")
+
+
+def _is_local_load(instruction: dis.Instruction) -> bool:
+    return "LOAD_" in instruction.opname and (
+        instruction.opcode in dis.haslocal or instruction.opcode in dis.hasfree
+    )
+
+
+def _is_kept_to_itself(kept: list[dis.Instruction], place: int, loose: set[str]) -> bool:
+    """Whether what is stored at `place` goes to a variable that is asked for attributes and nothing else."""
+    if place >= len(kept) or kept[place].opname not in ("STORE_FAST", "STORE_NAME"):
+        return False
+    return kept[place].argval not in loose
 
 
 def _kept(code: CodeType) -> list[dis.Instruction]:

@@ -11,41 +11,61 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import math
-import sys
 from collections.abc import Callable, Iterable
-from itertools import islice
 from types import (
     BuiltinFunctionType,
-    CodeType,
     FunctionType,
-    GetSetDescriptorType,
     MappingProxyType,
     MethodType,
     ModuleType,
+    NoneType,
 )
 from typing import Any
 
-from bottleneck.bases import bytecode
-from bottleneck.bases.held import array_of, content_of, own_attributes, settings_of, state_of
-from bottleneck.bases.origin import Origin, is_keras, of_module, origin_of
+from bottleneck.bases.containers import TRACKED, Containers
+from bottleneck.bases.held import (
+    array_of,
+    built_in,
+    content_of,
+    idle_attributes,
+    own_attributes,
+    settings_of,
+    state_of,
+)
+from bottleneck.bases.namespaces import Key
+from bottleneck.bases.origin import Origin, is_keras, origin_of
 from bottleneck.errors import BaseError
 from bottleneck.schema import canonical_json
 
-#: Of a module: they say where it lies.
-_PLACES = frozenset(
-    {"__file__", "__name__", "__path__", "__spec__", "__loader__", "__package__", "__cached__"}
+#: Of a class: what it is made of and written as, not what it does.
+_OF_CLASSES = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations__",
+        "__annotations_cache__",
+        "__classcell__",
+        "__dict__",
+        "__doc__",
+        "__firstlineno__",
+        "__module__",
+        "__orig_bases__",
+        "__parameters__",
+        "__qualname__",
+        "__signature__",
+        "__slots__",
+        "__static_attributes__",
+        "__type_params__",
+        "__weakref__",
+    }
 )
-
-#: In a container of Python's or a package's: one that gives more may give them without end.
-_MOST_ITEMS = 1 << 20
-
-#: What an object or a module is told apart by: its id(), and of a module the names that it is asked for.
-_Key = int | tuple[int, frozenset[str] | None]
+#: What libraries note in a class about its own text, annotations included.
+_NOTES = ("__attrs", "__dataclass", "__non_callable", "__protocol", "__pydantic")
 
 
-class Reader:
+class Reader(Containers):
     """Tells objects as plain data, the same data for what does the same.
 
     Parameters
@@ -66,25 +86,24 @@ class Reader:
         self._stock, self._graph = stock, graph
         self._weights: dict[int, int] = {}
         self._arrays: dict[int, list[Any]] = {}
-        self._done: dict[_Key, tuple[Any, bool]] = {}
-        self._open: list[_Key] = []
+        self._done: dict[Key, tuple[Any, bool]] = {}
+        self._open: list[Key] = []
         self._held: list[Any] = []  # told apart by id(), which must not be reused
 
     def told(self, value: Any) -> Any:
         """`value` as numbers, texts and lists; what is large by a hash of that."""
-        if value is None or isinstance(value, (bool, int, str)):
-            return (
-                value if type(value) in (type(None), bool, int, str) else [type(value).__name__, str(value)]
-            )
-        if isinstance(value, float):
+        kind = type(value)  # exactly: a class derived from one of these may do anything
+        if value is None or kind in (bool, int, str):
+            return value
+        if kind is float:
             return value if math.isfinite(value) else ["float", repr(value)]
-        if isinstance(value, (complex, bytes)) or value is Ellipsis or value is NotImplemented:
-            return [type(value).__name__, repr(value)]
+        if kind in (complex, bytes) or value is Ellipsis or value is NotImplemented:
+            return [kind.__name__, repr(value)]
         if isinstance(value, ModuleType):
             return self._module(value, None)
         return self._once(id(value), value, lambda: self._opened(value))
 
-    def _once(self, key: _Key, value: Any, tell: Callable[[], Any]) -> Any:
+    def _once(self, key: Key, value: Any, tell: Callable[[], Any]) -> Any:
         """What `tell` says of `value`, asked once; what is large as a hash."""
         if key in self._done:
             told, is_code = self._done[key]
@@ -125,7 +144,7 @@ class Reader:
         for name, value in attributes:
             if self._may_hold(value):
                 before = self.code_count
-                told = self.told(value)
+                told = self._settled(value)
                 if self.code_count > before:
                     found[name] = told
         return found
@@ -137,26 +156,42 @@ class Reader:
             self._weights.setdefault(id(weight), number)
         self.code_count += 1
         policy = getattr(getattr(operation, "dtype_policy", None), "name", "float32")
-        held = self._attributes(own_attributes(operation))
+        held: Any = own_attributes(operation)
+        tell = self._settled
+        if not is_keras(type(operation)):
+            held, tell = {**held, **self._idle(operation)}, self._saved
+        held = [[name, tell(held[name])] for name in sorted(held)]
         return ["layer", self.told(type(operation)), policy, held, self._graph(operation)]
+
+    def _idle(self, operation: Any) -> dict[str, Any]:
+        """What goes by an initializer's or a constraint's name in a layer of the user's and is no stock one."""
+        return {
+            name: value
+            for name, value in idle_attributes(operation).items()
+            if not isinstance(value, (str, NoneType)) and origin_of(_code_of(value)).kind != "stock"
+        }
 
     # ---------------------------------------------------------------------------------------------- by kind
 
     def _opened(self, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return ["list", *map(self.told, value)]
-        if isinstance(value, (dict, MappingProxyType)):
-            pairs = [[self.told(key), self.told(item)] for key, item in value.items()]
-            return ["dict", *sorted(pairs, key=canonical_json)]
-        if isinstance(value, (set, frozenset)):
-            return ["set", *sorted(map(self.told, value), key=canonical_json)]
+        if type(value) in (list, tuple, dict, set, frozenset, MappingProxyType):
+            return self._container(value)
+        if type(value).__name__ in TRACKED and origin_of(type(value)).kind == "stock":
+            return self._stand_in(value)
+        if built_in(value):
+            return self._derived(value)
         if isinstance(value, (staticmethod, classmethod)):
             return [type(value).__name__, self.told(value.__func__)]
         if isinstance(value, property):
-            return ["property", *map(self.told, (value.fget, value.fset, value.fdel))]
+            return [
+                "property",
+                *map(self.told, (value.fget, value.fset, value.fdel)),
+                *self._more(value, property),
+            ]
         if isinstance(value, functools.partial):
             self.code_count += 1
-            return ["partial", *map(self.told, (value.func, value.args, value.keywords))]
+            parts = map(self.told, (value.func, value.args, value.keywords))
+            return ["partial", *parts, *self._more(value, functools.partial)]
         if isinstance(value, MethodType):
             return ["method", self.told(value.__func__), self.told(value.__self__)]
         if isinstance(value, FunctionType):
@@ -184,60 +219,17 @@ class Reader:
             held = ((str(number), value) for number, value in enumerate([*cells, *given]))
             return ["function", *name, self.code_in(held)]
         self.code_count += 1
-        notes = {name: note for name, note in vars(function).items() if not name.startswith("_")}
+        notes = {
+            name: note
+            for name, note in vars(function).items()
+            if not name.startswith(("__", "_tf_", "_keras_"))
+        }
         return [
             "code",
             self._code(function.__code__, function.__globals__),
-            *map(self.told, [*cells, *given, notes]),
+            *map(self.told, [*cells, *given]),
+            self._attributes(notes),
         ]
-
-    def _code(self, code: CodeType, names: dict[str, Any]) -> Any:
-        asked = frozenset(bytecode.attributes(code))
-
-        def outside(name: str) -> Any:
-            if name in _PLACES or name not in names:
-                return ["name", name]
-            value = names[name]
-            return self._module(value, asked) if isinstance(value, ModuleType) else ["is", self.told(value)]
-
-        def constant(value: Any) -> Any:
-            return (
-                self._code(value, names)
-                if isinstance(value, CodeType)
-                else [type(value).__name__, self.told(value)]
-            )
-
-        lines = bytecode.plain(code, constant, outside)
-        for name, level in bytecode.imports(code):
-            lines.append(["import", self._imported("." * level + name, names, asked)])
-        return hashlib.sha256(canonical_json(lines)).hexdigest()
-
-    def _imported(self, name: str, names: dict[str, Any], asked: frozenset[str]) -> Any:
-        try:
-            module = sys.modules.get(importlib.util.resolve_name(name, names.get("__package__")))
-        except (ImportError, TypeError, AttributeError):
-            module = None
-        return ["name", name] if module is None else self._module(module, asked)
-
-    def _module(self, module: ModuleType, asked: frozenset[str] | None) -> Any:
-        """A module: of the user's own the names in `asked`, there and in modules inside it; None for all."""
-        origin = of_module(module.__name__)
-        if origin.kind != "own":
-            self.code_count += origin.kind == "package"
-            return ["module", module.__name__, origin.version]
-        return self._once((id(module), asked), module, lambda: self._opened_module(module, asked))
-
-    def _opened_module(self, module: ModuleType, asked: frozenset[str] | None) -> Any:
-        self.code_count += 1
-        wanted = sorted(vars(module) if asked is None else asked & vars(module).keys())
-        return [
-            "module",
-            [[name, self._in(module, name, asked)] for name in wanted if not name.startswith("__")],
-        ]
-
-    def _in(self, module: ModuleType, name: str, asked: frozenset[str] | None) -> Any:
-        value = vars(module)[name]
-        return self._module(value, asked) if isinstance(value, ModuleType) else self.told(value)
 
     def _class(self, kind: type) -> Any:
         origin = origin_of(kind)
@@ -247,9 +239,10 @@ class Reader:
         parts = {
             name: value
             for name, value in vars(kind).items()
-            if not (name.startswith("__") and not _is_method(value)) and name != "_abc_impl"
+            if name not in _OF_CLASSES and not name.startswith(_NOTES) and name != "_abc_impl"
         }
-        return ["own class", [self.told(base) for base in kind.__bases__], self._attributes(parts)]
+        made = [self.told(type(kind))] if origin_of(type(kind)).kind == "own" else []
+        return ["own class", [self.told(base) for base in kind.__bases__], self._attributes(parts), *made]
 
     def _instance(self, value: Any) -> Any:
         import keras
@@ -257,25 +250,35 @@ class Reader:
         if isinstance(value, keras.Operation):
             return self._stock(value) if is_keras(type(value)) else self.operation(value)
         kind = type(value)
-        if hasattr(value, "python_function"):  # of `tf.function`
-            return ["traced", self.told(value.python_function)]
         if isinstance(value, keras.Variable) and id(value) in self._weights:
             return ["weight", self._weights[id(value)]]
-        if hasattr(value, "__array__") and not isinstance(value, keras.KerasTensor):
-            # A symbolic tensor has no bytes, and an array of objects gives none.
-            with contextlib.suppress(Exception):
-                return ["array", *self.array(value)]
         origin = origin_of(kind)
+        if origin.kind == "own":
+            # A variable's state has names and places in it.
+            state = {} if isinstance(value, keras.Variable) else state_of(value)
+            return ["instance", self.told(kind), self._attributes(state), self._numbers(value)]
+        if hasattr(value, "python_function"):  # of `tf.function`
+            return ["traced", self.told(value.python_function)]
+        numbers = self._numbers(value)
+        if numbers is not None:
+            return ["array", *numbers]
         if origin.kind == "stock":
             return [
                 "stock",
                 kind.__qualname__,
-                self.told(settings_of(value)),
+                self._settled(settings_of(value)),
                 self.code_in(state_of(value).items()),
             ]
-        if origin.kind == "own":
-            return ["instance", self.told(kind), self._attributes(state_of(value))]
         return self._foreign(value, origin)
+
+    def _numbers(self, value: Any) -> list[Any] | None:
+        import keras
+
+        if hasattr(type(value), "__array__") and not isinstance(value, keras.KerasTensor):
+            # A symbolic tensor has no bytes, and an array of objects gives none.
+            with contextlib.suppress(Exception):
+                return self.array(value)
+        return None
 
     def _foreign(self, value: Any, origin: Origin) -> Any:
         """An object of a package's: by what it is pickled as."""
@@ -284,19 +287,7 @@ class Reader:
             return ["wrapped", *name, self.told(value.__wrapped__)]
         if callable(value) and hasattr(value, "__name__"):
             return ["callable", *name, str(value.__name__)]  # of NumPy, for one
-        try:
-            parts = value.__reduce_ex__(4)
-        except Exception:  # a lock, a stream: what it does cannot be told, and the canary stands for it
-            return ["opaque", *name]
-        if isinstance(parts, str):
-            return ["object", *name, parts]
-        items = [list(islice(part, _MOST_ITEMS)) for part in parts[3:5] if part is not None]
-        if any(len(part) == _MOST_ITEMS for part in items):
-            raise ValueError(f"it gives {_MOST_ITEMS:,} items or more")
-        return ["object", *name, self.told([*parts[:3], *items])]
-
-    def _attributes(self, values: dict[str, Any]) -> list[Any]:
-        return [[name, self.told(values[name])] for name in sorted(values)]
+        return ["object", *name, self._pickled(value)]
 
     def _may_hold(self, value: Any) -> bool:
         """Whether code may hang on an attribute of a stock object: what cannot is passed over, cheaply."""
@@ -315,7 +306,5 @@ class Reader:
         )
 
 
-def _is_method(value: Any) -> bool:
-    return callable(value) or (
-        hasattr(type(value), "__get__") and not isinstance(value, GetSetDescriptorType)
-    )
+def _code_of(value: Any) -> Any:
+    return value if isinstance(value, (FunctionType, type)) else type(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,19 @@ from bottleneck.errors import BaseError
 
 #: What compiling and training leave in a model, besides what any model has.
 _TRAINING = frozenset({"optimizer", "_compile_config", "history", "stop_training"})
+#: Basic classes, and what gives their instances' content without asking a derived class.
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__complex__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    list: list.__iter__,
+    tuple: tuple.__iter__,
+    dict: dict.items,
+    set: set.__iter__,
+    frozenset: frozenset.__iter__,
+}
 _IDLE_ENDS = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -38,6 +53,28 @@ def own_attributes(operation: Any) -> dict[str, Any]:
         and not name.startswith(("_self_", "_tf_", "_obj_reference_counts"))
         and not name.endswith(_IDLE_ENDS)
     }
+
+
+def idle_attributes(operation: Any) -> dict[str, Any]:
+    """Attributes under the names of initializers and constraints, which `own_attributes` leaves out."""
+    ends = ("_initializer", "_constraint")
+    return {name: value for name, value in vars(operation).items() if name.endswith(ends)}
+
+
+def built_in(value: Any) -> type | None:
+    """The basic class of Python's that `value` is an instance of, though maybe not directly."""
+    # Not isinstance, which a proxy answers for what it stands for.
+    return next((kind for kind in type(value).__mro__ if kind in _CONTENT), None)
+
+
+def plain_content(value: Any) -> Any:
+    """`value` as an instance of its basic class itself, whatever its own class makes of the methods."""
+    kind = built_in(value)
+    if kind is None:
+        raise TypeError(f"a {type(value).__qualname__} is no instance of a basic class")
+    if isinstance(value, OrderedDict):
+        return dict(OrderedDict.items(value))
+    return kind(_CONTENT[kind](value))
 
 
 def state_of(value: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +9,24 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import BaseError
-from tests.bases import networks, odd_models
+from tests.bases import networks, odd_models, odd_names
 
 pytestmark = pytest.mark.keras
+
+DIFFERENT = odd_models.DIFFERENT | odd_names.DIFFERENT
+EQUAL = odd_models.EQUAL | odd_names.EQUAL
 
 
 def digest(model: Any) -> str:
     from bottleneck.bases.digest import digest
 
     return digest(model)
+
+
+@pytest.fixture(autouse=True)
+def no_module_of_a_pair_stays() -> Iterator[None]:
+    yield
+    sys.modules.pop("odd_names_held", None)
 
 
 @pytest.fixture(scope="module")
@@ -126,25 +137,48 @@ def test_arguments_of_bare_operations_are_in_it() -> None:
     assert len({digest(model(1, 2.0)), digest(model(2, 2.0)), digest(model(1, 3.0))}) == 3
 
 
-@pytest.mark.parametrize("name", odd_models.DIFFERENT)
+@pytest.mark.parametrize("name", DIFFERENT)
 def test_what_a_configuration_hides_is_in_it(name: str) -> None:
-    first, other, again = (digest(odd_models.build(odd_models.DIFFERENT[name], side)) for side in (0, 1, 0))
+    first, other, again = (digest(odd_models.build(DIFFERENT[name], side)) for side in (0, 1, 0))
     assert first == again != other
 
 
-@pytest.mark.parametrize("name", odd_models.EQUAL)
+@pytest.mark.parametrize("name", EQUAL)
 def test_what_only_a_reader_of_the_code_sees_is_not_in_it(name: str) -> None:
-    first, other = (digest(odd_models.build(odd_models.EQUAL[name], side)) for side in (0, 1))
+    first, other = (digest(odd_models.build(EQUAL[name], side)) for side in (0, 1))
     assert first == other
 
 
 def test_odd_models_are_as_they_say() -> None:
     pixels = np.random.default_rng(0).normal(0.2, 1, (2, 8, 8, 3)).astype(np.float32)
-    for cases, differ in ((odd_models.DIFFERENT, True), (odd_models.EQUAL, False)):
+    for cases, differ in ((DIFFERENT, True), (EQUAL, False)):
         for name in list(cases)[::4]:
-            models = [odd_models.build(cases[name], side) for side in (0, 1)]
-            first, other = (np.asarray(model(pixels, training=False)) for model in models)
+            # One after the other: they may leave modules of one name.
+            first, other = (
+                np.asarray(odd_models.build(cases[name], side)(pixels, training=False)) for side in (0, 1)
+            )
             assert np.array_equal(first, other) is not differ, name
+
+
+def test_a_layer_with_containers_is_the_same_when_saved_and_loaded(tmp_path: Path) -> None:
+    import keras
+
+    class Own(keras.layers.Layer):
+        def __init__(self, parts: Any, **more: Any) -> None:
+            super().__init__(**more)
+            self.parts = parts
+
+        def call(self, x: Any) -> Any:
+            return x * self.parts["n"][0]
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "parts": self.parts}
+
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, Own({"n": [2.0, 3.0], "m": (1, {"z": 1, "a": None})})(image))
+    before = digest(model)
+    model.save(tmp_path / "own.keras")
+    assert digest(keras.models.load_model(tmp_path / "own.keras", custom_objects={"Own": Own})) == before
 
 
 def test_a_layer_that_runs_a_file_is_what_the_file_holds(tmp_path: Path) -> None:
@@ -192,8 +226,6 @@ def test_a_weight_is_read_once_however_deep_its_layer_lies(monkeypatch: pytest.M
 
 
 def test_deep_networks_need_no_deep_stack() -> None:
-    import sys
-
     import keras
 
     image = x = keras.Input((4, 4, 3))
