@@ -82,7 +82,10 @@ def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str
         opcode, name = instruction.opcode, instruction.opname
         told: Any = instruction.arg
         if opcode in dis.hasconst:
-            told = constant(instruction.argval)
+            # Names of a call's keywords: `dis` of Python 3.11 does not know that they are a constant.
+            told = constant(
+                code.co_consts[instruction.arg or 0] if name == "KW_NAMES" else instruction.argval
+            )
         elif opcode in dis.haslocal or opcode in dis.hasfree:
             told = local(instruction.argval)
         elif opcode in dis.hasname:

@@ -55,6 +55,7 @@ _OF_CLASSES = frozenset(
         "__parameters__",
         "__qualname__",
         "__signature__",
+        "__slotnames__",  # left there by pickling an instance
         "__slots__",
         "__static_attributes__",
         "__type_params__",
@@ -222,7 +223,7 @@ class Reader(Containers):
         notes = {
             name: note
             for name, note in vars(function).items()
-            if not name.startswith(("__", "_tf_", "_keras_"))
+            if not name.startswith(("__", "_api_export", "_keras_", "_tf_"))
         }
         return [
             "code",

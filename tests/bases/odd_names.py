@@ -110,6 +110,7 @@ DIFFERENT = {
     ),
     "module imported by __import__": _own("__import__('odd_names_held').K", _IMPORTED),
     "module from sys.modules": _own("sys.modules['odd_names_held'].K", _IMPORTED),
+    "name of an argument in a call": _own("f({{a|b}}=2.0)", "def f(a=1.0, b=3.0):\n    return a * b * b"),
     "globals": _own("globals()['K']", f"K = {_K}"),
     "eval": _own("eval('K')", f"K = {_K}"),
     "private attribute of a function": _own("f._k", f"def f():\n    pass\nf._k = {_K}"),
@@ -145,6 +146,9 @@ EQUAL = {
     ),
     "stock initializer under a layer of the user's": _own(
         "2.0", after="own.k_initializer = keras.initializers.{{Zeros|Ones}}()"
+    ),
+    "what pickling leaves in a class": _own(
+        "T.k", "class D:\n    k = 2.0\nT = D()\n{{pass|T.__reduce_ex__(4)}}"
     ),
     "docstring beside a module's name": _own(
         "f()", "import sys\ndef f():\n    {{'A.'|'Another.'}}\n    return 2.0 * ('os' in sys.modules)"

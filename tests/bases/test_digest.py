@@ -149,6 +149,28 @@ def test_what_only_a_reader_of_the_code_sees_is_not_in_it(name: str) -> None:
     assert first == other
 
 
+@pytest.mark.parametrize("name", list(DIFFERENT)[::7])
+def test_running_a_base_does_not_change_it(name: str) -> None:
+    model = odd_models.build(DIFFERENT[name], 0)
+    before = digest(model)
+    model.predict(np.ones((1, 8, 8, 3), np.float32), verbose=0)
+    assert digest(model) == before
+
+
+def test_a_name_of_keras_on_a_function_has_no_address_in_it() -> None:
+    def digests() -> str:
+        return digest(odd_models.build(odd_models.DIFFERENT["decorator under a name of Keras'"], 0))
+
+    import keras
+
+    before = digests()
+    vars(keras.activations.relu)["_api_export_symbol_id"] += 1  # as in another process
+    try:
+        assert digests() == before
+    finally:
+        vars(keras.activations.relu)["_api_export_symbol_id"] -= 1
+
+
 def test_odd_models_are_as_they_say() -> None:
     pixels = np.random.default_rng(0).normal(0.2, 1, (2, 8, 8, 3)).astype(np.float32)
     for cases, differ in ((DIFFERENT, True), (EQUAL, False)):
