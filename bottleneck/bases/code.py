@@ -274,9 +274,12 @@ class Reader(Containers):
 
     def _numbers(self, value: Any) -> list[Any] | None:
         import keras
+        import numpy as np
 
-        if hasattr(type(value), "__array__") and not isinstance(value, keras.KerasTensor):
-            # A symbolic tensor has no bytes, and an array of objects gives none.
+        # A symbolic tensor has no bytes, an array of objects gives none, and a masked one's are not all of it.
+        if hasattr(type(value), "__array__") and not isinstance(
+            value, (keras.KerasTensor, np.ma.MaskedArray)
+        ):
             with contextlib.suppress(Exception):
                 return self.array(value)
         return None
@@ -287,7 +290,8 @@ class Reader(Containers):
         if hasattr(value, "__wrapped__"):
             return ["wrapped", *name, self.told(value.__wrapped__)]
         if callable(value) and hasattr(value, "__name__"):
-            return ["callable", *name, str(value.__name__)]  # of NumPy, for one
+            held = self.code_in(state_of(value).items())  # of NumPy's, `vectorize` holds a function
+            return ["callable", *name, str(value.__name__), held]
         return ["object", *name, self._pickled(value)]
 
     def _may_hold(self, value: Any) -> bool:

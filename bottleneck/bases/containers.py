@@ -5,6 +5,7 @@ Items are told in the order that code meets them in, but those of a dictionary o
 
 from __future__ import annotations
 
+import copyreg
 from abc import abstractmethod
 from itertools import islice
 from types import MappingProxyType
@@ -95,7 +96,9 @@ class Containers(Namespaces):
     def _pickled(self, value: Any) -> Any:
         """What an object is pickled as; a word where it is not."""
         try:
-            parts = value.__reduce_ex__(4)
+            # As pickle does: a regular expression has its way of being pickled in copyreg alone.
+            reduce = copyreg.dispatch_table.get(type(value))
+            parts: Any = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception:  # a lock, a stream: what it does cannot be told, and the canary stands for it
             return "opaque"
         if isinstance(parts, str):

@@ -102,7 +102,8 @@ def array_of(value: Any) -> list[Any]:
     array = np.asarray(value)
     plain = np.ascontiguousarray(array)
     little = plain if plain.dtype.byteorder != ">" else plain.astype(plain.dtype.newbyteorder("<"))
-    return [list(array.shape), plain.dtype.name, hashlib.sha256(little.view(np.uint8).data).hexdigest()]
+    name = plain.dtype.name if plain.dtype.names is None else str(plain.dtype)
+    return [list(array.shape), name, hashlib.sha256(little.view(np.uint8).data).hexdigest()]
 
 
 def settings_of(value: Any) -> Any:

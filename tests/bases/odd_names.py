@@ -120,6 +120,12 @@ DIFFERENT = {
         "self.k_constraint(1.0)", after=f"own.k_constraint = lambda w: w * {_K}"
     ),
     "number called an initializer": _own("self.k_initializer", after=f"own.k_initializer = {_K}"),
+    "regular expression": _own("float(T.pattern)", "import re\nT = re.compile('{{2|3}}')"),
+    "function in a vectorize": _own("float(T(1.0))", f"T = np.vectorize(lambda x: x * {_K})"),
+    "mask of an array": _own("float(T.sum())", "T = np.ma.array([2.0, 3.0], mask=[{{0, 1|1, 0}}])"),
+    "fields of an array": _own(
+        "float(T['a'][0])", "T = np.array([(2.0, 3.0)], [(k, 'f8') for k in {{'ab'|'ba'}}])"
+    ),
     "class derived from property": _own(
         "T().k",
         f"class P(property):\n    def __get__(self, *_):\n        return {_K}\nclass T:\n    k = P()",
