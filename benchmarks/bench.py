@@ -1,23 +1,23 @@
 """What caching costs and saves, against the recipe a user would otherwise write.
 
-    python scripts/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
+    python benchmarks/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
                                     [--precision float32,bfloat16] [--peers] [--onednn] [--large]
-    python scripts/bench.py decode  [--images 400]        (in bench_decode.py)
-    python scripts/bench.py forward [--base …]            (in bench_forward.py)
-    python scripts/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
-    python scripts/bench.py rss                           (in bench_rss.py)
-    python scripts/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
-    python scripts/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
-    python scripts/bench.py heads   [--images 2000]         (in bench_heads.py)
-    python scripts/bench.py rerun   [--images 10000]
-    python scripts/bench.py import
-    python scripts/bench.py finetune --base vgg16|inceptionv3 [--images 72]     (in bench_finetune.py)
-    python scripts/bench.py store | open | memory     (in bench_store.py)
+    python benchmarks/bench.py decode  [--images 400]        (in bench_decode.py)
+    python benchmarks/bench.py forward [--base …]            (in bench_forward.py)
+    python benchmarks/bench.py pipeline [--base …] [--images 1000] [--precision auto]     (in bench_pipeline.py)
+    python benchmarks/bench.py rss                           (in bench_rss.py)
+    python benchmarks/bench.py cuts --base vgg16|mobilenetv2 [--images 192]               (in bench_cuts.py)
+    python benchmarks/bench.py predict [--base …] [--images 5000] [--precision auto]      (in bench_predict.py)
+    python benchmarks/bench.py heads   [--images 2000]         (in bench_heads.py)
+    python benchmarks/bench.py rerun   [--images 10000]
+    python benchmarks/bench.py import
+    python benchmarks/bench.py finetune --base vgg16|inceptionv3 [--images 72]     (in bench_finetune.py)
+    python benchmarks/bench.py store | open | memory     (in bench_store.py)
 
 Contenders run in turn, round by round, on one machine in one go, each in processes of its own; figures are medians
-(min-max) over the rounds, and a ratio is the median of the rounds' own ratios. The other side of each measurement is
-written out in scripts/plain.py. Figures go to scripts/results/bench_*.json; a start that was cut off goes on with the
-round it was in.
+(min-max) over the rounds, and a ratio is the median of the rounds' own ratios. The other side of each measurement
+is written out in benchmarks/plain.py. Figures go to benchmarks/results/bench_*.json; a start that was cut off goes
+on with the round it was in.
 """
 
 from __future__ import annotations
@@ -234,7 +234,9 @@ def main() -> None:
         action="store_true",
         help="extract: the recipe with TF_ENABLE_ONEDNN_OPTS=1 too, which few set.",
     )
-    parser.add_argument("--peers", action="store_true", help="extract: torch too; scripts/peers installs it.")
+    parser.add_argument(
+        "--peers", action="store_true", help="extract: torch too; benchmarks/peers installs it."
+    )
     parser.add_argument("--large", action="store_true", help="extract, decode: photographs of 12 megapixels.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
@@ -247,7 +249,7 @@ def main() -> None:
         parser.error(f"--images: more than {FEW}")
     given.work = Path(os.path.abspath(given.work))
     if given.peers and not bench_extract.PEERS.exists():
-        parser.error("--peers: run scripts/peers first, which installs torch")
+        parser.error("--peers: run benchmarks/peers first, which installs torch")
     names = ("images", "base", "size", "rounds", "precision", "peers", "onednn", "large")
     options = {name: getattr(given, name) for name in names}
     steps = Steps(given.work, f"bench_{given.what}", options, again=given.again)

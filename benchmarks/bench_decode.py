@@ -2,7 +2,7 @@
 
 The last row is the least that any use of TensorFlow's codec, libjpeg-turbo, costs.
 
-Part of scripts/bench.py (`decode`). One process, files in memory, as many threads as there are processors, in turn.
+Part of benchmarks/bench.py (`decode`). One process, files in memory, as many threads as there are processors, in turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from measuring import Steps, shown, spread, table
 from subjects import BASES, LARGE, USUAL, photos
 from watching import watched
 
-from bottleneck.extraction import link
+from bottleneck.extraction.worker import channel
 
 LABELS = {
     "ours": "bottleneck: DCT ratio, box averages, bilinear",
@@ -41,7 +41,7 @@ def decode(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     folder, made_of = photos(given.work, given.images, extent)
     size = given.size or BASES[given.base][2]
     command = [sys.executable, __file__, str(folder), "--size", str(size), "--rounds", str(given.rounds)]
-    as_a_worker = link.surroundings()
+    as_a_worker = channel.surroundings()
     found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=as_a_worker).json())
     rates = {name: spread(values) for name, values in found.items()}
     ratios = {
@@ -67,8 +67,8 @@ def main() -> None:
     import tensorflow as tf
     from PIL import Image
 
-    from bottleneck.extraction.decoding import Decoder
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
+    from bottleneck.pixels.decoder import Decoder
     from bottleneck.schema import Pixels
 
     parser = argparse.ArgumentParser()

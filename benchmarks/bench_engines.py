@@ -1,11 +1,11 @@
 """Two one-thread workers against one, on every engine that is installed.
 
-    python scripts/bench_engines.py [--base inceptionv3] [--images 96] [--rounds 5] [--engines local,dask,ray]
+    python benchmarks/bench_engines.py [--base inceptionv3] [--images 96] [--rounds 5] [--engines local,dask,ray]
 
 Each run is a process of its own with a cache of its own, random weights, 500 x 375 JPEG files. The rate is that of the
 steady part: from the second shard's record on, so that starting schedulers and building the base do not count. A worker
 of one thread computes in one and decodes in another, so a base must be large for a second one to be worth a whole one
-on two cores. Figures go to scripts/results/bench_engines.json.
+on two cores. Figures go to benchmarks/results/bench_engines.json.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MODULES = {"local": "bottleneck", "dask": "distributed", "ray": "ray"}
 
 def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict[str, Any]:
     """A whole extraction in this process, and its steady rate."""
-    from bottleneck.extraction.fill import fill
-    from bottleneck.images.scan import scan
-    from bottleneck.progress import Silent
+    from bottleneck.extraction.run import fill
+    from bottleneck.inventory.scan import scan
     from bottleneck.schema import BaseRequest, Cache, Team
     from bottleneck.sources.open import open_source
+    from bottleneck.system.progress import Silent
 
     opened, where = open_source(folder), Cache(cache)
     request = BaseRequest(base=base, weights="random:1", pooling="avg", batch=BATCH)

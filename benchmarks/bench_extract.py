@@ -1,7 +1,7 @@
 """JPEG files to features on disk: our command, in several precisions, against the recipes people write.
 
-Part of scripts/bench.py (`extract`). The recipes are scripts/plain.py and, with --peers, scripts/plain_torch.py, each
-with the number of its own that is fastest here: Keras' batch, torch's loaders.
+Part of benchmarks/bench.py (`extract`). The recipes are benchmarks/plain.py and, with --peers,
+benchmarks/plain_torch.py, each with the number of its own that is fastest here: Keras' batch, torch's loaders.
 """
 
 from __future__ import annotations

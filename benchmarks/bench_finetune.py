@@ -1,7 +1,7 @@
 """What an epoch of fine-tuning costs: on a cached prefix, from the pixels, and in a plain Keras script.
 
-Part of scripts/bench.py (`finetune`). One size, one batch and the same trained layers on all three sides; the prefix's
-extraction, which happens once, is stated apart. Weights are random: this is about time.
+Part of benchmarks/bench.py (`finetune`). One size, one batch and the same trained layers on all three sides; the
+prefix's extraction, which happens once, is stated apart. Weights are random: this is about time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How fast the bare forward pass is: as a graph of Keras, frozen, in bfloat16, compiled by XLA, and by OpenVINO.
 
-Part of scripts/bench.py (`forward`). One process, one batch in memory, all of them in turn, round by round. Where
-the time of a pass goes is asked afterwards (scripts/profile_forward.py).
+Part of benchmarks/bench.py (`forward`). One process, one batch in memory, all of them in turn, round by round. Where
+the time of a pass goes is asked afterwards (benchmarks/profile_forward.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from forward_ways import BATCH, arguments, ways
 from measuring import Steps, shown, spread, table
 from watching import watched
 
-from bottleneck import kernels
+from bottleneck.system import onednn
 
 #: Of passes of each way in a round, one at least.
 _SECONDS = 2.0
@@ -41,7 +41,7 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
     cache = measuring.fresh_cache(given.work, "bench-forward")
     command = [sys.executable, __file__, *base, "--rounds", str(given.rounds), "--cache", str(cache)]
     # As in a worker, and Keras' own graph too, though its users may have Eigen's kernels.
-    said = {**kernels.asked_for(), **os.environ}
+    said = {**onednn.asked_for(), **os.environ}
     found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=said).json())
     profiled = [name for name in found["rates"] if name in _PROFILED]
     where = {
@@ -81,7 +81,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from bottleneck.extraction.rounding import drift
+    from bottleneck.forward.rounding import drift
 
     parser = arguments()
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,6 +1,6 @@
 """Heads on cached features against what caching replaces.
 
-Part of scripts/bench.py (`heads`).
+Part of benchmarks/bench.py (`heads`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How close `extract` comes to the speed of its parts: decoding alone, and the forward pass alone.
 
-Part of scripts/bench.py (`pipeline`). Both parts are measured in a process of their own, with the command's own
+Part of benchmarks/bench.py (`pipeline`). Both parts are measured in a process of their own, with the command's own
 objects: its decoder on as many threads, its forward pass with as many under way. On processors they share, the best
 that a pipeline can do is 1 / (1 / decoding + 1 / forward).
 """
@@ -21,7 +21,7 @@ from measuring import OURS, Steps, shown, spread, table
 from rounds import column, in_rounds
 from watching import watched
 
-from bottleneck.extraction import link
+from bottleneck.extraction.worker import channel
 
 #: Seconds that a forward pass is run for, and passes at least.
 _SECONDS, _PASSES = 8.0, 6
@@ -60,7 +60,7 @@ def pipeline(
     def parts(_: int) -> dict[str, Any]:
         cache = measuring.fresh_cache(given.work, "bench-pipeline-parts")
         command = [sys.executable, __file__, str(folder), *base, "--cache", str(cache)]
-        as_a_worker = link.surroundings()
+        as_a_worker = channel.surroundings()
         found: dict[str, Any] = watched(command, timeout=given.timeout, extra=as_a_worker).json()
         return found
 
@@ -107,10 +107,10 @@ def main() -> None:
     """Both parts, one after the other, in this process; prints one JSON line."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from bottleneck.extraction.cuts import rows_of
-    from bottleneck.extraction.forward import open_forward
-    from bottleneck.extraction.task import IN_FLIGHT
-    from bottleneck.images.probes import probes
+    from bottleneck.extraction.worker.task import IN_FLIGHT
+    from bottleneck.forward.cuts import rows_of
+    from bottleneck.forward.keras_forward import open_forward
+    from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache
 
     parser = argparse.ArgumentParser()

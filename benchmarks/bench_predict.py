@@ -1,6 +1,6 @@
 """How good a dry run's word is: hours and bytes that it tells, against the run that follows.
 
-Part of scripts/bench.py (`predict`).
+Part of benchmarks/bench.py (`predict`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What memory an extraction takes as images grow in number: the worker, and the parent that supervises it.
 
-Part of scripts/bench.py (`rss`). High-water marks of resident memory as the system keeps them, read while both live.
+Part of benchmarks/bench.py (`rss`). High-water marks of resident memory as the system keeps them, read while both live.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """What the scan and the plan of a very large source cost: memory first, then time.
 
-    python scripts/bench_scan.py [--entries 10000000]
+    python benchmarks/bench_scan.py [--entries 10000000]
 
 The entries are synthetic: a source that lists them and gives a few bytes for each, so that no file system is measured
 (the walk of a real one is `bench.py rerun`). Three runs, each in a process of its own: the first scan, which hashes
 everything and writes the index; a second one, which finds everything in the index; both followed by the plan of a store
 that has nothing yet. Peak resident memory is the process's own high-water mark. Figures go to
-scripts/results/bench_scan.json.
+benchmarks/results/bench_scan.json.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def one(count: int, index: Path) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
-    from bottleneck.images.scan import scan
+    from bottleneck.inventory.scan import scan
     from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec
     from bottleneck.store.plan import plan
 

@@ -1,7 +1,7 @@
 """What a store costs to read: shuffled batches, scans, opening a large one, training on one larger than memory.
 
-Parts of scripts/bench.py (`store`, `open`, `memory`). Stores are made of random rows by the package's own commit. With
-arguments of its own this file is a child process of these measurements.
+Parts of benchmarks/bench.py (`store`, `open`, `memory`). Stores are made of random rows by the package's own
+commit. With arguments of its own this file is a child process of these measurements.
 """
 
 from __future__ import annotations

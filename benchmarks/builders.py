@@ -1,7 +1,7 @@
 """Several builders of one store: how much they compute twice, and that they end in the very same files.
 
-    python scripts/builders.py share    [--images 69000] [--builders 2 8]
-    python scripts/builders.py identity [--images 20000]
+    python benchmarks/builders.py share    [--images 69000] [--builders 2 8]
+    python benchmarks/builders.py identity [--images 20000]
 
 `share` starts `bottleneck extract` so many times at once over one empty cache and adds up the rows that each says it
 computed: one result, no row lost, at most 10 % computed twice. `identity` makes one store by one undisturbed run, and
@@ -10,7 +10,7 @@ are started after them; each builder has its own table of the same images in an 
 are pinned. Both stores must hold the same shard files, byte for byte.
 
 The images are Fashion-MNIST as PNG files (Debian's dataset-fashion-mnist), the base SqueezeNet at 31 px. Exit status 1
-when it is not so. Figures go to scripts/results/builders_*.json.
+when it is not so. Figures go to benchmarks/results/builders_*.json.
 """
 
 from __future__ import annotations

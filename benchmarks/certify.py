@@ -1,12 +1,12 @@
 """Every artefact of six networks with two heads, certified: what `export` promises, shown on demand.
 
-    python scripts/certify.py [--only NAME ...] [--head NAME ...] [--images 16]
+    python benchmarks/certify.py [--only NAME ...] [--head NAME ...] [--images 16]
 
 VGG16, InceptionV3, ResNet50, MobileNetV2 and EfficientNetB0 with calibrated random weights at about half of their size,
 SqueezeNet with its own weights at its own, under a logistic head and a dense one with batch normalisation and dropout,
 trained on coloured drawings (Debian's tuxpaint-stamps-default) by the command line as a user would. Each is exported to
 every float32 format and to LiteRT float16; each artefact is run by a process without this package; what the
-certificates say is put in one table. Figures go to scripts/results/certify.json; exit status 1 when anything is not
+certificates say is put in one table. Figures go to benchmarks/results/certify.json; exit status 1 when anything is not
 certified or a twin gets through. A start that was cut off goes on where it ended.
 """
 

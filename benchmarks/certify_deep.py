@@ -1,15 +1,15 @@
 """The deepest bases on photographs: what the certificate measures, allows and notices.
 
-    python scripts/certify_deep.py [--only NAME ...]
+    python benchmarks/certify_deep.py [--only NAME ...]
 
-`inception_v4` at 299 pixels as its user had it: two classes, 24 photographs to learn from and 12 to test, one softmax
-layer by RMSprop and batches of one; merged, and exported to Keras, SavedModel, LiteRT and ONNX, each run by a process
-without this package. Then the five bases of the catalog with the most layers, merged, at 224 pixels. All have
-calibrated random weights; the photographs are parts of Debian's mate-backgrounds. For each: the network's rounding as
-measured, what is allowed by it, the largest difference of any form in any way to call it, and the distance of every
-broken twin. Figures go to scripts/results/certify_deep.json, of some bases alone to certify_deep_part.json; exit status
-1 when anything is not certified. A start that was cut off goes on where it ended. Merging took 7 GiB at its peak,
-exporting 18 GiB in all processes together.
+`inception_v4` at 299 pixels as its user had it: two classes, 24 photographs to learn from and 12 to test, one
+softmax layer by RMSprop and batches of one; merged, and exported to Keras, SavedModel, LiteRT and ONNX, each run by
+a process without this package. Then the five bases of the catalog with the most layers, merged, at 224 pixels. All
+have calibrated random weights; the photographs are parts of Debian's mate-backgrounds. For each: the network's
+rounding as measured, what is allowed by it, the largest difference of any form in any way to call it, and the
+distance of every broken twin. Figures go to benchmarks/results/certify_deep.json, of some bases alone to
+certify_deep_part.json; exit status 1 when anything is not certified. A start that was cut off goes on where it
+ended. Merging took 7 GiB at its peak, exporting 18 GiB in all processes together.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """Fashion-MNIST from files to test accuracy: our two commands against a plain Keras + scikit-learn script.
 
-    python scripts/fashion_mnist.py                         all 70,000 images (about 20 minutes on 2 cores)
-    python scripts/fashion_mnist.py --limit 6000            a tenth of them
-    python scripts/fashion_mnist.py --limit 6000 --cut fire8 --no-plain
+    python benchmarks/fashion_mnist.py                         all 70,000 images (about 20 minutes on 2 cores)
+    python benchmarks/fashion_mnist.py --limit 6000            a tenth of them
+    python benchmarks/fashion_mnist.py --limit 6000 --cut fire8 --no-plain
 
 The images come from Debian's package dataset-fashion-mnist (``apt-get install dataset-fashion-mnist``). They are
 written once as PNG files to ``train/<class>/`` and ``test/<class>/``. Then, each in processes of its own:
 
 - ours: ``bottleneck extract`` and ``bottleneck train --validation 0`` on a fresh cache;
-- plain: ``scripts/plain.py accuracy``: image_dataset_from_directory, model.predict, StandardScaler and
+- plain: ``benchmarks/plain.py accuracy``: image_dataset_from_directory, model.predict, StandardScaler and
   LogisticRegression(max_iter=1000), on the same files, network, weights and cut.
 
 Asked for: ours within 0.3 points of plain, and at least 0.865. Exit status 1 when it is not so (on all images).
-A start that was cut off goes on where it ended; figures go to scripts/results/fashion_mnist.json.
+A start that was cut off goes on where it ended; figures go to benchmarks/results/fashion_mnist.json.
 """
 
 from __future__ import annotations

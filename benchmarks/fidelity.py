@@ -1,11 +1,11 @@
 """Features of photographs of 12 megapixels against those of full decoding and an antialiased resize.
 
-    python scripts/fidelity.py [--base squeezenet|mobilenetv2] [--images 64]
+    python benchmarks/fidelity.py [--base squeezenet|mobilenetv2] [--images 64]
 
 Beside ours, the pixels of the usual Keras recipe (full decoding, bilinear without antialiasing) are compared with the
 same reference. Cosines are given as they are, and after the mean over the images is taken out: features share a large
 part, which hides differences in the first. MobileNetV2 has random weights here. Figures go to
-scripts/results/fidelity_*.json.
+benchmarks/results/fidelity_*.json.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def features(given: argparse.Namespace, files: list[Path]) -> dict[str, np.ndarr
     """Rows of each way from file to pixels, through the same forward pass."""
     import tensorflow as tf
 
-    from bottleneck.extraction.forward import open_forward
+    from bottleneck.forward.keras_forward import open_forward
     from bottleneck.schema import BaseRequest, Cache
 
     options = dict(zip(asked(given)[::2], asked(given)[1::2], strict=True))

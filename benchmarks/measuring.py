@@ -163,7 +163,7 @@ def versions() -> dict[str, str]:
 
 
 def save(name: str, figures: dict[str, Any]) -> Path:
-    """Write `figures` with date, machine and versions to ``scripts/results/<name>.json``."""
+    """Write `figures` with date, machine and versions to ``benchmarks/results/<name>.json``."""
     document = {
         "measurement": name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -177,7 +177,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
     facts = document["machine"]
     print(
         f"\n  {facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; load at start "
-        f"{facts['load_at_start']}; written to scripts/results/{name}.json"
+        f"{facts['load_at_start']}; written to benchmarks/results/{name}.json"
     )
     return path
 

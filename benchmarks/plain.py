@@ -1,9 +1,9 @@
 """The scripts people write without this package: what ours is measured against. Each prints one JSON line.
 
-    python scripts/plain.py features FOLDER --out FEATURES.npy --base squeezenet --size 96
-    python scripts/plain.py accuracy FOLDER --base squeezenet --size 96 [--cut fire8_concat]
-    python scripts/plain.py epochs   FOLDER --base squeezenet --size 96 --epochs 2
-    python scripts/plain.py finetune FOLDER --base vgg16 --size 224 --below block4_pool --batch 16 --epochs 2
+    python benchmarks/plain.py features FOLDER --out FEATURES.npy --base squeezenet --size 96
+    python benchmarks/plain.py accuracy FOLDER --base squeezenet --size 96 [--cut fire8_concat]
+    python benchmarks/plain.py epochs   FOLDER --base squeezenet --size 96 --epochs 2
+    python benchmarks/plain.py finetune FOLDER --base vgg16 --size 224 --below block4_pool --batch 16 --epochs 2
 
 Keras, scikit-learn and NumPy only, with one exception: SqueezeNet's layers and weight file, which keras.applications
 lacks, come from ``bottleneck.bases.squeezenet``. Other bases take ``--weights FILE.weights.h5``, or random numbers.

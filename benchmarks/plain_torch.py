@@ -1,6 +1,6 @@
-"""What users of torch write, for `bench.py extract --peers`; runs in the environment that scripts/peers makes.
+"""What users of torch write, for `bench.py extract --peers`; runs in the environment that benchmarks/peers makes.
 
-    python scripts/plain_torch.py FOLDER --out FEATURES.npy --base vgg16 --size 224 [--bfloat16] [--loaders N]
+    python benchmarks/plain_torch.py FOLDER --out FEATURES.npy --base vgg16 --size 224 [--bfloat16] [--loaders N]
 
 ImageFolder and DataLoader, the same network from torchvision with random weights (this is about time), channels last,
 `inference_mode`; with --bfloat16 under autocast. Global average of the last convolutional layer, as on the other sides.

@@ -1,11 +1,11 @@
 """What bfloat16 costs on real weights and real images: SqueezeNet's features of digits and of Fashion-MNIST.
 
-    python scripts/precision.py [--limit 10000] [--size 96] [--cut avg_pool]
+    python benchmarks/precision.py [--limit 10000] [--size 96] [--cut avg_pool]
 
 Every image goes through the base twice, in float32 and in the precision that this machine has hardware for, each into
 a store of its own. Asked for: a centred cosine of 0.999 or more for every image, and a logistic head within 0.3
 points. The digits' head is cross-validated on all 1,797, Fashion-MNIST's measured on its test split. Figures go to
-scripts/results/precision_<size>.json; exit status 1 when it is not so.
+benchmarks/results/precision_<size>.json; exit status 1 when it is not so.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ COSINE, POINTS = 0.999, 0.3
 
 def compared(images: Path, base: dict[str, Any], work: Path, name: str, precision: str) -> dict[str, Any]:
     """Features and heads of one set of images in both precisions."""
-    from bottleneck import pipeline
+    import bottleneck
 
     rows, accuracy = {}, {}
     for each in ("float32", precision):
         options = {**base, "precision": each, "cache": work / "caches" / "precision"}
-        rows[each] = pipeline.features(images, "squeezenet", **options).X
+        rows[each] = bottleneck.features(images, "squeezenet", **options).X
         run = work / "runs" / f"precision-{name}-{each}"
         split = {"folds": 5, "validation": 0.2} if name == "digits" else {"validation": 0.0}
-        done = pipeline.train(images, "squeezenet", run=run, **split, **options)
+        done = bottleneck.train(images, "squeezenet", run=run, **split, **options)
         folds = done.folder.figures.folds
         accuracy[each] = (
             float(np.mean([fold.accuracy for fold in folds])) if folds else done.metrics["test"].accuracy
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     given = parser.parse_args()
     from bottleneck.bases.precision import isa, resolve
-    from bottleneck.demo import write_digits
+    from bottleneck.pipeline.demo import write_digits
 
     precision = resolve("auto", isa(), None)
     if precision == "float32":

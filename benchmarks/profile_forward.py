@@ -1,8 +1,8 @@
 """Where the time of a forward pass goes: by kind of oneDNN primitive in TensorFlow, by kind of node in OpenVINO.
 
-Part of scripts/bench.py (`forward`). oneDNN tells every primitive that it runs, with its milliseconds, when it is asked
-to; a process of many passes less one of few leaves those of the passes between. `elsewhere` is what is left of the wall
-time: TensorFlow's own kernels, and waiting.
+Part of benchmarks/bench.py (`forward`). oneDNN tells every primitive that it runs, with its milliseconds, when it
+is asked to; a process of many passes less one of few leaves those of the passes between. `elsewhere` is what is
+left of the wall time: TensorFlow's own kernels, and waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from forward_ways import OpenVino, arguments, ways
 from watching import watched
 
-from bottleneck import kernels
+from bottleneck.system import onednn
 
 FEW, MANY = 3, 9
 _WALL = "wall-seconds "
@@ -39,7 +39,7 @@ def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, f
     # OpenVINO gives its own account, in which what oneDNN did for it is counted already.
     asked = {} if way.startswith("openvino") else {"ONEDNN_VERBOSE": "profile_exec"}
     # As `bench_forward` runs them.
-    said = {**kernels.asked_for(), **os.environ, **asked}
+    said = {**onednn.asked_for(), **os.environ, **asked}
 
     def told(passes: int) -> Counter[str]:
         command = [

@@ -1,14 +1,14 @@
 """Promises, shown on demand: the demo, the model and the SavedModel without this package, and a light face.
 
-    python scripts/showcase.py demo      five split seeds from an empty folder, and once more: nothing to compute
-    python scripts/showcase.py model     100 images of mixed formats, in an environment with only TensorFlow
-    python scripts/showcase.py bytes     200 image files as they are, through the SavedModel in that environment
-    python scripts/showcase.py face      import time, --help, and pandas beside us
-    python scripts/showcase.py           all of these
+    python benchmarks/showcase.py demo      five split seeds from an empty folder, and once more: nothing to compute
+    python benchmarks/showcase.py model     100 images of mixed formats, in an environment with only TensorFlow
+    python benchmarks/showcase.py bytes     200 image files as they are, through the SavedModel in that environment
+    python benchmarks/showcase.py face      import time, --help, and pandas beside us
+    python benchmarks/showcase.py           all of these
 
 `model` and `bytes` make that environment once with venv and ``pip install tensorflow`` (needs a package index; --venv
-says where it lies) and the images with Pillow from this one. Figures go to scripts/results/showcase_*.json; exit status
-1 when a promise is not kept. A start that was cut off goes on where it ended.
+says where it lies) and the images with Pillow from this one. Figures go to benchmarks/results/showcase_*.json; exit
+status 1 when a promise is not kept. A start that was cut off goes on where it ended.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What rounding costs: every kind of export of SqueezeNet with its trained weights, on Fashion-MNIST.
 
-    python scripts/small_formats.py [--images 1000]
+    python benchmarks/small_formats.py [--images 1000]
 
 The logistic head on `fire8` of the first 10,000 training images (Debian's ``dataset-fashion-mnist``), exported to every
 kind by the command line; agreement with the cached head and accuracy are those that `export` itself measures, on
-held-out images, by running each file in a process of its own. Figures go to scripts/results/small_formats.json; exit
+held-out images, by running each file in a process of its own. Figures go to benchmarks/results/small_formats.json; exit
 status 1 when float16 is larger than 0.55 of float32 or is not delivered, or a kind below the gate is.
 """
 

@@ -7,25 +7,41 @@ This face is pure standard library and loads what is asked for: pandas and xarra
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bottleneck.errors import BottleneckError as BottleneckError
+    from bottleneck.heads.dense import DenseHead as DenseHead
+    from bottleneck.heads.logistic import LogisticHead as LogisticHead
+    from bottleneck.pipeline.bases import list_bases as list_bases
+    from bottleneck.pipeline.export import export as export
+    from bottleneck.pipeline.export import merge as merge
+    from bottleneck.pipeline.extract import extract as extract
+    from bottleneck.pipeline.extract import features as features
+    from bottleneck.pipeline.finetune import finetune as finetune
+    from bottleneck.pipeline.predict import predict as predict
+    from bottleneck.pipeline.scan import scan as scan
+    from bottleneck.pipeline.train import evaluate as evaluate
+    from bottleneck.pipeline.train import train as train
 
 __version__ = "0.1.0"
 
 #: Public name -> where it lives. Never `nan*`, `move_*`, `push`, `rankdata`, `median`, `ss`, `replace` or
 #: `partition`: those are the other package's, and pandas would call them.
 _FACE = {
-    "list_bases": "bottleneck.pipeline",
-    "scan": "bottleneck.pipeline",
-    "extract": "bottleneck.pipeline",
-    "features": "bottleneck.pipeline",
-    "train": "bottleneck.pipeline",
-    "evaluate": "bottleneck.pipeline",
-    "predict": "bottleneck.pipeline",
-    "finetune": "bottleneck.pipeline",
-    "merge": "bottleneck.pipeline",
-    "export": "bottleneck.pipeline",
+    "list_bases": "bottleneck.pipeline.bases",
+    "scan": "bottleneck.pipeline.scan",
+    "extract": "bottleneck.pipeline.extract",
+    "features": "bottleneck.pipeline.extract",
+    "train": "bottleneck.pipeline.train",
+    "evaluate": "bottleneck.pipeline.train",
+    "predict": "bottleneck.pipeline.predict",
+    "finetune": "bottleneck.pipeline.finetune",
+    "merge": "bottleneck.pipeline.export",
+    "export": "bottleneck.pipeline.export",
     "BottleneckError": "bottleneck.errors",
     "DenseHead": "bottleneck.heads.dense",
-    "LogisticHead": "bottleneck.heads.linear",
+    "LogisticHead": "bottleneck.heads.logistic",
 }
 
 __all__ = ["BottleneckError", "DenseHead", "LogisticHead", "__version__"]

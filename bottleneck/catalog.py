@@ -43,7 +43,7 @@ BASES: Mapping[str, str] = MappingProxyType(
 
 HEADS: Mapping[str, str] = MappingProxyType(
     {
-        "logistic": "bottleneck.heads.linear:LogisticHead",
+        "logistic": "bottleneck.heads.logistic:LogisticHead",
         "dense": "bottleneck.heads.dense:DenseHead",
     }
 )

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bottleneck.addresses import public
-from bottleneck.disk_errors import refusal
 from bottleneck.errors import BaseError, UnknownName, UsageError
-from bottleneck.exports.staging import room_beside
-from bottleneck.exports.together import alone, settle, take_names
-from bottleneck.files import publish, sha256_of, shown
-from bottleneck.heads import archive
-from bottleneck.heads.metrics import Metrics
-from bottleneck.objects import local
+from bottleneck.evaluation.metrics import Metrics
+from bottleneck.heads import persistence
 from bottleneck.schema import FitFacts, Frozen, Inventory, Run, StoreSpec
+from bottleneck.schema.strict_json import MalformedDocument, parse_as
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
-from bottleneck.store.takeout import is_own_table
-from bottleneck.strict import MalformedDocument, parse_as
+from bottleneck.store.writers import is_own_table
+from bottleneck.system.addresses import public
+from bottleneck.system.disk_errors import refusal
+from bottleneck.system.durable import publish, sha256_of, shown
+from bottleneck.system.file_set import alone, settle, take_names
+from bottleneck.system.objects import local
+from bottleneck.system.staging import room_beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +61,9 @@ class RunFolder:
 
     def head(self) -> Any:
         """The fitted head, checked against the run's recipe, shape and classes."""
-        spec, document = self.run.spec, f"head/{archive.DOCUMENT}"
+        spec, document = self.run.spec, f"head/{persistence.DOCUMENT}"
         self._check(document)
-        head, _ = archive.load(
+        head, _ = persistence.load(
             self.path / "head",
             recipe=spec.recipe.fingerprint,
             feature_shape=spec.shape,
@@ -191,7 +191,7 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     """
     run = run.model_copy(update={"source": public(run.source)})
     (folder / "head").mkdir()
-    archive.save(
+    persistence.save(
         head,
         run.head,
         folder / "head",
@@ -200,7 +200,7 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
         classes=run.classes,
     )
     publish(folder / "metrics.json", _json(figures))
-    bound = ("table.parquet", "metrics.json", f"head/{archive.DOCUMENT}")
+    bound = ("table.parquet", "metrics.json", f"head/{persistence.DOCUMENT}")
     record = run.model_copy(update={"files": {name: sha256_of(folder / name) for name in bound}})
     publish(folder / RECORD, _json(record))
 

@@ -8,7 +8,7 @@
             twin that applies is noticed, the digest is the same afterwards
 --small     leave the networks with a top out of --table (they are large)
 
-Both by default. Exit status 1 when anything differs; the last full run is kept in scripts/results/.
+Both by default. Exit status 1 when anything differs; the last full run is kept in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def check_features(spec: BaseSpec) -> list[str]:
     import numpy as np
 
     from bottleneck.bases.load import load
-    from bottleneck.extraction.forward import KerasForward
-    from bottleneck.heads.linear import LogisticHead
-    from bottleneck.images.probes import probes
-    from bottleneck.models import parity
-    from bottleneck.models.compare import TOLERANCE, compare, spread
+    from bottleneck.forward.keras_forward import KerasForward
+    from bottleneck.heads.logistic import LogisticHead
+    from bottleneck.models import certificate
+    from bottleneck.models.comparison import TOLERANCE, compare, spread
     from bottleneck.models.twins import twins
+    from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache
 
     size = max(spec.smallest, 32)
@@ -84,7 +84,7 @@ def check_features(spec: BaseSpec) -> list[str]:
     wrong = [] if gap <= TOLERANCE else [f"features differ from plain Keras by {gap:.2g} of their spread"]
     # Any head shows whether a break gets through to logits; this one tells two halves of the probes apart.
     head = LogisticHead().fit(rows, np.arange(32) % 2)
-    reference = parity.cached(forward, head, pixels, rows)
+    reference = certificate.cached(forward, head, pixels, rows)
     weakest = float("inf")
     for name, outputs in twins(base, head, pixels, 8).items():
         twin = compare(name, "probes", reference, outputs)
@@ -105,7 +105,7 @@ def plain_features(spec: BaseSpec, base: Any, pixels: Any) -> Any:
     import keras
     import numpy as np
 
-    from bottleneck.bases.names import fresh_names
+    from bottleneck.bases.layer_names import fresh_names
 
     size = pixels.shape[1]
     if spec.name == "squeezenet":  # no base of Keras: its preprocessing is written out by hand

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bottleneck import kernels
+from bottleneck.system import onednn
 from tests.here import Call, WorkerHere, caller
 from tests.servers import ACCESS, Bucket, s3_server
 
@@ -23,7 +23,7 @@ settings.load_profile("suite")
 
 # As the command sets them: a test that calls its `main` would otherwise set them for the processes of later tests
 # alone, whose numbers are compared with this one's.
-for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "2", **kernels.asked_for()}.items():
+for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "2", **onednn.asked_for()}.items():
     os.environ.setdefault(_name, _value)
 
 
@@ -49,7 +49,7 @@ def cache_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Extraction by the worker's own code in this process, where processes are not the subject."""
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from bottleneck import cli
 from bottleneck.bases import custom
-from bottleneck.extraction.worker import Worker
+from bottleneck.extraction.worker.main import Worker
 from bottleneck.schema import BaseRequest, Cache, Limits
 
 FAKE = "tests.fakes:base"

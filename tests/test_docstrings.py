@@ -36,7 +36,7 @@ def test_examples_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_public_functions_of_the_api_name_their_parameters() -> None:
-    tree = ast.parse((ROOT / "pipeline.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "pipeline/export.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             text = ast.get_docstring(node) or ""

@@ -56,12 +56,13 @@ def test_no_name_of_the_other_package_is_ours() -> None:
 def test_every_name_of_the_face_is_there() -> None:
     for name in dir(bottleneck):
         assert getattr(bottleneck, name) is not None
-    assert bottleneck.extract.__module__ == "bottleneck.pipeline"
+    assert bottleneck.extract.__module__ == "bottleneck.pipeline.extract"
 
 
 def test_a_name_is_the_same_after_its_stages_were_imported() -> None:
     code = (
-        "import bottleneck, bottleneck.pipeline, bottleneck.models.deliver, bottleneck.predicting, bottleneck.cli\n"
+        "import bottleneck, bottleneck.pipeline.export, bottleneck.exports.merged_file, "
+        "bottleneck.pipeline.predict, bottleneck.cli\n"
         "import types\n"
         "bad = [n for n in dir(bottleneck) if n != '__version__'"
         " and isinstance(getattr(bottleneck, n), types.ModuleType)]\n"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import BaseError, BottleneckError, UnknownName, UsageError
-from bottleneck.heads import archive
+from bottleneck.heads import persistence
 from tests.fakes import write_images
 from tests.faults.ground import snapshot
 from tests.here import FAKE, WorkerHere
@@ -21,8 +22,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     source = write_images(folder / "in", {"cat": 12, "dog": 12})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-        pipeline.train(source, FAKE, run=folder / "first", cache=folder / "cache", settings={"C": "0.5"})
+        patch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+        bottleneck.train(source, FAKE, run=folder / "first", cache=folder / "cache", settings={"C": "0.5"})
     return folder
 
 
@@ -137,8 +138,8 @@ def test_whatever_goes_wrong_before_the_end_leaves_the_older_run(run: Path) -> N
 def test_a_file_of_another_run_is_told_from_its_own(run: Path, made: Path, name: str) -> None:
     """Sound, of the same classes and recipe, and not the one that was written with this run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
-        pipeline.train(made / "in", FAKE, run=made / "second", cache=made / "cache", seed=7)
+        patch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+        bottleneck.train(made / "in", FAKE, run=made / "second", cache=made / "cache", seed=7)
     for path in (made / "second").glob("head/*") if name.startswith("head") else [made / "second" / name]:
         shutil.copyfile(path, run / path.relative_to(made / "second"))
     with pytest.raises(UsageError, match=f"{name} is not the file that run.json was written beside"):
@@ -149,7 +150,7 @@ def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may replace a run at any moment."""
-    check, load = runs._check, archive.load
+    check, load = runs._check, persistence.load
 
     def replaced(path: Path, *asked: object) -> None:
         check(path, *asked)  # type: ignore[arg-type]
@@ -161,11 +162,11 @@ def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
         assert found.figures.by_split and found.table().num_rows == 24
 
     def meanwhile(folder: Path, **asked: object) -> object:
-        document = folder / archive.DOCUMENT
+        document = folder / persistence.DOCUMENT
         document.write_text(json.dumps(json.loads(document.read_text())))
         return load(folder, **asked)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(archive, "load", meanwhile)
+    monkeypatch.setattr(persistence, "load", meanwhile)
     with pytest.raises(UsageError, match=r"head\.json is not the file that run\.json was written beside"):
         found.head()
 
@@ -191,14 +192,14 @@ def test_features_of_another_base_never_meet_a_runs_head(
     run: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when code, a file or weights changed behind an unchanged name: `merge` asks too."""
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
     record = run / "run.json"
     document = json.loads(record.read_text())
     document["spec"]["recipe"]["base_digest"] = "1" * 64
     record.write_text(json.dumps(document))
     given = {"cache": made / "cache", "trust": True}
     with pytest.raises(BaseError, match="is not the one that run first was trained on"):
-        pipeline.predict(run, made / "in", **given)
+        bottleneck.predict(run, made / "in", **given)
     for source in (made / "in", None):
         with pytest.raises(BottleneckError, match="is not the one that run first was trained on"):
-            pipeline.evaluate(run, source, **given)
+            bottleneck.evaluate(run, source, **given)

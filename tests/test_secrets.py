@@ -16,11 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck import addresses, pipeline, runs, stores
-from bottleneck.addresses import public, scrubbed
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import BottleneckError, SourceError
-from bottleneck.files import shown
+from bottleneck.pipeline import stores
 from bottleneck.sources import open_source
+from bottleneck.system import addresses
+from bottleneck.system.addresses import public, scrubbed
+from bottleneck.system.durable import shown
 from tests.fakes import write_images
 from tests.here import FAKE, Call
 from tests.servers import Bucket, Site, site
@@ -228,7 +231,7 @@ def test_a_secret_stands_in_no_traceback(
         except OSError as error:
             raise RuntimeError(f"cannot read {url}") from error
 
-    monkeypatch.setattr("bottleneck.pipeline.extract", fails)
+    monkeypatch.setattr("bottleneck.pipeline.extract.extract", fails)
     said = call("extract", url, "--base", FAKE, *how)
     assert said.status == 1
     assert said.err.endswith("\nRuntimeError: cannot read http://***@127.0.0.1:9/x.csv?***\n")
@@ -369,7 +372,7 @@ def test_pipeline_api_shows_none(served: Site, tmp_path: Path) -> None:
     url = with_secret(f"{served.url}/images.csv", "both")
     source = open_source(url, fetched=tmp_path)
     assert SECRET not in repr(source) and SECRET not in source.location
-    assert SECRET not in repr(pipeline.scan(url, cache=tmp_path / "cache"))
+    assert SECRET not in repr(bottleneck.scan(url, cache=tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("start", ["https:///", "https:/", " https://", "HTTPS:////"])

@@ -209,7 +209,7 @@ def build(spec: BaseSpec, *, top: bool, size: int, weights: str | None = None) -
     """
     import keras
 
-    from bottleneck.bases.names import fresh_names
+    from bottleneck.bases.layer_names import fresh_names
 
     check_size(spec, top=top, size=size)
     name = spec.builder.partition(":")[2]

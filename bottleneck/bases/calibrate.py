@@ -86,7 +86,7 @@ def calibrate(model: Any, preprocessing: Preprocessing, size: int, done: set[int
     import keras
 
     from bottleneck.bases import preprocess
-    from bottleneck.images.probes import probes
+    from bottleneck.pixels.probes import probes
 
     pixels = keras.ops.convert_to_tensor(probes(FIRST + count(size), size, size)[FIRST:])
     network = walk(model)

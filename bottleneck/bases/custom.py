@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.bases.graph import network_of, walk
-from bottleneck.bases.names import fresh_names
+from bottleneck.bases.layer_names import fresh_names
 from bottleneck.bases.origin import is_keras
 from bottleneck.bases.weight_copy import plain_copy
 from bottleneck.errors import BaseError, UsageError, WeightsError

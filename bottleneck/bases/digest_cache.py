@@ -19,8 +19,8 @@ from bottleneck.bases.calibrate import CALIBRATION_VERSION
 from bottleneck.bases.digest import CODE_VERSION, DIGEST_VERSION
 from bottleneck.bases.weights import parse_weights
 from bottleneck.errors import BottleneckError
-from bottleneck.files import publish, sha256_of
 from bottleneck.schema import BaseRequest, Cache, StoreSpec, canonical_json
+from bottleneck.system.durable import publish, sha256_of
 
 _FORMAT = 1
 

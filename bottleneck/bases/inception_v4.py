@@ -52,7 +52,7 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
     """The network with its initial weights, at any size from 75 on."""
     if size < spec.smallest:
         raise BaseError(f"--size {size}: {spec.name} takes {spec.smallest} or more")
-    from bottleneck.bases.names import fresh_names
+    from bottleneck.bases.layer_names import fresh_names
 
     with fresh_names():
         return network(size, top=top)

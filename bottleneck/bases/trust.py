@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bottleneck.bases.custom import is_function
 from bottleneck.errors import Untrusted
-from bottleneck.files import shown
+from bottleneck.system.durable import shown
 
 
 def require_trust(base: str, trusted: bool, whose: str) -> None:

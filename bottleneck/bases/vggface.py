@@ -57,7 +57,7 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
     if size < spec.smallest or (top and size != spec.size):
         allowed = f"{spec.size} with its top" if top else f"{spec.smallest} or more"
         raise BaseError(f"--size {size}: {spec.name} takes {allowed}")
-    from bottleneck.bases.names import fresh_names
+    from bottleneck.bases.layer_names import fresh_names
 
     with fresh_names():
         return network(size, top=top)

@@ -25,9 +25,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bottleneck import hdf5_child
 from bottleneck.errors import WeightsError
-from bottleneck.strict import MalformedDocument, check_zip
+from bottleneck.schema.strict_json import MalformedDocument, check_zip
+from bottleneck.system import hdf5_child
 
 #: Where Keras keeps the weights in a `.keras` archive.
 MEMBER = "model.weights.h5"

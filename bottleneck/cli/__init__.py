@@ -12,15 +12,15 @@ from typing import NoReturn
 
 import click
 
-from bottleneck import kernels
-from bottleneck.addresses import scrubbed
 from bottleneck.cli.commands import app
-from bottleneck.cli.speaking import note, say
+from bottleneck.cli.finetune import finetune
+from bottleneck.cli.output import note, say
 from bottleneck.cli.store import store
-from bottleneck.cli.tuning import finetune
-from bottleneck.disk_errors import refusal
+from bottleneck.cli.streams import Terminated, drop, speaking
 from bottleneck.errors import BottleneckError
-from bottleneck.streams import Terminated, drop, speaking
+from bottleneck.system import onednn
+from bottleneck.system.addresses import scrubbed
+from bottleneck.system.disk_errors import refusal
 
 __all__ = ["app", "main"]
 
@@ -46,7 +46,7 @@ def _warn_of_namesake() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
     # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
-    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **kernels.asked_for()}.items():
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **onednn.asked_for()}.items():
         os.environ.setdefault(name, value)
     # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
     warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
@@ -91,7 +91,7 @@ _KEPT = "finished shards are kept, and the same command goes on from there"
 
 
 def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
-    from bottleneck.files import shown
+    from bottleneck.system.durable import shown
 
     if as_json:
         _say_error(text, kind, status)

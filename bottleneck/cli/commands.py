@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from bottleneck import __version__
+from bottleneck.cli.finetune import UNFREEZE, asked_after, tune_after
 from bottleneck.cli.options import ALLOW_HOST, BASE, READING, SCORE, SESSION, SOURCE, TEAM, TRUST, VIEWS
-from bottleneck.cli.speaking import note, say, session, show
-from bottleneck.cli.tuning import UNFREEZE, asked_after, tune_after
+from bottleneck.cli.output import note, say, session, show
+from bottleneck.cli.streams import writing
 from bottleneck.errors import UsageError
-from bottleneck.streams import writing
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,14 +31,17 @@ def app() -> None:
 @SESSION
 def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
-    from bottleneck import documents, pipeline, tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import training
+    from bottleneck.pipeline.bases import base_named
 
-    found = pipeline.list_bases() if name is None else [pipeline.base_named(name)]
+    found = bottleneck.list_bases() if name is None else [base_named(name)]
     show(
         as_json,
         quiet,
         lambda: {"bases": [documents.base_document(b) for b in found]},
-        lambda: tables.base_details(found[0]) if name else tables.base_table(found),
+        lambda: training.base_details(found[0]) if name else training.base_table(found),
     )
 
 
@@ -52,27 +55,30 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 @SESSION
 def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Fill the store: each image that it lacks goes through the base once."""
-    from bottleneck import documents, extraction_tables, pipeline
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import extraction
+    from bottleneck.pipeline.extract import foresee
 
     base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
     if len(cuts) > 1:
         del options["cut"]
         _extract_cuts(source, base, cuts, dry_run, as_json, quiet, options)
     elif dry_run:
-        left = pipeline.foresee(source, base, **session(quiet, options))
+        left = foresee(source, base, **session(quiet, options))
         show(
             as_json,
             quiet,
             lambda: documents.estimate_document(left),
-            lambda: extraction_tables.estimate_table(left),
+            lambda: extraction.estimate_table(left),
         )
     else:
-        done = pipeline.extract(source, base, **session(quiet, options))
+        done = bottleneck.extract(source, base, **session(quiet, options))
         show(
             as_json,
             quiet,
             lambda: documents.extraction_document(done),
-            lambda: extraction_tables.extraction_table(done),
+            lambda: extraction.extraction_table(done),
         )
 
 
@@ -86,23 +92,25 @@ def _extract_cuts(
     options: dict[str, Any],
 ) -> None:
     """The same at several cuts, a table and an entry of ``cuts`` each."""
-    from bottleneck import documents, drawing, extraction_tables, pipeline
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import common, extraction
+    from bottleneck.pipeline.extract import extract_cuts, foresee_cuts
 
     if dry_run:
-        left = pipeline.foresee_cuts(source, base, cuts, **session(quiet, options))
+        left = foresee_cuts(source, base, cuts, **session(quiet, options))
         show(
             as_json,
             quiet,
             lambda: {"cuts": {cut: documents.estimate_document(one) for cut, one in left.items()}},
-            lambda: drawing.stacked(*(extraction_tables.estimate_table(one) for one in left.values())),
+            lambda: common.stacked(*(extraction.estimate_table(one) for one in left.values())),
         )
         return
-    done = pipeline.extract_cuts(source, base, cuts, **session(quiet, options))
+    done = extract_cuts(source, base, cuts, **session(quiet, options))
     show(
         as_json,
         quiet,
         lambda: {"cuts": {cut: documents.extraction_document(one) for cut, one in done.items()}},
-        lambda: drawing.stacked(*(extraction_tables.extraction_table(one) for one in done.values())),
+        lambda: common.stacked(*(extraction.extraction_table(one) for one in done.values())),
     )
 
 
@@ -117,14 +125,16 @@ def _extract_cuts(
 @SESSION
 def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
     """Take features out for other tools: a matrix and a table in the same order."""
-    from bottleneck import documents, extraction_tables, pipeline
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import extraction
 
-    rows = pipeline.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
+    rows = bottleneck.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
     show(
         as_json,
         quiet,
         lambda: documents.features_document(rows, Path(out), kind),
-        lambda: extraction_tables.features_table(rows, Path(out), kind),
+        lambda: extraction.features_table(rows, Path(out), kind),
     )
 
 
@@ -173,7 +183,9 @@ def train(
     **options: Any,
 ) -> None:
     """Train a head on cached features; what is missing is extracted first."""
-    from bottleneck import documents, pipeline, tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import training
 
     settings = {}
     for item in given:
@@ -182,11 +194,11 @@ def train(
             raise UsageError(f"--set {item!r}: expected KEY=VALUE, for instance --set C=0.1")
         settings[key.strip()] = value
     after = asked_after(unfreeze, tune)
-    done = pipeline.train(
+    done = bottleneck.train(
         source, options.pop("base"), settings=settings, told=note, **session(quiet, options)
     )
     if after is None:
-        show(as_json, quiet, lambda: documents.training_document(done), lambda: tables.training_table(done))
+        show(as_json, quiet, lambda: documents.training_document(done), lambda: training.training_table(done))
     else:
         tune_after(done, unfreeze, after, as_json, quiet, options)
 
@@ -202,14 +214,16 @@ def train(
 @SESSION
 def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure a run's head: on its own splits, or on another SOURCE."""
-    from bottleneck import documents, pipeline, tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import training
 
-    found = pipeline.evaluate(run, source, told=note, **session(quiet, options))
+    found = bottleneck.evaluate(run, source, told=note, **session(quiet, options))
     show(
         as_json,
         quiet,
         lambda: {"run": run, **documents.metrics_document(found)},
-        lambda: tables.evaluation_table(found),
+        lambda: training.evaluation_table(found),
     )
 
 
@@ -230,9 +244,10 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
 @SESSION
 def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Class probabilities for each image, one line a file, on standard output."""
-    from bottleneck import documents, pipeline
+    import bottleneck
+    from bottleneck.cli import documents
 
-    found = pipeline.predict(run_or_model, source, **session(quiet, options))
+    found = bottleneck.predict(run_or_model, source, **session(quiet, options))
     if as_json:
         show(True, quiet, lambda: documents.predictions_document(found), lambda: None)
         return
@@ -252,10 +267,12 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 @SESSION
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One model from image to probabilities, certified equal to the run's cached head."""
-    from bottleneck import documents, pipeline, tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import training
 
-    done = pipeline.merge(run, out, **session(quiet, options))
-    show(as_json, quiet, lambda: documents.delivery_document(done), lambda: tables.delivery_table(done))
+    done = bottleneck.merge(run, out, **session(quiet, options))
+    show(as_json, quiet, lambda: documents.delivery_document(done), lambda: training.delivery_table(done))
 
 
 @app.command(short_help="Certified artefacts: Keras, SavedModel, LiteRT, ONNX, OpenVINO.")
@@ -297,15 +314,17 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
     delivered when they pass the gate and are refused by name when they do not; where any other differs, nothing is
     delivered, and what an earlier export left at --out stays as it is.
     """
-    from bottleneck import documents, export_tables, pipeline
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import exports
 
     kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
-    done = pipeline.export(run, out, kinds, **session(quiet, options))
+    done = bottleneck.export(run, out, kinds, **session(quiet, options))
     for kind in done.left_out:
         note(f"{kind} was left out: its library is not installed here")
     for item in done.manifest.refused:
         note(f"{item.kind} is not delivered: {item.why}")
-    show(as_json, quiet, lambda: documents.export_document(done), lambda: export_tables.export_table(done))
+    show(as_json, quiet, lambda: documents.export_document(done), lambda: exports.export_table(done))
 
 
 @app.command(short_help="The whole trip on real images.")
@@ -317,9 +336,10 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
 @SESSION
 def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """The whole trip on real images: extract, train two heads, merge the better one, certify it."""
-    from bottleneck import demo as trip
-    from bottleneck import documents, tables
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import training
+    from bottleneck.pipeline import demo as trip
 
     speak = (lambda _: None) if quiet or as_json else say
     done = trip.run(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
-    show(as_json, quiet, lambda: documents.demo_document(done), lambda: tables.demo_table(done))
+    show(as_json, quiet, lambda: documents.demo_document(done), lambda: training.demo_table(done))

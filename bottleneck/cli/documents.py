@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bottleneck.heads.metrics import Metrics, absent
+from bottleneck.evaluation.metrics import Metrics, absent
 from bottleneck.schema import BaseSpec
 
 if TYPE_CHECKING:
-    from bottleneck.demo import DemoResult
-    from bottleneck.extraction.estimate import Estimate
-    from bottleneck.extraction.predict import Prediction
+    from bottleneck.exports.export import Exported
+    from bottleneck.exports.merged_file import Delivery
+    from bottleneck.extraction.forecast.estimate import Estimate
+    from bottleneck.extraction.forecast.forecast import Prediction
     from bottleneck.extraction.report import Extraction
-    from bottleneck.models.deliver import Delivery
-    from bottleneck.models.exporting import Exported
-    from bottleneck.pipeline import FineTuned, Trained
-    from bottleneck.predicting import Predictions
+    from bottleneck.pipeline.demo import DemoResult
+    from bottleneck.pipeline.finetune import FineTuned
+    from bottleneck.pipeline.predict import Predictions
+    from bottleneck.pipeline.train import Trained
     from bottleneck.store.join import Features
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bottleneck.cli.options import READING, SESSION, TRUST, options
-from bottleneck.cli.speaking import note, session, show
+from bottleneck.cli.output import note, session, show
 from bottleneck.errors import UsageError
 from bottleneck.schema import parse_rates, parse_tune
 
 if TYPE_CHECKING:
-    from bottleneck.pipeline import Trained
+    from bottleneck.pipeline.train import Trained
 
 UNFREEZE = "top:N|BLOCK|LAYER|all"
 
@@ -122,10 +122,12 @@ def finetune(
     get lower, the new run is the model as it was; without validation images the last epoch is kept, unmeasured. The
     same command goes on after an interruption.
     """
-    from bottleneck import documents, pipeline, tuning_tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import finetune as tuning_tables
 
     given = {**session(quiet, options), **parse_rates(rates), "patience": patience or None}
-    done = pipeline.finetune(run, unfreeze, told=note, **given)
+    done = bottleneck.finetune(run, unfreeze, told=note, **given)
     show(
         as_json,
         quiet,
@@ -136,14 +138,14 @@ def finetune(
 
 def asked_after(unfreeze: tuple[str, ...], tune: tuple[str, ...]) -> dict[str, Any] | None:
     """What `train` is to fine-tune with, or None; refused before hours of extraction, not after them."""
-    from bottleneck import pipeline
+    from bottleneck.pipeline.finetune import check_tuning
 
     if not unfreeze:
         if tune:
             raise UsageError(f"--tune {tune[0]}: nothing is fine-tuned; say what with --unfreeze top:2")
         return None
     settings = parse_tune(tune)
-    pipeline.check_tuning(unfreeze, **settings)
+    check_tuning(unfreeze, **settings)
     return settings
 
 
@@ -156,15 +158,19 @@ def tune_after(
     options: dict[str, Any],
 ) -> None:
     """Fine-tune a run that was just trained, and show both."""
-    from bottleneck import documents, drawing, pipeline, tables, tuning_tables
+    import bottleneck
+    from bottleneck.cli import documents
+    from bottleneck.cli.tables import common, training
+    from bottleneck.cli.tables import finetune as tuning_tables
+    from bottleneck.pipeline.session import Session
 
-    where = {name: options[name] for name in pipeline.Session.__annotations__ if name in options}
+    where = {name: options[name] for name in Session.__annotations__ if name in options}
     # The base was named in this very command.
     where["trust"] = True
-    done = pipeline.finetune(trained.folder.path, unfreeze, told=note, **settings, **session(quiet, where))
+    done = bottleneck.finetune(trained.folder.path, unfreeze, told=note, **settings, **session(quiet, where))
     show(
         as_json,
         quiet,
         lambda: {**documents.training_document(trained), "finetuned": documents.tuning_document(done)},
-        lambda: drawing.stacked(tables.training_table(trained), tuning_tables.tuning_table(done)),
+        lambda: common.stacked(training.training_table(trained), tuning_tables.tuning_table(done)),
     )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bottleneck.streams import writing
+from bottleneck.cli.streams import writing
 
 if TYPE_CHECKING:
-    from bottleneck.progress import Progress
+    from bottleneck.system.progress import Progress
 
 
 def session(quiet: bool, options: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def session(quiet: bool, options: dict[str, Any]) -> dict[str, Any]:
 
 def progress_for(quiet: bool) -> Progress:
     """Bars on standard error, or none."""
-    from bottleneck.progress import Silent, Terminal
+    from bottleneck.system.progress import Silent, Terminal
 
     return Silent() if quiet else Terminal()
 

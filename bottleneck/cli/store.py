@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from bottleneck.cli.options import ALLOW_HOST, SESSION, TRUST
-from bottleneck.cli.speaking import session, show
-from bottleneck.streams import writing
+from bottleneck.cli.output import session, show
+from bottleneck.cli.streams import writing
 
 _STORES = click.argument("names", nargs=-1, metavar="[STORE]…")
 _MIB = 1 << 20
@@ -28,7 +28,9 @@ def store() -> None:
 @SESSION
 def ls(as_json: bool, quiet: bool, **options: Any) -> None:
     """All stores of the cache: base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change."""
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.list_stores(**session(quiet, options))
     show(
@@ -44,7 +46,9 @@ def ls(as_json: bool, quiet: bool, **options: Any) -> None:
 @SESSION
 def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One store in detail: its recipe in words, how it was asked for, who computed what, what was rejected."""
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.show_store(name, **session(quiet, options))
     show(
@@ -77,7 +81,9 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
     Ends with status 1 when something is damaged. --repair computes what is lost again from a source of images, and
     only that; --digest gives the same line for the same set of shard files, however they came to be.
     """
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.verify(names, **session(quiet, options))
     if digest and not as_json:
@@ -116,7 +122,9 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
 @SESSION
 def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write many small shards as few large ones. Killed at any moment, the store serves the same rows."""
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.compact(names, target=target * _MIB, **session(quiet, options))
     show(
@@ -152,7 +160,9 @@ def prune(
 
     Without --keep only the latter go. Without --yes nothing is removed.
     """
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.prune(names, keep=keep, yes=yes, **session(quiet, options))
     show(
@@ -175,7 +185,9 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
     Every byte is checked on its way. Killed at any moment, what has arrived is served from there, and the same command
     goes on. A URL instead of STORE copies the store, or the whole cache, that lies there.
     """
-    from bottleneck import store_documents, store_tables, stores
+    from bottleneck.cli import store_documents
+    from bottleneck.cli.tables import stores as store_tables
+    from bottleneck.pipeline import stores
 
     found = stores.copy(names, target, **session(quiet, options))
     show(
@@ -189,7 +201,7 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
 
 def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:
     """End with status 1 where there are words, each of a store, and never without saying them."""
-    from bottleneck.files import shown
+    from bottleneck.system.durable import shown
 
     if not words:
         return

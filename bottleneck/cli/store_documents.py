@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bottleneck.store.compact import Compaction
-from bottleneck.store.copy import Copied
-from bottleneck.store.prune import Pruning
-from bottleneck.store.state import StoreState
-from bottleneck.stores import Checked
+from bottleneck.pipeline.stores import Checked
+from bottleneck.store.maintenance.compact import Compaction
+from bottleneck.store.maintenance.copy import Copied
+from bottleneck.store.maintenance.prune import Pruning
+from bottleneck.store.maintenance.state import StoreState
 
 
 def state_document(state: StoreState) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import UsageError
-from bottleneck.heads.metrics import Metrics, measure_said
+from bottleneck.evaluation.metrics import Metrics, measure_said
 from bottleneck.store.rows import Rows, loaded, picked
 from bottleneck.store.views import ViewRows
 

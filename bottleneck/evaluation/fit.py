@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from bottleneck.heads.folds import cross_validate, fit_views, measure_head
-from bottleneck.heads.metrics import Metrics
+from bottleneck.evaluation.cross_validation import cross_validate, fit_views, measure_head
+from bottleneck.evaluation.metrics import Metrics
 from bottleneck.heads.scaling import LeftOutWarning, left_out_text
-from bottleneck.progress import Progress
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows, why_loaded
+from bottleneck.system.progress import Progress
 
 
 def fit_and_measure(

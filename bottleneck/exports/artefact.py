@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bottleneck.contracts import Making, Reader
-from bottleneck.disk_errors import refusal
 from bottleneck.errors import BottleneckError, ExportError
-from bottleneck.exports.aside import written_aside
 from bottleneck.exports.reader import require
+from bottleneck.system.aside import written_aside
+from bottleneck.system.disk_errors import refusal
 
 
 class Artefact(ABC):

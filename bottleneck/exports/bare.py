@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from bottleneck.contracts import Reader
-from bottleneck.disk_errors import about, refusal
 from bottleneck.errors import ExportError
-from bottleneck.exports.graph import STAGES
 from bottleneck.exports.reader import reader_text, require
-from bottleneck.files import shown
+from bottleneck.models.outputs import STAGES
+from bottleneck.system.disk_errors import about, refusal
+from bottleneck.system.durable import shown
 
 #: Lines of a failed process's last words that go into the message.
 _LAST_WORDS = 6

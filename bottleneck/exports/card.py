@@ -10,18 +10,18 @@ from itertools import groupby
 from typing import Any, Literal
 
 from bottleneck.exports.manifest import Delivered, Refusal
-from bottleneck.files import shown
 from bottleneck.schema import (
     NAMED_BY_SOURCE,
     Certificate,
     FitFacts,
     Frozen,
     HeadSpec,
-    Score,
+    ScoreFacts,
     SplitPolicy,
     StoreSpec,
 )
 from bottleneck.schema.tuning import Tuned
+from bottleneck.system.durable import shown
 
 
 class RejectedGroup(Frozen):
@@ -51,27 +51,6 @@ class DataFacts(Frozen):
     images: int
     classes: Mapping[str, Mapping[str, int]]
     rejected: tuple[RejectedGroup, ...] | None
-
-
-class ScoreFacts(Frozen):
-    """A score beside the probabilities, and the scale for it.
-
-    Attributes
-    ----------
-    name : {"energy"}
-        Of the output.
-    images : int
-        Images of the run that it was measured on.
-    unseen : bool
-        Whether the head did not learn from them.
-    quantiles : mapping of str to float
-        Per cent of these images, and the value that so many of them do not exceed.
-    """
-
-    name: Score
-    images: int
-    unseen: bool
-    quantiles: Mapping[str, float]
 
 
 class Card(Frozen):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import BottleneckError
-from bottleneck.exports.card import Card, DataFacts, RejectedGroup, ScoreFacts
+from bottleneck.exports.card import Card, DataFacts, RejectedGroup
 from bottleneck.exports.manifest import Delivered, Refusal
-from bottleneck.images.scan import scan
+from bottleneck.inventory.scan import scan
 from bottleneck.models.reference import OWN, Reference
-from bottleneck.schema import Cache, Certificate, Inventory, canonical_json
+from bottleneck.schema import Cache, Certificate, Inventory, ScoreFacts, canonical_json
 from bottleneck.store.read import Store
 
 #: Paths that stand for a group of rejected images.

@@ -20,20 +20,20 @@ from bottleneck.errors import ExportError, UsageError
 from bottleneck.exports import manifest
 from bottleneck.exports.bare import Ran, run_bare
 from bottleneck.exports.card import Card, render
-from bottleneck.exports.graph import answers_of, outputs_of
+from bottleneck.exports.card_facts import card_of
 from bottleneck.exports.making import LABELS, as_lines, as_text
 from bottleneck.exports.manifest import Delivered, Manifest, Refusal
+from bottleneck.exports.merged_file import decode_text, document, load_again, score_facts
 from bottleneck.exports.reader import reader_text, require
-from bottleneck.exports.staging import staged
-from bottleneck.files import publish
-from bottleneck.models.compare import GATE, Outputs
-from bottleneck.models.deliver import decode_text, document, load_again, score_facts
-from bottleneck.models.facts import card_of
+from bottleneck.models.comparison import GATE, Outputs
 from bottleneck.models.merge import merge
+from bottleneck.models.outputs import answers_of, outputs_of
 from bottleneck.models.reference import OWN, Reference, reference
-from bottleneck.models.witnesses import LEARNT_FIRST, own
-from bottleneck.progress import Progress
+from bottleneck.models.sample_images import LEARNT_FIRST, own
 from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness
+from bottleneck.system.durable import publish
+from bottleneck.system.progress import Progress
+from bottleneck.system.staging import staged
 
 #: The user's own images on which every form is compared and measured.
 IMAGES = 256

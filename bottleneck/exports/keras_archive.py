@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.contracts import Making, Reader
-from bottleneck.disk_errors import about
 from bottleneck.errors import BaseError
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, add_member, as_text
-from bottleneck.strict import MalformedDocument, check_zip, loads
+from bottleneck.schema.strict_json import MalformedDocument, check_zip, loads
+from bottleneck.system.disk_errors import about
 
 MEMBER = DOCUMENT
 

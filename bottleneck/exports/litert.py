@@ -10,9 +10,9 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import IMAGE, save, stages_function
 from bottleneck.exports.making import DOCUMENT, LABELS, add_member, as_lines, as_text, examples
 from bottleneck.exports.quiet import muted, quiet
+from bottleneck.models.outputs import IMAGE, save, stages_function
 
 _SIGNATURE = "serving_default"
 

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field
 
 from bottleneck.errors import ExportError, UsageError
-from bottleneck.files import sha256_of, shown
 from bottleneck.schema import Frozen
-from bottleneck.strict import MalformedDocument, parse_as
+from bottleneck.schema.strict_json import MalformedDocument, parse_as
+from bottleneck.system.durable import sha256_of, shown
 
 NAME = "export.json"
 

@@ -14,20 +14,19 @@ from typing import Any
 
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
-from bottleneck.disk_errors import about
 from bottleneck.errors import BaseError, UsageError
-from bottleneck.exports.card import ScoreFacts
 from bottleneck.exports.keras_archive import save
-from bottleneck.exports.staging import room_beside
-from bottleneck.exports.together import alone, take_names
-from bottleneck.files import publish, sha256_of, shown
-from bottleneck.images.standalone import standalone
 from bottleneck.models.energy import energy_facts
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import Reference, reference
-from bottleneck.progress import Progress
-from bottleneck.schema import Cache, Certificate, Run, Score
-from bottleneck.strict import MalformedDocument, parse_as
+from bottleneck.pixels.contract.standalone import standalone
+from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts
+from bottleneck.schema.strict_json import MalformedDocument, parse_as
+from bottleneck.system.disk_errors import about
+from bottleneck.system.durable import publish, sha256_of, shown
+from bottleneck.system.file_set import alone, take_names
+from bottleneck.system.progress import Progress
+from bottleneck.system.staging import room_beside
 
 #: The user's own images in the certificate of one file.
 _OWN = 32

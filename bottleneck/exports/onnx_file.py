@@ -7,9 +7,9 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import IMAGE, frozen, outputs_of
 from bottleneck.exports.making import DOCUMENT, as_text
 from bottleneck.exports.quiet import quiet
+from bottleneck.models.outputs import IMAGE, frozen, outputs_of
 
 #: The version of ONNX' operators that the file is written in; runtimes since early 2023 know it.
 OPSET = 18

@@ -7,9 +7,9 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import outputs_of, save, stages_function
 from bottleneck.exports.making import DOCUMENT, as_text
 from bottleneck.exports.quiet import quiet
+from bottleneck.models.outputs import outputs_of, save, stages_function
 
 
 class OpenVinoFile(Artefact):

@@ -7,9 +7,9 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.graph import IMAGE, answers_of, save, stages_function
 from bottleneck.exports.making import DOCUMENT, LABELS, as_lines, as_text
 from bottleneck.exports.quiet import quiet
+from bottleneck.models.outputs import IMAGE, answers_of, save, stages_function
 from bottleneck.schema import Pixels
 
 #: Where TensorFlow's tools look for nothing: files here travel with the model and are otherwise left alone.
@@ -50,7 +50,7 @@ class SavedModel(Artefact):
 def _signatures(model: Any, pixels: Pixels) -> dict[str, Any]:
     import tensorflow as tf
 
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     stages, names = stages_function(model, None), answers_of(model)
     decode = decoder(pixels.height, pixels.width, pixels.resize)

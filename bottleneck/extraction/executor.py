@@ -8,8 +8,8 @@ from typing import Protocol
 
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError
-from bottleneck.extraction.messages import Proof
-from bottleneck.extraction.task import Outcome
+from bottleneck.extraction.worker.messages import Proof
+from bottleneck.extraction.worker.task import Outcome
 from bottleneck.schema import Cache, StoreSpec, Task
 from bottleneck.store.canary import NO_CANARY, prove_unchanged
 from bottleneck.store.decoder import DECODER

@@ -12,22 +12,21 @@ from typing import Any, TypedDict, get_args
 
 import numpy as np
 
-from bottleneck.bases import known
+from bottleneck.bases import digest_cache
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Source
 from bottleneck.errors import StoreError
-from bottleneck.extraction.batch import FEWEST
-from bottleneck.extraction.cuts import share
-from bottleneck.extraction.engines.crew import crew
+from bottleneck.extraction.engines.pool import crew
 from bottleneck.extraction.engines.supervisor import Assignment
-from bottleneck.extraction.hands import Computes, Hands, Lone, check_recalled, prove
-from bottleneck.extraction.link import WorkerDied
+from bottleneck.extraction.executor import Computes, Hands, Lone, check_recalled, prove
+from bottleneck.extraction.profile import together
 from bottleneck.extraction.report import Extraction, report, unexplained
-from bottleneck.extraction.share import PATIENCE, Builder, Look, Shared, circumstances
-from bottleneck.extraction.stages import together
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.extraction.task import Outcome
-from bottleneck.progress import Bar, Progress
+from bottleneck.extraction.scheduler import PATIENCE, Builder, Look, Shared, circumstances
+from bottleneck.extraction.worker.channel import WorkerDied
+from bottleneck.extraction.worker.process import WorkerProcess
+from bottleneck.extraction.worker.task import Outcome
+from bottleneck.forward.batch_size import FEWEST
+from bottleneck.forward.cuts import share
 from bottleneck.schema import (
     BaseRequest,
     Cache,
@@ -41,6 +40,7 @@ from bottleneck.schema import (
 from bottleneck.store.header import find_store, found, open_for_building
 from bottleneck.store.log import write_log
 from bottleneck.store.read import Store, open_store
+from bottleneck.system.progress import Bar, Progress
 
 
 class FillOptions(TypedDict, total=False):
@@ -142,7 +142,8 @@ class Filler:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
         self._recalled = [
-            None if self._in_process else known.recall(request, self._cache) for request in self._requests
+            None if self._in_process else digest_cache.recall(request, self._cache)
+            for request in self._requests
         ]
         if None in self._recalled and isinstance(computing, WorkerProcess):
             computing.begin()
@@ -153,7 +154,7 @@ class Filler:
             spec = recalled
             if spec is None:
                 spec = self._computing.specs[number]
-                known.remember(request, spec, self._cache)
+                digest_cache.remember(request, spec, self._cache)
             if request.precision == "auto" and not self._in_process:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))

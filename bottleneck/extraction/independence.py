@@ -13,9 +13,9 @@ import numpy as np
 
 from bottleneck.contracts import Forward
 from bottleneck.errors import UnsteadyBase
-from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.trial import timed_pass
-from bottleneck.images.probes import probes
+from bottleneck.extraction.worker.trial import timed_pass
+from bottleneck.forward.cuts import specs_of
+from bottleneck.pixels.probes import probes
 from bottleneck.schema import StoreSpec
 from bottleneck.store.canary import CANARY_IMAGES, canary_tolerance, spread_of, thinned
 

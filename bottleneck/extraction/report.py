@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from bottleneck.errors import SourceError, TooManyBadImages
-from bottleneck.extraction.rounding import worst
-from bottleneck.extraction.stages import Clock, bottleneck_stage, together
-from bottleneck.extraction.task import Outcome
-from bottleneck.files import shown
+from bottleneck.extraction.profile import Clock, bottleneck_stage, together
+from bottleneck.extraction.worker.task import Outcome
+from bottleneck.forward.rounding import worst
 from bottleneck.schema import Drift, Inventory, Rejection, Rounding, StoreSpec, canonical_json
 from bottleneck.store.drift import read_drift
 from bottleneck.store.plan import first_rows
 from bottleneck.store.read import Store
+from bottleneck.system.durable import shown
 
 
 class ClassCount(NamedTuple):

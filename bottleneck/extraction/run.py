@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from bottleneck.contracts import Source
 from bottleneck.extraction.filler import Filler, FillOptions
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.progress import Progress
+from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.store.read import Store
+from bottleneck.system.progress import Progress
 
 if TYPE_CHECKING:
     from typing import Unpack

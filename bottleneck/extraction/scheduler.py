@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from bottleneck.extraction.hands import Hands
-from bottleneck.extraction.task import Outcome
-from bottleneck.images.header import pixel_limit
+from bottleneck.extraction.executor import Hands
+from bottleneck.extraction.worker.task import Outcome
+from bottleneck.pixels.header import pixel_limit
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
 from bottleneck.store.locks import Lock, Locks
 from bottleneck.store.plan import Plan, plan, task_id

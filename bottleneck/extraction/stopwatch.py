@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import time
 
-from bottleneck.extraction.pins import cores_here
-from bottleneck.extraction.stages import Clock
+from bottleneck.extraction.profile import Clock
+from bottleneck.extraction.resources import cores_here
 
 
 class Stopwatch:

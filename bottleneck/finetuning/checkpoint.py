@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import TuningError
-from bottleneck.files import publish
 from bottleneck.schema import Frozen, StageDone
-from bottleneck.strict import MalformedDocument, parse_as
+from bottleneck.schema.strict_json import MalformedDocument, parse_as
+from bottleneck.system.durable import publish
 
 _POINT = "point"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bottleneck.bases.calibrate import seeded
-from bottleneck.bases.frozen import quiet
 from bottleneck.bases.graph import IMAGE, Network, Step, above, inference, needed, run
+from bottleneck.bases.inference_only import quiet
 from bottleneck.errors import BaseError
 
 

@@ -15,15 +15,15 @@ from bottleneck.bases.graph import IMAGE, walk
 from bottleneck.bases.load import LoadedBase
 from bottleneck.contracts import Head
 from bottleneck.errors import TuningError
-from bottleneck.models import checkpoint
-from bottleneck.models.checkpoint import Point
-from bottleneck.models.compare import spread
-from bottleneck.models.feeds import Feed
-from bottleneck.models.prefix import prefix, tail
-from bottleneck.models.tuning import Chain, Course, Program, train
-from bottleneck.models.unfreeze import choices, paths
-from bottleneck.progress import Progress
+from bottleneck.finetuning import checkpoint
+from bottleneck.finetuning.checkpoint import Point
+from bottleneck.finetuning.feeds import Feed
+from bottleneck.finetuning.prefix import prefix, tail
+from bottleneck.finetuning.training_loop import Chain, Course, Program, train
+from bottleneck.finetuning.unfreeze import choices, paths
+from bottleneck.models.comparison import spread
 from bottleneck.schema import StageDone, TuneSettings, TuneStage, canonical_json
+from bottleneck.system.progress import Progress
 
 
 @dataclass(frozen=True)

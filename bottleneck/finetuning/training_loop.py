@@ -21,10 +21,10 @@ import numpy as np
 
 from bottleneck.bases import cut, preprocess
 from bottleneck.errors import TuningError
-from bottleneck.models.feeds import Feed
-from bottleneck.models.prefix import Tail
-from bottleneck.models.schedule import over, plateau, share
-from bottleneck.models.unfreeze import is_batch_norm, unfreeze
+from bottleneck.finetuning.feeds import Feed
+from bottleneck.finetuning.prefix import Tail
+from bottleneck.finetuning.schedule import over, plateau, share
+from bottleneck.finetuning.unfreeze import is_batch_norm, unfreeze
 from bottleneck.schema import Pooling, Preprocessing, TuneSettings
 from bottleneck.store.batches import epoch_order
 from bottleneck.store.views import epoch_views

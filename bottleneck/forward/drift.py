@@ -9,8 +9,8 @@ import numpy as np
 
 from bottleneck.contracts import Exact, Forward, Source
 from bottleneck.errors import Rejected
-from bottleneck.extraction.cuts import rows_of, specs_of
-from bottleneck.extraction.rounding import drift
+from bottleneck.forward.cuts import rows_of, specs_of
+from bottleneck.forward.rounding import drift
 from bottleneck.schema import Drift, Task
 
 #: A mean can be taken of these; float32 takes seconds for more where it is slow.

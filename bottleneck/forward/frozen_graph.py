@@ -12,8 +12,8 @@ from typing import Any
 
 from bottleneck.bases.graph import inference, network_of, run, steps_of
 from bottleneck.errors import NotReducible
-from bottleneck.extraction.folding import folded
-from bottleneck.extraction.racing import in_turn
+from bottleneck.forward.concurrency import in_turn
+from bottleneck.forward.fold_batchnorm import folded
 from bottleneck.schema import Precision
 
 #: Part of the numeric environment, raised when bits may change.

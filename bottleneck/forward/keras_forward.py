@@ -19,17 +19,17 @@ from bottleneck.bases.load import LoadedBase, features_of, load_cuts
 from bottleneck.bases.precision import isa
 from bottleneck.contracts import Forward
 from bottleneck.errors import NotReducible, UsageError
-from bottleneck.extraction import frozen_graph
-from bottleneck.extraction.batch import ON_CPU, ON_GPU
-from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.decoding import Decoder, first_line
-from bottleneck.extraction.racing import in_turn
-from bottleneck.images.probes import probes
-from bottleneck.images.samples import decoder_of
-from bottleneck.kernels import onednn_in_use
+from bottleneck.forward import frozen_graph
+from bottleneck.forward.batch_size import ON_CPU, ON_GPU
+from bottleneck.forward.concurrency import in_turn
+from bottleneck.forward.cuts import specs_of
+from bottleneck.pixels.decoder import Decoder, first_line
+from bottleneck.pixels.probes import probes
+from bottleneck.pixels.samples import decoder_of
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
 from bottleneck.store.decoder import DECODER
 from bottleneck.store.header import find_store
+from bottleneck.system.onednn import onednn_in_use
 
 #: Of networks that are too large to be frozen, or have nothing to fold; part of the numeric environment.
 _KERAS_GRAPH = "keras graph 1"
@@ -182,7 +182,7 @@ class KerasForward:
         with self._making_views:
             made = self._views.get(policy)
             if made is None:
-                from bottleneck.images.augment import augmenter
+                from bottleneck.pixels.augment import augmenter
 
                 # With its graph, or every decoding thread would make one at its first view.
                 height, width, _ = pixels.shape

@@ -10,10 +10,8 @@ from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import UsageError
 from bottleneck.heads.activations import activate
-from bottleneck.heads.head import SoftmaxHead
 from bottleneck.heads.holdout import hold_out
-from bottleneck.heads.loop import Data, Program, initial_layers, train
-from bottleneck.heads.rows import (
+from bottleneck.heads.inputs import (
     BadRows,
     check_views,
     class_weights,
@@ -23,6 +21,8 @@ from bottleneck.heads.rows import (
 )
 from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
+from bottleneck.heads.softmax_head import SoftmaxHead
+from bottleneck.heads.training_loop import Data, Program, initial_layers, train
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -283,8 +283,8 @@ class DenseHead(SoftmaxHead):
         """
         import keras
 
-        from bottleneck.heads.loop import layer_seed
-        from bottleneck.heads.stock import batch_norm, dense, ending
+        from bottleneck.heads.keras_layers import batch_norm, dense, ending
+        from bottleneck.heads.training_loop import layer_seed
 
         settings = self._settings()
         made = []

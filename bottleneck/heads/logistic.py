@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 from sklearn.exceptions import ConvergenceWarning
 
-from bottleneck.heads.head import SoftmaxHead
+from bottleneck.heads.inputs import check_views, chunks, class_weights, features, training_rows
 from bottleneck.heads.newton import Minimum, minimise
 from bottleneck.heads.objective import Objective, column_blocks, gram
-from bottleneck.heads.rows import check_views, chunks, class_weights, features, training_rows
 from bottleneck.heads.scaling import fold, scaling_of
 from bottleneck.heads.settings import check_settings
+from bottleneck.heads.softmax_head import SoftmaxHead
 from bottleneck.store.rows import Rows
 
 #: With this many more features than rows, rows in memory are first rotated into the space they span; beyond so many
@@ -206,7 +206,7 @@ class LogisticHead(SoftmaxHead):
         list of keras.layers.Layer
             New, built, with weights; the scaler is folded into the kernel.
         """
-        from bottleneck.heads.stock import dense, ending
+        from bottleneck.heads.keras_layers import dense, ending
 
         head = dense("logits", self.arrays_["kernel"], self.arrays_["bias"])
         return ending(self.feature_shape_, [head])

@@ -20,10 +20,10 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from pydantic import Field
 
-from bottleneck import catalog, strict
+from bottleneck import catalog
 from bottleneck.errors import HeadError, UnknownName
-from bottleneck.files import publish
-from bottleneck.schema import Frozen, HeadSpec
+from bottleneck.schema import Frozen, HeadSpec, strict_json
+from bottleneck.system.durable import publish
 
 DOCUMENT, ARRAYS = "head.json", "head.npz"
 
@@ -220,14 +220,14 @@ def _read(path: Path, most: int) -> bytes:
 
 def _document(path: Path) -> HeadDocument:
     try:
-        value = strict.loads(_read(path, MAX_DOCUMENT), most_bytes=MAX_DOCUMENT)
+        value = strict_json.loads(_read(path, MAX_DOCUMENT), most_bytes=MAX_DOCUMENT)
         number = value.get("format") if isinstance(value, dict) else None
         if type(number) is int and number > FORMAT:
             raise HeadError(
                 f"{path}: format {number}, written by a newer bottleneck; this one reads up to {FORMAT}: upgrade"
             )
-        return strict.validate(HeadDocument, value)
-    except (strict.MalformedDocument, RecursionError) as error:
+        return strict_json.validate(HeadDocument, value)
+    except (strict_json.MalformedDocument, RecursionError) as error:
         raise HeadError(
             f"{path}: not a head's document: {_short(str(error))}; train the head again"
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import HeadError
-from bottleneck.heads.rows import BadRows, chunks
+from bottleneck.heads.inputs import BadRows, chunks
 from bottleneck.store.rows import Rows
 
 #: A feature whose deviation is below this part of its largest magnitude is constant: its values lie a few steps of

@@ -18,7 +18,7 @@ def known(head: type) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from bottleneck.heads.linear import LogisticHead
+    >>> from bottleneck.heads.logistic import LogisticHead
     >>> list(known(LogisticHead))[:2]
     ['C', 'standardize']
     """

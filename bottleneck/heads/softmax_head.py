@@ -11,7 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from bottleneck.errors import HeadError, UsageError
-from bottleneck.heads.rows import known_rows, softmax
+from bottleneck.heads.inputs import known_rows, softmax
 from bottleneck.heads.settings import check_settings, parse_settings
 from bottleneck.schema import FitFacts, Frozen, explain
 

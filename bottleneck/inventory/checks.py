@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bottleneck.errors import SourceError, UsageError
-from bottleneck.files import shown
-from bottleneck.images.duplicates import duplicates
+from bottleneck.inventory.duplicates import duplicates
 from bottleneck.schema import Inventory
 from bottleneck.sources.layout import LAYOUTS
+from bottleneck.system.durable import shown
 
 
 def check_trainable(
@@ -26,7 +26,7 @@ def check_trainable(
     inventory : Inventory
         n images.
     splits : numpy.ndarray
-        (n,) of ``train``, ``validation``, ``test``, from `bottleneck.images.split.split`.
+        (n,) of ``train``, ``validation``, ``test``, from `bottleneck.inventory.split.split`.
     validated : bool
         Whether images were to be held out at all; when not, none is missed.
     exact : bool

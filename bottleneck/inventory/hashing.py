@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from bottleneck.contracts import Readers, Source
 from bottleneck.errors import EngineError, Rejected
-from bottleneck.images.header import looks_like_image
-from bottleneck.images.listing import Listing
-from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
-from bottleneck.images.sight import Seen, first_seen, unlike
-from bottleneck.progress import Bar
+from bottleneck.inventory.index import IMAGE, OTHER, UNKNOWN
+from bottleneck.inventory.listing import Listing
+from bottleneck.inventory.source_probe import Seen, first_seen, unlike
+from bottleneck.pixels.header import looks_like_image
 from bottleneck.sources.reading import LARGEST, reason_of, too_large
+from bottleneck.system.progress import Bar
 
 #: Files that are read in one go: here, and elsewhere, where each go is a message there and back.
 _HERE, _ELSEWHERE = 32, 512

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bottleneck.images.listing import Listing, fixed_binary, plain_paths
+from bottleneck.inventory.listing import Listing, fixed_binary, plain_paths
 from bottleneck.schema import Signature
 
 #: What a row says about a file that is known: whether it begins with an image's signature.

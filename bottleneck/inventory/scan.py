@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from bottleneck.contracts import Readers, Source
 from bottleneck.errors import Rejected
-from bottleneck.files import shown
-from bottleneck.images import scan_index
-from bottleneck.images.hashing import Read, hash_files
-from bottleneck.images.header import IMAGE_SUFFIXES
-from bottleneck.images.listing import Listing, collect, fixed_binary
-from bottleneck.images.scan_index import IMAGE, OTHER, UNKNOWN
-from bottleneck.progress import Progress, Silent
+from bottleneck.inventory import index
+from bottleneck.inventory.hashing import Read, hash_files
+from bottleneck.inventory.index import IMAGE, OTHER, UNKNOWN
+from bottleneck.inventory.listing import Listing, collect, fixed_binary
+from bottleneck.pixels.header import IMAGE_SUFFIXES
 from bottleneck.schema import Inventory, Rejection
 from bottleneck.sources.reading import reason_of
+from bottleneck.system.durable import shown
+from bottleneck.system.progress import Progress, Silent
 
 #: A file changed this shortly before the scan may change again within one tick of the file system's clock.
 _SETTLED_NS = 2_000_000_000
@@ -90,10 +90,10 @@ def scan(
     ignored = Counter(source.passed_over())
     contents = np.zeros((len(listing), 32), np.uint8)
     states = np.zeros(len(listing), np.uint8)
-    file = scan_index.index_file(index_folder, source.location) if index_folder is not None else None
+    file = index.index_file(index_folder, source.location) if index_folder is not None else None
     recorded = 0
     if file is not None and not rehash:
-        recorded = scan_index.look_up(file, listing, contents, states)
+        recorded = index.look_up(file, listing, contents, states)
     unknown = np.flatnonzero(states == UNKNOWN)
     problems: dict[int, Rejected] = {}
 
@@ -109,7 +109,7 @@ def scan(
             hash_files(source, listing, unknown, take, bar, threads=workers, readers=readers)
     if file is not None and keep and (len(unknown) or recorded != len(listing)):
         try:
-            scan_index.save(file, listing, contents, states, trusted(listing.signatures, started))
+            index.save(file, listing, contents, states, trusted(listing.signatures, started))
         except OSError as error:
             with progress.bar("index", 0, "files") as bar:
                 bar.note(f"not written: {reason_of(error)}")

@@ -11,7 +11,7 @@ from itertools import islice
 
 from bottleneck.contracts import Source
 from bottleneck.errors import Rejected
-from bottleneck.files import shown
+from bottleneck.system.durable import shown
 
 #: First files that are looked at for one that can be read.
 _LOOKS = 8

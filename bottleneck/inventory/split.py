@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bottleneck.images.duplicates import content_codes
+from bottleneck.inventory.duplicates import content_codes
 from bottleneck.schema import NAMED_BY_SOURCE, Inventory, SplitPolicy
 
 #: Images of the smallest class that a side gets in the mean, from which on each image is drawn by itself: the chance

@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck.bases.load import LoadedBase
 from bottleneck.contracts import Head
-from bottleneck.models.compare import TOLERANCE, WIDEST, Outputs, compare
+from bottleneck.models.comparison import TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.schema import Bound
 
 #: Images of each set that are computed in both ways, and how many at a time in the second one.

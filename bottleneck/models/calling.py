@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bottleneck.exports.graph import outputs_of
-from bottleneck.models.compare import Outputs
+from bottleneck.models.comparison import Outputs
+from bottleneck.models.outputs import outputs_of
 from bottleneck.schema import Stillness
 
 #: The layer of a merged model that is its base.

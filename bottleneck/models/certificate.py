@@ -14,8 +14,8 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
-from bottleneck.exports.graph import outputs_of
-from bottleneck.models.compare import GATE, TOLERANCE, Outputs, compare
+from bottleneck.models.comparison import GATE, TOLERANCE, Outputs, compare
+from bottleneck.models.outputs import outputs_of
 from bottleneck.models.twins import in_batches
 from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from bottleneck import runs
 from bottleneck.contracts import Head
-from bottleneck.exports.card import ScoreFacts
-from bottleneck.exports.graph import ENERGY
+from bottleneck.models.outputs import ENERGY
+from bottleneck.schema import ScoreFacts
 from bottleneck.store.read import Store
 
 #: Per cent of images that have at most this energy.

@@ -6,7 +6,7 @@ from typing import Any
 
 from bottleneck.bases.custom import foreign
 from bottleneck.bases.cut import pool
-from bottleneck.bases.frozen import freeze
+from bottleneck.bases.inference_only import freeze
 from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Head

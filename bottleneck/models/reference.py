@@ -12,14 +12,14 @@ from bottleneck import runs
 from bottleneck.bases.load import LoadedBase, load
 from bottleneck.contracts import Head
 from bottleneck.errors import ParityError
-from bottleneck.extraction.forward import KerasForward, batch_for, prepare_process
-from bottleneck.models import parity
+from bottleneck.forward.keras_forward import KerasForward, batch_for, prepare_process
+from bottleneck.models import certificate as parity
 from bottleneck.models.bound import measure
 from bottleneck.models.calling import call_every_way
-from bottleneck.models.compare import Outputs, compare
+from bottleneck.models.comparison import Outputs, compare
 from bottleneck.models.energy import energy
+from bottleneck.models.sample_images import Witnesses, own, probing
 from bottleneck.models.twins import twins
-from bottleneck.models.witnesses import Witnesses, own, probing
 from bottleneck.schema import Bound, Cache, Certificate, Comparison, Run, Stillness
 from bottleneck.store.read import Store, open_store
 

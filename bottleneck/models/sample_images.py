@@ -11,8 +11,8 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.contracts import Source
 from bottleneck.errors import Rejected, UsageError
-from bottleneck.extraction.forward import KerasForward
-from bottleneck.images.probes import probes
+from bottleneck.forward.keras_forward import KerasForward
+from bottleneck.pixels.probes import probes
 from bottleneck.schema import Cache, ImageRecord
 from bottleneck.store.read import Store
 

@@ -14,7 +14,7 @@ from bottleneck.bases.preprocess import apply
 from bottleneck.bases.stock import is_attention
 from bottleneck.bases.training_only import SILENCED, rates_of
 from bottleneck.contracts import Head
-from bottleneck.models.compare import Outputs
+from bottleneck.models.comparison import Outputs
 from bottleneck.schema import Preprocessing
 
 #: One step of Adam moves each weight by its rate: this is what ten steps at Keras' default do.

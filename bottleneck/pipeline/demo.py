@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck import pipeline
 from bottleneck.errors import UsageError
+from bottleneck.evaluation.metrics import Metrics
+from bottleneck.exports.merged_file import Delivery
 from bottleneck.extraction.report import Extraction
-from bottleneck.heads.metrics import Metrics
-from bottleneck.models.deliver import Delivery
-from bottleneck.objects import local
+from bottleneck.pipeline.export import merge
+from bottleneck.pipeline.extract import extract
+from bottleneck.pipeline.train import Trained, train
+from bottleneck.system.objects import local
 
 # One block below the last: digits are far from ImageNet, and the last block is the one most made for it. A logistic
 # head gets 0.982 of the held-out digits right from here, 0.962 from the last block (means over five splits).
@@ -33,7 +35,7 @@ class DemoResult:
 
     images: Path
     extraction: Extraction
-    heads: Mapping[str, pipeline.Trained]
+    heads: Mapping[str, Trained]
     best: str
     delivery: Delivery
     seconds: float
@@ -78,16 +80,16 @@ def run(
         write_digits(source)
     say(f"2. features: each image once through {BASE['base']} with ImageNet weights")
     options = {**{name: value for name, value in BASE.items() if name != "base"}, **session}
-    extraction = pipeline.extract(source, BASE["base"], **options)
+    extraction = extract(source, BASE["base"], **options)
     trained = {}
     for step, (name, settings) in enumerate(HEADS.items(), 3):
         say(f"{step}. head: {name}, on the cached features")
-        trained[name] = pipeline.train(
+        trained[name] = train(
             source, BASE["base"], name, run=out / "runs" / name, settings=settings, seed=seed, **options
         )
     best = max(trained, key=lambda name: _held_out(trained[name].metrics).accuracy)
     say(f"5. one model: {best} merged back on {BASE['base']} and compared with the cached head")
-    delivery = pipeline.merge(trained[best].folder.path, out / "model.keras", **session)
+    delivery = merge(trained[best].folder.path, out / "model.keras", **session)
     return DemoResult(source, extraction, trained, best, delivery, time.perf_counter() - started)
 
 

@@ -7,25 +7,24 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bottleneck import catalog
-from bottleneck.bases import known
+from bottleneck.bases import digest_cache as known
 from bottleneck.bases.custom import is_file, is_function
-from bottleneck.contracts import Readers, Source
-from bottleneck.errors import UnknownName, UsageError
-from bottleneck.extraction.fill import Filled, fill_cuts
+from bottleneck.errors import UsageError
 from bottleneck.extraction.filler import FillOptions
 from bottleneck.extraction.report import Extraction, check_bad
-from bottleneck.extraction.worker import Worker
-from bottleneck.images import scan as scanning
-from bottleneck.options import (
+from bottleneck.extraction.run import Filled, fill_cuts
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory import scan as scanning
+from bottleneck.pipeline.bases import base_named
+from bottleneck.pipeline.scan import opened, readers_of
+from bottleneck.pipeline.session import (
     Options,
     PathLike,
-    Session,
-    cache_at,
     cache_of,
     limits_of,
     progress_of,
@@ -34,71 +33,107 @@ from bottleneck.options import (
     team_of,
     views_of,
 )
-from bottleneck.progress import Progress, Silent
-from bottleneck.schema import BaseRequest, BaseSpec, Cache, Inventory, Views
-from bottleneck.sources.open import open_source
+from bottleneck.schema import BaseRequest, Cache, Inventory, Views
+from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
+from bottleneck.store.writers import Format, check_out, take_out
+from bottleneck.system.progress import Silent
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from bottleneck.extraction.estimate import Estimate
+    from bottleneck.extraction.forecast.estimate import Estimate
 
 
-def base_named(name: str) -> BaseSpec:
-    """One base of the catalog. Raises `UnknownName` with the nearest ones."""
-    from bottleneck.bases import specs
-
-    known = specs()
-    if name.lower() not in known:
-        raise UnknownName("base", name, known, "or give FILE.keras or module:function")
-    return known[name.lower()]
-
-
-def scan(
-    source: PathLike, *, cache: PathLike | None = None, rehash: bool = False, progress: Progress | None = None
-) -> Inventory:
-    """Which images `source` holds, by content.
+def extract(source: PathLike, base: Any, **options: Unpack[Options]) -> Extraction:
+    """Run every image that the store lacks once through the base.
 
     Parameters
     ----------
     source : path
-        A folder, a CSV or Parquet table, a zip or a tar file, or the URL of one.
-    cache : path, optional
-        Where the index of earlier scans lies.
-    rehash : bool
-        Read every file, whatever the index says.
-    progress : Progress, optional
+        A folder with one sub-folder a class, ``train/ val/ test/`` of these, a flat folder, a CSV or Parquet table
+        ``path,label[,group,split]``, a zip, a WebDataset tar, or the URL of one of these.
+    base : str or keras.Model
+        A catalog name, a ``.keras`` file, ``module:function``, or a model (which then runs in this process).
+    **options
+        See `BaseOptions` and `Session`.
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    TooManyBadImages
+        More images were rejected than ``max_bad`` allows; the others are stored.
+    SourceError, BaseError, StoreError, UsageError
+
+    Examples
+    --------
+    >>> done = extract("photos/", "squeezenet", size=96)  # doctest: +SKIP
+    >>> done.computed, done.rows  # doctest: +SKIP
+    (1797, 1797)
     """
-    return scan_for(source, {"cache": cache, "rehash": rehash, "progress": progress or Silent()})
+    report, _, _ = filled(source, base, options)
+    return report
 
 
-def opened(source: PathLike, session: Session) -> Source:
-    """`source`, with what the session says of where things lie and which hosts may be read from."""
-    where = cache_at(session.get("cache"))
-    return open_source(source, fetched=where.fetched, allow_host=session.get("allow_host", ()))
+def extract_cuts(
+    source: PathLike, base: Any, cuts: Sequence[str], **options: Unpack[Options]
+) -> dict[str, Extraction]:
+    """`extract` at several cuts in one pass: an image goes through the base once for all stores that lack it.
+
+    Parameters
+    ----------
+    source, base, **options
+        As for `extract`, without ``cut``.
+    cuts : sequence of str
+        Aliases or layers, no two of them the same place.
+
+    Returns
+    -------
+    dict of str to Extraction
+        What was done for each cut; each has a store of its own, the one that this cut alone would fill.
+
+    Raises
+    ------
+    TooManyBadImages
+        More images were rejected at a cut than ``max_bad`` allows; the others are stored.
+    SourceError, BaseError, StoreError, UsageError
+
+    Examples
+    --------
+    >>> done = extract_cuts("photos/", "vgg16", ["pool4", "pool5"], pooling="avg")  # doctest: +SKIP
+    >>> {cut: one.spec.shape for cut, one in done.items()}  # doctest: +SKIP
+    {'pool4': (512,), 'pool5': (512,)}
+    """
+    return filled_cuts(source, base, cuts, options)
 
 
-def scan_for(source: PathLike, session: Session) -> Inventory:
-    """`scan` with a session's options."""
-    where = cache_at(session.get("cache"))
-    return scanning.scan(
-        opened(source, session),
-        where.scans,
-        rehash=session.get("rehash", False),
-        readers=_readers(session),
-        progress=progress_of(session),
-    )
+def features(
+    source: PathLike,
+    base: Any,
+    *,
+    out: PathLike | None = None,
+    format: Format = "npy",  # noqa: A002 - the option's name on the command line
+    **options: Unpack[Options],
+) -> Features:
+    """The features of `source`, extracted where they are missing; written to `out` for other tools when given.
 
-
-def _readers(session: Session) -> Readers | None:
-    """Who reads the files of a scan; None: threads here, which lack nothing where the workers are here too."""
-    team = team_of(session) if session.get("address") else None
-    if team is None:
-        return None
-    made: Readers = catalog.load("engine", catalog.READERS, team.engine)(team)
-    return made
+    Returns
+    -------
+    Features
+        ``X`` (n, *shape), ``y``, ``keys``, ``groups``, ``paths``, ``splits`` in path order; with ``views=K``,
+        ``views`` (n, K, *shape) too, which is not written to `out`.
+    """
+    if out is not None:
+        check_out(Path(out), format)  # before hours of extraction
+    _, inventory, store = filled(source, base, options)
+    rows = join(store, inventory, views=views_store(store, views_of(options), cache_of(options)))
+    if out is not None:
+        take_out(rows, Path(out), format)
+    return rows
 
 
 def filled(
@@ -136,7 +171,7 @@ def _filled(
         base_named(base)  # before a long scan, not after it
 
     def scanned() -> Inventory:
-        readers = _readers(options)
+        readers = readers_of(options)
         found = scanning.scan(images, cache.scans, rehash=rehash, readers=readers, progress=progress)
         if len(found):
             examine(found)
@@ -213,10 +248,10 @@ def foresee_cuts(
 def _foreseen(
     source: PathLike, base: Any, requests: Sequence[BaseRequest], options: Options
 ) -> list[Estimate]:
-    from bottleneck.extraction.estimate import estimate
-    from bottleneck.extraction.predict import predict, sample
-    from bottleneck.extraction.suggest import Machine
-    from bottleneck.extraction.supervise import WorkerProcess
+    from bottleneck.extraction.forecast.estimate import estimate
+    from bottleneck.extraction.forecast.forecast import predict, sample
+    from bottleneck.extraction.forecast.recommend import Machine
+    from bottleneck.extraction.worker.process import WorkerProcess
 
     cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
     images = opened(source, options)
@@ -232,7 +267,7 @@ def _foreseen(
             cache.scans,
             rehash=options.get("rehash", False),
             keep=False,
-            readers=_readers(options),
+            readers=readers_of(options),
             progress=progress,
         )
         specs = [spec or worker.specs[number] for number, spec in enumerate(recalled)]
@@ -257,6 +292,6 @@ def _foreseen(
 
 def _in_process(model: Any, requests: Sequence[BaseRequest], cache: Cache) -> Worker:
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import keras_forward
+    from bottleneck.forward.keras_forward import keras_forward
 
     return Worker(keras_forward(functools.partial(load_model, model), requests, cache), cache)

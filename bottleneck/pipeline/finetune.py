@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bottleneck import runs
-from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
-from bottleneck.files import publish, safe_name, sha256_of, shown
-from bottleneck.filling import filled
-from bottleneck.options import (
+from bottleneck.pipeline.extract import filled
+from bottleneck.pipeline.finetune_data import TuningData
+from bottleneck.pipeline.session import (
     PathLike,
     Session,
     cache_of,
@@ -26,15 +25,16 @@ from bottleneck.options import (
     versions,
     views_of,
 )
-from bottleneck.schema import BaseRequest, Tuned, TuneSettings, TuneStage, ViewPolicy, parse
-from bottleneck.tuning_data import TuningData
+from bottleneck.schema import BaseRequest, Tuned, TuneSettings, TuneStage, ViewPolicy, parse, safe_name
+from bottleneck.system.disk_errors import about
+from bottleneck.system.durable import publish, sha256_of, shown
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from bottleneck.bases.load import LoadedBase
-    from bottleneck.heads.metrics import Metrics
-    from bottleneck.models.finetune import Outcome
+    from bottleneck.evaluation.metrics import Metrics
+    from bottleneck.finetuning.run import Outcome
 
 #: Where a fine-tuning stands, in the new run's folder.
 CHECKPOINT = ".finetune.npz"
@@ -131,9 +131,9 @@ def finetune(
     ('after', 0.94)
     """
     from bottleneck.bases.load import load
-    from bottleneck.extraction.forward import prepare_process
-    from bottleneck.heads.metrics import fallen
-    from bottleneck.models import finetune as tuning
+    from bottleneck.evaluation.metrics import fallen
+    from bottleneck.finetuning import run as tuning
+    from bottleneck.forward.keras_forward import prepare_process
 
     started = time.perf_counter()
     settings, session = _settings(options)
@@ -247,8 +247,8 @@ def _write(
     started: float,
 ) -> None:
     """The new run: measured on rows of the base as it was saved, or the run before under a new name."""
-    from bottleneck.heads.training import measure_splits
-    from bottleneck.training import rows_of
+    from bottleneck.evaluation.fit import measure_splits
+    from bottleneck.pipeline.train import rows_of
 
     run, name = folder.run, f"{safe_name(facts.base)}{runs.TUNED}"
     record = run.model_copy(

@@ -12,20 +12,21 @@ import numpy as np
 
 from bottleneck import runs
 from bottleneck.errors import Rejected, TuningError
-from bottleneck.files import shown
-from bottleneck.filling import filled, scan_for, views_store
-from bottleneck.images.trainable import not_validated
-from bottleneck.options import Options, cache_of, views_of
+from bottleneck.inventory.checks import not_validated
+from bottleneck.pipeline.extract import filled, views_store
+from bottleneck.pipeline.scan import scan_for
+from bottleneck.pipeline.session import Options, cache_of, views_of
 from bottleneck.schema import BaseRequest, Recipe, TuneSettings
 from bottleneck.store.join import Features, join
 from bottleneck.store.views import view_keys
+from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
     from bottleneck.bases.load import LoadedBase
     from bottleneck.contracts import Source
-    from bottleneck.extraction.forward import KerasForward
-    from bottleneck.models.feeds import Feed
-    from bottleneck.models.finetune import Fed, Outcome, Stage
+    from bottleneck.finetuning.feeds import Feed
+    from bottleneck.finetuning.run import Fed, Outcome, Stage
+    from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.store.read import Store
 
 #: Images on which two ways to the same rows are compared.
@@ -72,7 +73,7 @@ class TuningData:
         options: Options,
         told: Callable[[str], None],
     ) -> None:
-        from bottleneck.heads.rows import class_weights
+        from bottleneck.heads.inputs import class_weights
 
         self._folder, self.run, self.inventory = folder, folder.run, folder.inventory()
         self._base, self._settings, self.told = base, settings, told
@@ -104,7 +105,7 @@ class TuningData:
 
     def feed(self, stage: Stage) -> Fed:
         """What `stage` trains on and is watched by."""
-        from bottleneck.models.finetune import Fed
+        from bottleneck.finetuning.run import Fed
 
         parts = self._rows(stage.prefix) if stage.prefix is not None else self._pixels()
         return Fed(*parts)
@@ -112,7 +113,7 @@ class TuningData:
     # ------------------------------------------------------------------------------------------- cached rows
 
     def _rows(self, prefix: str) -> tuple[Feed, Feed | None]:
-        from bottleneck.models.feeds import StoredRows
+        from bottleneck.finetuning.feeds import StoredRows
 
         request = self.run.request.model_copy(
             update={"cut": prefix, "pooling": "none", "dtype": "float32", "precision": "float32"}
@@ -148,7 +149,7 @@ class TuningData:
     def _check_prefix(self, joined: Features, prefix: str) -> None:
         """That cached rows are what this very base gives there, on a few images that can still be read."""
         from bottleneck.bases.cut import cut_at
-        from bottleneck.models.finetune import check_rows
+        from bottleneck.finetuning.run import check_rows
 
         model, _ = cut_at(self._base.model, prefix)
         below = replace(self._base, cut=prefix, model=model, pooling="none", spec=joined.spec)
@@ -164,7 +165,7 @@ class TuningData:
 
     def check_tuned(self, store: Store, outcome: Outcome) -> None:
         """That the base as it was saved gives what the tail gave when it was trained."""
-        from bottleneck.models.finetune import check_rows
+        from bottleneck.finetuning.run import check_rows
 
         keys, fed = self.probe
         there = store.find(keys)
@@ -179,7 +180,7 @@ class TuningData:
     # ------------------------------------------------------------------------------------------------- pixels
 
     def _pixels(self) -> tuple[Feed, Feed | None]:
-        from bottleneck.models.feeds import DecodedImages
+        from bottleneck.finetuning.feeds import DecodedImages
 
         known, codes, splits = self._coded(self.inventory.table)
         shape = (self._base.size, self._base.size, 3)
@@ -195,7 +196,7 @@ class TuningData:
 
     @cached_property
     def _forward(self) -> KerasForward:
-        from bottleneck.extraction.forward import KerasForward, batch_for
+        from bottleneck.forward.keras_forward import KerasForward, batch_for
 
         # For its pixels alone.
         return KerasForward([self._base], batch_for(self.run.request, cache_of(self.options)), "float32")

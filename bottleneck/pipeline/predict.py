@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -10,22 +11,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bottleneck import runs
 from bottleneck.bases.weight_copy import plain_copy
 from bottleneck.contracts import Source
-from bottleneck.errors import BaseError, Rejected
-from bottleneck.exports.graph import ENERGY
+from bottleneck.errors import BaseError, Rejected, UsageError
 from bottleneck.exports.keras_archive import read_document
-from bottleneck.files import shown
-from bottleneck.images import header
-from bottleneck.images.reasons import reason_for
-from bottleneck.progress import Progress
+from bottleneck.extraction.report import refuse_bad
+from bottleneck.models.outputs import ENERGY
+from bottleneck.pipeline.extract import filled
+from bottleneck.pipeline.scan import opened, scan_for
+from bottleneck.pipeline.session import PathLike, Session, options_of_run, progress_of
+from bottleneck.pixels import header
+from bottleneck.pixels.reasons import reason_for
 from bottleneck.schema import Inventory, Pixels, Rejection
 from bottleneck.sources.reading import reason_of
 from bottleneck.store.read import Store
+from bottleneck.system.durable import shown
+from bottleneck.system.file_set import settle
+from bottleneck.system.progress import Progress
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 _BATCH = 32
 
@@ -119,6 +129,35 @@ def _csv_line(cells: list[str]) -> bytes:
     return buffer.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
+def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]) -> Predictions:
+    """Class probabilities for every image of `source`, from a run (through the cache) or a merged `.keras` file.
+
+    Returns
+    -------
+    Predictions
+        One row for each image-like file, in path order; rejected ones carry a reason instead of probabilities.
+    """
+    path = Path(run_or_model)
+    if path.suffix == ".keras" and not path.exists():
+        settle(path.parent)  # a merge was killed in the midst of giving its files their names
+    # A bad image has a line of its own here, with the reason: by default that is answer enough.
+    session = {"max_bad": 1.0, **session}
+    if path.is_file():
+        inventory = scan_for(source, session)
+        refuse_bad(len(inventory) + len(inventory.unreadable), (), inventory.ignored, 1.0, "")
+        images = opened(source, session)
+        found = with_model(path, inventory, images, progress_of(session))
+        refuse_bad(len(found), found.problems, inventory.ignored, session["max_bad"], "have no prediction")
+        return found
+    if path.suffix == ".keras":
+        raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
+    folder = runs.read(path, session.get("allow_host", ()))
+    report, inventory, store = filled(source, folder.run.request, options_of_run(folder.run, session))
+    runs.check_base(folder.run, store.spec, any_precision=True)
+    again = functools.partial(opened, source, session)
+    return with_head(folder.head(), folder.run.classes, inventory, store, report.rejections, again)
+
+
 def with_head(
     head: Any,
     classes: tuple[str, ...],
@@ -167,7 +206,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
     import keras
     import tensorflow as tf
 
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     try:
         with plain_copy(path) as plain:

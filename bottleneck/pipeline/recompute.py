@@ -10,16 +10,17 @@ import numpy as np
 
 from bottleneck.bases.trust import require_trust
 from bottleneck.errors import ForeignEnvironment, StoreError
-from bottleneck.extraction.fill import fill
-from bottleneck.filling import filled, opened, scan_for
-from bottleneck.options import Options, PathLike, Session, limits_of, progress_of
+from bottleneck.extraction.run import fill
+from bottleneck.pipeline.extract import filled
+from bottleneck.pipeline.scan import opened, scan_for
+from bottleneck.pipeline.session import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.store.canary import CANARY, NO_CANARY
 from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.prune import Kept
-from bottleneck.store.repair import Recomputed
-from bottleneck.store.verify import read_contents
+from bottleneck.store.maintenance.prune import Kept
+from bottleneck.store.maintenance.repair import Recomputed
+from bottleneck.store.maintenance.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
 
 

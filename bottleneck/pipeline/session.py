@@ -11,10 +11,7 @@ from typing import Any, Literal, TypedDict
 from bottleneck.bases.trust import require_trust
 from bottleneck.catalog import ENGINES
 from bottleneck.errors import UnknownName, UsageError
-from bottleneck.extraction.pins import gpus_here
-from bottleneck.files import shown
-from bottleneck.objects import is_url, local
-from bottleneck.progress import Progress, Silent
+from bottleneck.extraction.resources import gpus_here
 from bottleneck.schema import (
     DEFAULT_VIEWS,
     AskedPrecision,
@@ -28,6 +25,9 @@ from bottleneck.schema import (
     Views,
     parse,
 )
+from bottleneck.system.durable import shown
+from bottleneck.system.objects import is_url, local
+from bottleneck.system.progress import Progress, Silent
 
 PathLike = str | os.PathLike[str]
 

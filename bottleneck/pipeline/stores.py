@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, SourceError, StoreError, UsageError
-from bottleneck.files import shown
-from bottleneck.objects import is_url
-from bottleneck.options import PathLike, Session, cache_at, progress_of
-from bottleneck.recomputing import Again
+from bottleneck.pipeline.recompute import Again
+from bottleneck.pipeline.session import PathLike, Session, cache_at, progress_of
 from bottleneck.schema import Cache
 from bottleneck.store.canary import CANARY
-from bottleneck.store.compact import TARGET, Compaction, bytes_to_compact, compact_store
-from bottleneck.store.copy import Copied, copy_store
 from bottleneck.store.listing import find_folder, list_store, store_folders
-from bottleneck.store.places import Folder, Place, stores_at
-from bottleneck.store.prune import Kept, Pruning, keeper, prune_store
-from bottleneck.store.repair import Repair, repair_store
-from bottleneck.store.sample import Sample, compare, draw
-from bottleneck.store.state import StoreState as StoreState
-from bottleneck.store.state import state_of
-from bottleneck.store.verify import Damage, Verdict, bytes_of, verify_store
+from bottleneck.store.locations import Folder, Place, stores_at
+from bottleneck.store.maintenance.compact import TARGET, Compaction, bytes_to_compact, compact_store
+from bottleneck.store.maintenance.copy import Copied, copy_store
+from bottleneck.store.maintenance.prune import Kept, Pruning, keeper, prune_store
+from bottleneck.store.maintenance.repair import Repair, repair_store
+from bottleneck.store.maintenance.sample import Sample, compare, draw
+from bottleneck.store.maintenance.state import StoreState as StoreState
+from bottleneck.store.maintenance.state import state_of
+from bottleneck.store.maintenance.verify import Damage, Verdict, bytes_of, verify_store
+from bottleneck.system.durable import shown
+from bottleneck.system.objects import is_url
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -262,7 +262,7 @@ def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[St
 
 
 def _kept(keep: Sequence[PathLike], session: Session) -> Kept:
-    from bottleneck.filling import scan_for
+    from bottleneck.pipeline.scan import scan_for
 
     keys: list[np.ndarray] = []
     for source in keep:
@@ -299,7 +299,7 @@ def _sampled(
         return checked
     if verdict.damaged:
         return Checked(checked.folder, "rows are computed again once it is repaired", verdict, checked.repair)
-    from bottleneck.filling import scan_for
+    from bottleneck.pipeline.scan import scan_for
 
     listing = list_store(checked.folder)
     drawn = draw(listing, keeper(listing, Kept(scan_for(source, session).keys)), count, seed)

@@ -15,12 +15,12 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.errors import UsageError
 from bottleneck.extraction.report import Extraction
-from bottleneck.files import shown
-from bottleneck.filling import filled, opened, views_store
-from bottleneck.images.split import settled
-from bottleneck.images.split import split as split_images
-from bottleneck.images.trainable import check_trainable
-from bottleneck.options import (
+from bottleneck.inventory.checks import check_trainable
+from bottleneck.inventory.split import settled
+from bottleneck.inventory.split import split as split_images
+from bottleneck.pipeline.extract import filled, views_store
+from bottleneck.pipeline.scan import opened
+from bottleneck.pipeline.session import (
     Options,
     PathLike,
     Session,
@@ -30,16 +30,17 @@ from bottleneck.options import (
     versions,
     views_of,
 )
-from bottleneck.progress import Silent
 from bottleneck.schema import BaseRequest, HeadSpec, Inventory, Run, SplitPolicy, Views, parse
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import view_keys
+from bottleneck.system.durable import shown
+from bottleneck.system.progress import Silent
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from bottleneck.heads.metrics import Metrics
+    from bottleneck.evaluation.metrics import Metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def train(
     split : {"auto", "hash", "exact"}
         How they are chosen: ``exact`` gives each class its share, ``hash`` draws each image by itself, so that images
         added later move no others. ``auto`` takes ``exact`` where classes are small (see
-        `bottleneck.images.split.settled`); the run says which it was and why.
+        `bottleneck.inventory.split.settled`); the run says which it was and why.
     folds : int, optional
         Cross-validate too, with a fresh head for each fold.
     seed : int
@@ -104,8 +105,8 @@ def train(
     SourceError, UsageError
         No labels, one class, nothing to train on; the known layouts are named.
     """
+    from bottleneck.evaluation.fit import fit_and_measure
     from bottleneck.heads.make import capacity_advice, count_parameters, make
-    from bottleneck.heads.training import fit_and_measure
 
     if not isinstance(base, (str, BaseRequest)):
         raise UsageError(
@@ -200,7 +201,7 @@ def evaluate(
     dict of str to Metrics
         By split; a `source` of its own gives one entry ``all`` (or its splits, when it names them).
     """
-    from bottleneck.heads.training import measure_splits
+    from bottleneck.evaluation.fit import measure_splits
 
     folder = runs.read(run, session.get("allow_host", ()))
     if average_views and folder.run.views is None:

@@ -1,1 +1,1 @@
-"""Pixels and who they are: scanning, decoding, splitting."""
+"""Images as numbers: headers, decoding, resizing, augmenting."""

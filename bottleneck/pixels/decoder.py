@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import Rejected
-from bottleneck.images import header
-from bottleneck.images.probes import probes
-from bottleneck.images.reasons import reason_for
+from bottleneck.pixels import header
+from bottleneck.pixels.probes import probes
+from bottleneck.pixels.reasons import reason_for
 from bottleneck.schema import Pixels
 
 #: A PNG of one black pixel.
@@ -147,7 +147,7 @@ def _there(make: Callable[[], Way]) -> Way:
 
 def _graph(pixels: Pixels) -> Callable[[Any], Any]:
     """Set up by one image, or each decoding thread would do that for itself at its first."""
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     # The one graph there is: to look for it among others costs a tenth of a decoding, under Python's lock.
     made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize).get_concrete_function()
@@ -162,8 +162,8 @@ class _Finishing:
     """
 
     def __init__(self, pixels: Pixels, graph: Callable[[Any], Any]) -> None:
-        from bottleneck.images.fitting import fitted, upright
-        from bottleneck.images.orientation import turning
+        from bottleneck.pixels.fast.orientation import turning
+        from bottleneck.pixels.fast.resize import fitted, upright
 
         _demand_fit(fitted, pixels, graph)
         self._fitted, self._upright = fitted, upright
@@ -184,7 +184,7 @@ class _Finishing:
 
 def _at_an_eighth(finish: _Finishing) -> Way:
     """From a JPEG file of which the contract wants an eighth. Compiles as `_Finishing` does."""
-    from bottleneck.images.jpeg_eighth import at_an_eighth
+    from bottleneck.pixels.fast.jpeg_eighth import at_an_eighth
 
     for halved in (True, False):
         _demand_agreement(at_an_eighth, halved)

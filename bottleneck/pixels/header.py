@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from bottleneck.errors import Rejected
-from bottleneck.images.flaws import is_frame, refuse_flaws
+from bottleneck.pixels.damage import is_frame, refuse_flaws
 
 MAX_PIXELS = 64_000_000
 

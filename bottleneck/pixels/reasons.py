@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zlib
 
-from bottleneck.images.flaws import png_chunks
-from bottleneck.images.header import format_of
+from bottleneck.pixels.damage import png_chunks
+from bottleneck.pixels.header import format_of
 
 _LONGEST = 300
 

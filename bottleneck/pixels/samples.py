@@ -58,7 +58,7 @@ def decoder_of() -> str:
     """
     import tensorflow as tf
 
-    from bottleneck.images.formats import jpeg_image, png_image, webp_image
+    from bottleneck.pixels.contract.formats import jpeg_image, png_image, webp_image
 
     total = hashlib.sha256()
     with tf.device("/CPU:0"):

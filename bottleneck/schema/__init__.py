@@ -16,7 +16,15 @@ from bottleneck.schema.base import (
     RowType,
     StoreSpec,
 )
-from bottleneck.schema.certificate import Accuracy, Bound, Certificate, Comparison, Difference, Stillness
+from bottleneck.schema.certificate import (
+    Accuracy,
+    Bound,
+    Certificate,
+    Comparison,
+    Difference,
+    ScoreFacts,
+    Stillness,
+)
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
 from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
@@ -32,7 +40,7 @@ from bottleneck.schema.tuning import (
     parse_rates,
     parse_tune,
 )
-from bottleneck.schema.values import Frozen, canonical_json, explain, parse
+from bottleneck.schema.values import Frozen, canonical_json, explain, parse, safe_name
 from bottleneck.schema.views import DEFAULT_VIEWS, MOST_VIEWS, ViewPolicy, Views
 
 __all__ = [
@@ -76,6 +84,7 @@ __all__ = [
     "RowType",
     "Run",
     "Score",
+    "ScoreFacts",
     "Signature",
     "Split",
     "SplitPolicy",
@@ -95,4 +104,5 @@ __all__ = [
     "parse",
     "parse_rates",
     "parse_tune",
+    "safe_name",
 ]

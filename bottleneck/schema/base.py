@@ -10,9 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bottleneck.files import safe_name
 from bottleneck.schema.pixels import Pixels, Preprocessing, Resize
-from bottleneck.schema.values import Frozen
+from bottleneck.schema.values import Frozen, safe_name
 from bottleneck.schema.views import ViewPolicy
 
 Pooling = Literal["none", "avg", "max"]

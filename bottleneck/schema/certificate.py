@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bottleneck.schema.run import Score
 from bottleneck.schema.values import Frozen
 
 Quantity = Literal["features", "logits", "probabilities", "energy"]
@@ -153,3 +154,24 @@ class Certificate(Frozen):
     def refused(self) -> tuple[Comparison, ...]:
         """Forms that round and do not reach their gate."""
         return tuple(c for c in self.forms if c.gate is not None and not c.passed)
+
+
+class ScoreFacts(Frozen):
+    """A score beside the probabilities, and the scale for it.
+
+    Attributes
+    ----------
+    name : {"energy"}
+        Of the output.
+    images : int
+        Images of the run that it was measured on.
+    unseen : bool
+        Whether the head did not learn from them.
+    quantiles : mapping of str to float
+        Per cent of these images, and the value that so many of them do not exceed.
+    """
+
+    name: Score
+    images: int
+    unseen: bool
+    quantiles: Mapping[str, float]

@@ -75,7 +75,7 @@ class SplitPolicy(Frozen):
     """How images are divided.
 
     `hash`: by key against a threshold; `exact`: stratified; `auto`: one of these by the size of the classes, see
-    `bottleneck.images.split.settled`. A run holds what `auto` came to, and `why` says the reason; where that is
+    `bottleneck.inventory.split.settled`. A run holds what `auto` came to, and `why` says the reason; where that is
     `NAMED_BY_SOURCE`, nothing was held out, whatever was asked for.
     """
 

@@ -40,7 +40,7 @@ def loads(data: bytes, *, most_bytes: int = 16 << 20) -> Any:
     >>> loads(b'{"a": 1, "a": 2}')
     Traceback (most recent call last):
     ...
-    bottleneck.strict.MalformedDocument: the key 'a' stands there twice
+    bottleneck.schema.strict_json.MalformedDocument: the key 'a' stands there twice
     """
     if len(data) > most_bytes:
         raise MalformedDocument(f"{len(data)} bytes; at most {most_bytes} were expected")

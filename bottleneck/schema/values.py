@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bottleneck.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
+
+_SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
 
 class Frozen(BaseModel):
@@ -48,3 +51,14 @@ def explain(error: ValidationError) -> str:
         + f": {item['msg']} (got {item['input']!r:.80})"
         for item in error.errors(include_url=False)
     )
+
+
+def safe_name(text: str, *, longest: int = 40) -> str:
+    """A file-name part from free text: ASCII letters, digits, ``_`` and ``.``; never empty, never a dot file.
+
+    Examples
+    --------
+    >>> safe_name("vgg16/block5 pool"), safe_name("..")
+    ('vgg16_block5_pool', 'x')
+    """
+    return _SAFE.sub("_", text).strip("._")[:longest] or "x"

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bottleneck.errors import SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Entry, Signature
 from bottleneck.sources import layout, members, webdataset
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.members import Members, OpenFile
 from bottleneck.sources.reading import FILE, reason_of
+from bottleneck.system.durable import shown
 
 #: Endings of tars that cannot be read at random places.
 PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")

@@ -9,10 +9,10 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from bottleneck.errors import SourceError
-from bottleneck.files import shown
 from bottleneck.sources import parquet
 from bottleneck.sources.layout import SPLIT_NAMES
 from bottleneck.sources.reading import reason_of
+from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
     import pyarrow as pa

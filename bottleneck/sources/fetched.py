@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bottleneck import objects
-from bottleneck.addresses import LOCAL, Address, has_plain_query, is_public, origin, public
 from bottleneck.errors import Rejected, RemoteError, SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Entry, Split
 from bottleneck.sources import columns
 from bottleneck.sources.archive import PACKED_TARS, TarSource, ZipSource
 from bottleneck.sources.layout import Layout
 from bottleneck.sources.remote import signatures_of, unusable
+from bottleneck.system import objects
+from bottleneck.system.addresses import LOCAL, Address, has_plain_query, is_public, origin, public
+from bottleneck.system.durable import shown
 
 _BATCH = 1 << 10
 #: Bytes of a table that is fetched.

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bottleneck.errors import SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Entry, Split
 from bottleneck.sources import layout
 from bottleneck.sources.layout import Layout
@@ -25,6 +24,7 @@ from bottleneck.sources.reading import (
     signature,
 )
 from bottleneck.sources.volumes import Volumes
+from bottleneck.system.durable import shown
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bottleneck.files import shown
 from bottleneck.schema import Split
+from bottleneck.system.durable import shown
 
 #: The sources there are, for the messages of everybody who has to refuse one.
 LAYOUTS = (

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bottleneck.errors import Rejected, SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Signature
 from bottleneck.sources import layout
 from bottleneck.sources.layout import Layout
 from bottleneck.sources.reading import LARGEST, signature, too_large
 from bottleneck.sources.volumes import NOWHERE, Volumes
+from bottleneck.system.durable import shown
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _STORED, _DEFLATED, _BZIP2 = 0, 8, 12

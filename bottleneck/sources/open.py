@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bottleneck import catalog, objects
-from bottleneck.addresses import LOCAL, VARIABLE, Address, remember, whole
-from bottleneck.connections import protocol_of
+from bottleneck import catalog
 from bottleneck.contracts import Source
 from bottleneck.errors import SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Cache
 from bottleneck.sources.layout import LAYOUTS
+from bottleneck.system import objects
+from bottleneck.system.addresses import LOCAL, VARIABLE, Address, remember, whole
+from bottleneck.system.connections import protocol_of
+from bottleneck.system.durable import shown
 
 
 def open_source(

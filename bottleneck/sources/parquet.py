@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bottleneck import hdf5_child
+from bottleneck.system import hdf5_child
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,10 +6,10 @@ import errno
 import os
 import stat
 
-from bottleneck import connections
 from bottleneck.errors import Rejected
 from bottleneck.schema import Signature
 from bottleneck.sources.volumes import NOWHERE
+from bottleneck.system import connections
 
 #: No image file is larger; what is, is not read into memory (an archive can declare any size it likes).
 LARGEST = connections.LARGEST

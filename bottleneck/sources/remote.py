@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bottleneck import objects
-from bottleneck.addresses import WEB, Address, public, scrubbed
-from bottleneck.connections import protocol_of
 from bottleneck.errors import Rejected, RemoteError, SourceError
-from bottleneck.files import shown
-from bottleneck.object_facts import Found
 from bottleneck.schema import Entry, Signature
 from bottleneck.sources import layout
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.reading import UNSEEN, reason_of
+from bottleneck.system import objects
+from bottleneck.system.addresses import WEB, Address, public, scrubbed
+from bottleneck.system.connections import protocol_of
+from bottleneck.system.durable import shown
+from bottleneck.system.object_info import Found
 
 #: Questions to a service at a time, where one answer does not tell about many objects.
 _ASKED_AT_ONCE = 32

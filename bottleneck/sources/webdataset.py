@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from bottleneck.errors import SourceError
-from bottleneck.files import shown
 from bottleneck.schema import Split
 from bottleneck.sources.layout import split_of
+from bottleneck.system.durable import shown
 
 _FIELDS = ("label", "class", "cls")
 _SUFFIXES = (b".cls", b".json")

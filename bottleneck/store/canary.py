@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import ChangedBase, ForeignEnvironment
-from bottleneck.files import publish
 from bottleneck.schema import StoreSpec
-from bottleneck.store.housekeeping import committing
+from bottleneck.store.maintenance.locks import committing
+from bottleneck.system.durable import publish
 
 CANARY = "canary.f32"
 CANARY_IMAGES = 8

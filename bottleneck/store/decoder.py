@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bottleneck.errors import ForeignEnvironment, StoreError
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.record import RECORD_NAME, read_record
-from bottleneck.strict import MalformedDocument
 
 #: Where an environment says what decodes files. Records of early versions do not say it: nothing is known of them.
 DECODER = "decoder"

@@ -9,11 +9,11 @@ import contextlib
 from pathlib import Path
 
 from bottleneck.errors import StoreError
-from bottleneck.files import publish
 from bottleneck.schema import Drift
-from bottleneck.store.housekeeping import committing
+from bottleneck.schema.strict_json import MalformedDocument, loads, validate
+from bottleneck.store.maintenance.locks import committing
 from bottleneck.store.record import read_file, seal, unseal
-from bottleneck.strict import MalformedDocument, loads, validate
+from bottleneck.system.durable import publish
 
 DRIFT = "drift.json"
 

@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import Field
 
 from bottleneck.errors import NewerFormat, StoreError
-from bottleneck.files import publish
 from bottleneck.schema import BaseRequest, Cache, Frozen, StoreSpec
-from bottleneck.store.housekeeping import committing
+from bottleneck.schema.strict_json import MalformedDocument, loads, validate
+from bottleneck.store.maintenance.locks import committing
 from bottleneck.store.record import read_file, seal, unseal
-from bottleneck.strict import MalformedDocument, loads, validate
+from bottleneck.system.durable import publish
 
 _MOST_BYTES = 1 << 20
 

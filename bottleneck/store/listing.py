@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bottleneck.errors import NewerFormat, StoreError, UnknownName, UsageError
 from bottleneck.schema import Cache, Record
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.header import Header, read_header
-from bottleneck.store.housekeeping import reading
+from bottleneck.store.maintenance.locks import reading
 from bottleneck.store.record import RECORD_NAME, check_fits, read_record, superseded
-from bottleneck.strict import MalformedDocument
 
 _STORE_NAME = re.compile(r".+-[0-9a-f]{12}(-views-[0-9a-f]{8})?")
 _PART_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.(h5|blocks)")

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from bottleneck import objects
-from bottleneck.addresses import public
 from bottleneck.errors import RemoteError, StoreError
-from bottleneck.files import publish
 from bottleneck.schema import Cache, StoreSpec
 from bottleneck.store.header import Header, find_store, parse_header
-from bottleneck.store.housekeeping import committing, housekeeping, reading
 from bottleneck.store.listing import files_in, store_folders
+from bottleneck.store.maintenance.locks import committing, housekeeping, reading
 from bottleneck.store.record import read_file
+from bottleneck.system import objects
+from bottleneck.system.addresses import public
+from bottleneck.system.durable import publish
 
 RECIPE, SHARDS = "recipe.json", "shards"
 

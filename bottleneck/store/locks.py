@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bottleneck.store.housekeeping import removing_if_free
+from bottleneck.store.maintenance.locks import removing_if_free
 
 _LEFTOVER = re.compile(r"\.([0-9a-f]{16})[.-].*\.tmp")
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import StoreError
-from bottleneck.files import publish
-from bottleneck.store.housekeeping import committing
+from bottleneck.schema.strict_json import MalformedDocument
+from bottleneck.store.maintenance.locks import committing
 from bottleneck.store.plan import Published, task_id
 from bottleneck.store.record import read_file
-from bottleneck.strict import MalformedDocument
+from bottleneck.system.durable import publish
 
 _NAME = re.compile(r"([0-9a-f]{16})\.plan")
 _HEAD = re.compile(rb"bottleneck plan 1 ([1-9][0-9]{0,8}) ([1-9][0-9]{0,9})\n")

@@ -12,14 +12,14 @@ import numpy as np
 
 from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.header import Header, find_store
-from bottleneck.store.housekeeping import reading
+from bottleneck.store.maintenance.locks import reading
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
 from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, precedence, read_record, superseded
 from bottleneck.store.remote import Mirror, mirror
 from bottleneck.store.rows import Rows
-from bottleneck.strict import MalformedDocument
 
 #: How often the folder is looked at before records that are gone count as lost.
 _LOOKS = 3

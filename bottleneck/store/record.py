@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import NewerFormat, StoreError
-from bottleneck.files import publish
 from bottleneck.schema import (
     RECORD_FORMAT,
     Frozen,
@@ -25,9 +24,10 @@ from bottleneck.schema import (
     StoreSpec,
     canonical_json,
 )
-from bottleneck.store.housekeeping import committing
+from bottleneck.schema.strict_json import MalformedDocument, loads, validate
+from bottleneck.store.maintenance.locks import committing
 from bottleneck.store.shard import Image, build
-from bottleneck.strict import MalformedDocument, loads, validate
+from bottleneck.system.durable import publish
 
 #: `<id>.json`, or `<id>.<k>.json` for one that stands in for a damaged shard.
 RECORD_NAME = re.compile(r"([0-9a-f]{16})(?:\.([1-9][0-9]{0,2}))?\.json")

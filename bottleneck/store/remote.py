@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bottleneck import objects
-from bottleneck.addresses import public
 from bottleneck.errors import DamagedShard, NewerFormat, ReadFailure, RemoteError, StoreError
-from bottleneck.files import publish
 from bottleneck.schema import Cache, Record, StoreSpec
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.canary import CANARY
 from bottleneck.store.header import find_store
+from bottleneck.store.locations import RECIPE, SHARDS, Folder, Place, place_for, places_of
 from bottleneck.store.mapped import ShardFile
-from bottleneck.store.places import RECIPE, SHARDS, Folder, Place, place_for, places_of
 from bottleneck.store.record import RECORD_NAME, check_fits, hash_content, parse_record, read_file
-from bottleneck.strict import MalformedDocument
+from bottleneck.system import objects
+from bottleneck.system.addresses import public
+from bottleneck.system.durable import publish
 
 _AT_ONCE = 16
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.store.batches import batches, epoch_order
 from bottleneck.store.mapped import Shards
-from bottleneck.store.memory import budget, rows_budget
+from bottleneck.system.memory import budget, rows_budget
 
 #: Bytes of the pieces in which rows are walked through.
 _PIECE = 8 << 20

@@ -17,17 +17,17 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from pydantic import Field
 
-from bottleneck.disk_errors import about
 from bottleneck.errors import UsageError
-from bottleneck.exports.staging import room_beside
-from bottleneck.exports.together import alone, settle, take_names
-from bottleneck.files import publish, shown
-from bottleneck.objects import local
 from bottleneck.schema import Frozen
 from bottleneck.store.join import Features
-from bottleneck.store.memory import budget
 from bottleneck.store.rows import Rows
 from bottleneck.store.shard import build_takeout
+from bottleneck.system.disk_errors import about
+from bottleneck.system.durable import publish, shown
+from bottleneck.system.file_set import alone, settle, take_names
+from bottleneck.system.memory import budget
+from bottleneck.system.objects import local
+from bottleneck.system.staging import room_beside
 
 Format = Literal["npy", "parquet", "h5"]
 

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bottleneck.exports.staging import room_beside
-from bottleneck.files import swap, sync_folder, sync_tree
+from bottleneck.system.durable import swap, sync_folder, sync_tree
+from bottleneck.system.staging import room_beside
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bottleneck.addresses import WEB, scrubbed
 from bottleneck.errors import RemoteError
-from bottleneck.files import shown
-from bottleneck.web_client import client_factory
+from bottleneck.system.addresses import WEB, scrubbed
+from bottleneck.system.durable import shown
+from bottleneck.system.web_client import client_factory
 
 #: What installs a protocol that the extra does not bring.
 _PACKAGES: Mapping[str, str] = {

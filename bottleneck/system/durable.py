@@ -8,18 +8,15 @@ import errno
 import glob
 import hashlib
 import os
-import re
 import secrets
 import unicodedata
 from pathlib import Path
 
-from bottleneck.addresses import scrubbed
-from bottleneck.disk_errors import about
+from bottleneck.system.addresses import scrubbed
+from bottleneck.system.disk_errors import about
 
 #: With these a file system says that it has no locks; never that one is held.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
-
-_SAFE = re.compile(r"[^A-Za-z0-9_.]+")
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> bool:
@@ -287,17 +284,6 @@ def recover(target: Path) -> bool:
     os.rename(left[0], target)
     sync_folder(target.parent)
     return True
-
-
-def safe_name(text: str, *, longest: int = 40) -> str:
-    """A file-name part from free text: ASCII letters, digits, ``_`` and ``.``; never empty, never a dot file.
-
-    Examples
-    --------
-    >>> safe_name("vgg16/block5 pool"), safe_name("..")
-    ('vgg16_block5_pool', 'x')
-    """
-    return _SAFE.sub("_", text).strip("._")[:longest] or "x"
 
 
 def shown(path: bytes | str) -> str:

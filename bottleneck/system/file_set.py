@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bottleneck.exports.staging import LOCK
-from bottleneck.files import NO_LOCKS, sync_folder, sync_tree
+from bottleneck.system.durable import NO_LOCKS, sync_folder, sync_tree
+from bottleneck.system.staging import LOCK
 
 #: In a room: what `take_names` needs besides the files themselves.
 _NOTES = ".set"
@@ -67,7 +67,7 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
     Examples
     --------
     >>> import tempfile
-    >>> from bottleneck.exports.staging import room_beside
+    >>> from bottleneck.system.staging import room_beside
     >>> folder = Path(tempfile.mkdtemp())
     >>> with room_beside(folder / "matrix") as room:
     ...     _ = (room / "matrix").write_text("rows"), (room / "table").write_text("names")

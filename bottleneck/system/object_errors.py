@@ -6,8 +6,8 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from bottleneck.addresses import is_public, public, scrubbed
 from bottleneck.errors import RemoteError
+from bottleneck.system.addresses import is_public, public, scrubbed
 
 
 @contextlib.contextmanager

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from bottleneck.addresses import LOCAL, WEB
-from bottleneck.connections import LARGEST, cat, connect, limited, protocol_of
 from bottleneck.errors import UsageError
-from bottleneck.files import publish_file, shown
-from bottleneck.object_errors import as_os_error
-from bottleneck.object_facts import Found, described
+from bottleneck.system.addresses import LOCAL, WEB
+from bottleneck.system.connections import LARGEST, cat, connect, limited, protocol_of
+from bottleneck.system.durable import publish_file, shown
+from bottleneck.system.object_errors import as_os_error
+from bottleneck.system.object_info import Found, described
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: Where folders have to be made before files; object stores know none.

@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bottleneck.disk_errors import about
-from bottleneck.files import recover, swap, sync_tree
+from bottleneck.system.disk_errors import about
+from bottleneck.system.durable import recover, swap, sync_tree
 
 #: Held by whoever fills a staging folder; the system frees it when its holder dies.
 LOCK = ".lock"

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Sequence
 from typing import Any
 
-from bottleneck.addresses import WEB, is_named, origin, public
 from bottleneck.errors import RemoteError
+from bottleneck.system.addresses import WEB, is_named, origin, public
 
 
 def client_factory(allowed: Sequence[str], silence: float, largest: int) -> Any:

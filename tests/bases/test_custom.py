@@ -160,7 +160,7 @@ def test_a_class_that_says_it_is_keras_own_is_foreign_all_the_same() -> None:
 def test_a_subclassed_model_is_cut_at_its_output_only() -> None:
     import keras
 
-    from bottleneck.bases.frozen import freeze
+    from bottleneck.bases.inference_only import freeze
     from bottleneck.bases.load import load_model
 
     class Net(keras.Model):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck.bases.known import recall, remember
+from bottleneck.bases.digest_cache import recall, remember
 from bottleneck.schema import BaseRequest, Cache, Pixels, Preprocessing, Recipe, StoreSpec
 
 SPEC = StoreSpec(
@@ -88,9 +88,9 @@ def test_a_cache_that_cannot_be_written_costs_the_memory_only(tmp_path: Path) ->
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, pathlib\n"
-        "from bottleneck.bases import blocks, known, specs\n"
+        "from bottleneck.bases import blocks, digest_cache, specs\n"
         "from bottleneck.schema import BaseRequest, Cache\n"
-        "known.recall(BaseRequest(base='vgg16'), Cache(pathlib.Path('nowhere'))); specs()\n"
+        "digest_cache.recall(BaseRequest(base='vgg16'), Cache(pathlib.Path('nowhere'))); specs()\n"
         "print([m for m in ('keras', 'tensorflow', 'h5py', 'numpy', 'pandas') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

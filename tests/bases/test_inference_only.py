@@ -13,7 +13,7 @@ pytestmark = pytest.mark.keras
 
 def check(model: Any, x: np.ndarray, tolerance: float = 0.0, *, written_anew: bool = False) -> None:
     from bottleneck.bases.digest import digest
-    from bottleneck.bases.frozen import freeze
+    from bottleneck.bases.inference_only import freeze
 
     frozen = freeze(model)
     assert not frozen.trainable_weights
@@ -58,7 +58,7 @@ def test_efficientnet() -> None:
 def test_random_crop_is_refused() -> None:
     import keras
 
-    from bottleneck.bases.frozen import freeze
+    from bottleneck.bases.inference_only import freeze
 
     image = keras.Input((16, 16, 3))
     with pytest.raises(BaseError, match="RandomCrop"):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bottleneck.bases import precision
-from bottleneck.bases.known import recall, remember
+from bottleneck.bases.digest_cache import recall, remember
 from bottleneck.errors import UsageError
 from bottleneck.schema import BaseRequest, Cache
-from tests.bases.test_known import SPEC
+from tests.bases.test_digest_cache import SPEC
 
 MODERN, OLD = "avx avx2 fma avx512f avx512_bf16", "avx avx2 fma"
 

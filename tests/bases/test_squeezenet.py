@@ -30,7 +30,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.mark.keras
 def test_real_weights_at_any_size(real: Cache) -> None:
     from bottleneck.bases.load import load
-    from bottleneck.images.probes import probes
+    from bottleneck.pixels.probes import probes
 
     base = load(BaseRequest(base="squeezenet", size=96), real)
     assert (base.cut, base.pooling, base.spec.shape, base.spec.recipe.base_digest) == (

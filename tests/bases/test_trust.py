@@ -10,14 +10,15 @@ from pathlib import Path
 import click
 import pytest
 
-from bottleneck import cli, pipeline
+import bottleneck
+from bottleneck import cli
 from bottleneck.bases.trust import file_of
 from bottleneck.errors import Untrusted
 from bottleneck.schema import Cache
 from bottleneck.store.listing import store_folders
 from tests.fakes import write_images
 from tests.here import FAKE, Call
-from tests.store.housed import reseal
+from tests.store.maintenance.housed import reseal
 
 STRANGE = "strange_code.inside:build"
 _BODY = "import pathlib\npathlib.Path({marker!r}).touch()\nfrom tests.fakes import base as build\n"
@@ -96,9 +97,9 @@ def test_what_is_trusted_runs(command: str, call: Call, place: Path) -> None:
 
 def test_in_python_it_is_the_same_word(place: Path) -> None:
     with pytest.raises(Untrusted, match=r"strange_code\.inside.*trust=True"):
-        pipeline.predict("run", "in")
+        bottleneck.predict("run", "in")
     assert not (place / "ran").exists()
-    assert len(pipeline.predict("run", "in", trust=True)) == 18
+    assert len(bottleneck.predict("run", "in", trust=True)) == 18
 
 
 def test_what_the_user_names_in_this_very_command_needs_no_more_words(call: Call, place: Path) -> None:

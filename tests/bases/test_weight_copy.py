@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 import pytest
 
-from bottleneck import hdf5_child
 from bottleneck.bases import weight_copy
 from bottleneck.bases.weight_copy import copy_file, plain_copy
 from bottleneck.errors import WeightsError
+from bottleneck.system import hdf5_child
 from tests.faults.plugin import regime
 from tests.faults.weight_mutations import keras3, legacy, sound
 
@@ -182,7 +182,7 @@ def test_a_file_that_kills_or_hangs_its_reader_costs_the_child(
 @pytest.mark.fault(44, 45)
 def test_memory_and_time_of_the_child_are_bounded(tmp_path: Path) -> None:
     code = (
-        "from bottleneck import hdf5_child; hdf5_child.limit(1 << 28, 1)\n"
+        "from bottleneck.system import hdf5_child; hdf5_child.limit(1 << 28, 1)\n"
         "try:\n bytes(1 << 30)\nexcept MemoryError:\n print('refused', flush=True)\n"
         "while True: pass"
     )
@@ -258,10 +258,10 @@ def test_nothing_else_parses_hdf5_or_models_of_others() -> None:
         "bases/weight_copy.py": {"File"},  # the child
         "bases/weights.py": {"File", "load_weights"},  # plain_copy
         "exports/readers/keras_file.py": {"load_model"},  # its own process, the user's
-        "models/deliver.py": {"load_model"},  # written a moment before
-        "predicting.py": {"load_model"},  # plain_copy
+        "exports/merged_file.py": {"load_model"},  # written a moment before
+        "pipeline/predict.py": {"load_model"},  # plain_copy
         "store/shard.py": {"File"},  # in memory, our own bytes
-        "store/structure.py": {"File"},  # a child
+        "store/maintenance/structure.py": {"File"},  # a child
     }
 
 

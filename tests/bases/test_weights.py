@@ -192,7 +192,7 @@ def test_random_weights_are_the_seeds_and_nobody_elses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mobilenetv2", "vgg16"])
 def test_calibrated_features_have_unit_scale_and_show_a_channel_swap(name: str, tmp_path: Path) -> None:
     from bottleneck.bases.load import load
-    from bottleneck.images.probes import probes
+    from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache
 
     base = load(BaseRequest(base=name, weights="random:0", size=32, pooling="avg"), Cache(tmp_path))

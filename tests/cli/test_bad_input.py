@@ -20,7 +20,7 @@ import pytest
 from tests.fakes import write_images
 from tests.here import FAKE, Call, caller
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_an_unreadable_folder_is_a_rejection_and_the_rest_goes_on(open_folder: P
     (open_folder / "cache").mkdir()
     (open_folder / "cache").chmod(0o777)
     script = (
-        "import sys, bottleneck.extraction.fill as fill; from tests.here import WorkerHere\n"
+        "import sys, bottleneck.extraction.run as fill; from tests.here import WorkerHere\n"
         "fill.WorkerProcess = WorkerHere  # another user may not be able to start this Python a second time\n"
         "from bottleneck.cli import main; main(sys.argv[1:])"
     )

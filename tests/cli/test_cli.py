@@ -114,7 +114,7 @@ def test_a_run_of_almost_that_name_is_named(call: Call, source: Path, tmp_path: 
 def test_a_fault_of_ours_is_still_one_object(
     call: Call, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.pipeline.extract", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("bottleneck.pipeline.extract.extract", lambda *_, **__: 1 / 0)
     said = call("extract", source, "--base", FAKE, "--json")
     assert said.json == {"error": "division by zero", "kind": "ZeroDivisionError", "exit_status": 1}
     assert said.status == 1

@@ -16,7 +16,7 @@ import pytest
 from tests.fakes import write_images
 from tests.here import FAKE
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

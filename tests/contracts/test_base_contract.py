@@ -47,9 +47,9 @@ def test_names_are_told_apart_and_families_are_known() -> None:
 @pytest.mark.parametrize("family", sorted(BASES))
 def test_a_base_builds_runs_and_keeps_its_digest(family: str, tmp_path: Path) -> None:
     from bottleneck.bases import preprocess
-    from bottleneck.bases.frozen import freeze
+    from bottleneck.bases.inference_only import freeze
     from bottleneck.bases.load import load
-    from bottleneck.images.probes import probes
+    from bottleneck.pixels.probes import probes
 
     spec = specs()[SMALL[family]]
     assert family_of(spec.name) is families()[family]

@@ -21,20 +21,20 @@ import pytest
 
 from bottleneck import catalog
 from bottleneck.errors import EngineError
-from bottleneck.extraction.engines.crew import crew
+from bottleneck.extraction.engines.pool import crew
 from bottleneck.extraction.engines.supervisor import Assignment
-from bottleneck.extraction.fill import fill
 from bottleneck.extraction.report import Extraction
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Limits, Team
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building
 from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
+from bottleneck.system.progress import Silent
 from tests.extraction.builders import finish, start
-from tests.extraction.test_share import leftovers, shards, wait_for_records
+from tests.extraction.test_scheduler import leftovers, shards, wait_for_records
 from tests.fakes import slow_base, write_images
 
 NEEDS = {"local": None, "dask": "distributed", "ray": "ray"}
@@ -138,7 +138,7 @@ def below(process: int) -> dict[int, str]:
 
 
 def workers_below(process: int) -> list[int]:
-    return [number for number, line in below(process).items() if "bottleneck.extraction.worker" in line]
+    return [number for number, line in below(process).items() if "bottleneck.extraction.worker.main" in line]
 
 
 def parent_of(process: int) -> int:

@@ -16,8 +16,8 @@ from bottleneck import catalog
 from bottleneck.contracts import Exporter, Making
 from bottleneck.errors import ExportError
 from bottleneck.exports.bare import Ran, run_bare
-from bottleneck.exports.graph import ENERGY
-from bottleneck.models.compare import WIDEST
+from bottleneck.models.comparison import WIDEST
+from bottleneck.models.outputs import ENERGY
 from bottleneck.schema import Pixels
 from tests.exports import nets
 

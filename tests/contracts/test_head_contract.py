@@ -10,9 +10,9 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 
 from bottleneck import catalog, contracts
 from bottleneck.errors import HeadError
-from bottleneck.heads import archive
+from bottleneck.heads import persistence
+from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.make import count_parameters, make
-from bottleneck.heads.rows import BadRows
 from bottleneck.schema import HeadSpec
 from tests.heads.data import clusters
 
@@ -202,8 +202,10 @@ def test_save_and_load_give_the_same_bits(name, task, tmp_path):
     (X, y), shape, _ = task
     head = new(name).fit(X, y)
     spec = HeadSpec(name=name, settings=SETTINGS.get(name, {}))
-    archive.save(head, spec, tmp_path, recipe="a" * 64, feature_shape=shape, classes=head.classes_.tolist())
-    loaded, document = archive.load(
+    persistence.save(
+        head, spec, tmp_path, recipe="a" * 64, feature_shape=shape, classes=head.classes_.tolist()
+    )
+    loaded, document = persistence.load(
         tmp_path, recipe="a" * 64, feature_shape=shape, classes=head.classes_.tolist()
     )
     assert (loaded.logits(X) == head.logits(X)).all()

@@ -15,7 +15,7 @@ import bottleneck
 from bottleneck import catalog
 from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
-from bottleneck.images.scan import scan
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import Team
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
@@ -25,8 +25,8 @@ from tests.fakes import write_images
 
 @pytest.fixture(autouse=True)
 def asked_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bottleneck.images.hashing._FEW", 2)
-    monkeypatch.setattr("bottleneck.images.hashing._ELSEWHERE", 4)
+    monkeypatch.setattr("bottleneck.inventory.hashing._FEW", 2)
+    monkeypatch.setattr("bottleneck.inventory.hashing._ELSEWHERE", 4)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from bottleneck.errors import UsageError
-from bottleneck.heads.folds import cross_validate, folds, spread_columns
-from bottleneck.heads.linear import LogisticHead
+from bottleneck.evaluation.cross_validation import cross_validate, folds, spread_columns
+from bottleneck.heads.logistic import LogisticHead
 from tests.heads.data import clusters
 
 

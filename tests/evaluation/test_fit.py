@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.training import fit_and_measure, measure_splits
-from bottleneck.progress import Silent
+from bottleneck.evaluation.fit import fit_and_measure, measure_splits
+from bottleneck.heads.logistic import LogisticHead
 from bottleneck.store.join import Features
+from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward
 from tests.heads.data import clusters
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from bottleneck.heads.metrics import fallen, measure, wilson
+from bottleneck.evaluation.metrics import fallen, measure, wilson
 
 CLASSES = ("a", "b", "c")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bottleneck.contracts import Making
-from bottleneck.exports.graph import outputs_of
 from bottleneck.models.energy import energy_output
+from bottleneck.models.outputs import outputs_of
 from bottleneck.schema import Pixels
 
 SIZE = 24

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from bottleneck import catalog
 from bottleneck.contracts import Exporter
+from bottleneck.evaluation.metrics import measure
 from bottleneck.exports.card import Card, DataFacts, RejectedGroup, escaped, excerpt, render
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.exports.reader import reader_text
-from bottleneck.heads.metrics import measure
 from bottleneck.models.bound import bound_of
-from bottleneck.models.compare import Outputs, compare
-from bottleneck.models.parity import certify, judge_rows, judge_twin
+from bottleneck.models.certificate import certify, judge_rows, judge_twin
+from bottleneck.models.comparison import Outputs, compare
 from bottleneck.schema import NAMED_BY_SOURCE, HeadSpec, SplitPolicy
 from bottleneck.schema.tuning import StageDone, Tuned, TuneSettings
 from tests.fakes import FakeForward
@@ -157,7 +157,7 @@ def test_names_that_users_gave_are_shown_and_do_nothing(name: str) -> None:
 
 @given(st.text(min_size=1))
 def test_escaped_text_reads_back_as_what_was_shown(name: str) -> None:
-    from bottleneck.files import shown
+    from bottleneck.system.durable import shown
 
     text = escaped(name)
     assert len(text.splitlines()) <= 1

@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import catalog, pipeline, runs
+import bottleneck
+from bottleneck import catalog, runs
 from bottleneck.errors import BaseError, ExportError, HeadError, ParityError, UnknownName, UsageError
+from bottleneck.exports import export as exporting
 from bottleneck.exports import manifest
-from bottleneck.models import exporting, parity
-from bottleneck.models.compare import Outputs
-from bottleneck.models.exporting import Exported, exporters
+from bottleneck.exports.export import Exported, exporters
+from bottleneck.models import certificate as parity
+from bottleneck.models.comparison import Outputs
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import OWN, PROBES, Reference, reference
+from bottleneck.models.sample_images import Witnesses
 from bottleneck.models.twins import twins
-from bottleneck.models.witnesses import Witnesses
 from bottleneck.schema import Cache
 from tests.fakes import write_images
 from tests.here import Call, caller
@@ -57,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = keras.layers.Dropout(0.5)(x)
     x = keras.layers.Conv2D(8, 3, padding="same", name="second")(x)
     keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x)).save(place / "net.keras")
-    pipeline.train(
+    bottleneck.train(
         source,
         str(place / "net.keras"),
         run=place / "run",
@@ -150,7 +152,7 @@ def test_kinds_that_are_not_there_are_named(kinds: list[str], error: type, why: 
 
 @keras_only
 def test_an_export_is_whole_and_says_everything(run: Path, fakes: None, tmp_path: Path) -> None:
-    done = pipeline.export(run, tmp_path / "out", ["plain", "files", "rough"])
+    done = bottleneck.export(run, tmp_path / "out", ["plain", "files", "rough"])
     found = state(done.folder)
     assert sorted(found) == [
         "card.json", "card.md", "decode.py", "export.json", "files.plain", "labels.txt", "model.plain",
@@ -173,7 +175,7 @@ def test_an_export_is_whole_and_says_everything(run: Path, fakes: None, tmp_path
     assert [d.quantity for d in forms["files, from files", "probes"].differences] == ["probabilities"]
     accuracy = forms["plain", "own images"].accuracy
     assert accuracy is not None
-    unseen = pipeline.evaluate(run)["validation"]
+    unseen = bottleneck.evaluate(run)["validation"]
     assert (accuracy.images, done.card.compared, done.card.unseen) == (unseen.images, 42, unseen.images)
     assert accuracy.head == accuracy.form == pytest.approx(unseen.accuracy)
     assert {t.form for t in certificate.twins} == {
@@ -197,7 +199,7 @@ def test_the_fingerprint_of_the_data_is_of_contents_and_not_of_names(run: Path, 
     import pyarrow as pa
 
     from bottleneck import runs
-    from bottleneck.models.facts import data_fingerprint
+    from bottleneck.exports.card_facts import data_fingerprint
     from bottleneck.schema import Inventory
 
     inventory = runs.read(run).inventory()
@@ -215,8 +217,8 @@ def test_the_fingerprint_of_the_data_is_of_contents_and_not_of_names(run: Path, 
 @keras_only
 def test_a_second_export_replaces_the_first_as_a_whole(run: Path, fakes: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    pipeline.export(run, out, ["plain", "rough"])
-    pipeline.export(run, out, ["files"])
+    bottleneck.export(run, out, ["plain", "rough"])
+    bottleneck.export(run, out, ["files"])
     assert {"files.plain"} == {name for name in state(out) if name.endswith(".plain")}
 
 
@@ -224,7 +226,7 @@ def test_a_second_export_replaces_the_first_as_a_whole(run: Path, fakes: None, t
 def test_a_kind_that_rounds_too_much_is_refused_by_name_and_the_others_come(
     run: Path, fakes: None, tmp_path: Path
 ) -> None:
-    done = pipeline.export(run, tmp_path / "out", ["plain", "rough", "poor", "rough-impossible"])
+    done = bottleneck.export(run, tmp_path / "out", ["plain", "rough", "poor", "rough-impossible"])
     assert [a.kind for a in done.manifest.artefacts] == ["plain", "rough"]
     why = {r.kind: r.why for r in done.manifest.refused}
     assert "0.000 of 42 images" in why["poor"]
@@ -234,7 +236,7 @@ def test_a_kind_that_rounds_too_much_is_refused_by_name_and_the_others_come(
     assert {"model.plain", "rough.plain"} == {name for name in found if name.endswith(".plain")}
     assert [c.form for c in done.certificate.refused] == ["poor"]
     assert "**`poor`**" in found["card.md"].decode()
-    none = pipeline.export(run, tmp_path / "out", ["poor"], gate=0.0)
+    none = bottleneck.export(run, tmp_path / "out", ["poor"], gate=0.0)
     assert [a.kind for a in none.manifest.artefacts] == ["poor"]
 
 
@@ -258,13 +260,13 @@ def test_where_one_fails_the_previous_export_is_untouched(
 ) -> None:
     kinds, error, why = FAULTS[name]
     out = tmp_path / "out"
-    pipeline.export(run, out, ["plain"])
+    bottleneck.export(run, out, ["plain"])
     before = state(out)
     with pytest.raises(error, match=why):
-        pipeline.export(run, out, kinds)
+        bottleneck.export(run, out, kinds)
     assert state(out) == before
     with pytest.raises(error, match=why):
-        pipeline.export(run, tmp_path / "new", kinds)
+        bottleneck.export(run, tmp_path / "new", kinds)
     assert not (tmp_path / "new").exists()
 
 
@@ -274,7 +276,7 @@ def test_a_disk_that_fills_up_at_the_end_costs_nothing(
     run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     out = tmp_path / "out"
-    pipeline.export(run, out, ["plain"])
+    bottleneck.export(run, out, ["plain"])
     before = state(out)
     real = exporting.publish
 
@@ -285,7 +287,7 @@ def test_a_disk_that_fills_up_at_the_end_costs_nothing(
 
     monkeypatch.setattr(exporting, "publish", full)
     with pytest.raises(OSError, match="No space left"):
-        pipeline.export(run, out, ["plain", "rough"])
+        bottleneck.export(run, out, ["plain", "rough"])
     assert state(out) == before
 
 
@@ -295,7 +297,7 @@ def test_a_disk_that_is_full_when_an_artefact_is_loaded_again_is_named(
     run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
 ) -> None:
     out = tmp_path / "out"
-    pipeline.export(run, out, ["plain"])
+    bottleneck.export(run, out, ["plain"])
     before = state(out)
 
     def full(*_: object, **__: object) -> None:
@@ -303,7 +305,7 @@ def test_a_disk_that_is_full_when_an_artefact_is_loaded_again_is_named(
 
     monkeypatch.setattr("keras.saving.load_model", full)
     with pytest.raises(OSError, match=f"No space left on device: '{named or out / 'live.plain'}'"):
-        pipeline.export(run, out, ["plain", "live"])
+        bottleneck.export(run, out, ["plain", "live"])
     assert state(out) == before
 
 
@@ -314,7 +316,7 @@ def test_files_that_are_decoded_otherwise_are_noticed(
     darker = functools.partial(artefacts.run_here, lambda data: known.forward.decode(data) * np.float32(0.9))
     monkeypatch.setattr(exporting, "run_bare", darker)
     with pytest.raises(ParityError, match=r"files, from files differs.*probabilities"):
-        pipeline.export(run, tmp_path / "out", ["plain", "files"])
+        bottleneck.export(run, tmp_path / "out", ["plain", "files"])
 
 
 @keras_only
@@ -327,7 +329,7 @@ def test_a_merged_model_that_differs_costs_no_artefact(
     )
     monkeypatch.setattr(artefacts.Plain, "write", lambda *_: pytest.fail("it was written"))
     with pytest.raises(ParityError, match="the merged model differs"):
-        pipeline.export(run, tmp_path / "out", ["plain"])
+        bottleneck.export(run, tmp_path / "out", ["plain"])
 
 
 @keras_only
@@ -336,7 +338,7 @@ def test_a_base_that_shows_no_twin_gets_no_export(
 ) -> None:
     monkeypatch.setattr(parity, "_shows", lambda twin, least: "channels" not in twin.form)
     with pytest.raises(ParityError, match=r"no power.*channels reversed"):
-        pipeline.export(run, tmp_path / "out", ["plain"])
+        bottleneck.export(run, tmp_path / "out", ["plain"])
     assert not (tmp_path / "out").exists()
 
 
@@ -345,7 +347,7 @@ def test_without_the_runs_images_what_rounds_is_refused_and_the_rest_is_proved_o
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "reference", lambda *_: shortened(known, 0))
-    done = pipeline.export(run, tmp_path / "out", ["plain", "rough"])
+    done = bottleneck.export(run, tmp_path / "out", ["plain", "rough"])
     assert {c.images for c in done.certificate.forms} == {"probes"}
     assert [a.kind for a in done.manifest.artefacts] == ["plain"]
     (refusal,) = done.manifest.refused
@@ -386,8 +388,8 @@ def test_a_head_that_was_made_on_something_else_is_refused_with_both_fingerprint
     edit(document)
     (tmp_path / "run" / "run.json").write_text(json.dumps(document))
     for command in (
-        lambda: pipeline.export(tmp_path / "run", tmp_path / "out", ["keras"]),
-        lambda: pipeline.merge(tmp_path / "run", tmp_path / "model.keras"),
+        lambda: bottleneck.export(tmp_path / "run", tmp_path / "out", ["keras"]),
+        lambda: bottleneck.merge(tmp_path / "run", tmp_path / "model.keras"),
     ):
         with pytest.raises(error, match=why):
             command()
@@ -397,7 +399,7 @@ def test_a_head_that_was_made_on_something_else_is_refused_with_both_fingerprint
 @pytest.mark.parametrize(("options", "why"), [({"gate": 1.5}, "--gate 1.5"), ({"images": 0}, "--images 0")])
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        pipeline.export(tmp_path / "run", tmp_path / "out", ["keras"], **options)
+        bottleneck.export(tmp_path / "run", tmp_path / "out", ["keras"], **options)
 
 
 # --------------------------------------------------------------------------------------------------- the command
@@ -439,7 +441,7 @@ def test_the_command_gives_one_object(run: Path, fakes: None, tmp_path: Path, ca
 @pytest.fixture(scope="module")
 def delivered(run: Path) -> Exported:
     kinds = ["keras", "saved_model", "litert", "litert-float16", "litert-int8", "onnx"]
-    return pipeline.export(run, run.parent / "delivered", kinds)
+    return bottleneck.export(run, run.parent / "delivered", kinds)
 
 
 @keras_only
@@ -456,8 +458,8 @@ def test_real_artefacts_are_certified_each_in_a_process_of_its_own(run: Path, de
     assert [still.form for still in delivered.certificate.still] == ["keras"]
     assert "keras, called in training mode" in {c.form for c in delivered.certificate.forms}
     assert there["saved_model"].milliseconds_from_file is not None
-    by_run = pipeline.predict(run, run.parent / "in", cache=run.parent / "cache")
-    by_model = pipeline.predict(delivered.folder / "model.keras", run.parent / "in")
+    by_run = bottleneck.predict(run, run.parent / "in", cache=run.parent / "cache")
+    by_model = bottleneck.predict(delivered.folder / "model.keras", run.parent / "in")
     np.testing.assert_allclose(by_run.probabilities, by_model.probabilities, atol=1e-5)
 
 
@@ -490,6 +492,6 @@ def test_killed_in_the_middle_the_last_good_export_and_the_last_good_file_are_th
         manifest.check(out)
         assert {name: (out / name).read_bytes() for name in before} == before
         assert file.read_bytes() == model
-    pipeline.predict(out / "model.keras", run.parent / "in")
-    pipeline.export(run, out, ["plain"])
+    bottleneck.predict(out / "model.keras", run.parent / "in")
+    bottleneck.export(run, out, ["plain"])
     assert "model.plain" in state(out)

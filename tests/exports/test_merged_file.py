@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import BaseError, UsageError
-from bottleneck.exports.staging import room_beside
-from bottleneck.models.deliver import load_again, name_together
+from bottleneck.exports.merged_file import load_again, name_together
 from bottleneck.schema import Certificate
+from bottleneck.system.staging import room_beside
 
 PROOF = Certificate(verdict="certified", tolerance=1e-4, recipe="0" * 64, head="h", forms=(), twins=())
 

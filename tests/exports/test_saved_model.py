@@ -64,7 +64,7 @@ def test_it_holds_every_weight_once(path: Path) -> None:
 def test_files_give_what_their_decoded_pixels_give(path: Path, files: list[bytes]) -> None:
     import tensorflow as tf
 
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     decode = decoder(nets.SIZE, nets.SIZE)
     pixels = np.stack([decode(tf.constant(data)).numpy() for data in files])

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bottleneck.extraction.fill import fill
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Limits, Team
 from bottleneck.sources.open import open_source
+from bottleneck.system.progress import Silent
 
 SLOW = "tests.fakes:slow_base"
 ROOT = Path(__file__).parent.parent.parent

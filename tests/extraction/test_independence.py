@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import UnsteadyBase
-from tests.extraction.test_fill import here
+from tests.extraction.test_run import here
 from tests.fakes import WIDTH, FakeForward, write_images
 
 
@@ -92,7 +92,9 @@ def test_networks_that_reach_over_the_batch_or_draw_are_refused(tmp_path: Path) 
         ("noise", Awake(keras.layers.GaussianNoise(0.5)), "another call"),
     ):
         with pytest.raises(UnsteadyBase, match=words):
-            pipeline.extract(source, over(part), preprocessing="tf", cache=tmp_path / "cache", batch=8)
+            bottleneck.extract(source, over(part), preprocessing="tf", cache=tmp_path / "cache", batch=8)
         assert not list((tmp_path / "cache").rglob("recipe.json")), name
-    done = pipeline.extract(source, over(lambda x: x), preprocessing="tf", cache=tmp_path / "cache", batch=8)
+    done = bottleneck.extract(
+        source, over(lambda x: x), preprocessing="tf", cache=tmp_path / "cache", batch=8
+    )
     assert done.computed == 3

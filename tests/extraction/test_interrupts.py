@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck import pipeline
 from bottleneck.errors import StoreError
-from tests.extraction.test_fill import check_served, counts, here
-from tests.extraction.test_share import store_of, wait_for_records
+from bottleneck.pipeline.extract import foresee
+from tests.extraction.test_run import check_served, counts, here
+from tests.extraction.test_scheduler import store_of, wait_for_records
 from tests.fakes import FakeForward, write_images
 
 ROOT = Path(__file__).parent.parent.parent
@@ -144,7 +144,7 @@ def test_a_cache_that_is_removed_under_way_ends_the_run_and_does_not_come_back_h
 def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6, "dog": 4}), tmp_path / "cache"
     shutil.copy(source / "cat" / "000.png", source / "dog" / "copy.png")
-    left = pipeline.foresee(source, "tests.fakes:base", cache=cache)
+    left = foresee(source, "tests.fakes:base", cache=cache)
     assert (left.images, left.to_compute, left.reused, left.tasks, left.bytes) == (11, 10, 0, 1, 10 * 6 * 4)
     assert not cache.exists()
     here(source, cache)

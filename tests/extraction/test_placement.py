@@ -24,8 +24,8 @@ tf.debugging.set_log_device_placement(True)
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from bottleneck.bases.load import load_model
-from bottleneck.extraction.decoding import _ONE_PIXEL
-from bottleneck.extraction.forward import KerasForward
+from bottleneck.pixels.decoder import _ONE_PIXEL
+from bottleneck.forward.keras_forward import KerasForward
 from bottleneck.schema import BaseRequest, Preprocessing
 from tests.models.toys import PREPROCESSING, network
 

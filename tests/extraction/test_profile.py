@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.documents import extraction_document
-from bottleneck.extraction import worker as worker_module
-from bottleneck.extraction.predict import sample
-from bottleneck.extraction.stages import Clock, bottleneck_stage, explain, together
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
+from bottleneck.cli.documents import extraction_document
+from bottleneck.extraction.forecast.forecast import sample
+from bottleneck.extraction.profile import Clock, bottleneck_stage, explain, together
+from bottleneck.extraction.worker import main as worker_module
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
-from tests.extraction.test_fill import here
 from tests.extraction.test_report import text_of
+from tests.extraction.test_run import here
 from tests.fakes import FakeForward, write_images
 
 

@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
-from bottleneck.documents import extraction_document
+import bottleneck
+from bottleneck.cli.documents import extraction_document
 from bottleneck.errors import ChangedBase, ForeignEnvironment
-from bottleneck.extraction import fill as filling
 from bottleneck.extraction import filler
-from bottleneck.extraction.fill import fill
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction import run as filling
+from bottleneck.extraction.run import fill
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.drift import DRIFT, read_drift
 from bottleneck.store.header import read_header
-from tests.extraction.test_fill import counts, here
+from bottleneck.system.progress import Silent
 from tests.extraction.test_report import text_of
+from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, write_images
 
 
@@ -143,19 +143,19 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.keras
 def test_a_model_of_reduced_features_is_certified_against_float32(tmp_path: Path) -> None:
-    from tests.extraction.test_frozen_graph import HAS_BFLOAT16
+    from tests.forward.test_frozen_graph import HAS_BFLOAT16
 
     if not HAS_BFLOAT16:
         pytest.skip("this processor has no bfloat16")
     source = write_images(tmp_path / "in", {"red": 12, "green": 12, "blue": 12}, size=(40, 40))
     run = tmp_path / "run"
-    done = pipeline.train(
+    done = bottleneck.train(
         source, "squeezenet", run=run, weights="random:0", size=32, precision="auto", cache=tmp_path / "cache"
     )
     assert done.folder.run.request.precision == "bfloat16"
     assert done.extraction.drift is not None
     assert done.extraction.drift.images == 16
-    made = pipeline.merge(run, tmp_path / "model.keras")
+    made = bottleneck.merge(run, tmp_path / "model.keras")
     assert made.certificate.verdict == "certified"
     (drift,) = made.certificate.drift
     assert drift.form

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.documents import extraction_document
-from bottleneck.extraction.rounding import measure, worst
-from bottleneck.extraction_tables import extraction_table
+from bottleneck.cli.documents import extraction_document
+from bottleneck.cli.tables.extraction import extraction_table
+from bottleneck.forward.rounding import measure, worst
 from bottleneck.schema import Rounding
-from tests.extraction.test_fill import counts, here
+from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, half_base, rows_by_hand, write_images
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck import options
 from bottleneck.errors import UsageError
-from bottleneck.extraction.pins import Pins, Post, gpus_here, pins, posts
+from bottleneck.extraction.resources import Pins, Post, gpus_here, pins, posts
+from bottleneck.pipeline import session
 from bottleneck.schema import Team
 
 
@@ -57,11 +57,11 @@ def test_gpus_are_counted_without_asking_cuda(tmp_path: Path, monkeypatch: pytes
 
 def test_one_worker_here_needs_no_engine_and_several_gpus_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert options.team_of({}) is None
-    assert options.team_of({"engine": "local", "workers": None, "threads": None, "address": None}) is None
-    assert options.team_of({"workers": 2}) == Team(workers=2)
+    assert session.team_of({}) is None
+    assert session.team_of({"engine": "local", "workers": None, "threads": None, "address": None}) is None
+    assert session.team_of({"workers": 2}) == Team(workers=2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert options.team_of({}) == Team()
+    assert session.team_of({}) == Team()
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_one_worker_here_needs_no_engine_and_several_gpus_do(monkeypatch: pytest
 )
 def test_teams_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        options.team_of(given)  # type: ignore[arg-type]
+        session.team_of(given)  # type: ignore[arg-type]

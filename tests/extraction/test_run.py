@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, TooManyBadImages
-from bottleneck.extraction.fill import fill
 from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.share import Look
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.extraction.scheduler import Look
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
-from bottleneck.store.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import Kept, prune_store
 from bottleneck.store.read import Store
+from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward, rows_by_hand, write_images
 
 FAKE = "tests.fakes:base"
@@ -69,10 +69,10 @@ def check_served(source: Path, cache: Path, forward: FakeForward | None = None) 
 
 def test_a_worker_process_computes_each_image_once(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 7, "dog": 6}), tmp_path / "cache"
-    first = pipeline.extract(source, FAKE, cache=cache)
+    first = bottleneck.extract(source, FAKE, cache=cache)
     assert counts(first) == {"computed": 13}
     assert first.bottleneck_stage in ("decode", "forward", "write")
-    again = pipeline.extract(source, FAKE, cache=cache)
+    again = bottleneck.extract(source, FAKE, cache=cache)
     assert counts(again) == {"reused": 13}
     assert shards(again) == shards(first)
     check_served(source, cache)
@@ -90,9 +90,9 @@ def test_where_nothing_is_missing_the_images_are_gone_through_once(
         return planned(run, inventory, stores, look)
 
     monkeypatch.setattr(Filler, "round", counted)
-    pipeline.extract(source, FAKE, cache=cache)
+    bottleneck.extract(source, FAKE, cache=cache)
     assert rounds == ["all", "suspects"]
-    pipeline.extract(source, FAKE, cache=cache)
+    bottleneck.extract(source, FAKE, cache=cache)
     assert rounds == ["all", "suspects", "all"]
 
 
@@ -169,10 +169,10 @@ def test_too_many_bad_images_end_the_run_with_everything_good_stored(tmp_path: P
     for name in "abc":
         (source / "dog" / f"{name}.png").write_bytes(name.encode())
     with pytest.raises(TooManyBadImages, match=r"3 of 11 images.*allows 1.*other 8 are stored") as caught:
-        pipeline.extract(source, FAKE, cache=cache)
+        bottleneck.extract(source, FAKE, cache=cache)
     assert caught.value.exit_status == 3
     assert all(f"dog/{name}.png" in str(caught.value) for name in "abc")
-    assert counts(pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)) == {"reused": 8, "rejected": 3}
+    assert counts(bottleneck.extract(source, FAKE, cache=cache, max_bad=0.5)) == {"reused": 8, "rejected": 3}
 
 
 @pytest.mark.fault(72)
@@ -246,14 +246,14 @@ def test_a_base_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
         ("no_such_module:base", "no_such_module"),
     ]:
         with pytest.raises(BaseError, match=words):
-            pipeline.extract(source, base, cache=tmp_path / "cache")
+            bottleneck.extract(source, base, cache=tmp_path / "cache")
 
 
 @pytest.mark.fault(52)
 def test_other_weights_are_another_store(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    first = pipeline.extract(source, FAKE, cache=cache)
-    other = pipeline.extract(source, "tests.fakes:other_base", cache=cache)
+    first = bottleneck.extract(source, FAKE, cache=cache)
+    other = bottleneck.extract(source, "tests.fakes:other_base", cache=cache)
     assert counts(other) == {"computed": 3}
     assert other.store != first.store
 
@@ -294,11 +294,11 @@ def test_a_function_proves_itself_in_the_worker(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
     Path("factor").write_text("2")
-    assert counts(pipeline.extract(source, "changing:base", cache=cache)) == {"computed": 3}
-    assert counts(pipeline.extract(source, "changing:base", cache=cache)) == {"reused": 3}
+    assert counts(bottleneck.extract(source, "changing:base", cache=cache)) == {"computed": 3}
+    assert counts(bottleneck.extract(source, "changing:base", cache=cache)) == {"reused": 3}
     Path("factor").write_text("3")
     with pytest.raises(ChangedBase, match="not served"):
-        pipeline.features(source, "changing:base", cache=cache)
+        bottleneck.features(source, "changing:base", cache=cache)
 
 
 @pytest.mark.fault(53)
@@ -319,7 +319,7 @@ def test_no_images_is_said(tmp_path: Path) -> None:
     (tmp_path / "in" / "cat").mkdir(parents=True)
     (tmp_path / "in" / "cat" / "notes.txt").write_text("nothing here")
     with pytest.raises(SourceError, match="no images were found"):
-        pipeline.extract(tmp_path / "in", FAKE, cache=tmp_path / "cache")
+        bottleneck.extract(tmp_path / "in", FAKE, cache=tmp_path / "cache")
 
 
 def pruned_before_looking(monkeypatch: pytest.MonkeyPatch, cache: Path, looks: range) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck.extraction.worker import Worker
+from bottleneck.extraction.worker.main import Worker
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.locks import Locks
 from bottleneck.store.plans import publish_plan
 from bottleneck.store.read import open_store
 from tests.extraction.builders import finish, start, twice
-from tests.extraction.test_fill import check_served, counts, here
+from tests.extraction.test_run import check_served, counts, here
 from tests.fakes import FakeForward, base, write_images
 
 TASKS, ROWS = 64, 4

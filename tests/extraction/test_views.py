@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import TooManyBadImages, UsageError
-from bottleneck.extraction.fill import fill
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.worker import Worker
-from bottleneck.filling import filled
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
+from bottleneck.pipeline.extract import filled
 from bottleneck.schema import BaseRequest, Cache, Inventory, ViewPolicy
 from bottleneck.sources.open import open_source
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import stand_ins, view_keys, view_rows, views_wanted
+from bottleneck.system.progress import Silent
 from tests.fakes import SIZE, FakeForward, write_images
 
 FAKE = "tests.fakes:base"
@@ -243,15 +243,15 @@ def test_augmentation_really_reaches_the_features_of_a_keras_model(tmp_path: Pat
     """The pixels that a base sees are the augmented ones: against Keras on pixels made by hand."""
     import keras
 
-    from bottleneck import pipeline
+    import bottleneck
 
     source = write_images(tmp_path / "in", {"cat": 3, "dog": 3}, size=(16, 16))
     model = keras.Sequential(
         [keras.Input((16, 16, 3)), keras.layers.Conv2D(5, 3), keras.layers.Flatten()], name="tiny"
     )
     options = {"cache": tmp_path / "cache", "preprocessing": "tf", "cut": "output", "views": 3}
-    bright = pipeline.features(source, model, augment="brightness=0.2:0.2", **options)
-    flipped = pipeline.features(source, model, augment="flip=horizontal", **options)
+    bright = bottleneck.features(source, model, augment="brightness=0.2:0.2", **options)
+    flipped = bottleneck.features(source, model, augment="flip=horizontal", **options)
     assert bright.views is not None and flipped.views is not None
     pixels = np.stack([decoded(source / os.fsdecode(path)) for path in bright.paths])
 

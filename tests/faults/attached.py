@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from bottleneck.disk_errors import refusal
+from bottleneck.system.disk_errors import refusal
 from tests.faults.trips import wait_until
 
 #: Calls that change names or files, or wait for others who do.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Cache, Record, StoreSpec, canonical_json
 from bottleneck.store.header import found
@@ -166,7 +166,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 def check_served(source: Path, cache: Path, forward: FakeForward | None = None) -> int:
     """Every row that the pipeline serves for `source` equals the one made by hand from the file as it is now."""
-    found = pipeline.features(source, FAKE, cache=cache, max_bad=1.0)
+    found = bottleneck.features(source, FAKE, cache=cache, max_bad=1.0)
     by_hand = rows_by_hand(source, forward)
     assert set(found.paths) <= set(by_hand)
     for path, row in zip(found.paths, np.asarray(found.X), strict=True):
@@ -189,7 +189,7 @@ def python(
     )
 
 
-def bottleneck(
+def run_command(
     *arguments: object, prefix: Sequence[str] = (), **more: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""

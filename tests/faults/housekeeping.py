@@ -31,16 +31,17 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck import cli, filling, stores
+from bottleneck import cli
 from bottleneck.errors import DamagedShard
-from bottleneck.extraction import fill as filler
-from bottleneck.extraction.fill import fill_cuts
-from bottleneck.images.scan import scan
+from bottleneck.extraction import run as filler
+from bottleneck.extraction.run import fill_cuts
+from bottleneck.inventory.scan import scan
+from bottleneck.pipeline import extract, stores
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.listing import list_store, store_folders
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from bottleneck.store.verify import verify_store
 from tests.fakes import base, rows_by_hand, write_images
 from tests.faults.ground import FAKE
 from tests.here import WorkerHere
@@ -295,7 +296,7 @@ def _command(arguments: Sequence[object], seed: int) -> Callable[[], None]:
     def run() -> None:
         draw = random.Random(seed)
         small = functools.partial(fill_cuts, task_rows=draw.randint(1, 6), patience=20.0)
-        filling.fill_cuts = small  # type: ignore[attr-defined]
+        extract.fill_cuts = small  # type: ignore[attr-defined]
         filler.WorkerProcess = WorkerHere  # type: ignore[misc, assignment]
         if draw.random() < 0.5:  # several groups, not all in one shard
             whole = stores.compact_store

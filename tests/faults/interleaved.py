@@ -18,14 +18,14 @@ import pytest
 
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Cache, Record
-from bottleneck.store.compact import compact_store
-from bottleneck.store.copy import copy_store
 from bottleneck.store.listing import list_store
-from bottleneck.store.places import Folder
-from bottleneck.store.prune import Kept, prune_store
+from bottleneck.store.locations import Folder
+from bottleneck.store.maintenance.compact import compact_store
+from bottleneck.store.maintenance.copy import copy_store
+from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.repair import Recomputed, repair_store
+from bottleneck.store.maintenance.verify import Damage, check_shard, verify_store
 from bottleneck.store.read import open_store
-from bottleneck.store.repair import Recomputed, repair_store
-from bottleneck.store.verify import Damage, check_shard, verify_store
 from tests.faults.ground import SPEC, put, some
 
 _STEPS = ("link", "unlink", "replace", "listdir", "scandir", "open", "fsync")
@@ -165,7 +165,7 @@ def _run(root: Path, work: Work, step: int | None, other: Work | None) -> int:
     with pytest.MonkeyPatch.context() as patch:
         for name in _STEPS:
             patch.setattr(os, name, stepped(getattr(os, name)))
-        patch.setattr("bottleneck.store.verify.StructureChecker", _NoHdf5)
+        patch.setattr("bottleneck.store.maintenance.verify.StructureChecker", _NoHdf5)
         work(root)
         assert other is None or running.ident is not None, "they never met"
         if running.ident is not None:

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bottleneck import pipeline, runs
-from bottleneck.exports.staging import room_beside
-from bottleneck.models.deliver import name_together
+import bottleneck
+from bottleneck import runs
+from bottleneck.exports.merged_file import name_together
 from bottleneck.schema import Certificate
 from bottleneck.store.join import Features
-from bottleneck.store.takeout import take_out
+from bottleneck.store.writers import take_out
+from bottleneck.system.staging import room_beside
 from tests.fakes import FakeForward, write_images
 from tests.here import FAKE, WorkerHere
 
@@ -138,9 +139,9 @@ def pairs(place: Path) -> dict[str, Pair]:
     source = write_images(place / "in", {"cat": 12, "dog": 12})
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+        patch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
         for which in (1, 2):
-            done = pipeline.train(
+            done = bottleneck.train(
                 source,
                 FAKE,
                 run=place / f"run{which}",

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bottleneck import cli, filling
-from bottleneck.extraction import fill as filler
-from bottleneck.extraction.fill import fill_cuts
-from bottleneck.extraction.supervise import WorkerProcess
+from bottleneck import cli
+from bottleneck.extraction import run as filler
+from bottleneck.extraction.run import fill_cuts
+from bottleneck.extraction.worker.process import WorkerProcess
+from bottleneck.pipeline import extract
 from tests.here import WorkerHere
 
 
@@ -35,7 +36,7 @@ def acknowledge(path: Path) -> None:
 
 def main(rows: str, patience: str, *arguments: str) -> None:
     small = functools.partial(fill_cuts, task_rows=int(rows), patience=float(patience))
-    filling.fill_cuts = small  # type: ignore[attr-defined]
+    extract.fill_cuts = small  # type: ignore[attr-defined]
     if "FAULTS_ACKS" in os.environ:
         acknowledge(Path(os.environ["FAULTS_ACKS"]))
     if "FAULTS_HERE" in os.environ:

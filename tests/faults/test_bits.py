@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Cache
 from bottleneck.store.plan import task_id
@@ -67,7 +67,7 @@ def test_bit_flips_in_one_shard_of_several(cache: Cache, full: bool, note: Note)
 def test_a_flipped_bit_costs_its_own_shard_alone(tmp_path: Path, cache: Cache, worker_here: None) -> None:
     folders = [write_images(tmp_path / name, {"x": 6}, seed=seed) for seed, name in enumerate("abc")]
     for folder in folders:
-        pipeline.extract(folder, FAKE, cache=cache.root)
+        bottleneck.extract(folder, FAKE, cache=cache.root)
     before = snapshot(shards_of(cache))
     victim = files(cache, ".h5")[1]
     data = bytearray(victim.read_bytes())
@@ -82,7 +82,7 @@ def test_a_flipped_bit_costs_its_own_shard_alone(tmp_path: Path, cache: Cache, w
     assert len(refused) == 1
     assert victim.name[:16] in refused[0][1]
     victim.unlink()  # one of the ways out that the message names; the others are tested where they live
-    done = [pipeline.extract(folder, FAKE, cache=cache.root) for folder in folders]
+    done = [bottleneck.extract(folder, FAKE, cache=cache.root) for folder in folders]
     assert [run.computed for run in done] == [6 * (folder == refused[0][0]) for folder in folders]
     assert snapshot(shards_of(cache)) == before
 
@@ -111,10 +111,10 @@ def test_bit_flips_in_what_a_store_begins_with(
 ) -> None:
     """Old rows are served right or not at all, and what is added is what an undisturbed run adds."""
     images = write_images(tmp_path / "in", {"x": 5})
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     write_images(images, {"y": 4}, seed=1)
     shutil.copytree(cache.root, tmp_path / "undisturbed")
-    pipeline.extract(images, FAKE, cache=tmp_path / "undisturbed")
+    bottleneck.extract(images, FAKE, cache=tmp_path / "undisturbed")
     expected = sorted(path.name for path in (tmp_path / "undisturbed").glob("stores/*/shards/*.h5"))
     assert len(expected) == 2
     tally = sweep(
@@ -238,9 +238,9 @@ def test_all_three_files_of_a_shard_under_the_name_of_another(cache: Cache) -> N
 def test_the_shard_of_another_base_in_place_of_one(tmp_path: Path, cache: Cache, worker_here: None) -> None:
     """Same images, same task id, same sizes: only the numbers are another base's."""
     images = write_images(tmp_path / "in", {"x": 6})
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     mine = shards_of(cache)
-    pipeline.extract(images, "tests.fakes:other_base", cache=tmp_path / "other")
+    bottleneck.extract(images, "tests.fakes:other_base", cache=tmp_path / "other")
     theirs = shards_of(Cache(tmp_path / "other"))
     name = next(mine.glob("*.json")).name
     record, foreign = read_record(mine, name), read_record(theirs, name)
@@ -253,7 +253,7 @@ def test_the_shard_of_another_base_in_place_of_one(tmp_path: Path, cache: Cache,
     # With their record too it is a sound shard: of another recipe, and so none of this store.
     for part in (foreign.shard, foreign.blocks, name):
         (mine / part).write_bytes((theirs / part).read_bytes())
-    assert pipeline.extract(images, FAKE, cache=cache.root).computed == 6
+    assert bottleneck.extract(images, FAKE, cache=cache.root).computed == 6
     assert check_served(images, cache.root) == 6
 
 
@@ -265,12 +265,12 @@ def test_a_shard_without_a_record_is_a_miss_and_is_computed_again(
     tmp_path: Path, cache: Cache, worker_here: None
 ) -> None:
     images = write_images(tmp_path / "in", {"x": 6, "y": 5})
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     before = snapshot(shards_of(cache))
     next(shards_of(cache).glob("*.json")).unlink()
     store = open_store(cache, SPEC)
     assert (len(store), dict(store.damaged)) == (0, {})
-    done = pipeline.extract(images, FAKE, cache=cache.root)
+    done = bottleneck.extract(images, FAKE, cache=cache.root)
     assert (done.computed, dict(done.damaged)) == (11, {})
     assert snapshot(shards_of(cache)) == before
     check_served(images, cache.root)
@@ -310,16 +310,16 @@ def test_a_record_cut_at_every_byte(cache: Cache, full: bool, note: Note) -> Non
 @pytest.mark.parametrize("emptied", [False, True], ids=["laid over", "put back"])
 def test_an_older_copy_of_the_store(tmp_path: Path, cache: Cache, worker_here: None, emptied: bool) -> None:
     images = write_images(tmp_path / "in", {"a": 6})
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     shutil.copytree(cache.root, tmp_path / "old")
     write_images(images, {"b": 5}, seed=1)
     (images / "a" / "000.png").unlink()
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     newest = snapshot(shards_of(cache))
     if emptied:
         shutil.rmtree(cache.root)
     shutil.copytree(tmp_path / "old", cache.root, dirs_exist_ok=True)
-    done = pipeline.extract(images, FAKE, cache=cache.root)
+    done = bottleneck.extract(images, FAKE, cache=cache.root)
     assert (done.computed, done.reused) == ((5, 5) if emptied else (0, 10))
     assert check_served(images, cache.root) == 10
     assert snapshot(shards_of(cache)) == newest

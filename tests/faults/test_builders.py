@@ -19,7 +19,7 @@ from bottleneck.store.read import Store, open_store
 from tests.extraction.builders import finish
 from tests.extraction.builders import start as start_builder
 from tests.fakes import base, rows_by_hand, write_images
-from tests.faults.ground import FAKE, bottleneck, check_served, put, snapshot, some
+from tests.faults.ground import FAKE, check_served, put, run_command, snapshot, some
 from tests.faults.preload import CLOCK, compiled
 from tests.faults.trips import (
     WIDE,
@@ -116,8 +116,8 @@ HOUSEKEEPING = """
 import sys, time
 from pathlib import Path
 from bottleneck.schema import Cache
-from bottleneck.store.compact import compact_store
-from bottleneck.store.prune import Kept, prune_store
+from bottleneck.store.maintenance.compact import compact_store
+from bottleneck.store.maintenance.prune import Kept, prune_store
 from tests.faults.ground import put, some
 
 cache, until = Cache(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2])
@@ -270,7 +270,7 @@ def test_clocks_a_day_off(source: Path, tmp_path: Path, straight: dict[str, str]
     stores = snapshot(cache / "stores")
     clock.set(3_000)
     arguments = ("store", "prune", "--keep", source, "--yes", "--cache", cache, "--quiet")
-    done = bottleneck(*arguments, **clock.flags)
+    done = run_command(*arguments, **clock.flags)
     assert done.returncode == 0, done.stderr
     assert snapshot(cache / "stores") == stores, "nothing expires"
 

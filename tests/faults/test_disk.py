@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import BottleneckError
-from bottleneck.images.scan import scan
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import ForeignEnvironment
 from bottleneck.schema import Cache
 from tests.fakes import write_images
 from tests.faults.ground import (
     FAKE,
     ROOT,
-    bottleneck,
     check_served,
     python,
+    run_command,
     serve,
     shards_of,
     snapshot,
@@ -46,24 +46,24 @@ def test_another_environment_may_add_only_what_agrees(
     monkeypatch.setenv("FAULTS_ONEDNN", "1")
     monkeypatch.setenv("FAULTS_FACTOR", "1")
     source = write_images(tmp_path / "in", {"a": 5})
-    pipeline.extract(source, name, cache=cache.root)
+    bottleneck.extract(source, name, cache=cache.root)
     before = snapshot(shards_of(cache))
     monkeypatch.setenv("FAULTS_ONEDNN", "0")
     monkeypatch.setenv("FAULTS_FACTOR", factor)
     if joins:
-        assert pipeline.extract(source, name, cache=cache.root).reused == 5
+        assert bottleneck.extract(source, name, cache=cache.root).reused == 5
     else:  # the base is code: nobody can tell whether it changed, or the machine
         with pytest.raises(ForeignEnvironment, match="canary"):
-            pipeline.extract(source, name, cache=cache.root)
+            bottleneck.extract(source, name, cache=cache.root)
     write_images(source, {"b": 4}, seed=1)
     if joins:
-        assert pipeline.extract(source, name, cache=cache.root).computed == 4
+        assert bottleneck.extract(source, name, cache=cache.root).computed == 4
         found = [json.loads(path.read_text())["environment"] for path in shards_of(cache).glob("*.json")]
         assert sorted(environment["onednn"] for environment in found) == ["0", "1"]
         assert before.items() <= snapshot(shards_of(cache)).items()
     else:
         with pytest.raises(ForeignEnvironment, match="canary"):
-            pipeline.extract(source, name, cache=cache.root)
+            bottleneck.extract(source, name, cache=cache.root)
         assert snapshot(shards_of(cache)) == before
 
 
@@ -97,7 +97,7 @@ def test_real_flags_are_recorded_and_agree_or_are_refused(tmp_path: Path, full: 
     environments = []
     for seed, flags in enumerate(settings):
         write_images(source, {f"more{seed}": 2}, seed=seed + 1)
-        done = bottleneck(*arguments, timeout=300, **flags)
+        done = run_command(*arguments, timeout=300, **flags)
         assert done.returncode == 0 or "canary" in done.stderr, done.stderr[-2000:]
         found = [
             json.loads(path.read_text())["environment"]
@@ -181,12 +181,12 @@ print("right")
 def test_a_build_with_few_descriptors_is_done_or_says_so(tmp_path: Path, limit: int) -> None:
     source, cache = write_images(tmp_path / "in", {"a": 30}), tmp_path / "cache"
     arguments = ("extract", source, "--base", FAKE, "--cache", cache, "--quiet")
-    done = bottleneck(*arguments, prefix=("prlimit", f"--nofile={limit}"))
+    done = run_command(*arguments, prefix=("prlimit", f"--nofile={limit}"))
     assert done.returncode in (0, 1), done.stderr
     if done.returncode:
         assert limit < 64
         assert "Too many open files" in done.stderr, done.stderr[-1500:]
-    again = pipeline.extract(source, FAKE, cache=cache)
+    again = bottleneck.extract(source, FAKE, cache=cache)
     assert again.rows == 30
     assert check_served(source, cache) == 30
 
@@ -211,7 +211,7 @@ def test_a_build_nobody_listens_to(tmp_path: Path, streams: str) -> None:
     ]
     command = ["sh", "-c", f'"$@" {streams}', "sh", *arguments]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=120)
-    done = pipeline.extract(source, FAKE, cache=cache)
+    done = bottleneck.extract(source, FAKE, cache=cache)
     assert (done.computed, done.reused) == (0, 12), "the build was whole, whoever heard of it"
     assert check_served(source, cache) == 12
 
@@ -227,7 +227,7 @@ def open_folder() -> Iterator[Path]:
 NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
 #: Another user may not be able to start this Python a second time: the worker runs in the same process.
 AS_NOBODY = (
-    "import os, sys, bottleneck.extraction.fill as fill; from tests.here import WorkerHere\n"
+    "import os, sys, bottleneck.extraction.run as fill; from tests.here import WorkerHere\n"
     "fill.WorkerProcess = WorkerHere\n"
     "from bottleneck.cli import main; main(sys.argv[1:])"
 )
@@ -242,9 +242,9 @@ def test_the_cache_of_another_user(open_folder: Path, umask: int) -> None:
     if python("import tests.here", prefix=NOBODY).returncode:
         pytest.skip("this Python cannot be run by another user")
     source, cache = write_images(open_folder / "in", {"a": 6}), open_folder / "cache"
-    script = f"import os; os.umask({umask}); from bottleneck import pipeline; import sys\n"
+    script = f"import os; os.umask({umask}); import bottleneck; import sys\n"
     made = python(
-        script + "pipeline.extract(sys.argv[1], sys.argv[2], cache=sys.argv[3])", source, FAKE, cache
+        script + "bottleneck.extract(sys.argv[1], sys.argv[2], cache=sys.argv[3])", source, FAKE, cache
     )
     assert made.returncode == 0, made.stderr
     before = snapshot(cache)
@@ -258,7 +258,7 @@ def test_the_cache_of_another_user(open_folder: Path, umask: int) -> None:
     done = python(AS_NOBODY, *arguments, prefix=NOBODY)
     assert_no_permission(done, cache)
     assert snapshot(cache) == before
-    assert pipeline.extract(source, FAKE, cache=cache).computed == 3
+    assert bottleneck.extract(source, FAKE, cache=cache).computed == 3
     assert check_served(source, cache) == 9
 
 
@@ -297,7 +297,7 @@ def test_the_locale_changes_no_byte(tmp_path: Path) -> None:
     for number, flags in enumerate(settings):
         out, cache = tmp_path / f"out{number}", tmp_path / f"cache{number}"
         more = ("--base", FAKE, "--cache", cache, "--quiet")
-        done = bottleneck("features", tmp_path / "in", *more, "--out", out, **flags)
+        done = run_command("features", tmp_path / "in", *more, "--out", out, **flags)
         assert done.returncode == 0, (flags, done.stderr)
         shards = {name: h for name, h in snapshot(cache).items() if "/shards/" in name}
         seen.append((shards, snapshot(out)))

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from bottleneck.schema import Cache, Record
+from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.plan import task_id
 from bottleneck.store.record import read_record
-from bottleneck.store.structure import StructureChecker
 from tests.faults.ground import python, shards_of, some, some_store, vouch
 
 ROWS = 20
@@ -217,7 +217,8 @@ def test_the_gate_opens_nothing_else(cache: Cache, target: Path, tmp_path: Path,
     log = tmp_path / "calls"
     ask = (
         "import sys\nfrom pathlib import Path\n"
-        "from bottleneck.store.record import read_record\nfrom bottleneck.store.structure import StructureChecker\n"
+        "from bottleneck.store.record import read_record\n"
+        "from bottleneck.store.maintenance.structure import StructureChecker\n"
         "folder = Path(sys.argv[1])\n"
         "with StructureChecker() as structure: print(structure.check(folder, read_record(folder, sys.argv[2])))\n"
     )

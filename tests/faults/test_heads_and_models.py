@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import BaseError, BottleneckError
 from bottleneck.schema import Cache
 from tests.fakes import write_images
@@ -224,7 +224,7 @@ def check_refused(path: Path, source: Path, cache: Cache) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("bottleneck.json", json.dumps({"format": 1, "classes": ["a", "b"], "spec": spec}))
     with pytest.raises(BaseError, match=r"cannot be (loaded|read)|is no merged model"):
-        pipeline.predict(path, source, cache=cache.root)
+        bottleneck.predict(path, source, cache=cache.root)
 
 
 @pytest.mark.keras
@@ -305,7 +305,7 @@ def test_one_changed_weight_is_another_store(tmp_path: Path, cache: Cache, sound
 
     def extract(members: Mapping[str, bytes]) -> tuple[int, int]:
         model = load_archive(packed(path, members))
-        done = pipeline.extract(source, model, preprocessing="scale=1/255", cache=cache.root)
+        done = bottleneck.extract(source, model, preprocessing="scale=1/255", cache=cache.root)
         return done.computed, done.reused
 
     def nudge(group: Any, _: Path) -> None:
@@ -337,7 +337,7 @@ def grafted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     x = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(image)
     x = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name="second")(x)
     keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x)).save(place / "net.keras")
-    pipeline.train(
+    bottleneck.train(
         source,
         str(place / "net.keras"),
         run=place / "run",
@@ -346,7 +346,7 @@ def grafted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         preprocessing="scale=1/255",
         cache=place / "cache",
     )
-    pipeline.merge(place / "run", place / "good.keras")
+    bottleneck.merge(place / "run", place / "good.keras")
     return place / "run", place
 
 
@@ -381,5 +381,5 @@ def test_a_head_is_not_grafted_where_it_was_not_trained(
     EDITS[name](document)
     (run / "run.json").write_text(json.dumps(document))
     with pytest.raises(BottleneckError):
-        pipeline.merge(run, tmp_path / "model.keras")
+        bottleneck.merge(run, tmp_path / "model.keras")
     assert not (tmp_path / "model.keras").exists()

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from bottleneck import pipeline
-from bottleneck.bases import known
+import bottleneck
+from bottleneck.bases import digest_cache
 from bottleneck.errors import TooManyBadImages
-from bottleneck.extraction.fill import Extraction
-from bottleneck.extraction.link import Link
+from bottleneck.extraction.run import Extraction
+from bottleneck.extraction.worker.channel import Link
 from bottleneck.schema import Cache
 from tests.fakes import SIZE, base, rows_by_hand, write_images
 from tests.faults import bases
@@ -83,13 +83,13 @@ def test_images_deleted_while_a_run_goes_on(
                 path.unlink()
 
     monkeypatch.setattr(bases, "meddle", delete)
-    done = adds_up(pipeline.extract(source, MEDDLING, cache=cache.root, max_bad=1.0))
+    done = adds_up(bottleneck.extract(source, MEDDLING, cache=cache.root, max_bad=1.0))
     left = len(rows_by_hand(source))
     assert left == (40 if what == "folder" else 45)
     assert done.computed == left
     assert all("vanished" in why.reason for why in done.rejections)
     assert check_served(source, cache.root) == left
-    again = pipeline.extract(source, FAKE, cache=cache.root)
+    again = bottleneck.extract(source, FAKE, cache=cache.root)
     assert (again.computed, again.rejected) == (0, 0)
 
 
@@ -112,11 +112,11 @@ def test_images_replaced_while_a_run_goes_on(
 
     monkeypatch.setattr(bases, "meddle", replace)
     reference = {hashlib.sha256(data).digest(): row_of(data) for both in contents.values() for data in both}
-    done = adds_up(pipeline.extract(tmp_path / "in", MEDDLING, cache=cache.root, max_bad=1.0))
+    done = adds_up(bottleneck.extract(tmp_path / "in", MEDDLING, cache=cache.root, max_bad=1.0))
     assert done.rows + done.rejected == 50
     store_rows = 0
     for serving in range(2):
-        found = pipeline.features(tmp_path / "in", FAKE, cache=cache.root)
+        found = bottleneck.features(tmp_path / "in", FAKE, cache=cache.root)
         for path, key, row in zip(found.paths, found.keys, np.asarray(found.X), strict=True):
             np.testing.assert_array_equal(row, reference[key.tobytes()])
             # As scanned now, the second content is the only one.
@@ -142,10 +142,10 @@ def test_an_image_that_keeps_changing_is_left_for_the_next_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(FolderSource, "read", read)
-        done = adds_up(pipeline.extract(source, FAKE, cache=cache.root))
+        done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root))
     assert (done.computed, done.rejected) == (5, 1)
     assert "changing" in done.rejections[0].reason and done.rejections[0].retry
-    done = pipeline.extract(source, FAKE, cache=cache.root)
+    done = bottleneck.extract(source, FAKE, cache=cache.root)
     assert (done.computed, done.rejected) == (1, 0)
     assert check_served(source, cache.root) == 6
 
@@ -161,14 +161,14 @@ def test_edits_between_runs_that_leave_every_time_stamp(
     source = write_images(tmp_path / "in", {"a": 12})
     (source / "a" / "000.png").write_bytes(bitmap(1))
     time.sleep(2.1)  # so that the index trusts what it has seen
-    pipeline.extract(source, FAKE, cache=cache.root)
+    bottleneck.extract(source, FAKE, cache=cache.root)
     victim = source / "a" / "000.png"
     state = victim.stat()
     data = bytearray(victim.read_bytes())
     data[-3] ^= 0xFF
     victim.write_bytes(data)
     os.utime(victim, ns=(state.st_atime_ns, state.st_mtime_ns))
-    done = pipeline.extract(source, FAKE, cache=cache.root)
+    done = bottleneck.extract(source, FAKE, cache=cache.root)
     assert (done.computed, done.reused) == (1, 11)
     assert check_served(source, cache.root) == 12
 
@@ -178,13 +178,13 @@ def test_renames_and_copies_cost_nothing_and_labels_follow(
     tmp_path: Path, cache: Cache, worker_here: None
 ) -> None:
     source = write_images(tmp_path / "in", {"cat": 8, "dog": 8})
-    pipeline.extract(source, FAKE, cache=cache.root)
+    bottleneck.extract(source, FAKE, cache=cache.root)
     (source / "cat").rename(source / "lynx")
     for n in range(4):
         shutil.copy(source / "dog" / f"00{n}.png", source / "lynx" / f"dog{n}.png")
-    done = adds_up(pipeline.extract(source, FAKE, cache=cache.root))
+    done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root))
     assert (done.computed, done.reused, done.duplicates) == (0, 16, 4)
-    found = pipeline.features(source, FAKE, cache=cache.root)
+    found = bottleneck.features(source, FAKE, cache=cache.root)
     assert [str(label) for label in found.y] == [path.split(b"/")[0].decode() for path in found.paths]
     assert (found.y == "lynx").sum() == 12
     assert check_served(source, cache.root) == 20
@@ -219,7 +219,7 @@ def test_a_tree_without_images_is_an_error_that_says_what_was_expected(
 def test_one_image_is_a_source(tmp_path: Path, cache: Cache, worker_here: None) -> None:
     source = write_images(tmp_path / "in", {"cat": 1})
     (source / "dog").mkdir()
-    assert pipeline.extract(source, FAKE, cache=cache.root).computed == 1
+    assert bottleneck.extract(source, FAKE, cache=cache.root).computed == 1
     assert check_served(source, cache.root) == 1
 
 
@@ -237,9 +237,9 @@ def test_links_out_of_the_root_have_rows_and_loops_end(
     (source / "a").symlink_to("b")
     (source / "b").symlink_to("a")
     (source / "gone.png").symlink_to("/nowhere/at/all.png")
-    done = adds_up(pipeline.extract(source, FAKE, cache=cache.root))
+    done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root))
     assert (done.computed, done.duplicates, done.rejected) == (9, 1, 0)
-    found = pipeline.features(source, FAKE, cache=cache.root)
+    found = bottleneck.features(source, FAKE, cache=cache.root)
     for path, row in zip(found.paths, np.asarray(found.X), strict=True):
         np.testing.assert_array_equal(row, row_of((source / os.fsdecode(path)).read_bytes()))
 
@@ -265,7 +265,7 @@ def test_what_is_no_file_is_passed_over_without_waiting(
                 os.mknod(source / "cat" / f"{name}.png", kind | 0o600, os.makedev(*device))
                 expected += 1
         started = time.monotonic()
-        done = adds_up(pipeline.extract(source, FAKE, cache=cache.root))
+        done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root))
     assert time.monotonic() - started < 20
     assert (done.computed, done.rejected) == (5, 0)
     assert dict(done.ignored_why) == {"FIFO, socket or device": expected}
@@ -299,7 +299,7 @@ def odd(tmp_path: Path) -> Path:
 def test_names_of_any_bytes_go_through_and_come_back(
     odd: Path, tmp_path: Path, cache: Cache, worker_here: None, kind: Any
 ) -> None:
-    found = pipeline.features(odd, FAKE, cache=cache.root, out=tmp_path / "out", format=kind)
+    found = bottleneck.features(odd, FAKE, cache=cache.root, out=tmp_path / "out", format=kind)
     expected = {b"cl\xe9 \n/" + name + b".png": number for number, name in enumerate(NAMES)}
     assert set(found.paths) == set(expected)
     for path, row in zip(found.paths, np.asarray(found.X), strict=True):
@@ -322,10 +322,10 @@ def test_a_very_full_folder(tmp_path: Path, full: bool, note: Note) -> None:
     for number in range(count):
         (tmp_path / "in" / "x" / f"{number:06d}.bmp").write_bytes(head + number.to_bytes(4, "little"))
     script = (
-        "import resource, sys, time\nfrom bottleneck import pipeline\n"
-        "pipeline.scan(sys.argv[2], cache=sys.argv[3])\n"
+        "import resource, sys, time\nimport bottleneck\n"
+        "bottleneck.scan(sys.argv[2], cache=sys.argv[3])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nstarted = time.perf_counter()\n"
-        "found = pipeline.scan(sys.argv[1], cache=sys.argv[3])\n"
+        "found = bottleneck.scan(sys.argv[1], cache=sys.argv[3])\n"
         "print(len(found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - started)"
     )
     done = python(
@@ -381,7 +381,7 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(BOMBS[name]())
     script = (
         "import resource, sys, time\nfrom pathlib import Path\n"
-        "from bottleneck.errors import Rejected\nfrom bottleneck.images.header import check\n"
+        "from bottleneck.errors import Rejected\nfrom bottleneck.pixels.header import check\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nstarted = time.perf_counter()\n"
         "try: check(data)\nexcept Rejected as why: print(why.stage, why.retry)\n"
@@ -409,7 +409,7 @@ def test_the_beginning_of_an_image_has_no_row(
     whole = buffer.getvalue()
     for size in (0, 1, 2, 4, 8, 12, 20):
         (source / "cat" / f"{size}.jpg").write_bytes(whole[:size])
-    done = adds_up(pipeline.extract(source, FAKE, cache=cache.root, max_bad=1.0))
+    done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root, max_bad=1.0))
     assert (done.computed, done.rejected) == (3, 7)
     assert all(why.reason for why in done.rejections)
     assert check_served(source, cache.root) == 3
@@ -439,10 +439,10 @@ def test_the_real_decoder_among_liars(tmp_path: Path, cache: Cache, note: Note) 
     for name, data in bad.items():
         (source / "bad" / name).write_bytes(data)
     options: dict[str, Any] = {"weights": "random:0", "size": 32, "cache": cache.root, "max_bad": 1.0}
-    done = adds_up(pipeline.extract(source, "squeezenet", **options))
+    done = adds_up(bottleneck.extract(source, "squeezenet", **options))
     assert (done.computed, done.rejected) == (14, len(bad))
     assert {Path(why.path).name for why in done.rejections} == set(bad)
-    found = pipeline.features(source, "squeezenet", **options)
+    found = bottleneck.features(source, "squeezenet", **options)
     rows = dict(zip(found.paths, np.asarray(found.X), strict=True))
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP"):
         (wrong,) = [row for path, row in rows.items() if path.startswith(f"wrong/{kind}.".encode())]
@@ -466,7 +466,7 @@ def test_an_image_that_ends_or_hangs_its_decoder_costs_itself(
     victim = source / "a" / f"{place:03d}.png"
     with victim.open("ab") as file:
         file.write(word.encode())
-    done = adds_up(pipeline.extract(source, FAKE, cache=cache.root, deadline=2, max_bad=0.5))
+    done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root, deadline=2, max_bad=0.5))
     assert (done.computed, done.rejected) == (35, 1)
     assert done.rejections[0].path == f"a/{place:03d}.png"
     assert done.rejections[0].retry
@@ -480,7 +480,7 @@ def test_several_such_images_cost_themselves(tmp_path: Path, cache: Cache) -> No
     for place, word in ((3, b"ABORT"), (4, b"KILLED"), (20, b"ABORT")):
         with (source / "a" / f"{place:03d}.png").open("ab") as file:
             file.write(word)
-    done = adds_up(pipeline.extract(source, FAKE, cache=cache.root, deadline=5, max_bad=0.5))
+    done = adds_up(bottleneck.extract(source, FAKE, cache=cache.root, deadline=5, max_bad=0.5))
     assert (done.computed, done.rejected) == (27, 3)
     assert sorted(why.path for why in done.rejections) == ["a/003.png", "a/004.png", "a/020.png"]
 
@@ -502,17 +502,17 @@ def test_a_folder_of_such_images_costs_its_second_run_nothing(
             file.write(word.encode())
     options: dict[str, Any] = {"deadline": 1.5, "cache": cache.root, "max_bad": 0.9}
     started = time.monotonic()
-    first = adds_up(pipeline.extract(source, FAKE, **options))
+    first = adds_up(bottleneck.extract(source, FAKE, **options))
     took = time.monotonic() - started
     assert (first.computed, first.rejected) == (40, len(bad))
     assert all(why.final for why in first.rejections)
     with pytest.MonkeyPatch.context() as patch:
         # Not even asked what the base is, were it one of the catalog: a light start, as where nothing is to compute.
-        patch.setattr(known, "recall", lambda request, where: base().spec)
+        patch.setattr(digest_cache, "recall", lambda request, where: base().spec)
         patch.setattr("bottleneck.extraction.filler.is_function", lambda name: False)
         patch.setattr(Link, "begin", lambda link: pytest.fail("a worker was begun"))
         started = time.monotonic()
-        second = adds_up(pipeline.extract(source, FAKE, **options))
+        second = adds_up(bottleneck.extract(source, FAKE, **options))
         again = time.monotonic() - started
     assert (second.computed, second.reused, second.rejected) == (0, 40, len(bad))
     assert second.rejections == first.rejections
@@ -556,7 +556,7 @@ def test_a_base_that_gives_nothing_finite_stores_no_row(tmp_path: Path, call: Ca
     for record in shards_of(cache).glob("*.json"):
         assert json.loads(record.read_text())["rows"] == 0
     with pytest.raises(TooManyBadImages):
-        pipeline.extract(source, name, cache=cache.root)
+        bottleneck.extract(source, name, cache=cache.root)
 
 
 def test_the_gif_bomb_is_one() -> None:

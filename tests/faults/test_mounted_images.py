@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck.images.scan import scan
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import BottleneckError
-from bottleneck.exports.together import settle
+from bottleneck.system.file_set import settle
 from tests.faults.attached import ASK_FOR_ROOM, DONE, REFUSED, attached, calls_of, forked
 from tests.faults.mounts import memory, private_mounts
 from tests.faults.pairs import NAMES, Pair, State, check_others, leftovers, pairs, with_others

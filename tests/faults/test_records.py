@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.errors import BottleneckError, NewerFormat
 from bottleneck.schema import Cache
 from bottleneck.store.plan import task_id
@@ -247,7 +247,7 @@ def test_a_newer_store_is_left_alone(
 ) -> None:
     """Reading and building both refuse, say what is needed, and touch nothing."""
     images = write_images(tmp_path / "in", {"x": 5})
-    pipeline.extract(images, FAKE, cache=cache.root)
+    bottleneck.extract(images, FAKE, cache=cache.root)
     folder = shards_of(cache)
     path = next(folder.glob("*.json")) if name == "record" else folder.parent / name
     document = json.loads(path.read_bytes())
@@ -257,8 +257,8 @@ def test_a_newer_store_is_left_alone(
     before = snapshot(cache.stores)
     for use in (
         lambda: open_store(cache, SPEC),
-        lambda: pipeline.extract(images, FAKE, cache=cache.root),
-        lambda: pipeline.features(images, FAKE, cache=cache.root),
+        lambda: bottleneck.extract(images, FAKE, cache=cache.root),
+        lambda: bottleneck.features(images, FAKE, cache=cache.root),
     ):
         with pytest.raises(NewerFormat, match=rf"format {version}\b.*reads 1.*upgrade"):
             use()
@@ -301,7 +301,7 @@ def test_a_store_of_an_older_format_goes_on(tmp_path: Path, worker_here: None) -
     shutil.copytree(oldest, cache.root)
     before = snapshot(cache.root)
     images = write_images(tmp_path / "in", {"x": 5})
-    assert pipeline.extract(images, FAKE, cache=cache.root).computed == 5
+    assert bottleneck.extract(images, FAKE, cache=cache.root).computed == 5
     assert check_served(images, cache.root) == 5
     keys, features = made()
     store = open_store(cache, SPEC)

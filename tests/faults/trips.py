@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bottleneck.extraction.fill import fill
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.sources.open import open_source
 from bottleneck.store.record import read_record
-from bottleneck.strict import MalformedDocument
+from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward
 from tests.faults.ground import FAKE, ROOT
 

@@ -18,8 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from bottleneck import hdf5_child
 from bottleneck.bases.weight_copy import copy_file
+from bottleneck.system import hdf5_child
 
 
 def legacy(**how: Any) -> bytes:

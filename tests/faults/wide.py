@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck.extraction import column
+from bottleneck.extraction.worker import row_writer
 from bottleneck.store import record
 from tests.fakes import WIDTH, FakeForward
 
@@ -145,7 +145,7 @@ def _watch(trace: Trace) -> None:
 
     during(record, "publish", publishing, "between two files")
     during(record, "build", lambda *_: "building the shard")
-    during(column, "commit", lambda *_: "building the shard", "between two tasks")
+    during(row_writer, "commit", lambda *_: "building the shard", "between two tasks")
     for name in ("posix_fallocate", "write"):
         during(os, name, lambda *_: f"{kind}: writing the temporary")
     during(os, "fsync", lambda *_: f"{kind}: fsync")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import TuningError
-from bottleneck.models.checkpoint import Point, load, save
+from bottleneck.finetuning.checkpoint import Point, load, save
 
 POINT = Point(identity="a" * 64, done=(), history=({"epoch": 0.0, "val_loss": 1.5},), best=0)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bottleneck import runs
 from bottleneck.bases.load import load
-from bottleneck.options import cache_at
+from bottleneck.pipeline.session import cache_at
 from tests.here import caller
 from tests.models.toys import worker_here
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import TuningError, UsageError
 from tests.models.toys import PREPROCESSING, save_network, worker_here, write_patterns
 
@@ -28,8 +29,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import pytest
-from bottleneck import pipeline
-from bottleneck.models.tuning import Program
+import bottleneck
+from bottleneck.finetuning.training_loop import Program
 from tests.models.toys import stay_here
 
 run, new, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -45,7 +46,7 @@ def learn_and_stop(self, *arguments):
 
 Program.learn = learn_and_stop
 stay_here(pytest.MonkeyPatch())
-pipeline.finetune(run, {stages}, to=new, {options})
+bottleneck.finetune(run, {stages}, to=new, {options})
 """
 
 
@@ -66,7 +67,7 @@ def killed(run: Path, new: Path) -> None:
             time.sleep(0.05)
         # While it lives, nobody else may go on from its checkpoints.
         with pytest.raises(UsageError, match="another process fine-tunes into this folder"):
-            pipeline.finetune(run, STAGES, to=new, **eval(f"dict({OPTIONS})"))
+            bottleneck.finetune(run, STAGES, to=new, **eval(f"dict({OPTIONS})"))
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -79,20 +80,20 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_if_nothing_had_been(tmp_path: 
     options = eval(f"dict({OPTIONS})")
     source, base = write_patterns(tmp_path / "in", 16), save_network(tmp_path)
     settings = {"hidden": (8,), "dropout": 0.3, "epochs": 5}
-    pipeline.train(
+    bottleneck.train(
         source, str(base), "dense", run=tmp_path / "run", settings=settings, preprocessing=PREPROCESSING,
         pooling="avg", split="exact",
     )  # fmt: skip
     # What was fine-tuned there before stays whole until the new one is done.
-    older = pipeline.finetune(tmp_path / "run", "top:1", to=tmp_path / "new", epochs=1, rate=1e-2)
+    older = bottleneck.finetune(tmp_path / "run", "top:1", to=tmp_path / "new", epochs=1, rate=1e-2)
     killed(tmp_path / "run", tmp_path / "new")
     assert runs.read(tmp_path / "new").run == older.folder.run
-    assert pipeline.evaluate(tmp_path / "new") == older.metrics
+    assert bottleneck.evaluate(tmp_path / "new") == older.metrics
 
     said: list[str] = []
-    resumed = pipeline.finetune(tmp_path / "run", STAGES, to=tmp_path / "new", told=said.append, **options)
+    resumed = bottleneck.finetune(tmp_path / "run", STAGES, to=tmp_path / "new", told=said.append, **options)
     assert "going on after epoch 1 of --unfreeze top:2" in said
-    straight = pipeline.finetune(tmp_path / "run", STAGES, to=tmp_path / "straight", **options)
+    straight = bottleneck.finetune(tmp_path / "run", STAGES, to=tmp_path / "straight", **options)
     for one, other in zip(resumed.tuned.stages, straight.tuned.stages, strict=True):
         strip = [[{**entry, "seconds": 0.0} for entry in stage.history] for stage in (one, other)]
         assert strip[0] == strip[1] and one.best_epoch == other.best_epoch
@@ -108,10 +109,10 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_if_nothing_had_been(tmp_path: 
 def test_a_checkpoint_of_another_fine_tuning_is_not_gone_on_from_and_a_damaged_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.models.tuning import Program
+    from bottleneck.finetuning.training_loop import Program
 
     source, base = write_patterns(tmp_path / "in", 8), save_network(tmp_path)
-    pipeline.train(source, str(base), run=tmp_path / "run", preprocessing=PREPROCESSING, pooling="avg")
+    bottleneck.train(source, str(base), run=tmp_path / "run", preprocessing=PREPROCESSING, pooling="avg")
     learn, new = Program.learn, tmp_path / "run-tuned"
 
     def interrupted(self: Program, *arguments: object) -> np.ndarray:
@@ -123,11 +124,11 @@ def test_a_checkpoint_of_another_fine_tuning_is_not_gone_on_from_and_a_damaged_o
     with monkeypatch.context() as patch:
         patch.setattr(Program, "learn", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.finetune(tmp_path / "run", "top:1", epochs=5, batch_size=8)
+            bottleneck.finetune(tmp_path / "run", "top:1", epochs=5, batch_size=8)
     point = (new / ".finetune.npz").read_bytes()
     said: list[str] = []
-    pipeline.finetune(tmp_path / "run", "top:1", epochs=1, batch_size=8, told=said.append)
+    bottleneck.finetune(tmp_path / "run", "top:1", epochs=1, batch_size=8, told=said.append)
     assert not any("going on" in text for text in said)
     (new / ".finetune.npz").write_bytes(point[: len(point) // 2])
     with pytest.raises(TuningError, match=r"\.finetune\.npz is no checkpoint.*remove it"):
-        pipeline.finetune(tmp_path / "run", "top:1", epochs=1)
+        bottleneck.finetune(tmp_path / "run", "top:1", epochs=1)

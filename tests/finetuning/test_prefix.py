@@ -9,8 +9,8 @@ import pytest
 
 from bottleneck.bases.cut import cut_at
 from bottleneck.bases.graph import IMAGE, walk
-from bottleneck.models.prefix import prefix, tail
-from bottleneck.models.unfreeze import paths
+from bottleneck.finetuning.prefix import prefix, tail
+from bottleneck.finetuning.unfreeze import paths
 from tests.models.toys import network
 
 pytestmark = pytest.mark.keras

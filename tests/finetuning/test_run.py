@@ -12,17 +12,18 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.bases.load import load
 from bottleneck.errors import BaseError, TuningError, UnknownName, UsageError
-from bottleneck.finetuning import FineTuned
-from bottleneck.heads.linear import LogisticHead
-from bottleneck.models.finetune import with_weights
-from bottleneck.models.tuning import Program, draws
-from bottleneck.options import cache_at
+from bottleneck.finetuning.run import with_weights
+from bottleneck.finetuning.training_loop import Program, draws
+from bottleneck.heads.logistic import LogisticHead
+from bottleneck.pipeline.finetune import FineTuned
+from bottleneck.pipeline.finetune_data import TuningData
+from bottleneck.pipeline.session import cache_at
 from bottleneck.schema import FitFacts, Inventory, TuneSettings, ViewPolicy
 from bottleneck.store.batches import epoch_order
-from bottleneck.tuning_data import TuningData
 from tests.here import Call, caller
 from tests.models.toys import PREPROCESSING, save_network, stay_here, write_patterns
 
@@ -43,8 +44,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         options: dict[str, Any] = {"preprocessing": PREPROCESSING, "pooling": "avg", "split": "exact"}
         dense = {"hidden": (8,), "batch_norm": True, "dropout": 0.2, "epochs": 8}
         options["cache"] = folder / "cache"
-        pipeline.train(source, str(base), "dense", run=folder / "dense", settings=dense, **options)
-        pipeline.train(source, str(base), "logistic", run=folder / "unwatched", validation=0.0, **options)
+        bottleneck.train(source, str(base), "dense", run=folder / "dense", settings=dense, **options)
+        bottleneck.train(source, str(base), "logistic", run=folder / "unwatched", validation=0.0, **options)
         yield folder
 
 
@@ -82,7 +83,7 @@ def assert_same_course(one: FineTuned, other: FineTuned, start: Path, *, toleran
 
 
 def test_only_what_was_named_trains_and_no_statistic_moves(place: Path) -> None:
-    done = pipeline.finetune(place / "dense", "block3_conv", to=place / "named", rate=RATE, epochs=6)
+    done = bottleneck.finetune(place / "dense", "block3_conv", to=place / "named", rate=RATE, epochs=6)
     stage = done.tuned.stages[0]
     assert (done.tuned.kept, done.tuned.verdict) == ("after", "better")
     assert (stage.trained, stage.prefix) == (("block3_conv",), "block2_out")
@@ -98,28 +99,28 @@ def test_only_what_was_named_trains_and_no_statistic_moves(place: Path) -> None:
 
 
 def test_the_new_run_is_a_run_like_any_other(place: Path, tmp_path: Path) -> None:
-    done = pipeline.finetune(place / "dense", "top:2", to=tmp_path / "tuned", rate=RATE, epochs=6)
+    done = bottleneck.finetune(place / "dense", "top:2", to=tmp_path / "tuned", rate=RATE, epochs=6)
     assert done.metrics["validation"].log_loss < done.before["validation"].log_loss
     lowest = min(entry["val_loss"] for entry in done.tuned.stages[0].history)
     assert done.metrics["validation"].log_loss == pytest.approx(lowest, rel=1e-4)
-    assert pipeline.evaluate(tmp_path / "tuned") == done.metrics
+    assert bottleneck.evaluate(tmp_path / "tuned") == done.metrics
     # Its base lies in its folder, which may be moved.
     moved = shutil.move(tmp_path / "tuned", tmp_path / "moved")
     shutil.copytree(place / "in", tmp_path / "in")
-    by_run = pipeline.predict(moved, tmp_path / "in", cache=place / "cache")
-    merged = pipeline.merge(moved, tmp_path / "model.keras")
+    by_run = bottleneck.predict(moved, tmp_path / "in", cache=place / "cache")
+    merged = bottleneck.merge(moved, tmp_path / "model.keras")
     assert merged.certificate.verdict == "certified"
-    by_model = pipeline.predict(tmp_path / "model.keras", tmp_path / "in")
+    by_model = bottleneck.predict(tmp_path / "model.keras", tmp_path / "in")
     np.testing.assert_allclose(by_run.probabilities, by_model.probabilities, atol=1e-5)
     # The run before is as it was.
-    assert pipeline.evaluate(place / "dense") == done.before
+    assert bottleneck.evaluate(place / "dense") == done.before
 
 
 def test_on_the_cached_prefix_and_from_the_pixels_is_one_course(place: Path) -> None:
     options: dict[str, Any] = {"rate": RATE, "epochs": 3, "batch_size": 8}
     unfreeze = ["top:1", "block2_conv"]
-    cached = pipeline.finetune(place / "unwatched", unfreeze, to=place / "cached", **options)
-    full = pipeline.finetune(place / "unwatched", unfreeze, to=place / "full", full=True, **options)
+    cached = bottleneck.finetune(place / "unwatched", unfreeze, to=place / "cached", **options)
+    full = bottleneck.finetune(place / "unwatched", unfreeze, to=place / "full", full=True, **options)
     assert [stage.prefix for stage in cached.tuned.stages] == ["block2_out", "block1_pool"]
     assert [stage.prefix for stage in full.tuned.stages] == [None, None]
     # A stage adds to what is free.
@@ -133,12 +134,12 @@ def test_on_the_cached_prefix_and_from_the_pixels_is_one_course(place: Path) -> 
 
 def test_on_a_real_base_too_the_two_ways_are_one_course(place: Path) -> None:
     run, options = place / "mobilenet", {"cache": place / "cache"}
-    pipeline.train(
+    bottleneck.train(
         place / "in", "mobilenetv2", run=run, weights="random:0", size=32, validation=0.0, **options
     )
     settings: dict[str, Any] = {"rate": RATE, "epochs": 2, "batch_size": 16, **options}
-    cached = pipeline.finetune(run, "top:2", to=place / "mobilenet-cached", **settings)
-    full = pipeline.finetune(run, "top:2", to=place / "mobilenet-full", full=True, **settings)
+    cached = bottleneck.finetune(run, "top:2", to=place / "mobilenet-cached", **settings)
+    full = bottleneck.finetune(run, "top:2", to=place / "mobilenet-full", full=True, **settings)
     assert [done.tuned.stages[0].prefix for done in (cached, full)] == ["block_15_add", None]
     assert cached.tuned.stages[0].trained == full.tuned.stages[0].trained
     assert_same_course(cached, full, run)
@@ -152,11 +153,11 @@ def test_cached_views_and_views_made_on_the_way_are_one_course(place: Path) -> N
         "views": 3,
         "augment": "zoom=-0.2:0.2",
     }
-    cached = pipeline.finetune(place / "unwatched", "top:1", to=place / "views", **options)
-    full = pipeline.finetune(place / "unwatched", "top:1", to=place / "views-full", full=True, **options)
+    cached = bottleneck.finetune(place / "unwatched", "top:1", to=place / "views", **options)
+    full = bottleneck.finetune(place / "unwatched", "top:1", to=place / "views-full", full=True, **options)
     assert (cached.tuned.stages[0].prefix, full.tuned.stages[0].prefix) == ("block2_out", None)
     assert_same_course(cached, full, place / "unwatched")
-    plain = pipeline.finetune(
+    plain = bottleneck.finetune(
         place / "unwatched", "top:1", to=place / "no-views", **{**options, "views": 1, "augment": None}
     )
     assert changed(weights_of(cached), weights_of(plain))
@@ -164,8 +165,8 @@ def test_cached_views_and_views_made_on_the_way_are_one_course(place: Path) -> N
 
 def test_augmentation_shows_each_epoch_new_pixels(place: Path) -> None:
     options: dict[str, Any] = {"rate": RATE, "epochs": 2}
-    plain = pipeline.finetune(place / "unwatched", "top:1", to=place / "plain", **options)
-    other = pipeline.finetune(
+    plain = bottleneck.finetune(place / "unwatched", "top:1", to=place / "plain", **options)
+    other = bottleneck.finetune(
         place / "unwatched", "top:1", to=place / "augmented", augment="flip=vertical", **options
     )
     assert other.tuned.stages[0].prefix is None  # no cache holds them
@@ -188,10 +189,10 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
     shutil.copytree(place / "in", source)
     for path in sorted((source / "class2").iterdir())[6:]:
         path.unlink()
-    pipeline.train(
+    bottleneck.train(
         source, folder.run.request, "logistic", run=place / "rare", validation=0.0, cache=place / "cache"
     )
-    done = pipeline.finetune(
+    done = bottleneck.finetune(
         place / "rare", "block3_conv", to=place / "rare-tuned", rate=RATE, epochs=2, batch_size=8,
         class_weight="balanced",
     )  # fmt: skip
@@ -255,7 +256,7 @@ def test_without_validation_images_nothing_is_called_better(
 
 
 def test_it_refuses_to_make_things_worse(place: Path) -> None:
-    done = pipeline.finetune(
+    done = bottleneck.finetune(
         place / "dense",
         ["top:1", "all"],
         to=place / "worse",
@@ -270,20 +271,20 @@ def test_it_refuses_to_make_things_worse(place: Path) -> None:
     assert done.folder.run.spec == before.run.spec and done.metrics == before.figures.by_split
     assert not changed(weights_of(place / "dense"), weights_of(done))
     # Of a run that has a base of its own, the copy is whole too.
-    first = pipeline.finetune(place / "dense", "top:1", to=place / "better", rate=RATE, epochs=4)
+    first = bottleneck.finetune(place / "dense", "top:1", to=place / "better", rate=RATE, epochs=4)
     assert first.tuned.kept == "after"
-    again = pipeline.finetune(place / "better", "top:1", to=place / "not-better", rate=30.0, epochs=1)
+    again = bottleneck.finetune(place / "better", "top:1", to=place / "not-better", rate=30.0, epochs=1)
     assert again.tuned.kept == "before"
     shutil.rmtree(place / "better")
-    assert pipeline.evaluate(place / "not-better") == first.metrics
-    assert pipeline.merge(place / "not-better", place / "kept.keras").certificate.verdict == "certified"
+    assert bottleneck.evaluate(place / "not-better") == first.metrics
+    assert bottleneck.merge(place / "not-better", place / "kept.keras").certificate.verdict == "certified"
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_float32_weights_close_to_the_exact_ones(place: Path, precision: Any) -> None:
     options: dict[str, Any] = {"rate": RATE / 3, "epochs": 1, "batch_size": 14}
-    exact = pipeline.finetune(place / "unwatched", "top:1", to=place / "exact", **options)
-    mixed = pipeline.finetune(
+    exact = bottleneck.finetune(place / "unwatched", "top:1", to=place / "exact", **options)
+    mixed = bottleneck.finetune(
         place / "unwatched", "top:1", to=place / precision, precision=precision, **options
     )
     first, second, start = weights_of(exact), weights_of(mixed), weights_of(place / "unwatched")
@@ -294,8 +295,8 @@ def test_mixed_precision_trains_float32_weights_close_to_the_exact_ones(place: P
 
 def test_rates_of_their_own_and_a_warm_up_reach_the_weights(place: Path) -> None:
     options: dict[str, Any] = {"momentum": 0.0, "epochs": 1, "batch_size": 64, "rate": 0.3}
-    one = pipeline.finetune(place / "unwatched", "top:2", to=place / "one-rate", **options)
-    own = pipeline.finetune(
+    one = bottleneck.finetune(place / "unwatched", "top:2", to=place / "one-rate", **options)
+    own = bottleneck.finetune(
         place / "unwatched",
         "top:2",
         to=place / "own-rates",
@@ -311,7 +312,7 @@ def test_rates_of_their_own_and_a_warm_up_reach_the_weights(place: Path) -> None
             factor * (first[name] - start[name]),
             atol=1e-3 * np.abs(first[name] - start[name]).max(),
         )
-    warm = pipeline.finetune(
+    warm = bottleneck.finetune(
         place / "unwatched",
         "top:1",
         to=place / "warm",
@@ -337,33 +338,33 @@ def test_a_statistic_that_moves_stops_the_run_and_leaves_the_one_before(
 
     monkeypatch.setattr(Program, "learn", careless)
     with pytest.raises(TuningError, match=r"layer 'block3_norm': its frozen weight 'moving_mean' moved by"):
-        pipeline.finetune(place / "dense", "top:1", to=place / "moved", epochs=2)
+        bottleneck.finetune(place / "dense", "top:1", to=place / "moved", epochs=2)
     assert not (place / "moved" / "run.json").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(place: Path) -> None:
     with pytest.raises(TuningError, match=r"epoch 1: .*(nan|inf).*lower --rate"):
-        pipeline.finetune(place / "dense", "all", to=place / "exploded", rate=1e30, epochs=2)
+        bottleneck.finetune(place / "dense", "all", to=place / "exploded", rate=1e30, epochs=2)
 
 
 def test_what_cannot_be_is_refused_before_anything_is_computed(place: Path, tmp_path: Path) -> None:
     run = place / "dense"
     with pytest.raises(UnknownName, match="nearest: block2_conv, "):
-        pipeline.finetune(run, "block2_con", to=tmp_path / "new")
+        bottleneck.finetune(run, "block2_con", to=tmp_path / "new")
     with pytest.raises(UsageError, match="top:4: the base has 3 layers with weights"):
-        pipeline.finetune(run, "top:4", to=tmp_path / "new")
+        bottleneck.finetune(run, "top:4", to=tmp_path / "new")
     with pytest.raises(UsageError, match="is the run that the fine-tuning begins from"):
-        pipeline.finetune(run, "top:1", to=run)
+        bottleneck.finetune(run, "top:1", to=run)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"holds other things \(chapter.tex\)"):
-        pipeline.finetune(run, "top:1", to=tmp_path / "thesis")
+        bottleneck.finetune(run, "top:1", to=tmp_path / "thesis")
     with pytest.raises(UsageError, match="changes nothing"):
-        pipeline.finetune(run, "top:1", to=tmp_path / "new", augment="seed=1")
+        bottleneck.finetune(run, "top:1", to=tmp_path / "new", augment="seed=1")
     with pytest.raises(UsageError, match="epochs"):
-        pipeline.finetune(run, "top:1", to=tmp_path / "new", epochs=0)
+        bottleneck.finetune(run, "top:1", to=tmp_path / "new", epochs=0)
     with pytest.raises(UsageError, match="nothing to unfreeze"):
-        pipeline.finetune(run, [], to=tmp_path / "new")
+        bottleneck.finetune(run, [], to=tmp_path / "new")
 
 
 def test_a_base_that_changed_since_the_run_is_refused(place: Path, tmp_path: Path) -> None:
@@ -378,32 +379,32 @@ def test_a_base_that_changed_since_the_run_is_refused(place: Path, tmp_path: Pat
     document = json.loads((tmp_path / "run" / "run.json").read_text())
     document["request"]["base"] = str(base)
     (tmp_path / "run" / "run.json").write_text(json.dumps(document))
-    pipeline.finetune(tmp_path / "run", "top:1", epochs=1)
+    bottleneck.finetune(tmp_path / "run", "top:1", epochs=1)
     fill(keras.saving.load_model(base), seed=5).save(base)
     with pytest.raises(BaseError, match="is not the one that run dense was trained on"):
-        pipeline.finetune(tmp_path / "run", "top:1", epochs=1)
+        bottleneck.finetune(tmp_path / "run", "top:1", epochs=1)
 
 
 def test_rows_of_another_network_in_the_cache_are_noticed(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.extraction import forward
+    from bottleneck.forward import keras_forward
 
-    several = forward.KerasForward.several
+    several = keras_forward.KerasForward.several
 
     def otherwise(self: Any, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(rows * np.float32(1.01) for rows in several(self, pixels))
 
     cache = tmp_path / "cache"
-    pipeline.evaluate(place / "dense", cache=cache)
+    bottleneck.evaluate(place / "dense", cache=cache)
     with monkeypatch.context() as patch:
-        patch.setattr(forward.KerasForward, "several", otherwise)
-        pipeline.extract(
+        patch.setattr(keras_forward.KerasForward, "several", otherwise)
+        bottleneck.extract(
             place / "in", str(place / "toy.keras"), preprocessing=PREPROCESSING, cut="block2_out", pooling="none",
             cache=cache,
         )  # fmt: skip
     with pytest.raises(TuningError, match=r"cached rows of block2_out and those of the base.*--full"):
-        pipeline.finetune(place / "dense", "top:1", to=tmp_path / "new", cache=cache)
+        bottleneck.finetune(place / "dense", "top:1", to=tmp_path / "new", cache=cache)
 
 
 def test_by_the_command_line(place: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

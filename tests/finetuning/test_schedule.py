@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.models.schedule import over, plateau, share
+from bottleneck.finetuning.schedule import over, plateau, share
 from bottleneck.schema import TuneSettings
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bottleneck.errors import BaseError, UnknownName, UsageError
-from bottleneck.models.unfreeze import Choices, Unit, choices, leaves, unfreeze
+from bottleneck.finetuning.unfreeze import Choices, Unit, choices, leaves, unfreeze
 from bottleneck.schema import TuneSettings, TuneStage, parse_rates, parse_tune
 
 UNITS = tuple(Unit(name, (f"{name}_a", f"{name}_b")) for name in ("one", "two", "three"))

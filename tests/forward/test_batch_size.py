@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck import pipeline
-from bottleneck.extraction import batch as batches
-from bottleneck.extraction import filler, supervise
-from bottleneck.extraction.batch import climb, within_memory
-from bottleneck.extraction.link import WorkerDied
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.extraction.worker import Worker
+import bottleneck
+from bottleneck.extraction import filler
+from bottleneck.extraction.worker import process
+from bottleneck.extraction.worker.channel import WorkerDied
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.process import WorkerProcess
+from bottleneck.forward import batch_size as batches
+from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.header import read_header
 from tests.fakes import FakeForward, TunableForward, base, write_images
@@ -73,7 +74,7 @@ def test_a_worker_searches_for_long_runs_alone(tmp_path: Path) -> None:
 
 
 def test_the_search_runs_in_the_worker_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "LONG", 0.0)
+    monkeypatch.setattr(process, "LONG", 0.0)
     tried: list[int] = []
     with WorkerProcess([BaseRequest(base="tests.fakes:tunable")], Cache(tmp_path)) as worker:
         assert worker.best_batch(10, tried.append) == 16
@@ -84,14 +85,14 @@ def test_a_worker_that_dies_of_a_batch_costs_the_search_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filler, "FEWEST", 1)
-    monkeypatch.setattr(supervise, "LONG", 0.0)
+    monkeypatch.setattr(process, "LONG", 0.0)
     source = write_images(tmp_path / "in", {"cat": 5})
     with (
         WorkerProcess([BaseRequest(base="tests.fakes:deadly")], Cache(tmp_path / "cache")) as worker,
         pytest.raises(WorkerDied, match="SIGKILL"),
     ):
         worker.best_batch(5, lambda _: None)
-    assert pipeline.extract(source, "tests.fakes:deadly", cache=tmp_path / "cache").computed == 5
+    assert bottleneck.extract(source, "tests.fakes:deadly", cache=tmp_path / "cache").computed == 5
 
 
 @pytest.mark.keras
@@ -111,17 +112,17 @@ def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
     many = write_images(tmp_path / "many", {"cat": 6}, seed=2)
     more = write_images(tmp_path / "more", {"dog": 6}, seed=3)
 
-    short = pipeline.extract(few, **base, cut="block1_out", cache=cache)
+    short = bottleneck.extract(few, **base, cut="block1_out", cache=cache)
     assert batches_of(short.store) == {"16"}
     assert searched == []
-    done = pipeline.extract(many, **base, cache=cache)
+    done = bottleneck.extract(many, **base, cache=cache)
     header = read_header(done.store)
     assert header is not None
     assert header.batch == 64
     assert batches_of(done.store) == {"64"}
-    pipeline.extract(more, **base, cache=cache)
+    bottleneck.extract(more, **base, cache=cache)
     assert batches_of(done.store) == {"64"}
-    asked = pipeline.extract(more, **base, cut="block2_out", batch=8, cache=cache)
+    asked = bottleneck.extract(more, **base, cut="block2_out", batch=8, cache=cache)
     assert batches_of(asked.store) == {"8"}
     assert searched == [6]
 
@@ -138,7 +139,7 @@ def test_a_new_store_has_the_usual_shape_of_the_device(
 ) -> None:
     import tensorflow as tf
 
-    from bottleneck.extraction.forward import batch_for
+    from bottleneck.forward.keras_forward import batch_for
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["device"] * gpus)
     choose = batch_for(BaseRequest(base="fake"), Cache(tmp_path))
@@ -149,7 +150,7 @@ def test_a_new_store_has_the_usual_shape_of_the_device(
 @pytest.mark.keras
 def test_a_base_can_be_tried_at_other_shapes() -> None:
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import KerasForward, keras_forward
+    from bottleneck.forward.keras_forward import KerasForward, keras_forward
     from bottleneck.schema import Preprocessing
     from tests.models.toys import SIZE, network
 

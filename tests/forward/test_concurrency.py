@@ -85,7 +85,7 @@ def without_a_sum(x: Any) -> Any:
     ],
 )
 def test_a_sum_races_where_its_other_term_is_still_needed(rows: Callable[[Any], Any], race: bool) -> None:
-    from bottleneck.extraction.racing import may_race
+    from bottleneck.forward.concurrency import may_race
 
     assert may_race(graph_of(rows)) is race
 
@@ -93,8 +93,8 @@ def test_a_sum_races_where_its_other_term_is_still_needed(rows: Callable[[Any], 
 @pytest.mark.parametrize("base", ["mobilenetv2", "resnet50", "inceptionv3"])
 def test_usual_networks_need_no_turns(base: str, tmp_path: Any) -> None:
     from bottleneck.bases.load import load
-    from bottleneck.extraction.frozen_graph import _traced
-    from bottleneck.extraction.racing import may_race
+    from bottleneck.forward.concurrency import may_race
+    from bottleneck.forward.frozen_graph import _traced
     from bottleneck.schema import BaseRequest, Cache
 
     request = BaseRequest(base=base, weights="random:0", size=96, pooling="avg")
@@ -106,7 +106,7 @@ def test_usual_networks_need_no_turns(base: str, tmp_path: Any) -> None:
 def test_passes_of_a_graph_that_races_take_turns_and_others_do_not(
     rows: Callable[[Any], Any], most: int
 ) -> None:
-    from bottleneck.extraction.racing import in_turn
+    from bottleneck.forward.concurrency import in_turn
 
     met = threading.Barrier(2)
 
@@ -132,8 +132,8 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import tensorflow as tf
-from bottleneck.extraction.forward import _keras_graph
-from bottleneck.extraction.frozen_graph import freeze
+from bottleneck.forward.keras_forward import _keras_graph
+from bottleneck.forward.frozen_graph import freeze
 
 shape = (8, 16, 16, 8)
 x = image = keras.Input(shape[1:])

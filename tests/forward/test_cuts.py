@@ -18,17 +18,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.cli.commands import app
 from bottleneck.errors import TooManyBadImages, UsageError
-from bottleneck.extraction.cuts import share
-from bottleneck.extraction.fill import Filled, fill_cuts
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import Filled, fill_cuts
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.forward.cuts import share
+from bottleneck.inventory.scan import scan
+from bottleneck.pipeline.extract import extract_cuts
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
-from tests.extraction.test_fill import counts, here, shards
+from bottleneck.system.progress import Silent
+from tests.extraction.test_run import counts, here, shards
 from tests.fakes import FakeForward, TwoCuts, WideAlone, write_images
 
 CUTS = "tests.fakes:two_cuts"
@@ -172,7 +173,7 @@ def test_the_command_fills_a_store_for_each_cut(tmp_path: Path) -> None:
 
 def test_views_are_made_for_each_cut(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 4})
-    found = pipeline.extract_cuts(source, CUTS, ["top", "wide"], cache=tmp_path / "cache", views=3)
+    found = extract_cuts(source, CUTS, ["top", "wide"], cache=tmp_path / "cache", views=3)
     assert [done.views.computed for done in found.values() if done.views] == [8, 8]
 
 
@@ -184,18 +185,18 @@ def test_too_many_bad_images_at_one_cut_fail_the_run(tmp_path: Path) -> None:
         pale = Image.new("RGB", (12, 10 + number), (254, 254, 254))
         pale.save(source / "cat" / f"pale{number}.png")
     with pytest.raises(TooManyBadImages):
-        pipeline.extract_cuts(source, CUTS, ["top", "wide"], cache=tmp_path / "cache")
+        extract_cuts(source, CUTS, ["top", "wide"], cache=tmp_path / "cache")
 
 
 def test_what_cannot_be_asked_is_refused_by_name(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 2})
     with pytest.raises(UsageError, match="takes several, and fills a store for each"):
-        pipeline.features(source, CUTS, cut="top,wide", cache=tmp_path / "cache")
+        bottleneck.features(source, CUTS, cut="top,wide", cache=tmp_path / "cache")
     for wrong in (["top", "top"], []):
         with pytest.raises(UsageError, match="each once"):
-            pipeline.extract_cuts(source, CUTS, wrong, cache=tmp_path / "cache")
+            extract_cuts(source, CUTS, wrong, cache=tmp_path / "cache")
     with pytest.raises(UsageError, match="a forward pass of its own, with 1"):
-        pipeline.extract_cuts(source, "tests.fakes:base", ["top", "wide"], cache=tmp_path / "cache")
+        extract_cuts(source, "tests.fakes:base", ["top", "wide"], cache=tmp_path / "cache")
 
 
 @pytest.mark.keras
@@ -205,13 +206,13 @@ def test_one_network_gives_the_bytes_of_each_cut_alone(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 9, "dog": 8}, size=(20, 20))
     options = {"preprocessing": PREPROCESSING, "pooling": "avg"}
     cuts = ["block1_pool", "block2_out"]
-    together = pipeline.extract_cuts(source, network(), cuts, cache=tmp_path / "both", **options)
+    together = extract_cuts(source, network(), cuts, cache=tmp_path / "both", **options)
     for cut in cuts:
-        alone = pipeline.extract(source, network(), cut=cut, cache=tmp_path / cut, **options)
+        alone = bottleneck.extract(source, network(), cut=cut, cache=tmp_path / cut, **options)
         assert together[cut].spec == alone.spec
         assert shards(together[cut]) == shards(alone)
     with pytest.raises(UsageError, match="two of these are one place"):
-        pipeline.extract_cuts(source, network(), ["output", "block3_out"], cache=tmp_path / "c", **options)
+        extract_cuts(source, network(), ["output", "block3_out"], cache=tmp_path / "c", **options)
 
 
 @pytest.mark.keras
@@ -233,7 +234,7 @@ def test_random_weights_are_calibrated_alike_whatever_is_cut_beside(tmp_path: Pa
 def test_workers_of_an_engine_fill_several_stores_too(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 9})
     options = {"cache": tmp_path / "cache", "workers": 2, "engine": "local"}
-    found = pipeline.extract_cuts(source, CUTS, ["top", "wide"], **options)
+    found = extract_cuts(source, CUTS, ["top", "wide"], **options)
     assert [counts(done) for done in found.values()] == [{"computed": 9}] * 2
-    alone = pipeline.extract(source, "tests.fakes:base", cache=tmp_path / "top")
+    alone = bottleneck.extract(source, "tests.fakes:base", cache=tmp_path / "top")
     assert shards(found["top"]) == shards(alone)

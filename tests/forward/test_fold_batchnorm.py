@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bottleneck.bases.graph import network_of, steps_of
-from bottleneck.extraction import frozen_graph
-from bottleneck.extraction.folding import Normalized, folded
+from bottleneck.forward import frozen_graph
+from bottleneck.forward.fold_batchnorm import Normalized, folded
 from tests.bases.networks import fill
 
 pytestmark = pytest.mark.keras

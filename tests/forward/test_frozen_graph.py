@@ -11,8 +11,8 @@ import pytest
 
 from bottleneck.bases.precision import isa
 from bottleneck.errors import NotReducible
-from bottleneck.extraction import frozen_graph
-from bottleneck.extraction.rounding import drift
+from bottleneck.forward import frozen_graph
+from bottleneck.forward.rounding import drift
 from tests.bases.networks import fill, nested, plain
 from tests.models.toys import SIZE, network
 
@@ -166,7 +166,7 @@ def test_float32_is_frozen_where_there_is_something_to_fold(
     import keras
 
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.schema import BaseRequest, Preprocessing
 
     image = keras.Input((SIZE, SIZE, 3))
@@ -186,7 +186,7 @@ def test_float32_is_frozen_where_there_is_something_to_fold(
 def test_what_precision_costs_can_be_asked_more_than_once(pixels: np.ndarray) -> None:
     """Of several cuts some are founded later: the second answer must not compare bfloat16 with itself."""
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.schema import BaseRequest, Preprocessing
 
     if not HAS_BFLOAT16:
@@ -210,7 +210,7 @@ def test_auto_is_float32_for_a_base_that_cannot_be_reduced(
 
     from bottleneck.bases import precision
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import keras_forward
+    from bottleneck.forward.keras_forward import keras_forward
     from bottleneck.schema import BaseRequest, Cache, Preprocessing
 
     monkeypatch.setattr(precision, "here", lambda asked: "float32" if asked == "float32" else "bfloat16")
@@ -233,7 +233,7 @@ def test_auto_is_float32_for_a_base_that_cannot_be_reduced(
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
 def test_cuts_of_one_pass_in_bfloat16_are_each_cut_alone(pixels: np.ndarray) -> None:
     from bottleneck.bases.load import load_model
-    from bottleneck.extraction.forward import KerasForward
+    from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.schema import BaseRequest, Preprocessing
 
     preprocessing = Preprocessing.parse("scale=1/127.5,offset=-1")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck.heads.rows import class_weights
+from bottleneck.heads.inputs import class_weights
 from bottleneck.heads.scaling import scaler
 from bottleneck.store.rows import Rows
 

@@ -11,9 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from bottleneck.errors import UsageError
-from bottleneck.heads import linear
-from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.rows import BadRows
+from bottleneck.heads import logistic
+from bottleneck.heads.inputs import BadRows
+from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.scaling import fold, scaler
 from tests.heads.data import clusters
 
@@ -48,8 +48,8 @@ def test_wide_rows_are_rotated_and_reach_the_same_optimum(monkeypatch):
     X, y = clusters(60, (3, 3, 40), 4)
     _, plain = reference(X, y)
     rotated = LogisticHead(tol=1e-9).fit(X, y)
-    monkeypatch.setattr(linear, "_rotation", lambda *_: pytest.fail("rotated"))
-    monkeypatch.setattr(linear, "ROTATE", 10**9)
+    monkeypatch.setattr(logistic, "_rotation", lambda *_: pytest.fail("rotated"))
+    monkeypatch.setattr(logistic, "ROTATE", 10**9)
     straight = LogisticHead(tol=1e-9).fit(X, y)
     np.testing.assert_allclose(rotated.predict_proba(X), straight.predict_proba(X), atol=1e-4)
     np.testing.assert_allclose(rotated.coef_, straight.coef_, atol=1e-4 * np.abs(plain.coef_).max())

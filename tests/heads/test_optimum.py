@@ -16,12 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from bottleneck.errors import HeadError
-from bottleneck.heads import archive
-from bottleneck.heads.linear import LogisticHead
+from bottleneck.heads import persistence
+from bottleneck.heads.inputs import BadRows, class_weights
+from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.make import make
 from bottleneck.heads.newton import minimise
 from bottleneck.heads.objective import Objective
-from bottleneck.heads.rows import BadRows, class_weights
 from bottleneck.heads.scaling import scaler
 from bottleneck.schema import HeadSpec
 from tests.heads.data import clusters, fake_rows, objective
@@ -197,8 +197,8 @@ def test_float64_rows_far_from_zero_are_told_apart(tmp_path: Path) -> None:
     assert far.score(X + 1e6, y) == near.score(X, y) > 0.95
     np.testing.assert_allclose(far.predict_proba(X + 1e6), near.predict_proba(X), atol=1e-5)
     spec = HeadSpec(name="logistic")
-    archive.save(far, spec, tmp_path, recipe="a" * 64, feature_shape=(4,), classes=[0, 1, 2])
-    loaded, _ = archive.load(tmp_path)
+    persistence.save(far, spec, tmp_path, recipe="a" * 64, feature_shape=(4,), classes=[0, 1, 2])
+    loaded, _ = persistence.load(tmp_path)
     assert (loaded.logits(X + 1e6) == far.logits(X + 1e6)).all()
 
 
@@ -222,7 +222,7 @@ def test_heads_of_the_first_format_are_read(
     X, y = clusters(30, (6,), 3)
     spec = HeadSpec(name=name, settings=settings)
     head = make(spec).fit(X, y)
-    archive.save(
+    persistence.save(
         head,
         spec,
         tmp_path,
@@ -236,7 +236,7 @@ def test_heads_of_the_first_format_are_read(
     document["format"] = 1
     document["state"]["facts"] = {fact: facts[fact] for fact in known}
     (tmp_path / "head.json").write_text(json.dumps(document))
-    loaded, _ = archive.load(tmp_path)
+    loaded, _ = persistence.load(tmp_path)
     assert (loaded.logits(X) == head.logits(X)).all() and loaded.solver_ is None
     assert {fact: getattr(loaded, fact) for fact in known} == {fact: getattr(head, fact) for fact in known}
 
@@ -244,7 +244,7 @@ def test_heads_of_the_first_format_are_read(
 @pytest.mark.parametrize("solver", ["newton-cg", "lbfgs"])
 def test_the_gap_is_a_bound_where_weights_and_intercepts_hang_together(solver: str) -> None:
     """Labels along one line, far from zero and not centred enough: intercepts and weights trade with each other."""
-    from bottleneck.heads.linear import _solved
+    from bottleneck.heads.logistic import _solved
 
     for seed in (11, 61, 66, 113):
         random = np.random.default_rng(seed)

@@ -11,8 +11,8 @@ import pytest
 
 from bottleneck import DenseHead, LogisticHead
 from bottleneck.errors import HeadError
-from bottleneck.heads import archive
-from bottleneck.heads.rows import BadRows
+from bottleneck.heads import persistence
+from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.scaling import LeftOutWarning, fold, scaler
 from bottleneck.schema import HeadSpec
 from tests.heads.data import fake_rows
@@ -42,8 +42,8 @@ def test_float32_rows_far_from_zero_are_learnt_as_scikit_learn_does(
     assert head.converged_ and head.left_out_ == 0
     np.testing.assert_allclose(head.predict_proba(X), wanted.predict_proba(Z), atol=3e-3)
     spec = HeadSpec(name="logistic")
-    archive.save(head, spec, tmp_path, recipe="a" * 64, feature_shape=(20,), classes=[0, 1])
-    assert (archive.load(tmp_path)[0].logits(X) == head.logits(X)).all()
+    persistence.save(head, spec, tmp_path, recipe="a" * 64, feature_shape=(20,), classes=[0, 1])
+    assert (persistence.load(tmp_path)[0].logits(X) == head.logits(X)).all()
     monkeypatch.setenv("BOTTLENECK_ROWS", "0")
     streamed = LogisticHead().fit(fake_rows(X), y)
     assert streamed.rows_ == "streamed" and streamed.converged_
@@ -160,7 +160,7 @@ class TestTheCommandLine:
     def call(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
     ) -> Call:
-        monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+        monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
         monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
         return caller(capfdbinary)
 

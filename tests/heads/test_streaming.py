@@ -10,15 +10,15 @@ import pytest
 from sklearn.base import clone
 
 from bottleneck.errors import DamagedShard
-from bottleneck.heads import training
+from bottleneck.evaluation import fit
+from bottleneck.evaluation.cross_validation import cross_validate, measure_head
 from bottleneck.heads.dense import DenseHead
-from bottleneck.heads.folds import cross_validate, measure_head
-from bottleneck.heads.linear import LogisticHead
-from bottleneck.heads.rows import BadRows
-from bottleneck.progress import Silent
+from bottleneck.heads.inputs import BadRows
+from bottleneck.heads.logistic import LogisticHead
 from bottleneck.store.rows import Rows
+from bottleneck.system.progress import Silent
+from tests.evaluation.test_fit import rows as features
 from tests.heads.data import clusters, objective
-from tests.heads.test_training import rows as features
 from tests.store.stored import as_rows
 
 
@@ -127,14 +127,14 @@ def test_the_streamed_dense_head_learns_what_the_one_in_memory_does(tmp_path: Pa
 
 @pytest.mark.keras
 def test_pieces_change_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.heads import loop
+    from bottleneck.heads import training_loop
 
     monkeypatch.setenv("BOTTLENECK_ROWS", "0")
     X, y = clusters(203, (12,), 3)
     rows = on_disk(tmp_path, X)
     head = DenseHead(hidden=(8,), epochs=2, batch_size=16, patience=None)
     whole = clone(head).fit(rows, y)
-    monkeypatch.setattr(loop, "gather_rows", lambda _, batch: 3 * batch)
+    monkeypatch.setattr(training_loop, "gather_rows", lambda _, batch: 3 * batch)
     pieces = clone(head).fit(rows, y)
     for name, array in whole.arrays_.items():
         np.testing.assert_allclose(pieces.arrays_[name], array, rtol=1e-4, atol=1e-5)
@@ -177,14 +177,14 @@ def test_damage_is_found_while_training(tmp_path: Path) -> None:
 
 
 def test_measuring_by_pieces_is_measuring_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.heads import folds
+    from bottleneck.evaluation import cross_validation
 
     X, y = clusters(100, (6,), 3)
     y[:5] = "yak"
     head = LogisticHead().fit(X[5:], y[5:])
     classes = tuple(head.classes_.tolist())
     at_once = measure_head(head, X, y, classes)
-    monkeypatch.setattr(folds, "_CELLS", 7 * len(classes))
+    monkeypatch.setattr(cross_validation, "_CELLS", 7 * len(classes))
     assert measure_head(head, on_disk(tmp_path, X), y, classes) == at_once
     assert at_once.images == 100 and at_once.accuracy < 0.95
 
@@ -200,14 +200,14 @@ def test_a_run_on_rows_that_do_not_fit_streams_them_and_one_that_fits_loads_them
 
     def fitted(memory: str) -> Any:
         monkeypatch.setenv("BOTTLENECK_ROWS", memory)
-        return training.fit_and_measure(
+        return fit.fit_and_measure(
             LogisticHead(), lazy, splits, table.classes, folds=None, seed=0, progress=Silent()
         )
 
     first, loaded, _ = fitted("1G")
     second, streamed, _ = fitted("0")
     assert (first.rows_, second.rows_) == ("in memory", "streamed")
-    _, inside, _ = training.fit_and_measure(
+    _, inside, _ = fit.fit_and_measure(
         LogisticHead(), table, splits, table.classes, folds=None, seed=0, progress=Silent()
     )
     assert loaded == inside

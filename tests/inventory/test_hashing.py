@@ -14,8 +14,8 @@ import pytest
 from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.relay import relayed
-from bottleneck.images import hashing
-from bottleneck.images.scan import scan
+from bottleneck.inventory import hashing
+from bottleneck.inventory.scan import scan
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource
 from tests.sources.tiny import png, zipped

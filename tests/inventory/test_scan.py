@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bottleneck.errors import Rejected
-from bottleneck.images import hashing
-from bottleneck.images.duplicates import duplicates
-from bottleneck.images.scan import scan
-from bottleneck.images.scan_index import index_file
+from bottleneck.inventory import hashing
+from bottleneck.inventory.duplicates import duplicates
+from bottleneck.inventory.index import index_file
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import Entry, Inventory
 from bottleneck.sources import open_source
 from tests.sources.tiny import png, tree, zipped
@@ -197,9 +197,9 @@ def test_a_cache_that_cannot_be_written_is_no_error(source: Memory, tmp_path: Pa
 
 
 def test_large_indexes_are_matched_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.images import scan_index
+    from bottleneck.inventory import index
 
-    monkeypatch.setattr(scan_index, "_GROUP", 7)
+    monkeypatch.setattr(index, "_GROUP", 7)
     source = Memory({b"%03d.png" % (number * 2): png(number) for number in range(100)})
     scan(source, tmp_path)
     assert pq.ParquetFile(index_file(tmp_path, "/memory")).num_row_groups == 15
@@ -331,7 +331,7 @@ def test_progress_counts_every_file(source: Memory, tmp_path: Path) -> None:
 def test_archives_are_trusted_while_they_are_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.images.scan._SETTLED_NS", -(10**9))
+    monkeypatch.setattr("bottleneck.inventory.scan._SETTLED_NS", -(10**9))
     path = zipped(tmp_path / "a.zip", {"cats/1.png": 1, "dogs/2.png": 2})
     first = scan(open_source(path), tmp_path / "scans")
     monkeypatch.setattr("bottleneck.sources.archive.ZipSource.read", lambda self, path: 1 / 0)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.errors import BottleneckError, SourceError, UsageError
-from bottleneck.images.split import settled, split
-from bottleneck.images.trainable import check_trainable
+from bottleneck.inventory.checks import check_trainable
+from bottleneck.inventory.split import settled, split
 from bottleneck.schema import NAMED_BY_SOURCE, Inventory, Rejection, SplitPolicy
 
 Row = tuple[int, str | None, str | None, str | None]  # content, label, group, split

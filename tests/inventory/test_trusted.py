@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.contracts import Source
-from bottleneck.images.scan import scan, trusted
+from bottleneck.inventory.scan import scan, trusted
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source, volumes
 from tests.sources.tiny import png, tree
@@ -37,7 +37,7 @@ def believed(rows: list[tuple[int, int, int]]) -> list[bool]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files made a moment ago count as old."""
-    monkeypatch.setattr("bottleneck.images.scan._SETTLED_NS", -(10**9))
+    monkeypatch.setattr("bottleneck.inventory.scan._SETTLED_NS", -(10**9))
 
 
 @pytest.fixture

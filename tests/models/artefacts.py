@@ -14,8 +14,8 @@ from bottleneck.contracts import Making, Reader
 from bottleneck.errors import ExportError
 from bottleneck.exports.bare import Ran
 from bottleneck.exports.making import as_text
-from bottleneck.models import parity
-from bottleneck.models.compare import Outputs
+from bottleneck.models import certificate
+from bottleneck.models.comparison import Outputs
 
 #: The models that were "written", by the text in their files.
 _MODELS: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def answers(model: Any, pixels: np.ndarray, batch: int = 8) -> Outputs:
     return _ANSWERS[key]
 
 
-_of_model = parity.of_model
+_of_model = certificate.of_model
 
 
 def run_here(

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.bases.load import LoadedBase, load_model
 from bottleneck.errors import BaseError, BottleneckError, ParityError
-from bottleneck.heads.linear import LogisticHead
-from bottleneck.images.probes import probes
-from bottleneck.models import calling, merge, parity
+from bottleneck.heads.logistic import LogisticHead
+from bottleneck.models import calling, merge
+from bottleneck.models import certificate as parity
 from bottleneck.models.bound import bound_of, measure
-from bottleneck.models.compare import Outputs, spread
+from bottleneck.models.comparison import Outputs, spread
 from bottleneck.models.reference import PROBES, Reference
-from bottleneck.models.witnesses import Witnesses
+from bottleneck.models.sample_images import Witnesses
+from bottleneck.pixels.probes import probes
 from bottleneck.schema import BaseRequest, Certificate, Preprocessing, Stillness
 from tests.bases.networks import fill
 from tests.models import calling_modes, sleepers
@@ -208,12 +209,12 @@ def test_a_base_with_augmentation_in_a_pipeline_is_merged_and_answers_as_its_hea
 
     fill(sleepers.network(sleepers.STEADY["augmentation in a pipeline"])).save(tmp_path / "base.keras")
     source = write_patterns(tmp_path / "in", 7, size=sleepers.SIZE)
-    pipeline.train(
+    bottleneck.train(
         source, str(tmp_path / "base.keras"), run=tmp_path / "run", preprocessing="scale=1/127.5,offset=-1",
         cache=tmp_path / "cache",
     )  # fmt: skip
-    done = pipeline.merge(tmp_path / "run", tmp_path / "model.keras", cache=tmp_path / "cache")
-    by_run = pipeline.predict(tmp_path / "run", source, cache=tmp_path / "cache")
+    done = bottleneck.merge(tmp_path / "run", tmp_path / "model.keras", cache=tmp_path / "cache")
+    by_run = bottleneck.predict(tmp_path / "run", source, cache=tmp_path / "cache")
     model = keras.saving.load_model(done.model)
     pictures = [keras.utils.img_to_array(keras.utils.load_img(source / p.decode())) for p in by_run.paths]
     np.testing.assert_allclose(np.asarray(model(np.stack(pictures))), by_run.probabilities, atol=1e-5)

@@ -5,8 +5,8 @@ import pytest
 
 from bottleneck.errors import ParityError
 from bottleneck.models.bound import FACTOR, MARGIN, bound_of
-from bottleneck.models.compare import TOLERANCE, WIDEST, Outputs, compare
-from bottleneck.models.parity import certify, judge_rows, judge_twin, require
+from bottleneck.models.certificate import certify, judge_rows, judge_twin, require
+from bottleneck.models.comparison import TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.schema import Certificate, Comparison, Stillness
 
 DRAW = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.models.compare import TOLERANCE, Outputs, centred_cosine, compare, spread
+from bottleneck.models.comparison import TOLERANCE, Outputs, centred_cosine, compare, spread
 
 
 def outputs(seed: int = 0, images: int = 12) -> Outputs:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.bases.load import load
-from bottleneck.extraction.forward import KerasForward, batch_for
+from bottleneck.forward.keras_forward import KerasForward, batch_for
 from bottleneck.models.merge import merge
-from bottleneck.options import cache_at
+from bottleneck.pipeline.session import cache_at
 from bottleneck.store.batches import epoch_order
 from tests.models.toys import PREPROCESSING, save_network, worker_here, write_patterns
 
@@ -58,7 +59,7 @@ def test_losses_are_equal_epoch_for_epoch_and_the_faulty_way_differs(tmp_path: P
         "hidden": (8,), "dropout": 0.3, "optimizer": "rmsprop", "epochs": EPOCHS, "batch_size": batch,
         "patience": None, "standardize": False,
     }  # fmt: skip
-    pipeline.train(
+    bottleneck.train(
         source, str(base), "dense", run=tmp_path / "run", settings=settings, preprocessing=PREPROCESSING,
         pooling="avg", validation=0.0,
     )  # fmt: skip

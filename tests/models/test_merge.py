@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import BaseError, ParityError, UsageError
-from bottleneck.models.deliver import Delivery
+from bottleneck.exports.merged_file import Delivery
 from tests.fakes import write_images
 from tests.faults.ground import snapshot
 from tests.faults.mounts import memory, private_mounts
@@ -47,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(images: Path, place: Path, base: str, head: str = "logistic", **options: object) -> Path:
     run = place / f"run-{base}-{head}"
     settings = {"hidden": (8,), "dropout": 0.5, "batch_norm": True, "epochs": 3} if head == "dense" else {}
-    pipeline.train(
+    bottleneck.train(
         images,
         base,
         head,
@@ -64,7 +65,7 @@ def trained(images: Path, place: Path, base: str, head: str = "logistic", **opti
 @pytest.mark.parametrize(("base", "head", "options"), CASES)
 def test_a_merged_model_is_certified(images: Path, place: Path, base: str, head: str, options: dict) -> None:
     run = trained(images, place, base, head, **options)
-    done = pipeline.merge(run, place / f"{base}-{head}" / "model.keras")
+    done = bottleneck.merge(run, place / f"{base}-{head}" / "model.keras")
     certificate = done.certificate
     assert certificate.verdict == "certified"
     ways = {c.form for c in certificate.forms}
@@ -83,7 +84,7 @@ def test_a_merged_model_is_certified(images: Path, place: Path, base: str, head:
     with zipfile.ZipFile(done.model) as archive:
         document = json.loads(archive.read("bottleneck.json"))
     assert document["classes"] == ["blue", "green", "red"]
-    by_run, by_model = (pipeline.predict(p, images, cache=place / "cache") for p in (run, done.model))
+    by_run, by_model = (bottleneck.predict(p, images, cache=place / "cache") for p in (run, done.model))
     np.testing.assert_allclose(by_run.probabilities, by_model.probabilities, atol=1e-5)
 
 
@@ -92,18 +93,18 @@ def test_a_score_is_an_output_of_its_own_and_is_certified_too(images: Path, plac
 
     run = trained(images, place, "squeezenet")
     folder = runs.read(run)
-    done = pipeline.merge(run, place / "scored" / "model.keras", score="energy")
+    done = bottleneck.merge(run, place / "scored" / "model.keras", score="energy")
     assert done.certificate.verdict == "certified"
     for form in done.certificate.forms:
         assert [d.quantity for d in form.differences] == ["features", "logits", "probabilities", "energy"]
     with zipfile.ZipFile(done.model) as archive:
         scale = json.loads(archive.read("bottleneck.json"))["score"]
-    rows = pipeline.features(images, folder.run.request, cache=place / "cache")
+    rows = bottleneck.features(images, folder.run.request, cache=place / "cache")
     energies = -logsumexp(folder.head().logits(rows.X), axis=1)
     unseen = np.array(folder.inventory().table.column("split").to_pylist()) != "train"
     assert (scale["name"], scale["images"], scale["unseen"]) == ("energy", unseen.sum(), True)
     np.testing.assert_allclose(scale["quantiles"]["50"], np.median(energies[unseen]), rtol=1e-4)
-    found = pipeline.predict(done.model, images, cache=place / "cache")
+    found = bottleneck.predict(done.model, images, cache=place / "cache")
     np.testing.assert_allclose(found.energy, energies, rtol=1e-4)
     assert np.ptp(energies) > 0.1  # these images are told apart
     first, second = list(found.lines("csv"))[:2]
@@ -114,10 +115,10 @@ def test_a_score_is_an_output_of_its_own_and_is_certified_too(images: Path, plac
 
 def test_a_store_of_float16_is_measured_against_float32_features(images: Path, place: Path) -> None:
     run = place / "run-half"
-    pipeline.train(
+    bottleneck.train(
         images, "squeezenet", run=run, weights="random:0", size=32, dtype="float16", cache=place / "cache"
     )
-    certificate = pipeline.merge(run, place / "half" / "model.keras").certificate
+    certificate = bottleneck.merge(run, place / "half" / "model.keras").certificate
     assert certificate.verdict == "certified"
     (drift,) = certificate.drift
     assert drift.top1 >= 0.97
@@ -127,7 +128,7 @@ def test_a_store_of_float16_is_measured_against_float32_features(images: Path, p
 @pytest.fixture(scope="module")
 def delivered(images: Path, place: Path) -> Delivery:
     run = trained(images, place, "mobilenetv2", "dense")
-    return pipeline.merge(run, place / "delivered" / "model.keras")
+    return bottleneck.merge(run, place / "delivered" / "model.keras")
 
 
 def test_the_file_loads_in_safe_mode_where_this_package_is_not(
@@ -154,7 +155,7 @@ def test_the_file_loads_in_safe_mode_where_this_package_is_not(
         check=True,
         env={"TF_CPP_MIN_LOG_LEVEL": "3", "PATH": "/usr/bin:/bin"},
     )
-    ours = pipeline.predict(delivered.model, images, cache=place / "cache")
+    ours = bottleneck.predict(delivered.model, images, cache=place / "cache")
     by_path = dict(zip((p.decode() for p in ours.paths), ours.probabilities, strict=True))
     for name, theirs in zip(names, json.loads(done.stdout.splitlines()[-1]), strict=True):
         assert list(theirs) == list(ours.classes)
@@ -201,12 +202,12 @@ def test_weights_that_changed_since_are_noticed(images: Path, place: Path, tmp_p
 
     write(0)
     run = tmp_path / "run"
-    pipeline.train(images, str(path), run=run, preprocessing="scale=1/255", cache=place / "cache")
+    bottleneck.train(images, str(path), run=run, preprocessing="scale=1/255", cache=place / "cache")
     write(1)
     with pytest.raises(BaseError, match=r"is not the one that run run was trained on"):
-        pipeline.merge(run, tmp_path / "model.keras")
+        bottleneck.merge(run, tmp_path / "model.keras")
     write(0)
-    pipeline.merge(run, tmp_path / "model.keras")
+    bottleneck.merge(run, tmp_path / "model.keras")
 
 
 def test_a_base_that_cannot_tell_channels_apart_gets_no_certificate(
@@ -221,7 +222,7 @@ def test_a_base_that_cannot_tell_channels_apart_gets_no_certificate(
     )
     x = keras.layers.AveragePooling2D(8)(grey)
     keras.Model(image, keras.layers.Flatten()(x)).save(tmp_path / "colourless.keras")
-    pipeline.train(
+    bottleneck.train(
         images,
         str(tmp_path / "colourless.keras"),
         run=tmp_path / "run",
@@ -229,14 +230,14 @@ def test_a_base_that_cannot_tell_channels_apart_gets_no_certificate(
         cache=place / "cache",
     )
     with pytest.raises(ParityError, match=r"no power.*channels reversed"):
-        pipeline.merge(tmp_path / "run", tmp_path / "out" / "model.keras")
+        bottleneck.merge(tmp_path / "run", tmp_path / "out" / "model.keras")
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
 
 
 def test_a_previous_file_survives_a_merge_that_fails(
     delivered: Delivery, images: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.models import parity
+    from bottleneck.models import certificate as parity
 
     before = delivered.model.read_bytes()
     real = parity.of_model
@@ -246,7 +247,7 @@ def test_a_previous_file_survives_a_merge_that_fails(
         lambda m, x, b: real(m, x, b)._replace(features=real(m, x, b).features * 1.001),
     )
     with pytest.raises(ParityError, match="differs"):
-        pipeline.merge(place / "run-mobilenetv2-dense", delivered.model)
+        bottleneck.merge(place / "run-mobilenetv2-dense", delivered.model)
     assert delivered.model.read_bytes() == before
     assert not [p for p in delivered.model.parent.iterdir() if p.name.endswith(".making")]
 
@@ -275,16 +276,16 @@ def test_a_full_disk_is_named_and_so_is_a_full_folder_for_temporary_files(
 
 def test_the_target_must_be_a_keras_file(place: Path, delivered: Delivery) -> None:
     with pytest.raises(UsageError, match=r"ending \.keras"):
-        pipeline.merge(place / "run-mobilenetv2-dense", place / "model.h5")
+        bottleneck.merge(place / "run-mobilenetv2-dense", place / "model.h5")
 
 
 def test_a_second_model_in_a_folder_keeps_the_first_ones_pixels(
     delivered: Delivery, images: Path, place: Path
 ) -> None:
     run = place / "run-larger"
-    pipeline.train(images, "squeezenet", run=run, weights="random:0", size=48, cache=place / "cache")
+    bottleneck.train(images, "squeezenet", run=run, weights="random:0", size=48, cache=place / "cache")
     first = delivered.decode.read_text()
-    second = pipeline.merge(run, delivered.model.with_name("larger.keras"))
+    second = bottleneck.merge(run, delivered.model.with_name("larger.keras"))
     assert second.decode.name == "larger_decode.py"
     assert delivered.decode.read_text() == first
 
@@ -295,11 +296,11 @@ def test_a_model_object_is_a_base_too(images: Path, tmp_path: Path) -> None:
     model = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()], name="mine"
     )
-    done = pipeline.extract(images, model, preprocessing="scale=1/255", cache=tmp_path / "cache")
+    done = bottleneck.extract(images, model, preprocessing="scale=1/255", cache=tmp_path / "cache")
     assert (done.computed, done.spec.shape) == (36, (30 * 30 * 4,))
-    again = pipeline.extract(images, model, preprocessing="scale=1/255", cache=tmp_path / "cache")
+    again = bottleneck.extract(images, model, preprocessing="scale=1/255", cache=tmp_path / "cache")
     assert again.computed == 0
     with pytest.raises(UsageError, match=r"model\.save"):
-        pipeline.train(
+        bottleneck.train(
             images, model, run=tmp_path / "run", preprocessing="scale=1/255", cache=tmp_path / "cache"
         )

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import UsageError
-from bottleneck.models import witnesses
-from bottleneck.models.witnesses import LEARNT_FIRST, UNSEEN_FIRST, own, spread_out
+from bottleneck.models import sample_images
+from bottleneck.models.sample_images import LEARNT_FIRST, UNSEEN_FIRST, own, spread_out
 from bottleneck.schema import Cache
 from bottleneck.store.read import Store, open_store
 from tests.fakes import FakeForward, write_images
@@ -64,9 +65,9 @@ def test_copies_of_an_image_count_once_and_unknown_splits_come_last() -> None:
 def trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[runs.RunFolder, FakeForward, Store, Cache]:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
     source = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
-    done = pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", validation=0.25)
+    done = bottleneck.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", validation=0.25)
     cache = Cache(tmp_path / "cache")
     return done.folder, FakeForward(), open_store(cache, FakeForward().spec), cache
 
@@ -131,8 +132,8 @@ def test_large_images_and_files_are_held_in_bounded_numbers(
     trained: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, forward, store, cache = trained
-    monkeypatch.setattr(witnesses, "_FEWEST", 3)
-    monkeypatch.setattr(witnesses, "_MOST_BYTES", 4 * 8 * 8 * 3 * 7)
+    monkeypatch.setattr(sample_images, "_FEWEST", 3)
+    monkeypatch.setattr(sample_images, "_MOST_BYTES", 4 * 8 * 8 * 3 * 7)
     found = own(folder, forward, store, cache, 30)
     assert len(found) == 7
     room = 0
@@ -140,5 +141,5 @@ def test_large_images_and_files_are_held_in_bounded_numbers(
         room += len(data)
     assert len(found.files) < 30
     assert room <= 4 * 8 * 8 * 3 * 7
-    monkeypatch.setattr(witnesses, "_MOST_BYTES", 1)
+    monkeypatch.setattr(sample_images, "_MOST_BYTES", 1)
     assert len(own(folder, forward, store, cache, 30)) == 3

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottleneck.extraction.forward import open_forward
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.decode import decoder
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.forward.keras_forward import open_forward
+from bottleneck.pixels.contract.decode import decoder
 from bottleneck.schema import BaseRequest, Cache, Limits
 from tests.bases.networks import fill
 
@@ -34,8 +34,8 @@ class KerasHere(Worker):
 
 def stay_here(patch: pytest.MonkeyPatch) -> None:
     """Extract in this process."""
-    patch.setattr("bottleneck.extraction.fill.WorkerProcess", KerasHere)
-    patch.setattr("bottleneck.images.decode.decoder", one_decoder)
+    patch.setattr("bottleneck.extraction.run.WorkerProcess", KerasHere)
+    patch.setattr("bottleneck.pixels.contract.decode.decoder", one_decoder)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import pipeline, runs
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import SourceError, TooManyBadImages, UsageError
 from tests.fakes import FakeForward, rows_by_hand, write_images
 from tests.here import FAKE, Call, WorkerHere, caller
@@ -20,7 +21,7 @@ from tests.here import FAKE, Call, WorkerHere, caller
 
 @pytest.fixture(autouse=True)
 def _worker_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
 
 
@@ -47,7 +48,7 @@ def test_names_labels_folders_and_copies_are_free_and_one_pixel_is_not(
     from PIL import Image
 
     # The index is believed at once, and the changed file keeps its size: only the time of change can tell.
-    monkeypatch.setattr("bottleneck.images.scan._SETTLED_NS", 0)
+    monkeypatch.setattr("bottleneck.inventory.scan._SETTLED_NS", 0)
     source = write_images(tmp_path / "in", {"cat": 30, "dog": 30})
     with Image.open(source / "dog" / "001.png") as image:
         image.save(source / "dog" / "001.png", format="BMP")
@@ -76,7 +77,7 @@ def test_names_labels_folders_and_copies_are_free_and_one_pixel_is_not(
     )
     # Its copy still has the old content, so only the duplicate is one less.
     assert extract(call, source) == {"computed": 1, "reused": 30, "duplicates": 9}
-    rows = pipeline.features(source, FAKE)
+    rows = bottleneck.features(source, FAKE)
     by_hand = rows_by_hand(source)
     assert set(rows.paths) == set(by_hand)
     for path, row in zip(rows.paths, rows.X, strict=True):
@@ -129,7 +130,7 @@ def test_features_load_elsewhere_with_one_library_and_are_the_joined_rows(
     )
     assert done.returncode == 0, done.stderr
     paths, labels, contents = json.loads(done.stdout)
-    rows = pipeline.features(source, FAKE)
+    rows = bottleneck.features(source, FAKE)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), rows.X)
     assert [path.encode() for path in paths] == list(rows.paths)
     assert labels == list(rows.y)
@@ -183,7 +184,7 @@ def test_a_table_with_groups_keeps_each_on_one_side(tmp_path: Path, source: Path
         lines += [f"in/{name}/{i:03d}.png,{name},person {i // 5} of {name}" for i in range(25)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     for kind, seed in (("hash", 1), ("exact", 0), ("exact", 3)):
-        done = pipeline.train(
+        done = bottleneck.train(
             tmp_path / "table.csv", FAKE, run=tmp_path / "run", split=kind, seed=seed, validation=0.4
         )
         sides: dict[str, set[str]] = {}
@@ -262,9 +263,9 @@ def test_folds_are_reported_beside_the_split(call: Call, source: Path, tmp_path:
 
 
 def test_a_head_learns_and_the_seed_decides_the_split(source: Path, tmp_path: Path) -> None:
-    first = pipeline.train(source, FAKE, run=tmp_path / "a")
-    again = pipeline.train(source, FAKE, run=tmp_path / "b")
-    other = pipeline.train(source, FAKE, run=tmp_path / "c", seed=1)
+    first = bottleneck.train(source, FAKE, run=tmp_path / "a")
+    again = bottleneck.train(source, FAKE, run=tmp_path / "b")
+    other = bottleneck.train(source, FAKE, run=tmp_path / "c", seed=1)
     assert first.metrics["validation"].accuracy > 0.8
     assert first.metrics == again.metrics
     assert first.folder.table().equals(again.folder.table())
@@ -274,7 +275,7 @@ def test_a_head_learns_and_the_seed_decides_the_split(source: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("views", [1, 2])
 def test_run_and_head_say_alike_how_the_head_was_fitted(source: Path, tmp_path: Path, views: int) -> None:
-    folder = pipeline.train(source, FAKE, run=tmp_path / "run", views=views).folder
+    folder = bottleneck.train(source, FAKE, run=tmp_path / "run", views=views).folder
     facts = folder.figures.fit
     assert facts == folder.head().fit_facts()
     assert facts is not None and facts.rows == "in memory" and "MiB of rows; up to" in str(facts.why)
@@ -363,58 +364,58 @@ def test_a_second_training_replaces_a_run_and_an_interrupted_one_leaves_it(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    first = pipeline.train(source, FAKE, run=run)
+    first = bottleneck.train(source, FAKE, run=run)
     (run / "model.keras").write_text("what a user keeps there")
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bottleneck.heads.training.fit_and_measure", stop)
+        patch.setattr("bottleneck.evaluation.fit.fit_and_measure", stop)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(source, FAKE, run=run, seed=5)
-    assert pipeline.evaluate(run, trust=True) == first.metrics
-    second = pipeline.train(source, FAKE, run=run, seed=5, settings={"C": 0.01})
+            bottleneck.train(source, FAKE, run=run, seed=5)
+    assert bottleneck.evaluate(run, trust=True) == first.metrics
+    second = bottleneck.train(source, FAKE, run=run, seed=5, settings={"C": 0.01})
     assert second.metrics != first.metrics
-    assert pipeline.evaluate(run, trust=True) == second.metrics
+    assert bottleneck.evaluate(run, trust=True) == second.metrics
     assert (run / "model.keras").exists()
 
 
 def test_two_trainings_into_one_folder_leave_one_whole_run(source: Path, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    pipeline.extract(source, FAKE)
+    bottleneck.extract(source, FAKE)
     with ThreadPoolExecutor(4) as pool:
         done = list(
-            pool.map(lambda seed: pipeline.train(source, FAKE, run=tmp_path / "run", seed=seed), range(4))
+            pool.map(lambda seed: bottleneck.train(source, FAKE, run=tmp_path / "run", seed=seed), range(4))
         )
     found = runs.read(tmp_path / "run")
-    assert pipeline.evaluate(tmp_path / "run", trust=True) == found.figures.by_split
+    assert bottleneck.evaluate(tmp_path / "run", trust=True) == found.figures.by_split
     assert found.run.split.seed in range(4) and len(done) == 4
 
 
 def test_a_model_object_is_refused_by_train_with_the_way_out(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.save.*module:function"):
-        pipeline.train(source, FakeForward(), run=tmp_path / "run")
+        bottleneck.train(source, FakeForward(), run=tmp_path / "run")
 
 
 def test_bad_images_have_a_line_of_their_own_in_predictions(call: Call, source: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    pipeline.train(source, FAKE, run=run)
+    bottleneck.train(source, FAKE, run=run)
     bad = tmp_path / "bad"
     write_images(bad, {"x": 2}, seed=3)
     for name in "abc":
         (bad / "x" / f"{name}.png").write_bytes(name.encode())
-    found = pipeline.predict(run, bad, trust=True)
+    found = bottleneck.predict(run, bad, trust=True)
     assert len(found) == 5
     assert [bool(error) for error in found.errors] == [False, False, True, True, True]
     assert np.isnan(found.probabilities[2:]).all() and np.isfinite(found.probabilities[:2]).all()
     assert found.labels[2:] == [None] * 3
     with pytest.raises(TooManyBadImages, match="3 of 5 images"):
-        pipeline.predict(run, bad, max_bad=0.1, trust=True)
+        bottleneck.predict(run, bad, max_bad=0.1, trust=True)
     for path in (bad / "x").glob("0*"):
         path.unlink()
-    assert pipeline.predict(run, bad, trust=True).labels == [None] * 3
+    assert bottleneck.predict(run, bad, trust=True).labels == [None] * 3
     shutil.rmtree(bad / "x")
     with pytest.raises(SourceError, match="no images were found"):
-        pipeline.predict(run, bad, trust=True)
+        bottleneck.predict(run, bad, trust=True)

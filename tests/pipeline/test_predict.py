@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.predicting import Predictions
+from bottleneck.pipeline.predict import Predictions
 
 PATHS = st.lists(st.binary(min_size=1, max_size=12).filter(lambda b: b"\0" not in b), unique=True, max_size=6)
 NAMES = st.lists(

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from bottleneck.schema import Cache, RejectedContent
-from bottleneck.store.compact import Compaction
 from bottleneck.store.listing import list_store, store_folders
+from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
 from tests.fakes import base, rows_by_hand, write_images
 from tests.here import FAKE, Call
-from tests.store.housed import snapshot
+from tests.store.maintenance.housed import snapshot
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder:
     sample = said.json["stores"][0]["sample"]
     assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
     # Rows that are well hashed and yet not the images': only computing can tell.
-    from bottleneck.store.verify import read_whole
+    from bottleneck.store.maintenance.verify import read_whole
 
     listing = list_store(folder)
     name, record = next((n, r) for n, r in listing.standing.items() if r.rows == 18)
@@ -286,7 +286,7 @@ def test_files_that_stay_are_no_damage_and_names_are_escaped(
         Compaction(Path("b"), 2, 2, 0, 0, {"0.json": "torn"}, {}),
         Compaction(Path("c"), 2, 1, 32, 0, {}, {}),
     ]
-    monkeypatch.setattr("bottleneck.stores.compact", lambda *_, **__: found)
+    monkeypatch.setattr("bottleneck.pipeline.stores.compact", lambda *_, **__: found)
     quiet = call("store", "compact", "--quiet")
     assert (quiet.status, quiet.out) == (1, "")
     assert sorted(quiet.err.splitlines()) == [

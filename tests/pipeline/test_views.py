@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bottleneck import pipeline
+import bottleneck
 from bottleneck.cli import app, main
 from bottleneck.errors import UsageError
 from bottleneck.schema import DEFAULT_VIEWS, ViewPolicy
@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_features_have_all_views_and_the_images_are_the_first(source: Path, tmp_path: Path) -> None:
-    rows = pipeline.features(source, FAKE, cache=tmp_path / "cache", views=4, augment=AUGMENT)
+    rows = bottleneck.features(source, FAKE, cache=tmp_path / "cache", views=4, augment=AUGMENT)
     assert rows.views is not None and rows.views.shape == (60, 4, 6)
     np.testing.assert_array_equal(rows.views[:, 0], rows.X[:])
     some = rows.where(rows.y == "dog")
@@ -40,7 +40,7 @@ def test_features_have_all_views_and_the_images_are_the_first(source: Path, tmp_
     np.testing.assert_array_equal(np.asarray(loaded.views), np.asarray(rows.views))
     streamed = rows.loaded(memory=100)
     assert not isinstance(streamed.X, np.ndarray)
-    assert pipeline.features(source, FAKE, cache=tmp_path / "cache").views is None
+    assert bottleneck.features(source, FAKE, cache=tmp_path / "cache").views is None
 
 
 def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
@@ -48,8 +48,8 @@ def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
 ) -> None:
     session: dict[str, Any] = {"cache": tmp_path / "cache"}
     # The share of each class that is held out is the same for both runs: it is a matter of contents.
-    plain = pipeline.train(source, FAKE, run=tmp_path / "plain", **session)
-    views = pipeline.train(source, FAKE, run=tmp_path / "views", views=4, augment=AUGMENT, **session)
+    plain = bottleneck.train(source, FAKE, run=tmp_path / "plain", **session)
+    views = bottleneck.train(source, FAKE, run=tmp_path / "views", views=4, augment=AUGMENT, **session)
     remembered = json.loads((tmp_path / "views" / "run.json").read_text())["views"]
     assert remembered["count"] == 4
     assert ViewPolicy.model_validate(remembered["policy"]) == ViewPolicy.parse(AUGMENT)
@@ -59,14 +59,14 @@ def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
     assert np.abs(a - b).max() > 1e-3, "the views reached the head"
     assert views.extraction.views is not None and views.extraction.views.computed == 180
     # Figures are of the images as they are, by whatever way they are asked for.
-    again = pipeline.evaluate(tmp_path / "views", trust=True)
+    again = bottleneck.evaluate(tmp_path / "views", trust=True)
     assert {name: m.accuracy for name, m in again.items()} == {
         name: m.accuracy for name, m in views.metrics.items()
     }
-    mean = pipeline.evaluate(tmp_path / "views", average_views=True, trust=True)
+    mean = bottleneck.evaluate(tmp_path / "views", average_views=True, trust=True)
     assert set(mean) == set(again)
     assert any(mean[name].log_loss != again[name].log_loss for name in mean)
-    by_hand = pipeline.features(source, FAKE, views=4, augment=AUGMENT, **session)
+    by_hand = bottleneck.features(source, FAKE, views=4, augment=AUGMENT, **session)
     head = views.folder.head()
     assert by_hand.views is not None
     chances = np.stack([head.predict_proba(by_hand.views[:, k]) for k in range(4)]).mean(axis=0)
@@ -76,28 +76,28 @@ def test_a_run_learns_from_views_remembers_them_and_is_measured_on_the_images(
 
 
 def test_averaging_needs_no_source_while_the_views_are_cached(source: Path, tmp_path: Path) -> None:
-    pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", views=3, augment=AUGMENT)
+    bottleneck.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", views=3, augment=AUGMENT)
     shutil.move(source, tmp_path / "away")
-    before = pipeline.evaluate(tmp_path / "run", average_views=True, trust=True)
+    before = bottleneck.evaluate(tmp_path / "run", average_views=True, trust=True)
     # Another source: its views are computed first.
     other = write_images(tmp_path / "more", {"cat": 4, "dog": 4}, seed=7)
-    found = pipeline.evaluate(tmp_path / "run", other, average_views=True, trust=True)
+    found = bottleneck.evaluate(tmp_path / "run", other, average_views=True, trust=True)
     assert found["all"].images == 8
     shutil.rmtree(next((tmp_path / "cache" / "stores").glob("*-views-*")))
     shutil.move(tmp_path / "away", source)
-    assert pipeline.evaluate(tmp_path / "run", average_views=True, trust=True) == before
+    assert bottleneck.evaluate(tmp_path / "run", average_views=True, trust=True) == before
 
 
 def test_averaging_without_views_is_refused(source: Path, tmp_path: Path) -> None:
-    pipeline.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache")
+    bottleneck.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache")
     with pytest.raises(UsageError, match="trained without views"):
-        pipeline.evaluate(tmp_path / "run", average_views=True, trust=True)
+        bottleneck.evaluate(tmp_path / "run", average_views=True, trust=True)
 
 
 def test_folds_and_lost_views_are_told(source: Path, tmp_path: Path) -> None:
     said: list[str] = []
     # Brightness of one whole range makes pictures white here and there: the fake base has no features for these.
-    done = pipeline.train(
+    done = bottleneck.train(
         source,
         FAKE,
         run=tmp_path / "run",
@@ -153,10 +153,10 @@ def test_what_cannot_be_is_wrong_usage(
 
 
 def test_a_damaged_views_store_is_repaired_from_its_images(source: Path, tmp_path: Path) -> None:
-    from bottleneck import stores
+    from bottleneck.pipeline import stores
 
     session: dict[str, Any] = {"cache": tmp_path / "cache"}
-    rows = pipeline.features(source, FAKE, views=4, augment=AUGMENT, **session)
+    rows = bottleneck.features(source, FAKE, views=4, augment=AUGMENT, **session)
     expected = np.asarray(rows.views)
     shard = next((tmp_path / "cache" / "stores").glob("*-views-*/shards/*.h5"))
     before = shard.read_bytes()
@@ -171,26 +171,26 @@ def test_a_damaged_views_store_is_repaired_from_its_images(source: Path, tmp_pat
     assert all(c.sound for c in repaired.values())
     made = next(c for name, c in repaired.items() if "-views-" in name)
     assert made.sample is not None and made.sample.rows == 20
-    again = pipeline.features(source, FAKE, views=4, augment=AUGMENT, **session)
+    again = bottleneck.features(source, FAKE, views=4, augment=AUGMENT, **session)
     np.testing.assert_array_equal(np.asarray(again.views), expected)
 
 
 def test_compacting_and_pruning_know_whose_views_they_are(source: Path, tmp_path: Path) -> None:
-    from bottleneck import stores
+    from bottleneck.pipeline import stores
 
     session: dict[str, Any] = {"cache": tmp_path / "cache"}
     for count in (2, 3, 4):  # three shards
-        rows = pipeline.features(source, FAKE, views=count, augment=AUGMENT, **session)
+        rows = bottleneck.features(source, FAKE, views=count, augment=AUGMENT, **session)
     expected = np.asarray(rows.views)
     stores.compact(**session)
     folder = next((tmp_path / "cache" / "stores").glob("*-views-*"))
     assert len(list((folder / "shards").glob("*.h5"))) == 1
-    after = pipeline.extract(source, FAKE, views=4, augment=AUGMENT, **session)
+    after = bottleneck.extract(source, FAKE, views=4, augment=AUGMENT, **session)
     assert after.views is not None and (after.views.computed, after.views.reused) == (0, 180)
     shutil.rmtree(source / "cat")
     stores.prune(keep=[source], yes=True, **session)
-    left = pipeline.extract(source, FAKE, views=4, augment=AUGMENT, **session)
+    left = bottleneck.extract(source, FAKE, views=4, augment=AUGMENT, **session)
     assert left.views is not None and (left.views.computed, left.views.reused) == (0, 120)
     assert stores.show_store(folder.name, **session).rows == 120
-    again = pipeline.features(source, FAKE, views=4, augment=AUGMENT, **session)
+    again = bottleneck.features(source, FAKE, views=4, augment=AUGMENT, **session)
     np.testing.assert_array_equal(np.asarray(again.views), expected[20:])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tests.images.pictures import encoded, photo, pillow, png
+from tests.pixels.pictures import encoded, photo, pillow, png
 
 ROWS, COLUMNS = 24, 32
 

@@ -16,7 +16,7 @@ H, W = 21, 34
 
 @cache
 def graph(height: int = H, width: int = W, resize: str = "stretch"):
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     return decoder(height, width, resize)
 

@@ -39,7 +39,7 @@ def smooth(height: int, width: int) -> np.ndarray:
 def views(policy: ViewPolicy, pixels: np.ndarray, keys: list[bytes]) -> list[np.ndarray]:
     import tensorflow as tf
 
-    from bottleneck.images.augment import augmenter
+    from bottleneck.pixels.augment import augmenter
 
     view = augmenter(*pixels.shape[:2], policy)
     return [view(pixels, tf.constant(policy.draw_seed(k), tf.int64)).numpy() for k in keys]
@@ -101,7 +101,7 @@ def test_a_crop_is_a_window_resized_as_keras_resizes() -> None:
     import keras
     import tensorflow as tf
 
-    from bottleneck.images.augment import parameters
+    from bottleneck.pixels.augment import parameters
 
     pixels, policy = smooth(40, 60), ViewPolicy(crop=0.5)
     seed = policy.draw_seed(key(3, 1))
@@ -123,7 +123,7 @@ def test_a_crop_is_a_window_resized_as_keras_resizes() -> None:
 def _cropped_at(pixels: np.ndarray, share: float, y: int, x: int) -> np.ndarray:
     import tensorflow as tf
 
-    from bottleneck.images.augment import _warp, warp_matrix
+    from bottleneck.pixels.augment import _warp, warp_matrix
 
     height, width = pixels.shape[:2]
     place = {"crop_y": y / ((1 - share) * height), "crop_x": x / ((1 - share) * width)}
@@ -203,7 +203,7 @@ _ELSEWHERE = """
 import hashlib, sys
 import tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-from tests.images.test_augment import EVERYTHING, key, picture, views
+from tests.pixels.test_augment import EVERYTHING, key, picture, views
 found = views(EVERYTHING, picture(301, 217), [key(9, k) for k in (4, 1, 3, 2)])
 print(hashlib.sha256(b"".join(view.tobytes() for view in found)).hexdigest())
 """
@@ -226,7 +226,7 @@ def test_parameters_are_uniform_in_their_ranges_and_independent() -> None:
     import tensorflow as tf
     from scipy.stats import kstest
 
-    from bottleneck.images.augment import parameters
+    from bottleneck.pixels.augment import parameters
 
     count = 3000
     policy = EVERYTHING.model_copy(update={"rotation": (-0.1, 0.2)})
@@ -263,7 +263,7 @@ def test_what_a_key_draws_is_pinned() -> None:
     """Stored views rest on it. When this fails, raise `ViewPolicy.contract` or undo the change."""
     import tensorflow as tf
 
-    from bottleneck.images.augment import parameters
+    from bottleneck.pixels.augment import parameters
 
     seed = EVERYTHING.draw_seed(key(1, 2))
     assert seed == (-6011914217494601588, 6842706547175013325)
@@ -289,7 +289,7 @@ def test_what_a_key_draws_is_pinned() -> None:
 def test_turning_a_part_off_leaves_the_other_draws() -> None:
     import tensorflow as tf
 
-    from bottleneck.images.augment import parameters
+    from bottleneck.pixels.augment import parameters
 
     seed = tf.constant([3, 4], tf.int64)
     full = parameters(EVERYTHING, seed)

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from bottleneck.errors import Rejected
-from bottleneck.images.flaws import LARGEST_SCANS, MOST_SCANS, refuse_flaws
-from bottleneck.images.header import check
-from bottleneck.images.reasons import reason_for
-from tests.images.mutations import sound_files
-from tests.images.pictures import encoded, photo
+from bottleneck.pixels.damage import LARGEST_SCANS, MOST_SCANS, refuse_flaws
+from bottleneck.pixels.header import check
+from bottleneck.pixels.reasons import reason_for
+from tests.pixels.mutations import sound_files
+from tests.pixels.pictures import encoded, photo
 
 
 def chunk(name: bytes, body: bytes, right: bool = True) -> bytes:

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from bottleneck.errors import Rejected
-from bottleneck.extraction import decoding
+from bottleneck.pixels import decoder as decoding
 from bottleneck.schema import Pixels
-from tests.images.pictures import decoded, encoded, photo
+from tests.pixels.pictures import decoded, encoded, photo
 
 pytestmark = pytest.mark.keras
 
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_told_of_in_the_same_words_before_and_after(
 
 def test_a_file_that_says_two_extents_is_left_to_libjpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the header that is read here is not the one that libjpeg goes by."""
-    from bottleneck.images import header
+    from bottleneck.pixels import header
 
     data = encoded(USUAL, "JPEG")
     decoder = decoder_of()
@@ -151,7 +151,8 @@ def test_a_file_that_it_cannot_read_goes_to_the_graph() -> None:
 
 
 def with_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.images import fitting, jpeg_eighth
+    from bottleneck.pixels.fast import jpeg_eighth
+    from bottleneck.pixels.fast import resize as fitting
 
     read, fit = jpeg_eighth.at_an_eighth, fitting.fitted
     monkeypatch.setattr(jpeg_eighth, "at_an_eighth", lambda data: (read(data)[0] ^ 1, read(data)[1]))
@@ -190,8 +191,8 @@ def test_where_it_is_not_there_or_gives_other_pixels_the_graph_decodes(
 def test_a_numba_that_does_not_work_is_told_of_and_costs_nothing(
     module: str, data: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, f"bottleneck.images.{module}", None)
-    monkeypatch.delattr(f"bottleneck.images.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, f"bottleneck.pixels.{module}", None)
+    monkeypatch.delattr(f"bottleneck.pixels.{module}", raising=False)
     decoder = decoder_of()
     for _ in range(3):
         np.testing.assert_array_equal(decoder(data), by_graph_alone(decoder, data))

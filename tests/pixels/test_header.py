@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bottleneck.errors import Rejected
-from bottleneck.images.header import IMAGE_SUFFIXES, check, format_of, inspect, looks_like_image
+from bottleneck.pixels.header import IMAGE_SUFFIXES, check, format_of, inspect, looks_like_image
 
 
 def encoded(kind: str, size: tuple[int, int] = (37, 21), mode: str = "RGB", **options: object) -> bytes:
@@ -191,5 +191,5 @@ def test_image_like_is_wider_than_what_can_be_decoded() -> None:
 
 
 def test_no_tensorflow() -> None:
-    code = "import sys, bottleneck.images.header; sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, bottleneck.pixels.header; sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bottleneck.errors import UsageError
-from bottleneck.heads.metrics import measure
+from bottleneck.evaluation.metrics import measure
 from bottleneck.runs import Figures
 from bottleneck.schema import (
     PREPROCESSINGS,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.schema import Record, SplitPolicy
-from bottleneck.strict import MalformedDocument, check_zip, loads, parse_as
+from bottleneck.schema.strict_json import MalformedDocument, check_zip, loads, parse_as
 
 VALUES = st.recursive(
     st.none()

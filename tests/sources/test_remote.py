@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
-from bottleneck import connections, objects, pipeline
+import bottleneck
+from bottleneck import runs
 from bottleneck.errors import Rejected, SourceError
-from bottleneck.images.scan import scan
-from bottleneck.object_errors import as_os_error
+from bottleneck.inventory.scan import scan
 from bottleneck.sources import open_source
+from bottleneck.system import connections, objects
+from bottleneck.system.object_errors import as_os_error
 from tests.fakes import write_images
 from tests.here import FAKE, Call, WorkerHere, caller
 from tests.servers import Bucket, web_server
@@ -263,7 +265,7 @@ def test_over_http_pages_are_folders_and_archives_and_tables_are_read(tmp_path: 
 def test_from_s3_to_features_and_only_what_changed_again(
     bucket: Bucket, tmp_path: Path, call: Call, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
     local = write_images(tmp_path / "in", {"cat": 10, "dog": 10})
     url = bucket.put_tree(local, "in")
@@ -294,10 +296,10 @@ def test_from_s3_to_features_and_only_what_changed_again(
     write_images(tmp_path / "new", {"cat": 1}, seed=9)
     bucket.put("in/cat/004.png", (tmp_path / "new" / "cat" / "000.png").read_bytes())
     assert extracted() == (1, 18, 3), "two are read to know them, one of these to compute it"
-    rows = pipeline.features(url, FAKE)
+    rows = bottleneck.features(url, FAKE)
     (tmp_path / "in/cat/004.png").write_bytes((tmp_path / "new/cat/000.png").read_bytes())
     (tmp_path / "in/cat/003.png").write_bytes((tmp_path / "in/cat/002.png").read_bytes())
-    assert (rows.X[:] == pipeline.features(local, FAKE).X[:]).all()
+    assert (rows.X[:] == bottleneck.features(local, FAKE).X[:]).all()
     done = call("train", url, "--base", FAKE, "--run", tmp_path / "run", "--json")
     assert done.status == 0, done.err
-    assert pipeline.runs.read(tmp_path / "run").run.source == url
+    assert runs.read(tmp_path / "run").run.source == url

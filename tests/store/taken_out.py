@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from bottleneck.errors import StoreError
-from bottleneck.files import shown
-from bottleneck.store.takeout import NOTE, TABLE, RowFacts
-from bottleneck.strict import MalformedDocument, parse_as
+from bottleneck.schema.strict_json import MalformedDocument, parse_as
+from bottleneck.store.writers import NOTE, TABLE, RowFacts
+from bottleneck.system.durable import shown
 
 _PIECE = 64 << 20
 

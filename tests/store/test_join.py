@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bottleneck.extraction.fill import fill
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.scan import scan
-from bottleneck.progress import Silent
+from bottleneck.extraction.run import fill
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
 from bottleneck.store.read import Store
 from bottleneck.store.rows import Rows
+from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward, rows_by_hand, write_images
 
 

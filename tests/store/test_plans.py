@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.errors import StoreError
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.plan import task_id
 from bottleneck.store.plans import publish_plan, published, read_plan, remove_settled, tasks_of
-from bottleneck.strict import MalformedDocument
 
 
 def some(count: int, seed: int = 0) -> np.ndarray:

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import objects, pipeline, stores
+import bottleneck
 from bottleneck.errors import DamagedShard, ReadFailure, StoreError
+from bottleneck.pipeline import stores
 from bottleneck.schema import Cache
 from bottleneck.store.header import read_header
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
+from bottleneck.system import objects
 from tests.fakes import write_images
 from tests.here import FAKE, Call, WorkerHere, caller
 from tests.servers import Bucket, web_server
-from tests.store.test_copy import SPEC, check_rows, filled, keys_of, rows_of
+from tests.store.maintenance.test_copy import SPEC, check_rows, filled, keys_of, rows_of
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_through_a_web_server_that_knows_no_ranges(tmp_path: Path) -> None:
 def test_training_from_an_empty_cache_computes_nothing_and_sees_the_same_rows(
     bucket: Bucket, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.extraction.fill.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
     call: Call = caller(capfdbinary)
     images = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
     first, second, remote = tmp_path / "a", tmp_path / "b", f"{bucket.url}/shared"
@@ -176,8 +178,8 @@ def test_training_from_an_empty_cache_computes_nothing_and_sees_the_same_rows(
     arguments = ("extract", images, "--base", FAKE, "--json", "--cache", second, "--remote", remote)
     done = call(*arguments).json
     assert (done["computed"], done["reused"]) == (0, 40)
-    ours = pipeline.features(images, FAKE, cache=first)
-    theirs = pipeline.features(images, FAKE, cache=second, remote=remote)
+    ours = bottleneck.features(images, FAKE, cache=first)
+    theirs = bottleneck.features(images, FAKE, cache=second, remote=remote)
     assert (np.asarray(ours.X) == np.asarray(theirs.X)).all()
     assert (ours.y == theirs.y).all()
     monkeypatch.setenv("BOTTLENECK_REMOTE", remote)

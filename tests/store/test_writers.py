@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bottleneck.errors import StoreError, UsageError
-from bottleneck.store import takeout
+from bottleneck.store import writers
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows
-from bottleneck.store.takeout import take_out
+from bottleneck.store.writers import take_out
 from tests.fakes import FakeForward
 from tests.store.stored import as_rows
 from tests.store.taken_out import check_pair
@@ -129,7 +129,7 @@ def test_a_matrix_is_never_held_whole(tmp_path: Path, kind: Any, monkeypatch: py
         return read(self, out)
 
     monkeypatch.setattr(Rows, "read", watched)
-    monkeypatch.setattr(takeout, "_GROUP", 10 << 12)
+    monkeypatch.setattr(writers, "_GROUP", 10 << 12)
     monkeypatch.setattr(Rows, "pieces", lambda self: (self[i : i + 10] for i in range(0, len(self), 10)))
     (path, *_) = take_out(replace(given, X=X), tmp_path / "out", kind)
     assert max(most) == 10 and sum(most) == 64

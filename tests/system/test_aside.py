@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck.exports.aside import written_aside
+from bottleneck.system.aside import written_aside
 
 
 def write(path: Path, text: str, folder: bool) -> Path:

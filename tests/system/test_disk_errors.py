@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bottleneck.disk_errors import about, refusal
+from bottleneck.system.disk_errors import about, refusal
 from tests.fakes import write_images
 from tests.faults.mounts import memory, mount, private_mounts
 from tests.here import FAKE, Call

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck import files
-from bottleneck.files import publish, recover, safe_name, shown, swap, sync_tree
+from bottleneck.schema import safe_name
+from bottleneck.system import durable
+from bottleneck.system.durable import publish, recover, shown, swap, sync_tree
 
 
 def names(folder: Path) -> list[str]:
@@ -187,7 +188,7 @@ def test_names_that_cannot_be_leave_nothing(tmp_path: Path, name: str) -> None:
 
 def test_a_folder_that_is_no_folder_is_not_synced_in_silence(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        files.sync_folder(tmp_path / "gone")
+        durable.sync_folder(tmp_path / "gone")
 
 
 @given(st.text())
@@ -225,7 +226,7 @@ def text(path: Path) -> str:
 
 
 def cannot_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_renameat2", lambda *_: errno.EINVAL)
+    monkeypatch.setattr(durable, "_renameat2", lambda *_: errno.EINVAL)
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -250,7 +251,7 @@ def test_a_swap_that_the_system_refuses_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, target = folder(tmp_path / "made", "new"), folder(tmp_path / "target", "old")
-    monkeypatch.setattr(files, "_renameat2", lambda *_: errno.EIO)
+    monkeypatch.setattr(durable, "_renameat2", lambda *_: errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         swap(made, target)
     assert (text(target), text(made)) == ("old", "new")

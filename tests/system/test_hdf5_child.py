@@ -10,7 +10,7 @@ import pytest
 
 _CHILD = """
 import resource
-from bottleneck import hdf5_child
+from bottleneck.system import hdf5_child
 kind = resource.RLIMIT_CPU
 resource.setrlimit(kind, ({soft}, {hard}))
 hdf5_child.limit(1 << 30, 60)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import UsageError
-from bottleneck.store.memory import budget, free
+from bottleneck.system.memory import budget, free
 
 GIB = 1 << 30
 

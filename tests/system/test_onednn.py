@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from bottleneck import cli, kernels
-from bottleneck.extraction.link import Link
+from bottleneck import cli
+from bottleneck.extraction.worker.channel import Link
 from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.system import onednn
 from tests.fakes import FakeForward
 
 ASKED = "TF_ENABLE_ONEDNN_OPTS"
@@ -25,7 +26,7 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 CONVOLVED = """
 import json
 import tensorflow as tf
-from bottleneck.extraction.forward import environment
+from bottleneck.forward.keras_forward import environment
 
 pixels, kernel = tf.ones([2, 24, 24, 48]), tf.ones([3, 3, 48, 32])
 tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")))(pixels).numpy()
@@ -56,7 +57,7 @@ def test_they_are_asked_for_on_x86_alone(
     machine: str, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert kernels.asked_for() == asked
+    assert onednn.asked_for() == asked
 
 
 @pytest.mark.parametrize("said", [None, "0"])
@@ -67,7 +68,7 @@ def test_a_worker_is_asked_to_where_its_user_has_said_nothing(
     if said:
         monkeypatch.setenv(ASKED, said)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    link = Link([BaseRequest(base="tests.test_kernels:telling")], Cache(tmp_path), Limits())
+    link = Link([BaseRequest(base="tests.system.test_onednn:telling")], Cache(tmp_path), Limits())
     try:
         link.start()
         assert link.specs[0].cut == (said or "1")

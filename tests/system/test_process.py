@@ -8,7 +8,7 @@ from pathlib import Path
 
 ALONE = """
 import sys
-from bottleneck.extraction.process import import_tensorflow
+from bottleneck.system.process import import_tensorflow
 
 before = set(sys.modules)
 import_tensorflow()
@@ -26,7 +26,7 @@ assert pandas.DataFrame({"a": [1]}).shape == (1, 1)
 TAKEN = """
 import sys
 import scipy
-from bottleneck.extraction.process import import_tensorflow
+from bottleneck.system.process import import_tensorflow
 
 import_tensorflow()
 assert sys.modules["scipy"] is scipy
@@ -36,8 +36,8 @@ assert sys.modules["scipy"] is scipy
 OPENED = """
 import sys
 from pathlib import Path
-from bottleneck.extraction.messages import Open
-from bottleneck.extraction.worker import _opened
+from bottleneck.extraction.worker.messages import Open
+from bottleneck.extraction.worker.main import _opened
 from bottleneck.schema import BaseRequest, Cache
 
 request = BaseRequest(base="mobilenetv2", cut="block_1_expand", weights="random:0", size=32)
@@ -49,7 +49,7 @@ assert not brought, brought
 
 ALONE_ON_STREAMS = """
 import sys
-from bottleneck.extraction.process import own_streams
+from bottleneck.system.process import own_streams
 
 asks, answers = own_streams()
 print("a library's word")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bottleneck.progress import Progress, Silent, Terminal
+from bottleneck.system.progress import Progress, Silent, Terminal
 
 
 class Broken(io.StringIO):

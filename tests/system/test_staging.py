@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck import files
-from bottleneck.exports.staging import staged, sweep
+from bottleneck.system import durable
+from bottleneck.system.staging import staged, sweep
 from tests.faults.mounts import memory, private_mounts
 from tests.store.killed import kill_at, steps_of
 
@@ -76,7 +76,7 @@ def test_killed_before_each_step_on_the_disk_a_whole_folder_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(files, "_renameat2", lambda *_: errno.EINVAL)
+        monkeypatch.setattr(durable, "_renameat2", lambda *_: errno.EINVAL)
     target = tmp_path / "export"
     write(target, "one")
     last = steps_of(lambda: write(target, "two"))
@@ -101,7 +101,7 @@ def test_killed_before_each_step_on_the_disk_a_whole_folder_is_there(
 def test_what_somebody_is_at_work_on_is_not_swept(tmp_path: Path) -> None:
     target = tmp_path / "export"
     code = (
-        "import sys, time; from pathlib import Path; from bottleneck.exports.staging import staged\n"
+        "import sys, time; from pathlib import Path; from bottleneck.system.staging import staged\n"
         "with staged(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'theirs').write_text('theirs'); print('ready', flush=True); time.sleep(60)\n"
     )

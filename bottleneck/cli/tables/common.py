@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bottleneck.files import shown
+from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, listed, plain, size, stacked
-from bottleneck.models.exporting import Exported
+from bottleneck.cli.tables.common import columns, listed, plain, size, stacked
+from bottleneck.exports.export import Exported
 from bottleneck.schema import Comparison
 
 if TYPE_CHECKING:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, duration, extents, listed, plain, size, stacked
-from bottleneck.extraction.stages import explain
-from bottleneck.files import shown
+from bottleneck.cli.tables.common import columns, duration, extents, listed, plain, size, stacked
+from bottleneck.extraction.profile import explain
+from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from bottleneck.extraction.estimate import Estimate
-    from bottleneck.extraction.predict import Prediction
+    from bottleneck.extraction.forecast.estimate import Estimate
+    from bottleneck.extraction.forecast.forecast import Prediction
+    from bottleneck.extraction.forecast.recommend import Suggestion
     from bottleneck.extraction.report import Extraction
-    from bottleneck.extraction.suggest import Suggestion
     from bottleneck.store.join import Features
 
 

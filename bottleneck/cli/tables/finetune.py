@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, listed, stacked
-from bottleneck.finetuning import FineTuned
+from bottleneck.cli.tables.common import columns, listed, stacked
+from bottleneck.pipeline.finetune import FineTuned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

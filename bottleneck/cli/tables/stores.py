@@ -6,13 +6,13 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, extents, listed, plain, size, stacked
-from bottleneck.store.compact import Compaction
-from bottleneck.store.copy import Copied
-from bottleneck.store.prune import Pruning
-from bottleneck.store.state import StoreState
-from bottleneck.store.verify import Damage
-from bottleneck.stores import Checked
+from bottleneck.cli.tables.common import columns, extents, listed, plain, size, stacked
+from bottleneck.pipeline.stores import Checked
+from bottleneck.store.maintenance.compact import Compaction
+from bottleneck.store.maintenance.copy import Copied
+from bottleneck.store.maintenance.prune import Pruning
+from bottleneck.store.maintenance.state import StoreState
+from bottleneck.store.maintenance.verify import Damage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,19 +8,19 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bottleneck.drawing import columns, extents, listed, plain, size, stacked
-from bottleneck.extraction_tables import extraction_table, view_facts
-from bottleneck.files import shown
-from bottleneck.heads.metrics import Metrics, absent
+from bottleneck.cli.tables.common import columns, extents, listed, plain, size, stacked
+from bottleneck.cli.tables.extraction import extraction_table, view_facts
+from bottleneck.evaluation.metrics import Metrics, absent
 from bottleneck.schema import BaseSpec, Certificate
+from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from bottleneck.demo import DemoResult
-    from bottleneck.models.deliver import Delivery
-    from bottleneck.pipeline import Trained
+    from bottleneck.exports.merged_file import Delivery
+    from bottleneck.pipeline.demo import DemoResult
+    from bottleneck.pipeline.train import Trained
 
 
 # ------------------------------------------------------------------------------------------------------- bases

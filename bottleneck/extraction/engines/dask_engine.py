@@ -19,10 +19,10 @@ from bottleneck.contracts import Seat
 from bottleneck.errors import BottleneckError, EngineError
 from bottleneck.extraction.engines.relay import relayed
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
-from bottleneck.extraction.link import WorkerDied
-from bottleneck.extraction.messages import Failure
-from bottleneck.extraction.pins import Post, gpus_here, posts
-from bottleneck.extraction.task import Outcome
+from bottleneck.extraction.resources import Post, gpus_here, posts
+from bottleneck.extraction.worker.channel import WorkerDied
+from bottleneck.extraction.worker.messages import Failure
+from bottleneck.extraction.worker.task import Outcome
 from bottleneck.schema import Task, Team
 
 #: Tries of a task whose worker process died of something that is no image's fault, or whose own code broke.

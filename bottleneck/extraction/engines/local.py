@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bottleneck.contracts import Seat
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor
-from bottleneck.extraction.pins import Post, gpus_here
+from bottleneck.extraction.resources import Post, gpus_here
 from bottleneck.schema import Team
 
 

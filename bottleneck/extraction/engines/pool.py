@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from bottleneck import catalog
 from bottleneck.contracts import Engine, Seat
 from bottleneck.extraction.engines.supervisor import Assignment, in_sight
-from bottleneck.extraction.task import Outcome
+from bottleneck.extraction.worker.task import Outcome
 from bottleneck.schema import Inventory, Task, Team
 
 

@@ -20,10 +20,10 @@ from bottleneck.contracts import Seat
 from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.relay import relayed
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
-from bottleneck.extraction.link import WorkerDied
-from bottleneck.extraction.messages import Failure
-from bottleneck.extraction.pins import Post, gpus_here, posts
-from bottleneck.extraction.task import Outcome
+from bottleneck.extraction.resources import Post, gpus_here, posts
+from bottleneck.extraction.worker.channel import WorkerDied
+from bottleneck.extraction.worker.messages import Failure
+from bottleneck.extraction.worker.task import Outcome
 from bottleneck.schema import Task, Team
 
 #: Tries of a task whose actor or worker process died of something that is no image's fault.

@@ -16,12 +16,12 @@ from queue import Empty, SimpleQueue
 from bottleneck import __version__
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, BottleneckError, EngineError
-from bottleneck.extraction.link import WorkerDied
-from bottleneck.extraction.messages import Failure
-from bottleneck.extraction.pins import Post, cores_here, gpus_here, pins
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.extraction.task import Outcome
-from bottleneck.images.sight import Seen, first_seen, unlike
+from bottleneck.extraction.resources import Post, cores_here, gpus_here, pins
+from bottleneck.extraction.worker.channel import WorkerDied
+from bottleneck.extraction.worker.messages import Failure
+from bottleneck.extraction.worker.process import WorkerProcess
+from bottleneck.extraction.worker.task import Outcome
+from bottleneck.inventory.source_probe import Seen, first_seen, unlike
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
 
 #: Seconds without a task after which a supervisor lets its worker go: whoever asked may have died.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bottleneck.extraction.predict import Prediction
-from bottleneck.extraction.share import Look, cut
+from bottleneck.extraction.forecast.forecast import Prediction
+from bottleneck.extraction.scheduler import Look, cut
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views
 from bottleneck.store.plan import Plan, first_rows
 from bottleneck.store.read import Store, open_store

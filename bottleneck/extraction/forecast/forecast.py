@@ -9,9 +9,9 @@ from typing import get_args
 
 import numpy as np
 
-from bottleneck.extraction.stages import explain
-from bottleneck.extraction.suggest import Machine, Suggestion, suggest
-from bottleneck.extraction.trial import Trial
+from bottleneck.extraction.forecast.recommend import Machine, Suggestion, suggest
+from bottleneck.extraction.profile import explain
+from bottleneck.extraction.worker.trial import Trial
 from bottleneck.schema import StoreSpec, Task
 from bottleneck.schema.base import RowType
 from bottleneck.store.plan import Plan, task_id

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from bottleneck.bases.precision import isa, resolve
-from bottleneck.extraction.batch import LONG
-from bottleneck.extraction.pins import gpus_here
-from bottleneck.extraction.stages import Clock, bottleneck_stage
+from bottleneck.extraction.profile import Clock, bottleneck_stage
+from bottleneck.extraction.resources import gpus_here
+from bottleneck.forward.batch_size import LONG
 from bottleneck.schema import AskedPrecision, Precision
 
 _HOUR = 3600.0

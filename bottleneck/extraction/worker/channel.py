@@ -16,11 +16,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from bottleneck import kernels
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction.messages import Failure, Founded, Moved, Open, Touching
-from bottleneck.extraction.pins import Pins
+from bottleneck.extraction.resources import Pins
+from bottleneck.extraction.worker.messages import Failure, Founded, Moved, Open, Touching
 from bottleneck.schema import BaseRequest, Cache, Limits, StoreSpec
+from bottleneck.system import onednn
 
 #: A forward pass may take so many times what the first one took before it counts as silence.
 _SLOWEST = 10.0
@@ -40,7 +40,7 @@ def surroundings() -> dict[str, str]:
     >>> "MALLOC_TRIM_THRESHOLD_" in surroundings()
     True
     """
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **kernels.asked_for(), **os.environ}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **onednn.asked_for(), **os.environ}
 
 
 class WorkerDied(BottleneckError):
@@ -135,7 +135,7 @@ class Link:
             if self._is_over:
                 raise BottleneckError("the worker was ended with its run")
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bottleneck.extraction.worker"],
+                [sys.executable, "-m", "bottleneck.extraction.worker.main"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

@@ -19,10 +19,8 @@ from bottleneck.bases import specs as catalogued
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Preparing, Source, Tunable
 from bottleneck.errors import Rejected
-from bottleneck.extraction.batch import climb, within_memory
-from bottleneck.extraction.column import Place
-from bottleneck.extraction.cuts import specs_of
-from bottleneck.extraction.messages import (
+from bottleneck.extraction.independence import Canary
+from bottleneck.extraction.worker.messages import (
     Care,
     Compute,
     Failure,
@@ -35,16 +33,18 @@ from bottleneck.extraction.messages import (
     Touching,
     Try,
 )
-from bottleneck.extraction.probing import probe_drift
-from bottleneck.extraction.process import die_with_parent, import_tensorflow, own_streams
-from bottleneck.extraction.steady import Canary
-from bottleneck.extraction.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
-from bottleneck.extraction.trial import Trial, run_trial
+from bottleneck.extraction.worker.row_writer import Place
+from bottleneck.extraction.worker.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
+from bottleneck.extraction.worker.trial import Trial, run_trial
+from bottleneck.forward.batch_size import climb, within_memory
+from bottleneck.forward.cuts import specs_of
+from bottleneck.forward.drift import probe_drift
 from bottleneck.schema import BaseRequest, Cache, Task, ViewPolicy
 from bottleneck.store.canary import CANARY, compare_canary, hash_of
 from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.drift import publish_drift, read_drift
 from bottleneck.store.header import find_store, found
+from bottleneck.system.process import die_with_parent, import_tensorflow, own_streams
 
 #: Seconds that a first file is waited for.
 _FIRST_FILE = 10.0
@@ -264,7 +264,7 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _opened(ask: Open) -> Forward:
-    from bottleneck.extraction.forward import open_forward
+    from bottleneck.forward.keras_forward import open_forward
 
     # A function of the user's may give a base without TensorFlow, and imports what it wants.
     if not is_function(ask.requests[0].base):

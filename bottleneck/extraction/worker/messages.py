@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bottleneck.contracts import Source
-from bottleneck.disk_errors import refusal
 from bottleneck.errors import BottleneckError, StoreError
 from bottleneck.schema import BaseRequest, Cache, Rejection, Task
+from bottleneck.system.disk_errors import refusal
 
 
 @dataclass(frozen=True)

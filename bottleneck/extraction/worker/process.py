@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bottleneck.contracts import Source
-from bottleneck.extraction.batch import LONG
-from bottleneck.extraction.link import Link, OverMemory, WorkerDied
-from bottleneck.extraction.messages import Care, Compute, Proof, Prove, Search, Touching, Try
-from bottleneck.extraction.pins import Pins
-from bottleneck.extraction.task import Outcome
-from bottleneck.extraction.trial import Trial
-from bottleneck.files import shown
+from bottleneck.extraction.resources import Pins
+from bottleneck.extraction.worker.channel import Link, OverMemory, WorkerDied
+from bottleneck.extraction.worker.messages import Care, Compute, Proof, Prove, Search, Touching, Try
+from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.worker.trial import Trial
+from bottleneck.forward.batch_size import LONG
 from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, Task
+from bottleneck.system.durable import shown
 
 #: Deaths of a worker that no image explains, at one task, until it is given up.
 _LIVES = 2

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import Rejected
-from bottleneck.extraction.messages import Care
-from bottleneck.extraction.rounding import measure
+from bottleneck.extraction.worker.messages import Care
+from bottleneck.forward.rounding import measure
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
 from bottleneck.store.record import commit
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import Rejected
-from bottleneck.extraction.column import Column, Place
-from bottleneck.extraction.cuts import rows_of
-from bottleneck.extraction.messages import Care
-from bottleneck.extraction.stages import Clock
+from bottleneck.extraction.profile import Clock
 from bottleneck.extraction.stopwatch import Stopwatch
+from bottleneck.extraction.worker.messages import Care
+from bottleneck.extraction.worker.row_writer import Column, Place
+from bottleneck.forward.cuts import rows_of
 from bottleneck.schema import Rejection, Task
 from bottleneck.store.record import sound
 from bottleneck.store.views import is_of

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.contracts import Forward, Source
-from bottleneck.extraction.column import Place
-from bottleneck.extraction.cuts import rows_of
-from bottleneck.extraction.stages import Clock
-from bottleneck.extraction.task import Pools, Watch, run_task
+from bottleneck.extraction.profile import Clock
+from bottleneck.extraction.worker.row_writer import Place
+from bottleneck.extraction.worker.task import Pools, Watch, run_task
+from bottleneck.forward.cuts import rows_of
 from bottleneck.schema import Task
 
 #: Seconds of forward passes that a sample may take, unless its fewest passes take longer.

@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from bottleneck.images.fields import Tensor, chunks, jpeg_exif, octets_of, orientation_of
-from bottleneck.images.formats import (
+from bottleneck.pixels.contract.fields import Tensor, chunks, jpeg_exif, octets_of, orientation_of
+from bottleneck.pixels.contract.formats import (
     bmp_image,
     deep_png_image,
     demand,
@@ -36,7 +36,7 @@ from bottleneck.images.formats import (
     png_transparency_is_heeded,
     webp_image,
 )
-from bottleneck.images.geometry import apart, finishing
+from bottleneck.pixels.contract.geometry import apart, finishing
 
 CONTRACT = 1
 RESIZES = ("stretch", "crop", "pad")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from bottleneck.images.fields import Block, Tensor, number
+from bottleneck.pixels.contract.fields import Block, Tensor, number
 
 
 def demand(condition: Tensor, message: str, size: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from bottleneck.images.fields import Tensor
+from bottleneck.pixels.contract.fields import Tensor
 
 
 def upright(image: Tensor, orientation: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bottleneck.images import jpeg_entropy
-from bottleneck.images.jpeg_coding import Code, scan_of
-from bottleneck.images.jpeg_entropy import MANY, ONE, ZEROS
+from bottleneck.pixels.fast import jpeg_loops
+from bottleneck.pixels.fast.jpeg_header import Code, scan_of
+from bottleneck.pixels.fast.jpeg_loops import MANY, ONE, ZEROS
 
 
 class Tables(NamedTuple):
@@ -78,12 +78,12 @@ def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
     raw = np.frombuffer(data, np.uint8)
     octets = np.empty(raw.size - scan.start + ZEROS, np.uint8)
     zeros = (np.zeros(shape, np.int64) for shape in (3, 64, (2, 8)))
-    if not jpeg_entropy.read(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
+    if not jpeg_loops.read(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
         return None
     if luma.shape[1] > chroma.shape[2]:
         chroma = np.repeat(chroma, 2, axis=2)
     pixels = np.empty((-(-scan.height // 8), -(-scan.width // 8), 3), np.uint8)
-    jpeg_entropy.colour(luma, chroma, pixels)
+    jpeg_loops.colour(luma, chroma, pixels)
     return pixels, scan.start
 
 
@@ -108,5 +108,5 @@ def _tables(dc: tuple[Code, ...], ac: tuple[Code, ...]) -> Tables:
             code <<= 1
     tables = Tables(ones, limits, offsets, symbols, np.empty((len(ac), 1 << MANY), np.uint16))
     for plane in range(len(ac)):
-        jpeg_entropy.fill(tables, plane)
+        jpeg_loops.fill(tables, plane)
     return tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from bottleneck.images.fields import Tensor, jpeg_exif, octets_of, orientation_of
+from bottleneck.pixels.contract.fields import Tensor, jpeg_exif, octets_of, orientation_of
 
 
 def turning() -> tf.types.experimental.GenericFunction:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record
-from bottleneck.store.housekeeping import housekeeping
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.removal import Removed
-from bottleneck.store.rewrite import replaced, rewrite
-from bottleneck.store.verify import read_whole
+from bottleneck.store.maintenance.locks import housekeeping
+from bottleneck.store.maintenance.removal import Removed
+from bottleneck.store.maintenance.rewrite import replaced, rewrite
+from bottleneck.store.maintenance.verify import read_whole
 
 #: Large enough that a store of millions of rows has hundreds of shards, small enough to be built in memory.
 TARGET = 256 << 20

@@ -10,11 +10,11 @@ import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
+from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
 from bottleneck.store.header import Header
-from bottleneck.store.places import RECIPE, SHARDS, Place, header_of, place_for
+from bottleneck.store.locations import RECIPE, SHARDS, Place, header_of, place_for
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record, superseded
-from bottleneck.strict import MalformedDocument
 
 #: How often the source is listed anew, while what was listed is removed from it.
 _LOOKS = 10

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import Cache
-from bottleneck.store.housekeeping import removing
 from bottleneck.store.listing import TEMPORARY, Listing
+from bottleneck.store.maintenance.locks import removing
+from bottleneck.store.maintenance.removal import Removed, unheld
 from bottleneck.store.plans import published
 from bottleneck.store.read import open_store
-from bottleneck.store.removal import Removed, unheld
 
 
 def find_leftovers(listing: Listing) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.errors import StoreError
-from bottleneck.files import NO_LOCKS, shown
+from bottleneck.system.durable import NO_LOCKS, shown
 
 HOUSEKEEPING, COMMITS = "housekeeping.lock", "commits.lock"
 

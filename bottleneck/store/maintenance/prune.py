@@ -11,13 +11,13 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record
-from bottleneck.store.housekeeping import housekeeping
-from bottleneck.store.leftovers import find_leftovers, remove_leftovers
 from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftovers
+from bottleneck.store.maintenance.locks import housekeeping
+from bottleneck.store.maintenance.removal import Removed, sizes_of
+from bottleneck.store.maintenance.rewrite import Keeps, replaced, rewrite
+from bottleneck.store.maintenance.verify import read_contents
 from bottleneck.store.read import Index
-from bottleneck.store.removal import Removed, sizes_of
-from bottleneck.store.rewrite import Keeps, replaced, rewrite
-from bottleneck.store.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES
 
 #: A shard with kept rows is written anew when that frees at least this share of them.

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from bottleneck.errors import BottleneckError
-from bottleneck.files import sync_folder
 from bottleneck.schema import Record
-from bottleneck.store.housekeeping import removing
 from bottleneck.store.listing import parts_of
 from bottleneck.store.locks import Lock, Locks
+from bottleneck.store.maintenance.locks import removing
 from bottleneck.store.record import RECORD_NAME, read_record
+from bottleneck.system.durable import sync_folder
 
 #: So many files go at a time: builders wait meanwhile.
 _AT_ONCE = 500

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
-from bottleneck.files import publish
 from bottleneck.schema import Cache, Record
-from bottleneck.store.housekeeping import committing, housekeeping, removing
 from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.maintenance.locks import committing, housekeeping, removing
+from bottleneck.store.maintenance.removal import Removed
+from bottleneck.store.maintenance.rewrite import identity_of
+from bottleneck.store.maintenance.verify import Damage, check_shard, read_contents
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, hash_blocks, read_file, root_of
-from bottleneck.store.removal import Removed
-from bottleneck.store.rewrite import identity_of
 from bottleneck.store.shard import build
-from bottleneck.store.verify import Damage, check_shard, read_contents
+from bottleneck.system.durable import publish
 
 
 @dataclass(frozen=True)

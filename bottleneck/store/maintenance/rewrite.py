@@ -11,9 +11,9 @@ import numpy as np
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, RejectedContent, Rounding
 from bottleneck.store.listing import Listing
+from bottleneck.store.maintenance.verify import read_whole
 from bottleneck.store.plan import first_rows
 from bottleneck.store.record import commit, precedence
-from bottleneck.store.verify import read_whole
 
 #: (n, 32) uint8 to (n,) bool.
 Keeps = Callable[[np.ndarray], np.ndarray]

@@ -12,9 +12,9 @@ from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, StoreSpec
 from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.listing import Listing
-from bottleneck.store.repair import Recomputed
-from bottleneck.store.rewrite import Keeps
-from bottleneck.store.verify import read_contents
+from bottleneck.store.maintenance.repair import Recomputed
+from bottleneck.store.maintenance.rewrite import Keeps
+from bottleneck.store.maintenance.verify import read_contents
 
 
 @dataclass(frozen=True)

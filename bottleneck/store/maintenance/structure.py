@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bottleneck import hdf5_child
 from bottleneck.errors import StoreError
 from bottleneck.schema import Record
+from bottleneck.system import hdf5_child
 
 #: A sound file takes milliseconds; the first answer waits for the library too.
 _SECONDS, _START_SECONDS = 10.0, 120.0
@@ -74,7 +74,7 @@ class StructureChecker:
             return self._child
         self._stop()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "bottleneck.store.structure"],
+            [sys.executable, "-m", "bottleneck.store.maintenance.structure"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -16,10 +16,10 @@ import numpy as np
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record
 from bottleneck.store.canary import CANARY, canary_values
-from bottleneck.store.housekeeping import reading
 from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.maintenance.locks import reading
+from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.record import hash_block, hash_content, read_file, root_of, superseded
-from bottleneck.store.structure import StructureChecker
 
 _PIECE = 4 << 20
 

@@ -14,8 +14,8 @@ import pytest
 
 from bottleneck.errors import BaseError, BottleneckError, EngineError
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, in_sight, look_round
-from bottleneck.extraction.pins import Post
-from bottleneck.images.scan import scan
+from bottleneck.extraction.resources import Post
+from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Task
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bottleneck import pipeline
-from bottleneck.documents import estimate_document
-from bottleneck.extraction.predict import predict, sample
-from bottleneck.extraction.stages import Clock
-from bottleneck.extraction.suggest import Machine, suggest
-from bottleneck.extraction.trial import Trial, sample_size
-from bottleneck.images.scan import scan
+import bottleneck
+from bottleneck.cli.documents import estimate_document
+from bottleneck.extraction.forecast.forecast import predict, sample
+from bottleneck.extraction.forecast.recommend import Machine, suggest
+from bottleneck.extraction.profile import Clock
+from bottleneck.extraction.worker.trial import Trial, sample_size
+from bottleneck.inventory.scan import scan
+from bottleneck.pipeline.extract import foresee
 from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
-from tests.extraction.test_fill import here
+from tests.extraction.test_run import here
 from tests.fakes import FakeForward, write_images
 
 FAKE = "tests.fakes:base"
@@ -91,12 +92,12 @@ def test_a_dry_run_foretells_the_bytes_that_a_run_then_stores(
 ) -> None:
     source = write_images(tmp_path / "in", {"cat": 40, "dog": 40})
     options = {"cache": tmp_path / "cache", "views": views}
-    left = pipeline.foresee(source, FAKE, **options)
+    left = foresee(source, FAKE, **options)
     assert not (tmp_path / "cache").exists()
     assert left.prediction is not None
     assert left.prediction.sampled == 80
     assert left.prediction.bottleneck
-    done = pipeline.extract(source, FAKE, **options)
+    done = bottleneck.extract(source, FAKE, **options)
     stores = [done.store] if done.views is None else [done.store, done.views.store]
     stored = sum(path.stat().st_size for store in stores for path in (store / "shards").iterdir())
     assert left.prediction.bytes == pytest.approx(stored, rel=within)
@@ -107,7 +108,7 @@ def test_a_dry_run_foretells_the_bytes_that_a_run_then_stores(
 def test_where_there_is_nothing_to_do_no_worker_is_started(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 4})
     here(source, tmp_path / "cache")
-    left = pipeline.foresee(source, FAKE, cache=tmp_path / "cache")
+    left = foresee(source, FAKE, cache=tmp_path / "cache")
     assert left.to_compute == 0
     assert left.prediction is None
 
@@ -115,6 +116,6 @@ def test_where_there_is_nothing_to_do_no_worker_is_started(tmp_path: Path) -> No
 def test_an_image_of_the_sample_that_has_no_row_costs_the_sample_nothing(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 12})
     (source / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
-    left = pipeline.foresee(source, FAKE, cache=tmp_path / "cache")
+    left = foresee(source, FAKE, cache=tmp_path / "cache")
     assert left.prediction is not None
     assert left.prediction.sampled == 13

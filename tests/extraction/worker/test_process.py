@@ -18,26 +18,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottleneck import filling, pipeline
-from bottleneck.bases import known
+import bottleneck
+from bottleneck.bases import digest_cache
 from bottleneck.errors import SourceError, UsageError
 from bottleneck.extraction.filler import Filler
-from bottleneck.extraction.link import WorkerDied, resident
-from bottleneck.extraction.messages import Care
-from bottleneck.extraction.share import settled
-from bottleneck.extraction.supervise import WorkerProcess
-from bottleneck.extraction.task import Watch
-from bottleneck.extraction.worker import Worker
-from bottleneck.images.header import check
-from bottleneck.images.scan import scan
+from bottleneck.extraction.scheduler import settled
+from bottleneck.extraction.worker.channel import WorkerDied, resident
+from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.messages import Care
+from bottleneck.extraction.worker.process import WorkerProcess
+from bottleneck.extraction.worker.task import Watch
+from bottleneck.inventory import scan as scanning
+from bottleneck.inventory.scan import scan
+from bottleneck.pipeline.extract import foresee
+from bottleneck.pixels.header import check
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
-from tests.extraction.test_fill import FAKE, check_served, counts
+from tests.extraction.test_run import FAKE, check_served, counts
 from tests.fakes import base, write_images
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def mark(source: Path, name: str, word: str) -> None:
@@ -70,7 +72,7 @@ def test_a_bad_image_costs_itself_alone(tmp_path: Path, word: str, why: str) -> 
     source, cache = write_images(tmp_path / "in", {"cat": 20}), tmp_path / "cache"
     mark(source, "013.png", word)
     deadline = 2 if word == "HANGS" else 30
-    done = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+    done = bottleneck.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
     assert counts(done) == {"computed": 19, "rejected": 1}
     (bad,) = done.rejections
     assert bad.path == "cat/013.png"
@@ -82,11 +84,11 @@ def test_a_bad_image_costs_itself_alone(tmp_path: Path, word: str, why: str) -> 
     assert bad.final, "it was tried twice, the second time last and alone"
     # Its circumstances are what they were: nothing is tried again.
     with never_asked():
-        again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+        again = bottleneck.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
     assert counts(again) == {"reused": 19, "rejected": 1}
     assert again.rejections == done.rejections
     # Now they are others, and it is, alone.
-    again = pipeline.extract(source, FAKE, cache=cache, deadline=deadline + 0.5, memory_limit="320M")
+    again = bottleneck.extract(source, FAKE, cache=cache, deadline=deadline + 0.5, memory_limit="320M")
     assert counts(again) == {"reused": 19, "rejected": 1}
     assert why in again.rejections[0].reason
     assert f"deadline {deadline + 0.5:g} s" in again.rejections[0].circumstances
@@ -94,25 +96,25 @@ def test_a_bad_image_costs_itself_alone(tmp_path: Path, word: str, why: str) -> 
     assert len(list((again.store / "shards").glob("*.h5"))) == 1
     # What was final under the first limits is so still.
     with never_asked():
-        pipeline.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
+        bottleneck.extract(source, FAKE, cache=cache, deadline=deadline, memory_limit="320M")
 
 
 def test_a_suspect_that_does_well_later_gets_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
     mark(source, "002.png", "KILLED")
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5, "rejected": 1}
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"computed": 5, "rejected": 1}
     # It has a record of its own by now, which must not win for ever.
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
-    again = pipeline.extract(source, FAKE, cache=cache, retry_rejected=True)
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
+    again = bottleneck.extract(source, FAKE, cache=cache, retry_rejected=True)
     assert counts(again) == {"reused": 5, "rejected": 1}
     monkeypatch.setenv("FAKES_ARE_KIND", "1")
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
-    estimate = pipeline.foresee(source, FAKE, cache=cache, retry_rejected=True)
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"reused": 5, "rejected": 1}
+    estimate = foresee(source, FAKE, cache=cache, retry_rejected=True)
     assert (estimate.to_compute, estimate.retried) == (1, 1)
-    assert pipeline.foresee(source, FAKE, cache=cache).to_compute == 0
-    done = pipeline.extract(source, FAKE, cache=cache, retry_rejected=True)
+    assert foresee(source, FAKE, cache=cache).to_compute == 0
+    done = bottleneck.extract(source, FAKE, cache=cache, retry_rejected=True)
     assert counts(done) == {"computed": 1, "reused": 5}
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 6}
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"reused": 6}
     check_served(source, cache)
 
 
@@ -120,7 +122,7 @@ def test_several_bad_images_of_one_task_are_all_found(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 12}), tmp_path / "cache"
     for name in ("000.png", "001.png", "011.png"):
         mark(source, name, "ABORT")
-    done = pipeline.extract(source, FAKE, cache=cache, max_bad=0.5)
+    done = bottleneck.extract(source, FAKE, cache=cache, max_bad=0.5)
     assert counts(done) == {"computed": 9, "rejected": 3}
     assert [bad.path for bad in done.rejections] == ["cat/000.png", "cat/001.png", "cat/011.png"]
 
@@ -141,7 +143,7 @@ def test_an_image_that_does_well_the_second_time_has_a_row_in_the_same_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(Filler, "try_again", better)
-        assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 6}
+        assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"computed": 6}
     # The oracle decodes in this very process.
     monkeypatch.setenv("FAKES_ARE_KIND", "1")
     check_served(source, cache)
@@ -153,14 +155,14 @@ def test_a_record_of_an_earlier_version_has_its_images_tried_again(tmp_path: Pat
     mark(source, "002.png", "ABORT")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Limits, "circumstances", "")
-        done = pipeline.extract(source, FAKE, cache=cache)
+        done = bottleneck.extract(source, FAKE, cache=cache)
     records = (done.store / "shards").glob("*.json")
     assert {json.loads(record.read_bytes())["format"] for record in records} == {1}
     assert not done.rejections[0].final
-    done = pipeline.extract(source, FAKE, cache=cache)
+    done = bottleneck.extract(source, FAKE, cache=cache)
     assert done.rejections[0].final
     with never_asked():
-        pipeline.extract(source, FAKE, cache=cache)
+        bottleneck.extract(source, FAKE, cache=cache)
 
 
 def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_any_number_of_images_that_fill_the_memory_are_refused_one_by_one(
     source, cache = write_images(tmp_path / "in", {"cat": 8}), tmp_path / "cache"
     for place in places:
         mark(source, f"{place:03d}.png", "GREEDY")
-    done = pipeline.extract(source, FAKE, cache=cache, memory_limit="320M", max_bad=1.0)
+    done = bottleneck.extract(source, FAKE, cache=cache, memory_limit="320M", max_bad=1.0)
     assert counts(done) == {
         k: n for k, n in {"computed": 8 - len(places), "rejected": len(places)}.items() if n
     }
@@ -201,7 +203,7 @@ def test_several_images_that_end_a_forward_pass_are_refused_where_others_come_th
     source, cache = write_images(tmp_path / "in", {"cat": 11}), tmp_path / "cache"
     for number in range(4):
         Image.new("RGB", (9 + number, 9), (1, 1, 1)).save(source / "cat" / f"005{number}.png")
-    done = pipeline.extract(source, "tests.fakes:fragile_base", cache=cache, max_bad=0.5)
+    done = bottleneck.extract(source, "tests.fakes:fragile_base", cache=cache, max_bad=0.5)
     assert counts(done) == {"computed": 11, "rejected": 4}
     assert all(bad.stage == "forward" and bad.final for bad in done.rejections)
 
@@ -209,7 +211,7 @@ def test_several_images_that_end_a_forward_pass_are_refused_where_others_come_th
 def test_a_forward_pass_that_dies_of_one_image_rejects_that_image(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 11}), tmp_path / "cache"
     Image.new("RGB", (9, 9), (1, 1, 1)).save(source / "cat" / "005b.png")
-    done = pipeline.extract(source, "tests.fakes:fragile_base", cache=cache)
+    done = bottleneck.extract(source, "tests.fakes:fragile_base", cache=cache)
     assert counts(done) == {"computed": 11, "rejected": 1}
     (bad,) = done.rejections
     assert (bad.path, bad.stage, bad.retry) == ("cat/005b.png", "forward", True)
@@ -224,13 +226,13 @@ def check_served_others(source: Path, cache: Path) -> None:
 def test_a_base_that_dies_of_every_image_is_to_blame_itself(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 40})
     with pytest.raises(WorkerDied, match=r"SIGABRT.*No single image explains it.*smaller --batch"):
-        pipeline.extract(source, "tests.fakes:doomed_base", cache=tmp_path / "cache")
+        bottleneck.extract(source, "tests.fakes:doomed_base", cache=tmp_path / "cache")
 
 
 def test_a_memory_limit_below_what_the_worker_itself_needs_is_said(tmp_path: Path) -> None:
     source = write_images(tmp_path / "in", {"cat": 5})
     with pytest.raises(WorkerDied, match=r"--memory-limit of 0.01 GB.*larger --memory-limit"):
-        pipeline.extract(source, "tests.fakes:slow_base", cache=tmp_path / "cache", memory_limit=10_000_000)
+        bottleneck.extract(source, "tests.fakes:slow_base", cache=tmp_path / "cache", memory_limit=10_000_000)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_a_memory_limit_below_what_the_worker_itself_needs_is_said(tmp_path: Pat
 )
 def test_limits_are_read_at_the_door(tmp_path: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--deadline, --memory-limit, --retry-rejected"):
-        pipeline.extract(write_images(tmp_path, {"cat": 1}), FAKE, cache=tmp_path / "c", **options)
+        bottleneck.extract(write_images(tmp_path, {"cat": 1}), FAKE, cache=tmp_path / "c", **options)
 
 
 def test_circumstances_name_what_decodes_and_computes_and_nothing_else() -> None:
@@ -284,10 +286,10 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=strike)
         thread.start()
-        from bottleneck.extraction.fill import fill
-        from bottleneck.images.scan import scan
-        from bottleneck.progress import Silent
+        from bottleneck.extraction.run import fill
+        from bottleneck.inventory.scan import scan
         from bottleneck.sources.open import open_source
+        from bottleneck.system.progress import Silent
 
         opened = open_source(source)
         request = BaseRequest(base="tests.fakes:slow_base")
@@ -300,7 +302,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What went on, in order: the process of each worker that was begun early, and `scan` for every scan."""
-    begun, scanning, events = WorkerProcess.begin, filling.scanning.scan, []
+    begun, whole, events = WorkerProcess.begin, scanning.scan, []
 
     def begin(worker: WorkerProcess) -> None:
         begun(worker)
@@ -308,14 +310,14 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def scanned(*given: Any, **options: Any) -> Inventory:
         events.append("scan")
-        return scanning(*given, **options)
+        return whole(*given, **options)
 
     monkeypatch.setattr(WorkerProcess, "begin", begin)
-    monkeypatch.setattr(filling.scanning, "scan", scanned)
+    monkeypatch.setattr(scanning, "scan", scanned)
     return events
 
 
-@pytest.mark.parametrize("run", [pipeline.extract, pipeline.foresee])
+@pytest.mark.parametrize("run", [bottleneck.extract, foresee])
 def test_a_base_that_nobody_knows_is_built_beside_the_scan(
     tmp_path: Path, watched: list[Any], run: Callable[..., Any]
 ) -> None:
@@ -329,9 +331,9 @@ def test_one_that_is_known_is_built_when_there_is_work(
     tmp_path: Path, watched: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
-    monkeypatch.setattr(known, "recall", lambda request, cache: base().spec)
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"computed": 5}
-    assert counts(pipeline.extract(source, FAKE, cache=cache)) == {"reused": 5}
+    monkeypatch.setattr(digest_cache, "recall", lambda request, cache: base().spec)
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"computed": 5}
+    assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"reused": 5}
     assert watched == ["scan", "scan"]
 
 
@@ -341,9 +343,9 @@ def test_a_scan_that_fails_ends_the_worker_that_was_begun(
     def broken(*given: Any, **options: Any) -> Inventory:
         raise SourceError("no such thing")
 
-    monkeypatch.setattr(filling.scanning, "scan", broken)
+    monkeypatch.setattr(scanning, "scan", broken)
     with pytest.raises(SourceError, match="no such thing"):
-        pipeline.extract(write_images(tmp_path / "in", {"cat": 5}), FAKE, cache=tmp_path / "cache")
+        bottleneck.extract(write_images(tmp_path / "in", {"cat": 5}), FAKE, cache=tmp_path / "cache")
     (worker,) = watched
     assert worker.poll() is not None
 
@@ -391,7 +393,7 @@ def child_of(parent: int) -> int:
     while time.monotonic() < until:
         found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         for child in found:
-            if "bottleneck.extraction.worker" in Path(f"/proc/{child}/cmdline").read_text():
+            if "bottleneck.extraction.worker.main" in Path(f"/proc/{child}/cmdline").read_text():
                 return int(child)
         time.sleep(0.02)
     raise AssertionError("no worker was started")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.images.pictures import H, W, decoded, encoded, graph, photo
+from tests.pixels.pictures import H, W, decoded, encoded, graph, photo
 
 pytestmark = pytest.mark.keras
 
@@ -27,7 +27,7 @@ def test_rubbish_behind_a_signature_is_an_invalid_argument(rubbish: bytes, kind:
 
 
 def test_unknown_resizes_and_extents_are_refused() -> None:
-    from bottleneck.images.decode import decoder
+    from bottleneck.pixels.contract.decode import decoder
 
     for arguments in ((0, 5, "stretch"), (5, -1, "stretch"), (5, 5, "fit")):
         with pytest.raises(ValueError, match="must be"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.images.pictures import H, W, decoded, encoded, exif, photo, pillow, png, turned
+from tests.pixels.pictures import H, W, decoded, encoded, exif, photo, pillow, png, turned
 
 pytestmark = pytest.mark.keras
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images.pictures import H, W, decoded, encoded, graph, photo, pillow, png, refused
+from tests.pixels.pictures import H, W, decoded, encoded, graph, photo, pillow, png, refused
 
 pytestmark = pytest.mark.keras
 
@@ -187,7 +187,7 @@ def test_a_file_cut_anywhere_is_refused_and_never_half_grey(kind: str) -> None:
 def test_sample_files_show_another_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
-    from bottleneck.images.samples import decoder_of
+    from bottleneck.pixels.samples import decoder_of
 
     real, mine = tf.io.decode_jpeg, decoder_of()
     assert decoder_of() == mine
@@ -232,8 +232,8 @@ def test_a_damaged_file_is_refused_or_gives_its_own_picture_or_pillows() -> None
     import tensorflow as tf
 
     from bottleneck.errors import Rejected
-    from bottleneck.images.header import check
-    from tests.images.mutations import COLUMNS, ROWS, by_pillow, mutants, sound_files
+    from bottleneck.pixels.header import check
+    from tests.pixels.mutations import COLUMNS, ROWS, by_pillow, mutants, sound_files
 
     read = graph(ROWS, COLUMNS)
     sound = {name: read(data).numpy() for name, data in sound_files().items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images.pictures import H, W, decoded, encoded, exif, photo, turned
+from tests.pixels.pictures import H, W, decoded, encoded, exif, photo, turned
 
 pytestmark = pytest.mark.keras
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.images.pictures import H, W, decoded, encoded, exif, photo
+from tests.pixels.pictures import H, W, decoded, encoded, exif, photo
 
 pytestmark = pytest.mark.keras
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 def test_the_standalone_file_runs_without_the_package(tmp_path: Path, resize: str) -> None:
-    from bottleneck.images.standalone import standalone
+    from bottleneck.pixels.contract.standalone import standalone
 
     text = standalone(H, W, resize)
     (tmp_path / "decode.py").write_text(text)
@@ -50,7 +50,7 @@ def test_the_standalone_file_runs_without_the_package(tmp_path: Path, resize: st
 
 def test_the_standalone_file_defines_each_name_once() -> None:
     """Four files become one: what two of them called alike would be the last one's in all of them."""
-    from bottleneck.images.standalone import standalone
+    from bottleneck.pixels.contract.standalone import standalone
 
     names: list[str] = []
     for node in ast.parse(standalone(H, W)).body:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bottleneck.images.jpeg_coding import scan_of
-from tests.images.pictures import encoded, photo
+from bottleneck.pixels.fast.jpeg_header import scan_of
+from tests.pixels.pictures import encoded, photo
 
 pytestmark = pytest.mark.keras
 
@@ -29,7 +29,7 @@ def by_tensorflow(data: bytes) -> np.ndarray | None:
 
 
 def ours(data: bytes) -> np.ndarray | None:
-    from bottleneck.images.jpeg_eighth import at_an_eighth
+    from bottleneck.pixels.fast.jpeg_eighth import at_an_eighth
 
     found = at_an_eighth(data)
     return None if found is None else found[0]

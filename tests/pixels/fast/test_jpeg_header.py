@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bottleneck.images.jpeg_coding import Code, scan_of
-from tests.images.pictures import encoded, photo
+from bottleneck.pixels.fast.jpeg_header import Code, scan_of
+from tests.pixels.pictures import encoded, photo
 
 #: Pillow's names of subsampling, and luma blocks across and down for one of chroma.
 SUBSAMPLINGS = [("4:4:4", 1, 1), ("4:2:2", 2, 1), ("4:2:0", 2, 2)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from tests.images.pictures import encoded, photo
+from tests.pixels.pictures import encoded, photo
 
 pytestmark = pytest.mark.keras
 
 
 def test_each_of_the_eight_ways_and_none_is_told() -> None:
-    from bottleneck.images.orientation import turning
+    from bottleneck.pixels.fast.orientation import turning
 
     turn = turning()
     for orientation in range(1, 9):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.images.pictures import photo
+from tests.pixels.pictures import photo
 
 pytestmark = pytest.mark.keras
 
@@ -19,7 +19,7 @@ unhurried = settings(
 
 
 def ours(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndarray | None:
-    from bottleneck.images.fitting import fitted
+    from bottleneck.pixels.fast.resize import fitted
 
     return fitted(picture, height, width, resize)
 
@@ -27,7 +27,7 @@ def ours(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndarra
 def same(picture: np.ndarray, height: int, width: int, resize: str) -> None:
     import tensorflow as tf
 
-    from bottleneck.images.geometry import fitted
+    from bottleneck.pixels.contract.geometry import fitted
 
     found = ours(picture, height, width, resize)
     assert found is not None
@@ -61,7 +61,8 @@ def test_photographs_at_the_targets_of_bases(
 def test_a_picture_that_is_turned(orientation: int) -> None:
     import tensorflow as tf
 
-    from bottleneck.images import fitting, geometry
+    from bottleneck.pixels.contract import geometry
+    from bottleneck.pixels.fast import resize as fitting
 
     picture = photo(5, 8)
     found = fitting.upright(picture, orientation)

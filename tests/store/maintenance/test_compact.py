@@ -9,12 +9,12 @@ import pytest
 
 from bottleneck.errors import DamagedShard, NewerFormat
 from bottleneck.schema import Cache, Rounding
-from bottleneck.store.compact import compact_store, plan_compaction
 from bottleneck.store.listing import list_store
+from bottleneck.store.maintenance.compact import compact_store, plan_compaction
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from bottleneck.store.verify import verify_store
-from tests.store.housed import SPEC, house, put, rejection, served, snapshot, some
 from tests.store.killed import kill_at, steps_of
+from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
 
 
 @pytest.fixture

@@ -13,23 +13,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import objects, stores
 from bottleneck.errors import ForeignEnvironment, StoreError
+from bottleneck.pipeline import stores
 from bottleneck.schema import Cache, RejectedContent
-from bottleneck.store.compact import compact_store
-from bottleneck.store.copy import copy_store
 from bottleneck.store.header import found, read_header
-from bottleneck.store.housekeeping import COMMITS
 from bottleneck.store.listing import list_store
-from bottleneck.store.places import Folder
-from bottleneck.store.prune import Kept, prune_store
+from bottleneck.store.locations import Folder
+from bottleneck.store.maintenance.compact import compact_store
+from bottleneck.store.maintenance.copy import copy_store
+from bottleneck.store.maintenance.locks import COMMITS
+from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, seal
-from bottleneck.store.verify import verify_store
+from bottleneck.system import objects
 from tests.fakes import base
 from tests.here import Call, caller
 from tests.servers import Bucket
-from tests.store.housed import house, put, reseal, served
+from tests.store.maintenance.housed import house, put, reseal, served
 
 SPEC = base().spec
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck import stores
 from bottleneck.errors import StoreError
+from bottleneck.pipeline import stores
 from bottleneck.schema import Cache
-from bottleneck.store import housekeeping as locks
-from bottleneck.store.compact import compact_store
-from bottleneck.store.housekeeping import (
+from bottleneck.store.maintenance import locks as locks
+from bottleneck.store.maintenance.compact import compact_store
+from bottleneck.store.maintenance.locks import (
     COMMITS,
     HOUSEKEEPING,
     committing,
@@ -28,10 +28,10 @@ from bottleneck.store.housekeeping import (
     removing,
     removing_if_free,
 )
-from bottleneck.store.prune import prune_store
-from bottleneck.store.removal import Removed
-from bottleneck.store.verify import verify_store
-from tests.store.housed import house, put, served, some
+from bottleneck.store.maintenance.prune import prune_store
+from bottleneck.store.maintenance.removal import Removed
+from bottleneck.store.maintenance.verify import verify_store
+from tests.store.maintenance.housed import house, put, served, some
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_wait_ends_with_a_word_and_nothing_is_touched(
 def test_the_lock_of_a_killed_housekeeper_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import pathlib, sys\n"
-        "from bottleneck.store.housekeeping import housekeeping, removing\n"
+        "from bottleneck.store.maintenance.locks import housekeeping, removing\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "with housekeeping(folder, 'store compact'), removing(folder):\n"
         "    print('held', flush=True)\n"

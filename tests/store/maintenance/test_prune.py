@@ -12,12 +12,12 @@ from bottleneck.errors import NewerFormat
 from bottleneck.schema import Cache
 from bottleneck.store.listing import list_store
 from bottleneck.store.locks import Locks
+from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.plans import publish_plan
-from bottleneck.store.prune import Kept, prune_store
 from bottleneck.store.read import open_store
-from bottleneck.store.verify import verify_store
-from tests.store.housed import SPEC, house, put, rejection, served, snapshot, some
 from tests.store.killed import kill_at, steps_of
+from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
 
 
 @pytest.fixture

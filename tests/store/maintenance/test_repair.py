@@ -8,10 +8,10 @@ import pytest
 
 from bottleneck.schema import Cache, Record
 from bottleneck.store.listing import list_store
+from bottleneck.store.maintenance.repair import Recomputed, repair_store
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from bottleneck.store.repair import Recomputed, repair_store
-from bottleneck.store.verify import verify_store
-from tests.store.housed import SPEC, house, put, rejection, served, snapshot, some
+from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
 
 
 class Oracle:
@@ -192,5 +192,5 @@ def _refused(folder: Path) -> tuple[object, ...]:
         def refuse(*_: object) -> bytes:
             raise OSError(5, "Input/output error")
 
-        patch.setattr("bottleneck.store.verify.os.pread", refuse)
+        patch.setattr("bottleneck.store.maintenance.verify.os.pread", refuse)
         return verify_store(folder).damaged

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bottleneck.schema import Cache, Record
-from bottleneck.store import structure
-from bottleneck.store.structure import StructureChecker, inspect
-from tests.store.housed import house, put, some
+from bottleneck.store.maintenance import structure
+from bottleneck.store.maintenance.structure import StructureChecker, inspect
+from tests.store.maintenance.housed import house, put, some
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_memory_that_a_file_asks_for_is_not_given(shard: tuple[Path, Record]) ->
     import sys
 
     code = (
-        "from bottleneck import hdf5_child; from bottleneck.store import structure\n"
+        "from bottleneck.system import hdf5_child; from bottleneck.store.maintenance import structure\n"
         "hdf5_child.limit(structure._MEMORY)\n"
         "try:\n bytes(1 << 30)\nexcept MemoryError:\n print('refused')"
     )

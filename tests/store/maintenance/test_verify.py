@@ -12,11 +12,11 @@ import pytest
 
 from bottleneck.errors import DamagedShard, NewerFormat, StoreError
 from bottleneck.schema import Cache, Record
-from bottleneck.store import verify as verifying
 from bottleneck.store.canary import canary_values
 from bottleneck.store.listing import list_store
-from bottleneck.store.verify import Verdict, read_whole, verify_store
-from tests.store.housed import SPEC, house, put, reseal, snapshot, some
+from bottleneck.store.maintenance import verify as verifying
+from bottleneck.store.maintenance.verify import Verdict, read_whole, verify_store
+from tests.store.maintenance.housed import SPEC, house, put, reseal, snapshot, some
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Tables of results for a terminal, one module for each kind of command."""

@@ -1,0 +1,1 @@
+"""How good a head is: metrics, cross-validation, fit and measure."""

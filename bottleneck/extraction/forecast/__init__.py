@@ -1,0 +1,1 @@
+"""What a run will take: estimates, dry runs and recommendations."""

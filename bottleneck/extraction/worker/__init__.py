@@ -1,0 +1,1 @@
+"""The worker process that runs the base, and the channel to it."""

@@ -1,0 +1,1 @@
+"""The forward pass: the frozen graph, its batches, its rounding."""

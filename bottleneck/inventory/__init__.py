@@ -1,0 +1,1 @@
+"""Who the images are: scan, index, duplicates, split, checks."""

@@ -1,0 +1,1 @@
+"""How an image file becomes pixels, by definition."""

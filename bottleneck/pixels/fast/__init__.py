@@ -1,0 +1,1 @@
+"""The same pixels faster, compiled by Numba."""

@@ -1,0 +1,1 @@
+"""Files, objects in the cloud, memory, processes and progress."""
