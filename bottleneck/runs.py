@@ -184,7 +184,7 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
     publish(folder / "table.parquet", sink.getvalue().to_pybytes())
 
 
-def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
+def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     """Write the fitted head, the figures and the record of the run, beside the table that is there already.
 
     Of its source it remembers no password and no signature.
@@ -205,7 +205,7 @@ def write(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     publish(folder / RECORD, _json(record))
 
 
-def read(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
+def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
     """The run in `folder`, whose source may name these hosts besides its own.
 
     Raises

@@ -34,7 +34,7 @@ def run(made: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_remembers_all_that_it_was_made_of(run: Path, made: Path) -> None:
-    found = runs.read(run)
+    found = runs.read_run(run)
     assert found.run.source == str(made / "in") and found.run.cache == str(made / "cache")
     assert found.run.request.base == FAKE and found.run.head.name == "logistic"
     assert found.run.classes == ("cat", "dog")
@@ -68,7 +68,7 @@ def test_a_damaged_run_says_which_file(run: Path, name: str, data: bytes | None,
     if data is not None:
         (run / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
-        runs.read(run).table()
+        runs.read_run(run).table()
 
 
 def as_format_1(run: Path) -> None:
@@ -88,12 +88,12 @@ def as_format_1(run: Path) -> None:
 )
 def test_a_run_of_format_1_names_no_files_and_is_read(run: Path, name: str, data: bytes, words: str) -> None:
     as_format_1(run)
-    found = runs.read(run)
+    found = runs.read_run(run)
     assert found.table().num_rows == 24 and found.head().get_params()["C"] == 0.5
     if data is not None:
         (run / name).write_bytes(data)
     with pytest.raises(UsageError, match=words):
-        runs.read(run).table()
+        runs.read_run(run).table()
 
 
 @pytest.mark.fault(50)
@@ -101,15 +101,15 @@ def test_a_head_of_another_run_is_refused(run: Path) -> None:
     text = (run / "run.json").read_text()
     (run / "run.json").write_text(text.replace('"dog"', '"yak"'))
     with pytest.raises(BottleneckError, match=r"classes|class"):
-        runs.read(run).head()
+        runs.read_run(run).head()
 
 
 def test_the_nearest_run_is_named_and_a_lone_folder_is_told_how_to_make_one(run: Path) -> None:
     with pytest.raises(UnknownName, match=r"called 'fisrt'; nearest: first"):
-        runs.read(run.with_name("fisrt"))
+        runs.read_run(run.with_name("fisrt"))
     for path in (run / "head", run / "run.json", run / "nowhere" / "deeper"):
         with pytest.raises(UsageError, match="bottleneck train"):
-            runs.read(path)
+            runs.read_run(path)
 
 
 def test_a_folder_is_prepared_only_when_it_is_free(run: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_file_of_another_run_is_told_from_its_own(run: Path, made: Path, name:
     for path in (made / "second").glob("head/*") if name.startswith("head") else [made / "second" / name]:
         shutil.copyfile(path, run / path.relative_to(made / "second"))
     with pytest.raises(UsageError, match=f"{name} is not the file that run.json was written beside"):
-        runs.read(run).head(), runs.read(run).table()
+        runs.read_run(run).head(), runs.read_run(run).table()
 
 
 def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
@@ -158,7 +158,7 @@ def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_check", replaced)
-        found = runs.read(run)
+        found = runs.read_run(run)
         assert found.figures.by_split and found.table().num_rows == 24
 
     def meanwhile(folder: Path, **asked: object) -> object:
@@ -182,7 +182,7 @@ def test_a_runs_table_is_read_or_named_whatever_became_of_it(run: Path) -> None:
         file.write_bytes(mutated(whole, seed))
         said = ""
         try:
-            assert len(runs.read(run).table().to_pylist()) < 1 << 20
+            assert len(runs.read_run(run).table().to_pylist()) < 1 << 20
         except UsageError as error:
             said = str(error)
         assert not said or (str(file) in said and "()" not in said), said

@@ -140,7 +140,7 @@ def test_a_secret_works_and_stands_nowhere(form: str, call: Call, served: Site, 
         said = call(*command)
         assert said.status == 0, (command, said.err)
     if FORMS[form]:
-        source = runs.read(tmp_path / "run").run.source
+        source = runs.read_run(tmp_path / "run").run.source
         assert source == public(url) and "***" in source
     nothing_is_written(tmp_path)
 
@@ -303,11 +303,11 @@ def test_a_run_that_remembers_a_secret_passes_it_on_to_none(call: Call, tmp_path
     document = json.loads(record.read_text())
     document["source"] = f"http://me:{SECRET}@127.0.0.1:9/images.csv"
     record.write_text(json.dumps(document))
-    old = runs.read(tmp_path / "old")
+    old = runs.read_run(tmp_path / "old")
     (tmp_path / "run").mkdir()
     shutil.copyfile(tmp_path / "old" / "table.parquet", tmp_path / "run" / "table.parquet")
-    runs.write(tmp_path / "run", old.run, old.figures, old.head())
-    assert runs.read(tmp_path / "run").run.source == "http://***@127.0.0.1:9/images.csv"
+    runs.write_run(tmp_path / "run", old.run, old.figures, old.head())
+    assert runs.read_run(tmp_path / "run").run.source == "http://***@127.0.0.1:9/images.csv"
     assert call("evaluate", tmp_path / "old", "--trust", "--cache", tmp_path / "cache" / "empty").status == 1
     nothing_is_written(tmp_path)
 

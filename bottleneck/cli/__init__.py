@@ -16,7 +16,7 @@ from bottleneck.cli.commands import app
 from bottleneck.cli.finetune import finetune
 from bottleneck.cli.output import note, say
 from bottleneck.cli.store import store
-from bottleneck.cli.streams import Terminated, drop, speaking
+from bottleneck.cli.streams import Terminated, command_streams, drop
 from bottleneck.errors import BottleneckError
 from bottleneck.system import onednn
 from bottleneck.system.addresses import scrubbed
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
     warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
     arguments = sys.argv[1:] if arguments is None else arguments
-    with speaking():
+    with command_streams():
         _warn_of_namesake()
         _run(arguments, "--json" in arguments)
 

@@ -195,7 +195,7 @@ def train(
         settings[key.strip()] = value
     after = asked_after(unfreeze, tune)
     done = bottleneck.train(
-        source, options.pop("base"), settings=settings, told=note, **session(quiet, options)
+        source, options.pop("base"), settings=settings, on_message=note, **session(quiet, options)
     )
     if after is None:
         show(as_json, quiet, lambda: documents.training_document(done), lambda: training.training_table(done))
@@ -218,7 +218,7 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
     from bottleneck.cli import documents
     from bottleneck.cli.tables import training
 
-    found = bottleneck.evaluate(run, source, told=note, **session(quiet, options))
+    found = bottleneck.evaluate(run, source, on_message=note, **session(quiet, options))
     show(
         as_json,
         quiet,
@@ -341,5 +341,5 @@ def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **
     from bottleneck.pipeline import demo as trip
 
     speak = (lambda _: None) if quiet or as_json else say
-    done = trip.run(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
+    done = trip.run_demo(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
     show(as_json, quiet, lambda: documents.demo_document(done), lambda: training.demo_table(done))

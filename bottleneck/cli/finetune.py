@@ -127,7 +127,7 @@ def finetune(
     from bottleneck.cli.tables import finetune as tuning_tables
 
     given = {**session(quiet, options), **parse_rates(rates), "patience": patience or None}
-    done = bottleneck.finetune(run, unfreeze, told=note, **given)
+    done = bottleneck.finetune(run, unfreeze, on_message=note, **given)
     show(
         as_json,
         quiet,
@@ -167,7 +167,9 @@ def tune_after(
     where = {name: options[name] for name in Session.__annotations__ if name in options}
     # The base was named in this very command.
     where["trust"] = True
-    done = bottleneck.finetune(trained.folder.path, unfreeze, told=note, **settings, **session(quiet, where))
+    done = bottleneck.finetune(
+        trained.folder.path, unfreeze, on_message=note, **settings, **session(quiet, where)
+    )
     show(
         as_json,
         quiet,

@@ -39,7 +39,7 @@ def drop(stream: Any) -> None:
         os.close(nowhere)
 
 
-class Unhurt:
+class ForgivingStream:
     """Standard error whose failures cost nothing: bars and remarks are not worth a run."""
 
     def __init__(self, stream: Any) -> None:
@@ -84,7 +84,7 @@ def _leave(number: int, _: Any) -> NoReturn:
 
 
 @contextlib.contextmanager
-def speaking() -> Iterator[None]:
+def command_streams() -> Iterator[None]:
     """Signals and streams as a command needs them; a caller from Python gets its own back."""
     before: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # not in the main thread
@@ -95,7 +95,7 @@ def speaking() -> Iterator[None]:
             # A name that the terminal's encoding lacks is shown escaped.
             stream.reconfigure(errors="backslashreplace")
     if errors is not None:
-        sys.stderr = Unhurt(errors)
+        sys.stderr = ForgivingStream(errors)
     try:
         yield
     finally:

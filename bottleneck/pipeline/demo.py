@@ -45,7 +45,7 @@ class DemoResult:
         return _held_out(self.heads[head].metrics)
 
 
-def run(
+def run_demo(
     out: Path,
     images: str | None,
     *,

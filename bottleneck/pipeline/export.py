@@ -50,7 +50,7 @@ def merge(
     from bottleneck.exports.merged_file import deliver
 
     target = local(out, "--out")
-    folder = runs.read(run, session.get("allow_host", ()))
+    folder = runs.read_run(run, session.get("allow_host", ()))
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     where = cache_of(options_of_run(folder.run, session))
@@ -111,7 +111,7 @@ def export(
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
     target = local(out, "--out")
-    folder = runs.read(run, session.get("allow_host", ()))
+    folder = runs.read_run(run, session.get("allow_host", ()))
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)
     return exporting.export(folder, target, formats, where, progress, gate=gate, images=images, score=score)

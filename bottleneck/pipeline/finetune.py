@@ -88,7 +88,7 @@ def finetune(
     unfreeze: str | Sequence[str],
     *,
     to: PathLike | None = None,
-    told: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
     **options: Unpack[TuneOptions],
 ) -> FineTuned:
     """Train the top of a run's base together with its head; the result is a run like any other.
@@ -106,7 +106,7 @@ def finetune(
     to : path, optional
         Folder of the new run; by default that of `run` with ``-tuned`` behind its name. The same call goes on there
         after an interruption.
-    told : callable
+    on_message : callable
         Hears remarks before and during the training.
     **options
         Fields of `TuneSettings`, and `Session`.
@@ -139,7 +139,7 @@ def finetune(
     settings, session = _settings(options)
     stages = _stages(unfreeze)
     cache_of(session)  # refused before a folder is made or TensorFlow imported
-    folder = runs.read(run, session.get("allow_host", ()))
+    folder = runs.read_run(run, session.get("allow_host", ()))
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
     if target.resolve() == folder.path.resolve():
         raise UsageError(
@@ -153,10 +153,10 @@ def finetune(
     runs.check_base(folder.run, base.spec)
     blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
     planned = tuning.plan(base, blocks, stages, settings)
-    data = TuningData(folder, base, settings, here, told)
+    data = TuningData(folder, base, settings, here, on_message)
     advice = (*planned.remarks, *data.remarks)
     for remark in advice:
-        told(remark)
+        on_message(remark)
     with _alone(target):
         outcome = tuning.finetune(
             base,
@@ -172,7 +172,7 @@ def finetune(
                 *(sha256_of(folder.path / name) for name in (runs.RECORD, "table.parquet", "head/head.json")),
             ),
             progress=progress_of(here),
-            told=told,
+            told=on_message,
         )
         facts = Tuned(
             origin=os.path.abspath(folder.path),
@@ -184,10 +184,10 @@ def finetune(
             kept=outcome.kept,
         )
         _write(target, folder, base, facts, outcome, data, started)
-    after = runs.read(target)
+    after = runs.read_run(target)
     worse = fallen(folder.figures.by_split, after.figures.by_split)
     for remark in worse:
-        told(remark)
+        on_message(remark)
     return FineTuned(after, folder.figures.by_split, (*advice, *worse))
 
 
@@ -248,7 +248,7 @@ def _write(
 ) -> None:
     """The new run: measured on rows of the base as it was saved, or the run before under a new name."""
     from bottleneck.evaluation.fit import measure_splits
-    from bottleneck.pipeline.train import rows_of
+    from bottleneck.pipeline.train import rows_to_measure
 
     run, name = folder.run, f"{safe_name(facts.base)}{runs.TUNED}"
     record = run.model_copy(
@@ -269,7 +269,9 @@ def _write(
             _, _, store = filled(run.source, asked, data.options)
             data.check_tuned(store, outcome)
             record = record.model_copy(update={"request": asked, "spec": store.spec, "views": None})
-            rows, splits = rows_of(replace(folder, run=record), None, data.told, data.options, None)
+            rows, splits = rows_to_measure(
+                replace(folder, run=record), None, data.on_message, data.options, None
+            )
             by_split = measure_splits(outcome.head, rows, splits, run.classes)
         elif runs.has_own_base(folder):
             shutil.copyfile(run.request.base, aside)
@@ -278,7 +280,7 @@ def _write(
             record = record.model_copy(update={"request": record.request.model_copy(update={"base": name})})
         figures = runs.Figures(by_split=by_split, seconds=time.perf_counter() - started)
         publish(room / "table.parquet", (folder.path / "table.parquet").read_bytes())
-        runs.write(room, record, figures, outcome.head)
+        runs.write_run(room, record, figures, outcome.head)
     (target / CHECKPOINT).unlink(missing_ok=True)
 
 

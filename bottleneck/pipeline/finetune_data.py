@@ -53,7 +53,7 @@ class TuningData:
     settings : TuneSettings
     options : Options
         Where things lie.
-    told : callable
+    on_message : callable
         Hears of images that are gone.
 
     Attributes
@@ -71,12 +71,12 @@ class TuningData:
         base: LoadedBase,
         settings: TuneSettings,
         options: Options,
-        told: Callable[[str], None],
+        on_message: Callable[[str], None],
     ) -> None:
         from bottleneck.heads.inputs import class_weights
 
         self._folder, self.run, self.inventory = folder, folder.run, folder.inventory()
-        self._base, self._settings, self.told = base, settings, told
+        self._base, self._settings, self.on_message = base, settings, on_message
         self.options = options
         self.probe: tuple[np.ndarray, np.ndarray]
         known, codes, splits = self._coded(self.inventory.table)
@@ -141,7 +141,7 @@ class TuningData:
         rows = join(store, self.inventory, views=views_store(store, views_of(options), cache))
         lost = len(self.inventory) - len(rows)
         if lost:
-            self.told(
+            self.on_message(
                 f"{lost:,} of the run's {len(self.inventory):,} images have no row at {request.cut} any more"
             )
         return rows

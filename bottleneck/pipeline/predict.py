@@ -151,7 +151,7 @@ def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]
         return found
     if path.suffix == ".keras":
         raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
-    folder = runs.read(path, session.get("allow_host", ()))
+    folder = runs.read_run(path, session.get("allow_host", ()))
     report, inventory, store = filled(source, folder.run.request, options_of_run(folder.run, session))
     runs.check_base(folder.run, store.spec, any_precision=True)
     again = functools.partial(opened, source, session)

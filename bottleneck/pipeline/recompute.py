@@ -24,7 +24,7 @@ from bottleneck.store.maintenance.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
 
 
-class Again:
+class Recomputation:
     """The rows that `source` gives for a store.
 
     Parameters

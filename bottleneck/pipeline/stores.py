@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, SourceError, StoreError, UsageError
-from bottleneck.pipeline.recompute import Again
+from bottleneck.pipeline.recompute import Recomputation
 from bottleneck.pipeline.session import PathLike, Session, cache_at, progress_of
 from bottleneck.schema import Cache
 from bottleneck.store.canary import CANARY
@@ -285,7 +285,7 @@ def _repaired(cache: Cache, checked: Checked, source: PathLike, session: Session
     if verdict is None or not any(damage.shard for damage in verdict.damaged):
         return checked
     listing = list_store(checked.folder)
-    again = Again(cache, listing, source, session)
+    again = Recomputation(cache, listing, source, session)
     with progress_of(session).bar("repair", None, "shards", brief=True) as bar:
         repair = repair_store(checked.folder, verdict.damaged, again.recompute, again.refill, bar.note)
     return Checked(checked.folder, verdict=verify_store(checked.folder), repair=repair)
@@ -308,7 +308,7 @@ def _sampled(
             checked.folder, f"none of its rows is of {shown(os.fspath(source))}", verdict, checked.repair
         )
     try:
-        again = Again(cache, listing, source, session).recompute(drawn.keys)
+        again = Recomputation(cache, listing, source, session).recompute(drawn.keys)
     except ForeignEnvironment as error:
         damage = Damage(CANARY, "", None, str(error))
         verdict = replace(verdict, damaged=(*verdict.damaged, damage))

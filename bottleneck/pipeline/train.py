@@ -69,7 +69,7 @@ def train(
     split: Literal["auto", "hash", "exact"] = "auto",
     folds: int | None = None,
     seed: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
     **options: Unpack[Options],
 ) -> Trained:
     """Train a head on cached features; what is missing is extracted first.
@@ -93,7 +93,7 @@ def train(
     folds : int, optional
         Cross-validate too, with a fresh head for each fold.
     seed : int
-    told : callable
+    on_message : callable
         Hears advice: before the training begins, and after it where the fit did not converge.
 
     Returns
@@ -122,20 +122,20 @@ def train(
     report, inventory, store = filled(source, base, options, examine=lambda found: _divided(found, policy))
     views = views_of(options)
     joined = join(store, inventory, views=views_store(store, views, cache_of(options)))
-    rows, splits, policy, told_now = _labelled(joined, inventory, policy)
+    rows, splits, policy, remarks = _labelled(joined, inventory, policy)
     samples = int((splits == "train").sum())
     classes = tuple(sorted(set(rows.y[splits == "train"])))
-    advice = [*told_now, *_lost_views(report)]
+    advice = [*remarks, *_lost_views(report)]
     _, trainable = count_parameters(spec, store.spec.shape, len(classes))
     capacity = capacity_advice(trainable, samples)
     if capacity:
         advice.append(capacity)
     for text in advice:
-        told(text)
+        on_message(text)
 
     def advise(text: str) -> None:
         advice.append(text)
-        told(text)
+        on_message(text)
 
     started = time.perf_counter()
     progress = options.get("progress") or Silent()
@@ -166,9 +166,9 @@ def train(
     )
     with runs.replacing(folder) as room:
         runs.write_table(room, rows, splits)
-        runs.write(room, record, figures, fitted)
+        runs.write_run(room, record, figures, fitted)
     counts = {name: int((splits == name).sum()) for name in ("train", "validation", "test")}
-    return Trained(runs.read(folder), report, tuple(advice), counts)
+    return Trained(runs.read_run(folder), report, tuple(advice), counts)
 
 
 def evaluate(
@@ -176,7 +176,7 @@ def evaluate(
     source: PathLike | None = None,
     *,
     average_views: bool = False,
-    told: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
     **session: Unpack[Session],
 ) -> dict[str, Metrics]:
     """Figures of a run's head: on its own images as they were split, or on all images of another source.
@@ -190,7 +190,7 @@ def evaluate(
     average_views : bool
         Measure the mean of the probabilities over the views that the run was trained on, instead of those of the
         image itself; views that are missing are computed first.
-    told : callable
+    on_message : callable
         Hears which images are missing or of a class that the head does not know, and whether the head's fit did not
         converge.
     **session
@@ -203,14 +203,16 @@ def evaluate(
     """
     from bottleneck.evaluation.fit import measure_splits
 
-    folder = runs.read(run, session.get("allow_host", ()))
+    folder = runs.read_run(run, session.get("allow_host", ()))
     if average_views and folder.run.views is None:
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"
         )
     for text in _not_converged(folder.figures):
-        told(text)
-    rows, splits = rows_of(folder, source, told, session, folder.run.views if average_views else None)
+        on_message(text)
+    rows, splits = rows_to_measure(
+        folder, source, on_message, session, folder.run.views if average_views else None
+    )
     return measure_splits(folder.head(), rows, splits, folder.run.classes, average_views=average_views)
 
 
@@ -255,15 +257,15 @@ def _labelled(
     )
     if not there.all():
         inventory = replace(inventory, table=inventory.table.filter(there))
-    splits, policy, told = _divided(inventory, policy)
+    splits, policy, remarks = _divided(inventory, policy)
     labelled = rows.labelled
-    return rows.where(labelled), np.asarray(splits, object)[labelled], policy, list(told)
+    return rows.where(labelled), np.asarray(splits, object)[labelled], policy, list(remarks)
 
 
-def rows_of(
+def rows_to_measure(
     folder: runs.RunFolder,
     source: PathLike | None,
-    told: Callable[[str], None],
+    on_message: Callable[[str], None],
     session: Session,
     views: Views | None,
 ) -> tuple[Features, np.ndarray]:
@@ -282,7 +284,7 @@ def rows_of(
     rows = join(store, inventory, views=views_store(store, views, cache_of(options)))
     if source is None and len(rows) < len(inventory):
         lost = f"{len(inventory) - len(rows):,} of the run's {len(inventory):,} images"
-        told(
+        on_message(
             f"{lost} are neither stored nor at {shown(folder.run.source)} any more: the figures are of the others"
         )
     rows = rows.where(rows.labelled)
@@ -293,7 +295,7 @@ def rows_of(
         )
     strange = [label for label in rows.y if label not in folder.run.classes]
     if strange:
-        told(
+        on_message(
             f"{len(strange):,} images are of classes that the head does not know and count as wrong: "
             f"{', '.join(map(repr, sorted(set(strange))[:5]))}"
         )

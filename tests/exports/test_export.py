@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def known(run: Path) -> Reference:
     """What all of these tests compare with: the base is loaded, and asked, once."""
-    return reference(runs.read(run), Cache(run.parent / "cache"), 256)
+    return reference(runs.read_run(run), Cache(run.parent / "cache"), 256)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_the_fingerprint_of_the_data_is_of_contents_and_not_of_names(run: Path, 
     from bottleneck.exports.card_facts import data_fingerprint
     from bottleneck.schema import Inventory
 
-    inventory = runs.read(run).inventory()
+    inventory = runs.read_run(run).inventory()
     renamed = inventory.table.set_column(
         0, "path", pa.array([b"%d" % i for i in range(len(inventory))], pa.binary())
     )

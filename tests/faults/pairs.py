@@ -131,7 +131,7 @@ def _train(made: dict[int, tuple[runs.RunFolder, Any]], tuned: bool, folder: Pat
         if tuned:
             (room / f"base{which}{runs.TUNED}").write_bytes(b"base %d" % which)
         (room / "table.parquet").write_bytes((run.path / "table.parquet").read_bytes())
-        runs.write(room, run.run, run.figures, head)
+        runs.write_run(room, run.run, run.figures, head)
 
 
 def pairs(place: Path) -> dict[str, Pair]:

@@ -52,7 +52,7 @@ def test_both_phases_in_one_command(tmp_path: Path, capfdbinary: pytest.CaptureF
     document = said.json["finetuned"]
 
     # Phase 1 ended by early stopping.
-    head = runs.read(run).head()
+    head = runs.read_run(run).head()
     assert head.n_iter_ == head.best_epoch_ + 2 < head.epochs
     # Phase 2: the right layers, by name, with the optimizer of the recipe, on the cached rows below them.
     (stage,) = document["tuned"]["stages"]
@@ -62,10 +62,10 @@ def test_both_phases_in_one_command(tmp_path: Path, capfdbinary: pytest.CaptureF
     assert (settings["optimizer"], settings["rate"], settings["momentum"]) == ("sgd", 1e-4, 0.9)
     assert document["kept"] == "after"
 
-    before = load(runs.read(run).run.request, cache_at(None)).model
+    before = load(runs.read_run(run).run.request, cache_at(None)).model
     kernels = sum(before.get_layer(name).count_params() for name in TOP_TWO)
     assert stage["parameters"] == kernels + (2048 + 1) * 1024 + (1024 + 1) * 200
-    after = keras.saving.load_model(runs.read(document["run"]).run.request.base)
+    after = keras.saving.load_model(runs.read_run(document["run"]).run.request.base)
     moved, statistics = set(), 0
     for one, other in zip(before.weights, after.weights, strict=True):
         assert one.path == other.path

@@ -87,11 +87,13 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_if_nothing_had_been(tmp_path: 
     # What was fine-tuned there before stays whole until the new one is done.
     older = bottleneck.finetune(tmp_path / "run", "top:1", to=tmp_path / "new", epochs=1, rate=1e-2)
     killed(tmp_path / "run", tmp_path / "new")
-    assert runs.read(tmp_path / "new").run == older.folder.run
+    assert runs.read_run(tmp_path / "new").run == older.folder.run
     assert bottleneck.evaluate(tmp_path / "new") == older.metrics
 
     said: list[str] = []
-    resumed = bottleneck.finetune(tmp_path / "run", STAGES, to=tmp_path / "new", told=said.append, **options)
+    resumed = bottleneck.finetune(
+        tmp_path / "run", STAGES, to=tmp_path / "new", on_message=said.append, **options
+    )
     assert "going on after epoch 1 of --unfreeze top:2" in said
     straight = bottleneck.finetune(tmp_path / "run", STAGES, to=tmp_path / "straight", **options)
     for one, other in zip(resumed.tuned.stages, straight.tuned.stages, strict=True):
@@ -127,7 +129,7 @@ def test_a_checkpoint_of_another_fine_tuning_is_not_gone_on_from_and_a_damaged_o
             bottleneck.finetune(tmp_path / "run", "top:1", epochs=5, batch_size=8)
     point = (new / ".finetune.npz").read_bytes()
     said: list[str] = []
-    bottleneck.finetune(tmp_path / "run", "top:1", epochs=1, batch_size=8, told=said.append)
+    bottleneck.finetune(tmp_path / "run", "top:1", epochs=1, batch_size=8, on_message=said.append)
     assert not any("going on" in text for text in said)
     (new / ".finetune.npz").write_bytes(point[: len(point) // 2])
     with pytest.raises(TuningError, match=r"\.finetune\.npz is no checkpoint.*remove it"):

@@ -58,7 +58,7 @@ def weights_of(done: FineTuned | Path) -> dict[str, np.ndarray]:
     """All weights of a run's base, layer by layer, and its head's, by name."""
     import keras
 
-    folder = runs.read(done) if isinstance(done, Path) else done.folder
+    folder = runs.read_run(done) if isinstance(done, Path) else done.folder
     if folder.run.request.base.endswith(".keras"):
         model = keras.saving.load_model(folder.run.request.base)
     else:
@@ -183,7 +183,7 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
 
     from bottleneck.models.merge import merge
 
-    folder = runs.read(place / "unwatched")
+    folder = runs.read_run(place / "unwatched")
     # Fewer images of one class, so that its weight is another one.
     source = place / "uneven"
     shutil.copytree(place / "in", source)
@@ -197,7 +197,7 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
         class_weight="balanced",
     )  # fmt: skip
 
-    folder = runs.read(place / "rare")
+    folder = runs.read_run(place / "rare")
     base = load(folder.run.request, cache_at(place / "cache"))
     model = merge(base, folder.head())
     layer = model.get_layer("base").get_layer("block3_conv")
@@ -267,7 +267,7 @@ def test_it_refuses_to_make_things_worse(place: Path) -> None:
     )
     assert (done.tuned.kept, done.tuned.verdict) == ("before", "unchanged")
     assert [stage.best_epoch for stage in done.tuned.stages] == [0, 0]
-    before = runs.read(place / "dense")
+    before = runs.read_run(place / "dense")
     assert done.folder.run.spec == before.run.spec and done.metrics == before.figures.by_split
     assert not changed(weights_of(place / "dense"), weights_of(done))
     # Of a run that has a base of its own, the copy is whole too.
@@ -451,7 +451,7 @@ def test_a_head_with_tuned_weights_says_nothing_of_its_first_fit() -> None:
 
 
 def test_a_class_without_a_validation_image_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = runs.read(place / "dense")
+    folder = runs.read_run(place / "dense")
     table = folder.table()
     at = table.schema.get_field_index("split")
     splits = pc.if_else(pc.equal(table.column("label"), "class1"), "train", table.column("split"))

@@ -63,7 +63,7 @@ def test_losses_are_equal_epoch_for_epoch_and_the_faulty_way_differs(tmp_path: P
         source, str(base), "dense", run=tmp_path / "run", settings=settings, preprocessing=PREPROCESSING,
         pooling="avg", validation=0.0,
     )  # fmt: skip
-    folder, cache = runs.read(tmp_path / "run"), cache_at(None)
+    folder, cache = runs.read_run(tmp_path / "run"), cache_at(None)
     head = folder.head()
     cached = [entry["loss"] for entry in head.history_]
 

@@ -92,7 +92,7 @@ def test_a_score_is_an_output_of_its_own_and_is_certified_too(images: Path, plac
     from scipy.special import logsumexp
 
     run = trained(images, place, "squeezenet")
-    folder = runs.read(run)
+    folder = runs.read_run(run)
     done = bottleneck.merge(run, place / "scored" / "model.keras", score="energy")
     assert done.certificate.verdict == "certified"
     for form in done.certificate.forms:

@@ -205,16 +205,16 @@ def test_an_exact_split_takes_its_share_of_each_class_and_is_frozen(
     said = call("train", source, "--base", FAKE, "--run", run, *options, "--validation", 0.2, "--json")
     why = "" if asked == "exact" else "the smallest class has 25 images, under 50"
     assert said.json["split"] == {"kind": "exact", "validation": 0.2, "seed": 0, "why": why}
-    assert runs.read(run).run.split.why == why
+    assert runs.read_run(run).run.split.why == why
     assert said.json["classes_without_images"] == {}
     assert said.json["counts"] == {"train": 60, "validation": 15, "test": 0}
     assert [c["images"] for c in said.json["metrics"]["validation"]["classes"]] == [5, 5, 5]
-    before = runs.read(run).table()
+    before = runs.read_run(run).table()
     # More images, other names: the run's own figures do not move.
     write_images(source, {"cat": 25, "dog": 40}, seed=9)
     (source / "owl").rename(source / "strix")
     assert call("evaluate", "--trust", run, "--json").json["metrics"] == said.json["metrics"]
-    assert runs.read(run).table().equals(before)
+    assert runs.read_run(run).table().equals(before)
 
 
 def test_without_validation_everything_is_trained_on(call: Call, source: Path, tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_two_trainings_into_one_folder_leave_one_whole_run(source: Path, tmp_pat
         done = list(
             pool.map(lambda seed: bottleneck.train(source, FAKE, run=tmp_path / "run", seed=seed), range(4))
         )
-    found = runs.read(tmp_path / "run")
+    found = runs.read_run(tmp_path / "run")
     assert bottleneck.evaluate(tmp_path / "run", trust=True) == found.figures.by_split
     assert found.run.split.seed in range(4) and len(done) == 4
 

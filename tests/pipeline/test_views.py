@@ -106,7 +106,7 @@ def test_folds_and_lost_views_are_told(source: Path, tmp_path: Path) -> None:
         augment="brightness=-0.2:1",
         folds=3,
         max_bad=0.5,
-        told=said.append,
+        on_message=said.append,
     )
     assert len(done.folder.figures.folds) == 3
     lost = done.extraction.views.rejected if done.extraction.views else 0

@@ -302,4 +302,4 @@ def test_from_s3_to_features_and_only_what_changed_again(
     assert (rows.X[:] == bottleneck.features(local, FAKE).X[:]).all()
     done = call("train", url, "--base", FAKE, "--run", tmp_path / "run", "--json")
     assert done.status == 0, done.err
-    assert runs.read(tmp_path / "run").run.source == url
+    assert runs.read_run(tmp_path / "run").run.source == url
