@@ -41,7 +41,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
     """Of the network that the options `given` name, in this process; OpenVINO keeps count of its time on demand."""
     import tensorflow as tf
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.bases.precision import here
     from bottleneck.forward.frozen_graph import freeze
     from bottleneck.forward.keras_forward import prepare_process
@@ -49,7 +49,9 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
     from bottleneck.schema import BaseRequest, Cache, Precision
 
     prepare_process()
-    base = load(BaseRequest(**{k: v for k, v in given.items() if k != "cache"}), Cache(Path(given["cache"])))
+    base = load_base(
+        BaseRequest(**{k: v for k, v in given.items() if k != "cache"}), Cache(Path(given["cache"]))
+    )
     model, pixels = base.features_model, base.spec.recipe.pixels
     shape = (BATCH, pixels.height, pixels.width, 3)
 

@@ -62,10 +62,10 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path, default=SOURCE)
     parser.add_argument("--work", type=Path, default=measuring.WORK)
     given = parser.parse_args()
-    from bottleneck.bases.precision import isa, resolve
+    from bottleneck.bases.precision import isa, resolve_precision
     from bottleneck.pipeline.demo import write_digits
 
-    precision = resolve("auto", isa(), None)
+    precision = resolve_precision("auto", isa(), None)
     if precision == "float32":
         raise SystemExit("this processor has no hardware for a lower precision")
     measuring.squeezenet_weights(given.work)

@@ -63,7 +63,7 @@ def check_features(spec: BaseSpec) -> list[str]:
 
     import numpy as np
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.heads.logistic import LogisticHead
     from bottleneck.models import certificate
@@ -74,7 +74,7 @@ def check_features(spec: BaseSpec) -> list[str]:
 
     size = max(spec.smallest, 32)
     with tempfile.TemporaryDirectory() as folder:
-        base = load(BaseRequest(base=spec.name, weights="random:0", size=size), Cache(Path(folder)))
+        base = load_base(BaseRequest(base=spec.name, weights="random:0", size=size), Cache(Path(folder)))
     before = base.digest_now()
     forward = KerasForward([base], lambda _: 8)
     pixels = probes(32, size, size)

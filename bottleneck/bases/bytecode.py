@@ -33,7 +33,9 @@ _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 
 
-def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str], Any]) -> list[Any]:
+def instructions_of(
+    code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str], Any]
+) -> list[Any]:
     """The instructions of `code` as lists of texts and numbers.
 
     Parameters
@@ -54,7 +56,7 @@ def plain(code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str
     ...     # another name, no docstring
     ...     twice = 2 * x
     ...     return twice
-    >>> plain(f.__code__, repr, str) == plain(g.__code__, repr, str)
+    >>> instructions_of(f.__code__, repr, str) == instructions_of(g.__code__, repr, str)
     True
     """
     arguments = code.co_argcount + code.co_kwonlyargcount

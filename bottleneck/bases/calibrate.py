@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bottleneck.bases.graph import inference, run, walk
+from bottleneck.bases.graph import inference, run_graph, walk
 from bottleneck.schema import Preprocessing
 
 #: Part of the digest of random weights, whose calibrated bits differ between machines.
@@ -102,7 +102,7 @@ def calibrate(model: Any, preprocessing: Preprocessing, size: int, done: set[int
                 _scale(operation, args, kwargs)
         return inference(operation, *args, **kwargs)
 
-    run(network, image, call)
+    run_graph(network, image, call)
 
 
 def _scale(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

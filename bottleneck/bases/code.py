@@ -1,6 +1,6 @@
 """What lies behind objects that are code: functions, classes and their instances, told as plain data.
 
-`Reader.told` follows everything that a piece of code can reach and that is not Keras', TensorFlow's, Python's or an
+`CodeReader.told` follows everything that a piece of code can reach and that is not Keras', TensorFlow's, Python's or an
 installed package's: instructions (`bottleneck.bases.bytecode`), values of closures, defaults and module globals,
 methods and attributes of classes, attributes of instances. Of an installed package it tells name and version, of Keras
 and TensorFlow the name alone. Names and places of definitions are left out: a function is what it does.
@@ -29,9 +29,9 @@ from bottleneck.bases.held import (
     built_in,
     content_of,
     idle_attributes,
+    instance_state,
     own_attributes,
     settings_of,
-    state_of,
 )
 from bottleneck.bases.namespaces import Key
 from bottleneck.bases.origin import Origin, is_keras, origin_of
@@ -66,7 +66,7 @@ _OF_CLASSES = frozenset(
 _NOTES = ("__attrs", "__dataclass", "__non_callable", "__protocol", "__pydantic")
 
 
-class Reader(Containers):
+class CodeReader(Containers):
     """Tells objects as plain data, the same data for what does the same.
 
     Parameters
@@ -256,7 +256,7 @@ class Reader(Containers):
         origin = origin_of(kind)
         if origin.kind == "own":
             # A variable's state has names and places in it.
-            state = {} if isinstance(value, keras.Variable) else state_of(value)
+            state = {} if isinstance(value, keras.Variable) else instance_state(value)
             return ["instance", self.told(kind), self._attributes(state), self._numbers(value)]
         if hasattr(value, "python_function"):  # of `tf.function`
             return ["traced", self.told(value.python_function)]
@@ -268,7 +268,7 @@ class Reader(Containers):
                 "stock",
                 kind.__qualname__,
                 self._settled(settings_of(value)),
-                self.code_in(state_of(value).items()),
+                self.code_in(instance_state(value).items()),
             ]
         return self._foreign(value, origin)
 
@@ -290,7 +290,7 @@ class Reader(Containers):
         if hasattr(value, "__wrapped__"):
             return ["wrapped", *name, self.told(value.__wrapped__)]
         if callable(value) and hasattr(value, "__name__"):
-            held = self.code_in(state_of(value).items())  # of NumPy's, `vectorize` holds a function
+            held = self.code_in(instance_state(value).items())  # of NumPy's, `vectorize` holds a function
             return ["callable", *name, str(value.__name__), held]
         return ["object", *name, self._pickled(value)]
 

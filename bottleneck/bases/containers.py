@@ -11,7 +11,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from bottleneck.bases.held import built_in, plain_content, state_of
+from bottleneck.bases.held import built_in, instance_state, plain_content
 from bottleneck.bases.namespaces import Namespaces
 from bottleneck.bases.origin import origin_of
 from bottleneck.schema import canonical_json
@@ -26,7 +26,7 @@ TRACKED = frozenset(
 
 
 class Containers(Namespaces):
-    """The part of `bottleneck.bases.code.Reader` that tells what holds other things."""
+    """The part of `bottleneck.bases.code.CodeReader` that tells what holds other things."""
 
     @abstractmethod
     def array(self, value: Any) -> list[Any]:
@@ -85,12 +85,12 @@ class Containers(Namespaces):
             parts = [self._pickled(value)]
         if origin.kind != "own":
             return ["object", *self._from(kind), kind.__qualname__, content, *parts]
-        return ["instance", self.told(kind), self._attributes(state_of(value)), content, *parts]
+        return ["instance", self.told(kind), self._attributes(instance_state(value)), content, *parts]
 
     def _more(self, value: Any, plain: type) -> list[Any]:
         """Class and attributes of what may be more than `plain` says."""
         more = [] if type(value) is plain else [self.told(type(value))]
-        state = state_of(value)
+        state = instance_state(value)
         return [*more, self._attributes(state)] if state else more
 
     def _pickled(self, value: Any) -> Any:

@@ -17,19 +17,19 @@ from bottleneck.schema import Pooling
 OUTPUT = "output"
 
 
-class Place(NamedTuple):
+class CuttableLayer(NamedTuple):
     """One layer that a base can be cut at: its path and the shape of its output (None where it has several)."""
 
     path: str
     shape: tuple[int | None, ...] | None
 
 
-def places(model: Any) -> list[Place]:
+def cuttable_layers(model: Any) -> list[CuttableLayer]:
     """Every place to cut `model`, in graph order, nested networks after the layer that holds them."""
     return list(_places(model, ""))
 
 
-def _places(model: Any, prefix: str) -> Iterator[Place]:
+def _places(model: Any, prefix: str) -> Iterator[CuttableLayer]:
     graph = network_of(model)
     if graph is None:
         return
@@ -37,7 +37,7 @@ def _places(model: Any, prefix: str) -> Iterator[Place]:
         nodes = _nodes(graph, operation)
         outputs = [t for node in nodes for t in node.outputs]
         path = prefix + operation.name
-        yield Place(path, tuple(outputs[0].shape) if len(outputs) == 1 else None)
+        yield CuttableLayer(path, tuple(outputs[0].shape) if len(outputs) == 1 else None)
         if network_of(operation) is not None:
             yield from _places(operation, path + "/")
 
@@ -145,17 +145,19 @@ def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> Unkno
     hint = f"{', '.join(opaque)}: subclassed, so it can be cut at its output only" if opaque else ""
     error = UnknownName("layer to cut at", whole, [prefix + k for k in known], hint)
     near = [n for n in error.nearest if n[len(prefix) :] in shapes]
-    told = "; shapes: " + ", ".join(f"{n} {show(shapes[n[len(prefix) :]])}" for n in near) if near else ""
+    told = (
+        "; shapes: " + ", ".join(f"{n} {show_shape(shapes[n[len(prefix) :]])}" for n in near) if near else ""
+    )
     error.args = (str(error) + told,)
     return error
 
 
-def show(shape: tuple[int | None, ...] | None) -> str:
+def show_shape(shape: tuple[int | None, ...] | None) -> str:
     """A row's shape for a person: without the batch, ``?`` where it depends on the image.
 
     Examples
     --------
-    >>> show((None, 7, 7, 512)), show((None, None, 64)), show(None)
+    >>> show_shape((None, 7, 7, 512)), show_shape((None, None, 64)), show_shape(None)
     ('(7, 7, 512)', '(?, 64)', '(several)')
     """
     if shape is None:
@@ -178,7 +180,7 @@ def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: tuple[int | No
     if pooling != "none" and len(shape) not in (3, 4):
         raise UsageError(
             f"--pooling {pooling} takes maps (height, width, channels) or tokens (tokens, channels); "
-            f"this cut gives {show(shape)}; use --pooling none"
+            f"this cut gives {show_shape(shape)}; use --pooling none"
         )
     return pooling
 
@@ -210,6 +212,6 @@ def row_shape(shape: tuple[int | None, ...], pooling: Pooling, where: str) -> tu
     inner = shape[-1:] if pooling != "none" else shape[1:]
     if any(extent is None or extent < 1 for extent in inner) or math.prod(e or 0 for e in inner) < 1:
         raise BaseError(
-            f"{where}: a row would have the shape {show((None, *inner))}; give --size, or another cut"
+            f"{where}: a row would have the shape {show_shape((None, *inner))}; give --size, or another cut"
         )
     return tuple(int(extent) for extent in inner if extent is not None)

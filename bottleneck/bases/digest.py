@@ -22,7 +22,7 @@ import hashlib
 import inspect
 from typing import Any
 
-from bottleneck.bases.code import Reader
+from bottleneck.bases.code import CodeReader
 from bottleneck.bases.graph import IMAGE, Network, Ref, Step, network_of, steps_of, walk
 from bottleneck.bases.held import array_of, files_of, own_attributes
 from bottleneck.bases.origin import is_keras
@@ -88,7 +88,7 @@ class _Teller:
     """Tells networks and operations; `reader` the code in them."""
 
     def __init__(self) -> None:
-        self.reader = Reader(self.stock, self.graph)
+        self.reader = CodeReader(self.stock, self.graph)
 
     def lines(self, network: Network) -> list[bytes]:
         """A line for each step that computes something, and one for the output."""

@@ -28,8 +28,8 @@ _FORMAT = 1
 _PACKAGES = ("keras", "tensorflow", "keras_hub", "keras_cv", "keras_nlp")
 
 
-def recall(request: BaseRequest, cache: Cache) -> StoreSpec | None:
-    """What `remember` was told for this very request, or None; imports neither Keras nor TensorFlow.
+def recall_digests(request: BaseRequest, cache: Cache) -> StoreSpec | None:
+    """What `remember_digests` was told for this very request, or None; imports neither Keras nor TensorFlow.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def recall(request: BaseRequest, cache: Cache) -> StoreSpec | None:
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> recall(BaseRequest(base="vgg16"), Cache(pathlib.Path(tempfile.mkdtemp()))) is None
+    >>> recall_digests(BaseRequest(base="vgg16"), Cache(pathlib.Path(tempfile.mkdtemp()))) is None
     True
     """
     key = _key(request)
@@ -60,7 +60,7 @@ def recall(request: BaseRequest, cache: Cache) -> StoreSpec | None:
     return spec if document.get("check") == _check(key, spec) else None
 
 
-def remember(request: BaseRequest, spec: StoreSpec, cache: Cache) -> None:
+def remember_digests(request: BaseRequest, spec: StoreSpec, cache: Cache) -> None:
     """Keep what `request` turned out to be. A cache that cannot be written costs the memory, not the run."""
     key = _key(request)
     if key is None:

@@ -205,7 +205,7 @@ def above(network: Network, end: int = IMAGE) -> Network:
     return Network(image, steps, tuple(moved(ref) for ref in network.outputs))
 
 
-def run(network: Network, image: Any, call: Callable[..., Any]) -> list[Any]:
+def run_graph(network: Network, image: Any, call: Callable[..., Any]) -> list[Any]:
     """Send `image` through the steps, each as ``call(operation, *args, **kwargs)``; returns the outputs.
 
     A value is let go after its last use, so a network of any depth holds only its widest cut in memory.
@@ -242,7 +242,7 @@ def run(network: Network, image: Any, call: Callable[..., Any]) -> list[Any]:
 
 
 def inference(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `operation` in inference mode, whatever was recorded when the network was wired: a `call` of `run`."""
+    """Call `operation` in inference mode, whatever was recorded when the network was wired: a `call` of `run_graph`."""
     if "training" in getattr(operation, "_call_context_args", ()):
         kwargs = {**kwargs, "training": False}
     return operation(*args, **kwargs)

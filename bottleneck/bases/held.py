@@ -77,7 +77,7 @@ def plain_content(value: Any) -> Any:
     return kind(_CONTENT[kind](value))
 
 
-def state_of(value: Any) -> dict[str, Any]:
+def instance_state(value: Any) -> dict[str, Any]:
     """Attributes of an instance, in its dictionary and in slots."""
     state = object.__getstate__(value)
     plain, slots = state if isinstance(state, tuple) else (state, None)

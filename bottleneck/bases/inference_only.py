@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bottleneck.bases.stock import Arrangements, is_attention
+from bottleneck.bases.stock import LayerRewriter, is_attention
 from bottleneck.bases.training_only import NOISE, SILENCED, rates_of
 from bottleneck.errors import BaseError
 
@@ -18,7 +18,7 @@ from bottleneck.errors import BaseError
 _WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 
 
-def freeze(model: Any) -> Any:
+def freeze_base(model: Any) -> Any:
     """Rebuild `model` so that training mode computes what inference computes.
 
     Bit for bit, but for attention with dropout, for which Keras takes other kernels: it differs by rounding.
@@ -42,7 +42,7 @@ def freeze(model: Any) -> Any:
     """
     import keras
 
-    arrangements = Arrangements(quiet)
+    arrangements = LayerRewriter(copy_without_randomness)
     # Keras calls no function of ours for the layers of a Sequential, which have one input and so hold no attention.
     calls = {} if isinstance(model, keras.Sequential) else {"call_function": arrangements.call}
     try:
@@ -59,7 +59,7 @@ def freeze(model: Any) -> Any:
     return copy
 
 
-def quiet(layer: Any) -> Any:
+def copy_without_randomness(layer: Any) -> Any:
     """Copy `layer` without its randomness and its weights; a bare operation is given back as it is."""
     import keras
 

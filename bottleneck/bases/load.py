@@ -92,7 +92,7 @@ def features_of(bases: Sequence[LoadedBase]) -> Any:
     return keras.Model(image, rows if len(rows) > 1 else rows[0], name=f"{network.name}_features")
 
 
-def load(request: BaseRequest, cache: Cache) -> LoadedBase:
+def load_base(request: BaseRequest, cache: Cache) -> LoadedBase:
     """Build, weight, cut and identify the base of `request`; raises as `load_cuts`."""
     return load_cuts([request], cache)[0]
 

@@ -42,7 +42,7 @@ Key = int | tuple[int, Asked | str | None]
 
 
 class Namespaces(ABC):
-    """The part of `bottleneck.bases.code.Reader` that follows names.
+    """The part of `bottleneck.bases.code.CodeReader` that follows names.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Namespaces(ABC):
                 else [type(value).__name__, self.told(value)]
             )
 
-        lines = bytecode.plain(code, constant, outside)
+        lines = bytecode.instructions_of(code, constant, outside)
         for name, level, whole in bytecode.imports(code):
             lines.append(["import", self._imported("." * level + name, names, None if whole else asked)])
         lines.extend(self._named(code, names))

@@ -50,7 +50,9 @@ def isa() -> str:
     return "unknown"
 
 
-def resolve(asked: AskedPrecision, extensions: str, capability: tuple[int, int] | None) -> Precision:
+def resolve_precision(
+    asked: AskedPrecision, extensions: str, capability: tuple[int, int] | None
+) -> Precision:
     """The precision that `asked` is on a machine: pure.
 
     Parameters
@@ -68,8 +70,8 @@ def resolve(asked: AskedPrecision, extensions: str, capability: tuple[int, int] 
 
     Examples
     --------
-    >>> resolve("auto", "avx2 avx512_bf16", None), resolve("auto", "avx2", None), resolve("auto", "avx2", (8, 0))
-    ('bfloat16', 'float32', 'float16')
+    >>> resolve_precision("auto", "avx2 avx512_bf16", None), resolve_precision("auto", "avx2", (8, 0))
+    ('bfloat16', 'float16')
     """
     cores = capability is not None and capability >= _TENSOR_CORES
     there: Precision = "float32"
@@ -94,8 +96,11 @@ def resolve(asked: AskedPrecision, extensions: str, capability: tuple[int, int] 
 
 
 def here(asked: AskedPrecision) -> Precision:
-    """`resolve` on this machine; imports TensorFlow where it matters which GPU there is. Raises as it does."""
-    return "float32" if asked == "float32" else resolve(asked, isa(), _capability())
+    """Resolve `asked` on this machine; raises as `resolve_precision`.
+
+    TensorFlow is imported only where it matters which GPU there is.
+    """
+    return "float32" if asked == "float32" else resolve_precision(asked, isa(), _capability())
 
 
 def machine() -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from bottleneck.errors import BaseError
 
 
-class Arrangements:
+class LayerRewriter:
     """Copies of layers, made as a network is cloned.
 
     Parameters

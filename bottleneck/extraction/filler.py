@@ -142,7 +142,7 @@ class Filler:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
         self._recalled = [
-            None if self._in_process else digest_cache.recall(request, self._cache)
+            None if self._in_process else digest_cache.recall_digests(request, self._cache)
             for request in self._requests
         ]
         if None in self._recalled and isinstance(computing, WorkerProcess):
@@ -154,7 +154,7 @@ class Filler:
             spec = recalled
             if spec is None:
                 spec = self._computing.specs[number]
-                digest_cache.remember(request, spec, self._cache)
+                digest_cache.remember_digests(request, spec, self._cache)
             if request.precision == "auto" and not self._in_process:
                 spec = complete(self._cache, spec, inventory) or spec
             self._specs.append(spec.model_copy(update={"views": self._options.get("views")}))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bottleneck.bases.calibrate import seeded
-from bottleneck.bases.graph import IMAGE, Network, Step, above, inference, needed, run
-from bottleneck.bases.inference_only import quiet
+from bottleneck.bases.graph import IMAGE, Network, Step, above, inference, needed, run_graph
+from bottleneck.bases.inference_only import copy_without_randomness
 from bottleneck.errors import BaseError
 
 
@@ -87,7 +87,7 @@ class Tail:
 
     def __call__(self, rows: Any) -> Any:
         """(n, *shape) to what the base gives at its cut, in inference mode."""
-        (found,) = run(self.network, rows, inference)
+        (found,) = run_graph(self.network, rows, inference)
         return found
 
     def give_back(self) -> None:
@@ -124,7 +124,7 @@ def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
         again = replace(
             part, steps=tuple(replace(step, operation=copies[id(step.operation)]) for step in part.steps)
         )
-        run(again, keras.ops.zeros((1, *shape), part.image.dtype), inference)  # which builds them
+        run_graph(again, keras.ops.zeros((1, *shape), part.image.dtype), inference)  # which builds them
     layers, originals = {}, {}
     for key, original in operations.items():
         if _has_weights(original):
@@ -136,7 +136,7 @@ def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
 
 def _copied(operation: Any) -> Any:
     try:
-        return quiet(operation)
+        return copy_without_randomness(operation)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise BaseError(
             f"layer {operation.name!r} cannot be rebuilt without its dropout: {error}; "

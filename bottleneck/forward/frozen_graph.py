@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bottleneck.bases.graph import inference, network_of, run, steps_of
+from bottleneck.bases.graph import inference, network_of, run_graph, steps_of
 from bottleneck.errors import NotReducible
 from bottleneck.forward.concurrency import in_turn
 from bottleneck.forward.fold_batchnorm import folded
@@ -106,7 +106,7 @@ def _traced(model: Any, shape: tuple[int, ...]) -> Any:
     def rows(pixels: Any) -> list[Any]:
         constants = [(weight, tf.constant(value)) for weight, value in held]
         with keras.StatelessScope(state_mapping=constants):
-            found = run(network, pixels, inference)
+            found = run_graph(network, pixels, inference)
         return [tf.cast(part, tf.float32) for part in found]
 
     signature = [tf.TensorSpec(shape, tf.float32)]

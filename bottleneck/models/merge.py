@@ -6,7 +6,7 @@ from typing import Any
 
 from bottleneck.bases.custom import foreign
 from bottleneck.bases.cut import pool
-from bottleneck.bases.inference_only import freeze
+from bottleneck.bases.inference_only import freeze_base
 from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Head
@@ -54,7 +54,7 @@ def merge(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
     pixels = base.spec.recipe.pixels
     image = keras.Input((pixels.height, pixels.width, 3), name="image")
     x = apply(image, base.spec.recipe.preprocessing)
-    frozen = freeze(base.model)
+    frozen = freeze_base(base.model)
     # A base may be called anything, also like one of the layers around it.
     frozen.name = BASE
     x = frozen(x)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck import runs
-from bottleneck.bases.load import LoadedBase, load
+from bottleneck.bases.load import LoadedBase, load_base
 from bottleneck.contracts import Head
 from bottleneck.errors import ParityError
 from bottleneck.forward.keras_forward import KerasForward, batch_for, prepare_process
@@ -187,7 +187,7 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     run = folder.run
     head = folder.head()
     prepare_process()
-    base = load(run.request, cache)
+    base = load_base(run.request, cache)
     runs.check_base(run, base.spec)
     # The merged model computes in float32, so that is what it is held to.
     forward = KerasForward([base], batch_for(run.request, cache), "float32")

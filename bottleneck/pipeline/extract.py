@@ -257,7 +257,7 @@ def _foreseen(
     images = opened(source, options)
     views = views_of(options)
     here = isinstance(base, (str, BaseRequest))
-    recalled = [known.recall(request, cache) if here else None for request in requests]
+    recalled = [known.recall_digests(request, cache) if here else None for request in requests]
     started = time.perf_counter()
     with WorkerProcess(requests, cache, limits) if here else _in_process(base, requests, cache) as worker:
         if isinstance(worker, WorkerProcess) and None in recalled:

@@ -130,7 +130,7 @@ def finetune(
     >>> done.tuned.kept, done.metrics["validation"].accuracy  # doctest: +SKIP
     ('after', 0.94)
     """
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.evaluation.metrics import fallen
     from bottleneck.finetuning import run as tuning
     from bottleneck.forward.keras_forward import prepare_process
@@ -149,7 +149,7 @@ def finetune(
     head = folder.head()
     runs.prepare(target)
     prepare_process()
-    base = load(folder.run.request, cache_of(here))
+    base = load_base(folder.run.request, cache_of(here))
     runs.check_base(folder.run, base.spec)
     blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
     planned = tuning.plan(base, blocks, stages, settings)

@@ -218,7 +218,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
     def image(name: bytes) -> np.ndarray | str:
         try:
             data = source.read(name)
-            header.check(data)
+            header.check_header(data)
             return np.asarray(decode(tf.constant(data)))
         except Rejected as why:
             return str(why)

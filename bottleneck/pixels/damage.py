@@ -32,7 +32,7 @@ def refuse_flaws(kind: str, data: bytes) -> None:
     Parameters
     ----------
     kind : str
-        The format, as `header.inspect` names it.
+        The format, as `inspect_header` names it.
     data : bytes
         The whole file, whose header was read.
 

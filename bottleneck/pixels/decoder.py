@@ -32,7 +32,7 @@ _ONE_PIXEL = base64.b64decode(
 
 
 #: From a file and its header to pixels; None where this is not to be had.
-Way = Callable[[bytes, header.Header], np.ndarray | None]
+Way = Callable[[bytes, header.ImageHeader], np.ndarray | None]
 
 #: Files after which to import Numba, half a second of work, is soon made good by a millisecond a file.
 _MANY = 256
@@ -90,7 +90,7 @@ class Decoder:
         """
         import tensorflow as tf
 
-        head = header.check(data)
+        head = header.check_header(data)
         pixels = None
         if head.format == "JPEG":
             is_large = min(head.width, head.height) >= self._large
@@ -126,7 +126,7 @@ class _Shorter:
         if self._way is None and files >= self._worth:
             self._way = self._aside.submit(_there, self._make)
 
-    def __call__(self, data: bytes, head: header.Header) -> np.ndarray | None:
+    def __call__(self, data: bytes, head: header.ImageHeader) -> np.ndarray | None:
         with self._counting:
             self._files += 1
             self._set_up_for(self._files)
@@ -189,7 +189,7 @@ def _at_an_eighth(finish: _Finishing) -> Way:
     for halved in (True, False):
         _demand_agreement(at_an_eighth, halved)
 
-    def way(data: bytes, _: header.Header) -> np.ndarray | None:
+    def way(data: bytes, _: header.ImageHeader) -> np.ndarray | None:
         found = at_an_eighth(data)
         if found is None:
             return None
@@ -217,7 +217,7 @@ def _by_libjpeg(pixels: Pixels, finish: _Finishing) -> Way:
     """From a JPEG file of any other extent."""
     import tensorflow as tf
 
-    def way(data: bytes, head: header.Header) -> np.ndarray | None:
+    def way(data: bytes, head: header.ImageHeader) -> np.ndarray | None:
         orientation = finish.orientation(data)
         ratio = _ratio(head, pixels, orientation)
         try:
@@ -253,7 +253,7 @@ def _demand_fit(
             raise ArithmeticError("images.fitting gives other pixels than TensorFlow on this machine")
 
 
-def _ratio(head: header.Header, pixels: Pixels, orientation: int) -> int:
+def _ratio(head: header.ImageHeader, pixels: Pixels, orientation: int) -> int:
     """The DCT ratio of the contract, as `images.formats.jpeg_image` has it."""
     rows, columns = (head.width, head.height) if orientation > 4 else (head.height, head.width)
     tall, wide = rows // pixels.height, columns // pixels.width

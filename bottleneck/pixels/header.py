@@ -59,7 +59,7 @@ IMAGE_SUFFIXES = frozenset((
 # fmt: on
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """Format and stored extent of an image (before EXIF orientation)."""
 
     format: str
@@ -89,7 +89,7 @@ def format_of(head: bytes) -> str | None:
 def looks_like_image(head: bytes) -> bool:
     """Whether a file that begins with `head` (256 bytes suffice) is an image of any known family.
 
-    Wider than what can be decoded: a TIFF is image-like, and `check` then refuses it by name.
+    Wider than what can be decoded: a TIFF is image-like, and `check_header` then refuses it by name.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def looks_like_image(head: bytes) -> bool:
     return format_of(head) is not None
 
 
-def inspect(data: bytes) -> Header:
+def inspect_header(data: bytes) -> ImageHeader:
     """Format, width and height from the header.
 
     Parameters
@@ -109,7 +109,7 @@ def inspect(data: bytes) -> Header:
 
     Returns
     -------
-    Header
+    ImageHeader
         For a GIF the canvas that holds the first frame too, since memory is bounded by that and not by the screen.
 
     Raises
@@ -119,8 +119,8 @@ def inspect(data: bytes) -> Header:
 
     Examples
     --------
-    >>> inspect(b"GIF89a" + bytes([5, 0, 3, 0, 0, 0, 0]) + b"," + bytes([0, 0, 0, 0, 5, 0, 3, 0, 0]))
-    Header(format='GIF', width=5, height=3)
+    >>> inspect_header(b"GIF89a" + bytes([5, 0, 3, 0, 0, 0, 0]) + b"," + bytes([0, 0, 0, 0, 5, 0, 3, 0, 0]))
+    ImageHeader(format='GIF', width=5, height=3)
     """
     if not data:
         raise Rejected("header", "empty file")
@@ -134,11 +134,11 @@ def inspect(data: bytes) -> Header:
         width, height = reader(data)
     except IndexError:
         raise Rejected("header", f"{name} is cut off in its header ({len(data)} bytes)") from None
-    return Header(name, width, height)
+    return ImageHeader(name, width, height)
 
 
 def pixel_limit(max_pixels: int = MAX_PIXELS) -> str:
-    """The circumstances under which `check` finds an image too large: it finds the same until they change.
+    """The circumstances under which `check_header` finds an image too large: it finds the same until they change.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def pixel_limit(max_pixels: int = MAX_PIXELS) -> str:
     return f"at most {max_pixels:,} pixels"
 
 
-def check(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+def check_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Refuse what no decoder should see.
 
     Parameters
@@ -160,21 +160,21 @@ def check(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
 
     Returns
     -------
-    Header
+    ImageHeader
 
     Raises
     ------
     Rejected
-        As `inspect` and `flaws.refuse_flaws`; no pixels at all; or too many, with ``retry=True``, because the limit
+        As `inspect_header` and `refuse_flaws`; no pixels at all; or too many, with ``retry=True``, because the limit
         may change and the bytes do not.
 
     Examples
     --------
-    >>> check(b"<html></html>")
+    >>> check_header(b"<html></html>")
     Traceback (most recent call last):
     bottleneck.errors.Rejected: header: not an image: a web page
     """
-    header = inspect(data)
+    header = inspect_header(data)
     if header.width < 1 or header.height < 1:
         raise Rejected("header", f"{header.format} of {header.width} x {header.height} pixels")
     if header.width * header.height > max_pixels:

@@ -60,10 +60,10 @@ def test_blocks_from_the_top() -> None:
 
 @pytest.mark.keras
 def test_names_do_not_depend_on_what_was_built_before(tmp_path: Path) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     request = BaseRequest(base="mobilenetv3small", weights="random:0", size=32)
-    first, second = load(request, Cache(tmp_path)), load(request, Cache(tmp_path))
+    first, second = load_base(request, Cache(tmp_path)), load_base(request, Cache(tmp_path))
     assert first.cut == second.cut == "activation_17"
     assert first.spec == second.spec
     # The default cut is the average that Keras' own classifier sees.
@@ -74,17 +74,19 @@ def test_names_do_not_depend_on_what_was_built_before(tmp_path: Path) -> None:
 
 @pytest.mark.keras
 def test_cuts_in_the_top(tmp_path: Path) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     cache = Cache(tmp_path)
     with pytest.raises(BaseError, match=r"--size 96.*vgg16, which exists at 224 only.*pool5"):
-        load(BaseRequest(base="vgg16", cut="fc6", size=96, weights="random:0"), cache)
+        load_base(BaseRequest(base="vgg16", cut="fc6", size=96, weights="random:0"), cache)
     with pytest.raises(BaseError, match="32 or more"):
-        load(BaseRequest(base="vgg16", size=16, weights="random:0"), cache)
-    by_name = load(BaseRequest(base="MobileNetV2", cut="global_average_pooling2d", weights="random:0"), cache)
+        load_base(BaseRequest(base="vgg16", size=16, weights="random:0"), cache)
+    by_name = load_base(
+        BaseRequest(base="MobileNetV2", cut="global_average_pooling2d", weights="random:0"), cache
+    )
     assert (by_name.name, by_name.spec.shape) == ("mobilenetv2", (1280,))
     with pytest.raises(UnknownName, match=r"nearest: .*out_relu \(7, 7, 1280\)"):
-        load(BaseRequest(base="mobilenetv2", cut="out_rel", weights="random:0"), cache)
+        load_base(BaseRequest(base="mobilenetv2", cut="out_rel", weights="random:0"), cache)
 
 
 @pytest.mark.keras
@@ -92,9 +94,9 @@ def test_the_penultimate_row_of_convnext_is_its_own(tmp_path: Path) -> None:
     """Without the top the builder pools, then normalises: the same numbers as below the classifier."""
     import keras
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
-    base = load(BaseRequest(base="convnexttiny", weights="random:0", size=32), Cache(tmp_path))
+    base = load_base(BaseRequest(base="convnexttiny", weights="random:0", size=32), Cache(tmp_path))
     whole = keras.applications.ConvNeXtTiny(weights=None, input_shape=(32, 32, 3))
     for layer, value in zip(whole.weights[:-2], base.model.weights, strict=True):
         layer.assign(value)

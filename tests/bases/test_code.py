@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bottleneck.bases.code import Reader
+from bottleneck.bases.code import CodeReader
 from bottleneck.errors import BaseError
 
 
-def reader() -> Reader:
-    return Reader(stock=repr, graph=repr)
+def reader() -> CodeReader:
+    return CodeReader(stock=repr, graph=repr)
 
 
 def test_modules_that_import_each_other_are_each_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,13 +19,13 @@ def test_modules_that_import_each_other_are_each_told_once(monkeypatch: pytest.M
     for module in modules:
         vars(module).update({other.__name__: other for other in modules})
     opened: list[str] = []
-    tell = Reader._opened_module
+    tell = CodeReader._opened_module
 
-    def counted(self: Reader, module: types.ModuleType, asked: Any) -> Any:
+    def counted(self: CodeReader, module: types.ModuleType, asked: Any) -> Any:
         opened.append(module.__name__)
         return tell(self, module, asked)
 
-    monkeypatch.setattr(Reader, "_opened_module", counted)
+    monkeypatch.setattr(CodeReader, "_opened_module", counted)
     reader().told(modules[0])
     assert sorted(opened) == [module.__name__ for module in modules]
 

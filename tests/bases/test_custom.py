@@ -19,20 +19,20 @@ def request(base: str = "mine", **options: Any) -> BaseRequest:
 
 @pytest.mark.keras
 def test_a_keras_file(tmp_path: Path) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     path = tmp_path / "alexnet.keras"
     networks.plain(prefix="x_").save(path)
-    base = load(request(str(path), cut="x_join", pooling="avg"), Cache(tmp_path))
+    base = load_base(request(str(path), cut="x_join", pooling="avg"), Cache(tmp_path))
     assert (base.name, base.cut, base.spec.shape, base.size) == ("alexnet", "x_join", (8,), 16)
     pixels = np.random.default_rng(0).random((2, 16, 16, 3), np.float32) * 255
     expected = np.asarray(base.model(pixels * np.float32(1 / 127.5) - 1)).mean((1, 2))
     np.testing.assert_allclose(np.asarray(base.features_model(pixels)), expected, rtol=1e-4, atol=1e-6)
     assert base.digest_now() == base.spec.recipe.base_digest
     with pytest.raises(UsageError, match=r"needs --preprocessing.*caffe"):
-        load(BaseRequest(base=str(path)), Cache(tmp_path))
+        load_base(BaseRequest(base=str(path)), Cache(tmp_path))
     with pytest.raises(UsageError, match="brings its own weights"):
-        load(request(str(path), weights="random:0"), Cache(tmp_path))
+        load_base(request(str(path), weights="random:0"), Cache(tmp_path))
 
 
 @pytest.mark.fault(49)
@@ -40,7 +40,7 @@ def test_a_keras_file(tmp_path: Path) -> None:
 def test_code_in_a_keras_file_is_refused(tmp_path: Path) -> None:
     import keras
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     class Odd(keras.layers.Layer):
         def call(self, x: Any) -> Any:
@@ -57,7 +57,7 @@ def test_code_in_a_keras_file_is_refused(tmp_path: Path) -> None:
         ("gone", "no such file"),
     ):
         with pytest.raises(BaseError, match=match):
-            load(request(str(tmp_path / f"{name}.keras")), Cache(tmp_path))
+            load_base(request(str(tmp_path / f"{name}.keras")), Cache(tmp_path))
 
 
 @pytest.mark.keras
@@ -74,7 +74,7 @@ def test_a_file_is_not_blamed_for_the_folder_of_its_copy(
 
 @pytest.mark.keras
 def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_nets.py").write_text(
@@ -85,9 +85,11 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def nothing():\n    return 5\n"
         "def fails():\n    raise RuntimeError('no luck')\n"
     )
-    base = load(request("my_nets:plain"), Cache(tmp_path))
+    base = load_base(request("my_nets:plain"), Cache(tmp_path))
     assert (base.name, base.spec.shape) == ("my_nets_plain", (5,))
-    first, second = (load(request("my_nets:fresh", weights="random:3"), Cache(tmp_path)) for _ in range(2))
+    first, second = (
+        load_base(request("my_nets:fresh", weights="random:3"), Cache(tmp_path)) for _ in range(2)
+    )
     assert first.spec == second.spec
     assert first.spec.shape == (14, 14, 4)
     for reference, match in (
@@ -97,9 +99,9 @@ def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("not_there_at_all:f", "No module named"),
     ):
         with pytest.raises(BaseError, match=match):
-            load(request(reference), Cache(tmp_path))
+            load_base(request(reference), Cache(tmp_path))
     with pytest.raises(UnknownName, match="nearest: vgg16"):
-        load(request("vgg-16"), Cache(tmp_path))
+        load_base(request("vgg-16"), Cache(tmp_path))
 
 
 @pytest.mark.keras
@@ -160,7 +162,7 @@ def test_a_class_that_says_it_is_keras_own_is_foreign_all_the_same() -> None:
 def test_a_subclassed_model_is_cut_at_its_output_only() -> None:
     import keras
 
-    from bottleneck.bases.inference_only import freeze
+    from bottleneck.bases.inference_only import freeze_base
     from bottleneck.bases.load import load_model
 
     class Net(keras.Model):
@@ -177,7 +179,7 @@ def test_a_subclassed_model_is_cut_at_its_output_only() -> None:
     assert base.spec.shape == (6, 6, 4)
     x = np.ones((1, 8, 8, 3), np.float32)
     np.testing.assert_array_equal(
-        np.asarray(freeze(base.model)(x, training=True)), np.asarray(net(x, training=False))
+        np.asarray(freeze_base(base.model)(x, training=True)), np.asarray(net(x, training=False))
     )
     with pytest.raises(UnknownName, match="output only"):
         load_model(net, [request(size=8, cut="conv")])

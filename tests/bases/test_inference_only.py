@@ -13,9 +13,9 @@ pytestmark = pytest.mark.keras
 
 def check(model: Any, x: np.ndarray, tolerance: float = 0.0, *, written_anew: bool = False) -> None:
     from bottleneck.bases.digest import digest
-    from bottleneck.bases.inference_only import freeze
+    from bottleneck.bases.inference_only import freeze_base
 
-    frozen = freeze(model)
+    frozen = freeze_base(model)
     assert not frozen.trainable_weights
     assert (digest(frozen) == digest(model)) != written_anew
     expected = np.asarray(model(x, training=False))
@@ -58,11 +58,11 @@ def test_efficientnet() -> None:
 def test_random_crop_is_refused() -> None:
     import keras
 
-    from bottleneck.bases.inference_only import freeze
+    from bottleneck.bases.inference_only import freeze_base
 
     image = keras.Input((16, 16, 3))
     with pytest.raises(BaseError, match="RandomCrop"):
-        freeze(keras.Model(image, keras.layers.RandomCrop(8, 8)(image)))
+        freeze_base(keras.Model(image, keras.layers.RandomCrop(8, 8)(image)))
 
 
 def test_attention_is_written_as_layers_that_stay_frozen_and_differs_by_rounding_only() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.bases import precision
-from bottleneck.bases.digest_cache import recall, remember
+from bottleneck.bases.digest_cache import recall_digests, remember_digests
 from bottleneck.errors import UsageError
 from bottleneck.schema import BaseRequest, Cache
 from tests.bases.test_digest_cache import SPEC
@@ -31,14 +31,14 @@ MODERN, OLD = "avx avx2 fma avx512f avx512_bf16", "avx avx2 fma"
 def test_auto_is_what_the_machine_has_hardware_for(
     extensions: str, capability: tuple[int, int] | None, auto: str
 ) -> None:
-    assert precision.resolve("auto", extensions, capability) == auto
-    assert precision.resolve("float32", extensions, capability) == "float32"
+    assert precision.resolve_precision("auto", extensions, capability) == auto
+    assert precision.resolve_precision("float32", extensions, capability) == "float32"
     for asked in ("bfloat16", "float16"):
         if asked == auto:
-            assert precision.resolve(asked, extensions, capability) == asked
+            assert precision.resolve_precision(asked, extensions, capability) == asked
         else:
             with pytest.raises(UsageError, match="or auto"):
-                precision.resolve(asked, extensions, capability)
+                precision.resolve_precision(asked, extensions, capability)
 
 
 def test_float32_asks_no_one() -> None:
@@ -49,11 +49,11 @@ def test_what_auto_was_is_remembered_for_this_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, request = Cache(tmp_path), BaseRequest(base="vgg16", precision="auto")
-    remember(request, SPEC, cache)
-    assert recall(request, cache) == SPEC
-    assert recall(request.model_copy(update={"precision": "float32"}), cache) is None
+    remember_digests(request, SPEC, cache)
+    assert recall_digests(request, cache) == SPEC
+    assert recall_digests(request.model_copy(update={"precision": "float32"}), cache) is None
     monkeypatch.setattr(precision, "isa", lambda: "avx of another machine")
-    assert recall(request, cache) is None
+    assert recall_digests(request, cache) is None
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert recall(request, cache) is None
+    assert recall_digests(request, cache) is None

@@ -29,21 +29,21 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 
 @pytest.mark.keras
 def test_real_weights_at_any_size(real: Cache) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.pixels.probes import probes
 
-    base = load(BaseRequest(base="squeezenet", size=96), real)
+    base = load_base(BaseRequest(base="squeezenet", size=96), real)
     assert (base.cut, base.pooling, base.spec.shape, base.spec.recipe.base_digest) == (
         "fire9_concat", "avg", (512,), GOLDEN,
     )  # fmt: skip
     rows = np.asarray(base.features_model(probes(4, 96, 96)))
     assert rows.shape == (4, 512)
     assert rows.std(0).mean() > 0.1
-    top = load(BaseRequest(base="squeezenet", cut="predictions"), real)
+    top = load_base(BaseRequest(base="squeezenet", cut="predictions"), real)
     probabilities = np.asarray(top.features_model(probes(2, 227, 227)))
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    assert load(BaseRequest(base="squeezenet", cut="fire9/concat"), real).spec.shape == (13, 13, 512)
-    given = load(
+    assert load_base(BaseRequest(base="squeezenet", cut="fire9/concat"), real).spec.shape == (13, 13, 512)
+    given = load_base(
         BaseRequest(base="squeezenet", size=64, weights=str(squeezenet.weight_file(real))),
         Cache(real.root / "x"),
     )

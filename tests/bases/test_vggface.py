@@ -59,14 +59,14 @@ def test_the_network_has_the_names_and_parameters_of_its_files() -> None:
 @pytest.mark.keras
 @pytest.mark.parametrize("top", [False, True])
 def test_a_public_weight_file_loads_with_and_without_its_classifier(tmp_path: Path, top: bool) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.bases.vggface import build
 
     spec = specs()["vggface_vgg16"]
     path = tmp_path / "rcmalli_vggface_tf_vgg16.h5"
     written = legacy_file(path, build(spec, top=False, size=32), top=top)
     request = BaseRequest(base=spec.name, size=32, weights=str(path))
-    base = load(request, Cache(tmp_path / "cache"))
+    base = load_base(request, Cache(tmp_path / "cache"))
     for name, values in written.items():
         if name in CONVOLUTIONS:
             for found, value in zip(base.model.get_layer(name).get_weights(), values, strict=True):
@@ -76,7 +76,7 @@ def test_a_public_weight_file_loads_with_and_without_its_classifier(tmp_path: Pa
 
 @pytest.mark.keras
 def test_without_a_file_it_says_which_one_is_meant(tmp_path: Path) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
 
     with pytest.raises(BaseError, match=r"rcmalli_vggface_tf_notop_vgg16\.h5"):
-        load(BaseRequest(base="vggface_vgg16", size=32), Cache(tmp_path))
+        load_base(BaseRequest(base="vggface_vgg16", size=32), Cache(tmp_path))

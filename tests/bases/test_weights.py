@@ -133,7 +133,7 @@ def test_imagenet_goes_through_keras_own_door(tmp_path: Path, monkeypatch: pytes
     import keras
     from keras.src.utils import file_utils
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.schema import BaseRequest, Cache
 
     asked: list[str] = []
@@ -154,22 +154,22 @@ def test_imagenet_goes_through_keras_own_door(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(file_utils, "get_file", get_file)
     cache = Cache(tmp_path)
-    top = load(BaseRequest(base="mobilenetv2", cut="predictions"), cache)
+    top = load_base(BaseRequest(base="mobilenetv2", cut="predictions"), cache)
     for weight, expected in zip(top.model.weights, with_top.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(weight), np.asarray(expected))
-    bare = load(BaseRequest(base="densenet121", weights="imagenet", size=32), cache)
+    bare = load_base(BaseRequest(base="densenet121", weights="imagenet", size=32), cache)
     assert bare.spec.shape == (1024,)
     np.testing.assert_array_equal(np.asarray(bare.model.weights[-4]), np.asarray(without.weights[-4]))
     assert asked == list(files)
     with pytest.raises(BaseError, match=r"vgg16 could not be fetched.*--weights PATH"):
-        load(BaseRequest(base="vgg16", size=32), cache)
+        load_base(BaseRequest(base="vgg16", size=32), cache)
 
 
 @pytest.mark.keras
 def test_random_weights_are_the_seeds_and_nobody_elses(tmp_path: Path) -> None:
     import random
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.schema import BaseRequest, Cache
 
     random.seed(5)
@@ -178,7 +178,7 @@ def test_random_weights_are_the_seeds_and_nobody_elses(tmp_path: Path) -> None:
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     bases = [
-        load(BaseRequest(base="mobilenet", weights=f"random:{s}", size=32), Cache(tmp_path))
+        load_base(BaseRequest(base="mobilenet", weights=f"random:{s}", size=32), Cache(tmp_path))
         for s in (0, 0, 1)
     ]
     assert (random.random(), np.random.random()) == expected  # noqa: NPY002
@@ -191,11 +191,11 @@ def test_random_weights_are_the_seeds_and_nobody_elses(tmp_path: Path) -> None:
 @pytest.mark.keras
 @pytest.mark.parametrize("name", ["mobilenetv2", "vgg16"])
 def test_calibrated_features_have_unit_scale_and_show_a_channel_swap(name: str, tmp_path: Path) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache
 
-    base = load(BaseRequest(base=name, weights="random:0", size=32, pooling="avg"), Cache(tmp_path))
+    base = load_base(BaseRequest(base=name, weights="random:0", size=32, pooling="avg"), Cache(tmp_path))
     pixels = probes(16, 32, 32)
     rows = np.asarray(base.features_model(pixels))
     swapped = np.asarray(base.features_model(pixels[..., ::-1]))

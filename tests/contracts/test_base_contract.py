@@ -47,14 +47,14 @@ def test_names_are_told_apart_and_families_are_known() -> None:
 @pytest.mark.parametrize("family", sorted(BASES))
 def test_a_base_builds_runs_and_keeps_its_digest(family: str, tmp_path: Path) -> None:
     from bottleneck.bases import preprocess
-    from bottleneck.bases.inference_only import freeze
-    from bottleneck.bases.load import load
+    from bottleneck.bases.inference_only import freeze_base
+    from bottleneck.bases.load import load_base
     from bottleneck.pixels.probes import probes
 
     spec = specs()[SMALL[family]]
     assert family_of(spec.name) is families()[family]
     request = BaseRequest(base=spec.name, weights="random:0", size=spec.smallest)
-    base = load(request, Cache(tmp_path))
+    base = load_base(request, Cache(tmp_path))
     before = base.digest_now()
     pixels = probes(4, spec.smallest, spec.smallest)
     rows = np.asarray(base.features_model(pixels))
@@ -62,9 +62,9 @@ def test_a_base_builds_runs_and_keeps_its_digest(family: str, tmp_path: Path) ->
     assert (rows.ndim - 1, rows.shape[-1]) == (len(spec.feature), spec.feature[-1])
     assert np.isfinite(rows).all()
     image = preprocess.apply(pixels, base.preprocessing)
-    frozen = freeze(base.model)
+    frozen = freeze_base(base.model)
     assert not frozen.trainable_weights
     expected = np.asarray(base.model(image, training=False))
     np.testing.assert_array_equal(np.asarray(frozen(image, training=True)), expected)
     assert base.digest_now() == before
-    assert base.spec == load(request, Cache(tmp_path)).spec
+    assert base.spec == load_base(request, Cache(tmp_path)).spec

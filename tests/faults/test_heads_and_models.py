@@ -213,11 +213,11 @@ CODE: dict[str, dict[str, Any]] = {
 
 def check_refused(path: Path, source: Path, cache: Cache) -> None:
     """As a base and as a merged model."""
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.schema import BaseRequest, Preprocessing
 
     with pytest.raises(BaseError, match=r"cannot be (loaded|read)"):
-        load(BaseRequest(base=str(path), preprocessing=Preprocessing()), cache)
+        load_base(BaseRequest(base=str(path), preprocessing=Preprocessing()), cache)
     from tests.fakes import base
 
     spec = base().spec.model_dump(mode="json")

@@ -508,7 +508,7 @@ def test_a_folder_of_such_images_costs_its_second_run_nothing(
     assert all(why.final for why in first.rejections)
     with pytest.MonkeyPatch.context() as patch:
         # Not even asked what the base is, were it one of the catalog: a light start, as where nothing is to compute.
-        patch.setattr(digest_cache, "recall", lambda request, where: base().spec)
+        patch.setattr(digest_cache, "recall_digests", lambda request, where: base().spec)
         patch.setattr("bottleneck.extraction.filler.is_function", lambda name: False)
         patch.setattr(Link, "begin", lambda link: pytest.fail("a worker was begun"))
         started = time.monotonic()

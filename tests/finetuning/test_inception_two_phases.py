@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bottleneck import runs
-from bottleneck.bases.load import load
+from bottleneck.bases.load import load_base
 from bottleneck.pipeline.session import cache_at
 from tests.here import caller
 from tests.models.toys import worker_here
@@ -62,7 +62,7 @@ def test_both_phases_in_one_command(tmp_path: Path, capfdbinary: pytest.CaptureF
     assert (settings["optimizer"], settings["rate"], settings["momentum"]) == ("sgd", 1e-4, 0.9)
     assert document["kept"] == "after"
 
-    before = load(runs.read_run(run).run.request, cache_at(None)).model
+    before = load_base(runs.read_run(run).run.request, cache_at(None)).model
     kernels = sum(before.get_layer(name).count_params() for name in TOP_TWO)
     assert stage["parameters"] == kernels + (2048 + 1) * 1024 + (1024 + 1) * 200
     after = keras.saving.load_model(runs.read_run(document["run"]).run.request.base)

@@ -14,7 +14,7 @@ import pytest
 
 import bottleneck
 from bottleneck import runs
-from bottleneck.bases.load import load
+from bottleneck.bases.load import load_base
 from bottleneck.errors import BaseError, TuningError, UnknownName, UsageError
 from bottleneck.finetuning.run import with_weights
 from bottleneck.finetuning.training_loop import Program, draws
@@ -62,7 +62,7 @@ def weights_of(done: FineTuned | Path) -> dict[str, np.ndarray]:
     if folder.run.request.base.endswith(".keras"):
         model = keras.saving.load_model(folder.run.request.base)
     else:
-        model = load(folder.run.request, cache_at(None)).model
+        model = load_base(folder.run.request, cache_at(None)).model
     found = {weight.path: weight.numpy() for weight in model.weights}
     return found | {f"head/{name}": array for name, array in folder.head().arrays_.items()}
 
@@ -198,7 +198,7 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
     )  # fmt: skip
 
     folder = runs.read_run(place / "rare")
-    base = load(folder.run.request, cache_at(place / "cache"))
+    base = load_base(folder.run.request, cache_at(place / "cache"))
     model = merge(base, folder.head())
     layer = model.get_layer("base").get_layer("block3_conv")
     model.get_layer("base").trainable = layer.trainable = True

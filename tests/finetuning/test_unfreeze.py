@@ -141,9 +141,9 @@ def test_batch_norm_stays_frozen_wherever_it_hides_and_parents_have_no_say() -> 
 def test_the_top_block_of_bases_that_people_know(base: str, top: int, first: list[str]) -> None:
     import pathlib
 
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.schema import BaseRequest, Cache
 
-    loaded = load(BaseRequest(base=base, weights="random:0", size=32), Cache(pathlib.Path("nowhere")))
+    loaded = load_base(BaseRequest(base=base, weights="random:0", size=32), Cache(pathlib.Path("nowhere")))
     known = choices(loaded.model, loaded.blocks)
     assert sorted(known.chosen(TuneStage.parse(f"top:{top}"))) == sorted(first)

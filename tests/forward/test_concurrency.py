@@ -92,13 +92,13 @@ def test_a_sum_races_where_its_other_term_is_still_needed(rows: Callable[[Any], 
 
 @pytest.mark.parametrize("base", ["mobilenetv2", "resnet50", "inceptionv3"])
 def test_usual_networks_need_no_turns(base: str, tmp_path: Any) -> None:
-    from bottleneck.bases.load import load
+    from bottleneck.bases.load import load_base
     from bottleneck.forward.concurrency import may_race
     from bottleneck.forward.frozen_graph import _traced
     from bottleneck.schema import BaseRequest, Cache
 
     request = BaseRequest(base=base, weights="random:0", size=96, pooling="avg")
-    loaded = load(request, Cache(tmp_path))
+    loaded = load_base(request, Cache(tmp_path))
     assert not may_race(_traced(loaded.model, (2, 96, 96, 3)).graph)
 
 

@@ -217,7 +217,7 @@ def test_one_network_gives_the_bytes_of_each_cut_alone(tmp_path: Path) -> None:
 
 @pytest.mark.keras
 def test_random_weights_are_calibrated_alike_whatever_is_cut_beside(tmp_path: Path) -> None:
-    from bottleneck.bases.load import load, load_cuts
+    from bottleneck.bases.load import load_base, load_cuts
 
     def asked(cut: str) -> BaseRequest:
         return BaseRequest(base="squeezenet", weights="random:0", size=64, cut=cut, pooling="avg")
@@ -225,7 +225,7 @@ def test_random_weights_are_calibrated_alike_whatever_is_cut_beside(tmp_path: Pa
     cuts = ("fire8", "pool3", "fire4_concat")
     together = load_cuts([asked(cut) for cut in cuts], Cache(tmp_path))
     for cut, base in zip(cuts, together, strict=True):
-        alone = load(asked(cut), Cache(tmp_path))
+        alone = load_base(asked(cut), Cache(tmp_path))
         assert base.spec == alone.spec
         for one, other in zip(base.model.get_weights(), alone.model.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)

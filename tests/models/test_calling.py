@@ -126,7 +126,7 @@ def nothing_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
         copy.trainable = False
         return copy
 
-    monkeypatch.setattr(merge, "freeze", clone)
+    monkeypatch.setattr(merge, "freeze_base", clone)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 import bottleneck
 from bottleneck import runs
-from bottleneck.bases.load import load
+from bottleneck.bases.load import load_base
 from bottleneck.forward.keras_forward import KerasForward, batch_for
 from bottleneck.models.merge import merge
 from bottleneck.pipeline.session import cache_at
@@ -67,7 +67,7 @@ def test_losses_are_equal_epoch_for_epoch_and_the_faulty_way_differs(tmp_path: P
     head = folder.head()
     cached = [entry["loss"] for entry in head.history_]
 
-    loaded = load(folder.run.request, cache)
+    loaded = load_base(folder.run.request, cache)
     forward = KerasForward([loaded], batch_for(folder.run.request, cache))
     inventory = folder.inventory()
     pixels = np.stack([forward.decode((source / image.path.decode()).read_bytes()) for image in inventory])

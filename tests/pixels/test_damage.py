@@ -11,7 +11,7 @@ from PIL import Image
 
 from bottleneck.errors import Rejected
 from bottleneck.pixels.damage import LARGEST_SCANS, MOST_SCANS, refuse_flaws
-from bottleneck.pixels.header import check
+from bottleneck.pixels.header import check_header
 from bottleneck.pixels.reasons import reason_for
 from tests.pixels.mutations import sound_files
 from tests.pixels.pictures import encoded, photo
@@ -39,8 +39,8 @@ CLEAR = {0: b"\0\1", 2: b"\0\1\0\2\0\3", 3: b"\0\x80"}
 def test_a_transparency_chunk_that_libpng_ignores_is_refused_by_name(colour: int, depth: int) -> None:
     palette, body = [PALETTE] * (colour == 3), CLEAR[colour]
     clear = chunk(b"tRNS", body)
-    check(png_of(colour, depth, *palette, clear, b"IDAT", END))
-    check(png_of(colour, depth, *palette, b"IDAT", END))
+    check_header(png_of(colour, depth, *palette, clear, b"IDAT", END))
+    check_header(png_of(colour, depth, *palette, b"IDAT", END))
     for parts, words in (
         ((*palette, b"IDAT", clear, END), "behind the picture's data"),
         ((*palette, b"IDAT", END, clear), "behind the picture's data"),
@@ -52,7 +52,7 @@ def test_a_transparency_chunk_that_libpng_ignores_is_refused_by_name(colour: int
         *(((clear, PALETTE, b"IDAT", END), "before its palette") for _ in palette),
     ):
         with pytest.raises(Rejected, match=words) as caught:
-            check(png_of(colour, depth, *parts))
+            check_header(png_of(colour, depth, *parts))
         assert (caught.value.stage, caught.value.retry) == ("header", False)
 
 
@@ -60,14 +60,14 @@ def test_a_transparency_chunk_that_libpng_ignores_is_refused_by_name(colour: int
 def test_a_bmp_whose_pixels_begin_too_early_is_refused_by_name(mode: str) -> None:
     data = encoded(Image.fromarray(photo()).convert(mode), "BMP")
     right = int.from_bytes(data[10:14], "little")
-    check(data)
+    check_header(data)
     for start in {0, 7, 45, 53, right - 1}:
         with pytest.raises(
             Rejected, match=f"begin at byte {start:,}, within its header or palette of {right:,}"
         ):
-            check(data[:10] + struct.pack("<I", start) + data[14:])
+            check_header(data[:10] + struct.pack("<I", start) + data[14:])
     # Room between palette and pixels is allowed.
-    check(data[:10] + struct.pack("<I", right + 4) + data[14:right] + bytes(4) + data[right:])
+    check_header(data[:10] + struct.pack("<I", right + 4) + data[14:right] + bytes(4) + data[right:])
 
 
 def scans(picture: np.ndarray, count: int, **options: object) -> bytes:
@@ -79,25 +79,25 @@ def scans(picture: np.ndarray, count: int, **options: object) -> bytes:
 
 def test_a_jpeg_of_more_scans_than_any_encoder_writes_is_refused() -> None:
     grey = photo(channels=1)[..., 0]
-    check(encoded(photo(), "JPEG", progressive=True))
-    check(scans(grey, MOST_SCANS - 10, progressive=True))
+    check_header(encoded(photo(), "JPEG", progressive=True))
+    check_header(scans(grey, MOST_SCANS - 10, progressive=True))
     with pytest.raises(Rejected, match=f"more than {MOST_SCANS} scans"):
-        check(scans(grey, 2 * MOST_SCANS, progressive=True))
+        check_header(scans(grey, 2 * MOST_SCANS, progressive=True))
     # In a large picture each costs more: 8000 x 8000 pixels by its header.
     large = bytearray(scans(grey, LARGEST_SCANS + 1, progressive=True))
     at = large.index(b"\xff\xc2")
     large[at + 5 : at + 9] = struct.pack(">HH", 8000, 8000)
     with pytest.raises(Rejected, match=f"more than {LARGEST_SCANS} scans"):
-        check(bytes(large))
+        check_header(bytes(large))
     # libjpeg stops behind a scan of all components; what stands behind the end or in a comment is no scan.
-    check(scans(photo(), 2 * MOST_SCANS))
-    check(encoded(grey, "JPEG", progressive=True) + b"\xff\xda" * 2 * MOST_SCANS)
-    check(encoded(grey, "JPEG", progressive=True, comment=b"\xff\xda" * 2 * MOST_SCANS))
+    check_header(scans(photo(), 2 * MOST_SCANS))
+    check_header(encoded(grey, "JPEG", progressive=True) + b"\xff\xda" * 2 * MOST_SCANS)
+    check_header(encoded(grey, "JPEG", progressive=True, comment=b"\xff\xda" * 2 * MOST_SCANS))
 
 
 def test_sound_files_pass_also_cut_anywhere_without_another_error() -> None:
     for name, data in sound_files().items():
-        check(data)
+        check_header(data)
         kind = {"jpeg": "JPEG", "webp": "WebP"}.get(name.split()[0], name.split()[0].upper())
         for end in range(0, len(data), 7):
             try:

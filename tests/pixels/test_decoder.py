@@ -123,8 +123,8 @@ def test_a_file_that_says_two_extents_is_left_to_libjpeg(monkeypatch: pytest.Mon
     decoder = decoder_of()
     shorter_alone(decoder, data, monkeypatch)
     # By these the picture would be read at its full extent; libjpeg's call for a quarter.
-    said = header.check(data)._replace(height=39, width=61)
-    monkeypatch.setattr(header, "check", lambda data: said)
+    said = header.check_header(data)._replace(height=39, width=61)
+    monkeypatch.setattr(header, "check_header", lambda data: said)
     np.testing.assert_array_equal(decoder(data), by_graph_alone(decoder, data))
 
 

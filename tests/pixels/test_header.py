@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bottleneck.errors import Rejected
-from bottleneck.pixels.header import IMAGE_SUFFIXES, check, format_of, inspect, looks_like_image
+from bottleneck.pixels.header import IMAGE_SUFFIXES, check_header, format_of, inspect_header, looks_like_image
 
 
 def encoded(kind: str, size: tuple[int, int] = (37, 21), mode: str = "RGB", **options: object) -> bytes:
@@ -60,23 +60,23 @@ def test_format_and_extent_are_what_pillow_reads(
     kind: str, mode: str, options: dict[str, object], size: tuple[int, int]
 ) -> None:
     data = encoded(kind, size, mode, **options)
-    assert check(data) == (kind, *size) == (kind, *Image.open(io.BytesIO(data)).size)
+    assert check_header(data) == (kind, *size) == (kind, *Image.open(io.BytesIO(data)).size)
 
 
 def test_a_bmp_from_top_to_bottom_has_a_positive_height() -> None:
     data = bytearray(encoded("BMP"))
     data[22:26] = struct.pack("<i", -21)
-    assert check(bytes(data))[1:] == (37, 21)
+    assert check_header(bytes(data))[1:] == (37, 21)
 
 
 def test_filling_and_stray_bytes_before_a_jpeg_marker_are_skipped() -> None:
-    assert inspect(jpeg_header(9, 7, b"\xff\xe2\0\4ab\xff\xff\xff\xd0xy"))[1:] == (9, 7)
+    assert inspect_header(jpeg_header(9, 7, b"\xff\xe2\0\4ab\xff\xff\xff\xd0xy"))[1:] == (9, 7)
 
 
 def test_the_canvas_of_a_gif_holds_its_first_frame() -> None:
-    assert inspect(gif((10, 10), (0, 0, 10, 10)))[1:] == (10, 10)
-    assert inspect(gif((10, 20), (3, 4, 2, 2), b"!\xfe\3abc\1d\0!\xf9\4\0\0\0\0\0"))[1:] == (10, 20)
-    assert inspect(gif((1, 1), (5, 6, 65000, 10000)))[1:] == (65005, 10006)
+    assert inspect_header(gif((10, 10), (0, 0, 10, 10)))[1:] == (10, 10)
+    assert inspect_header(gif((10, 20), (3, 4, 2, 2), b"!\xfe\3abc\1d\0!\xf9\4\0\0\0\0\0"))[1:] == (10, 20)
+    assert inspect_header(gif((1, 1), (5, 6, 65000, 10000)))[1:] == (65005, 10006)
 
 
 @pytest.mark.fault(67)
@@ -97,7 +97,7 @@ def test_bombs_are_refused_for_now_and_cost_nothing(data: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Rejected, match="at most 64,000,000") as caught:
-            check(data)
+            check_header(data)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
@@ -106,10 +106,10 @@ def test_bombs_are_refused_for_now_and_cost_nothing(data: bytes) -> None:
 
 
 def test_the_limit_is_the_largest_that_passes() -> None:
-    assert check(png_header(8000, 8000)).width == 8000
+    assert check_header(png_header(8000, 8000)).width == 8000
     with pytest.raises(Rejected):
-        check(png_header(8000, 8001))
-    assert check(png_header(8000, 8001), 8000 * 8001).height == 8001
+        check_header(png_header(8000, 8001))
+    assert check_header(png_header(8000, 8001), 8000 * 8001).height == 8001
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_limit_is_the_largest_that_passes() -> None:
 )
 def test_a_refusal_says_what_the_file_is_and_is_final(data: bytes, words: str) -> None:
     with pytest.raises(Rejected) as caught:
-        check(data)
+        check_header(data)
     assert words in caught.value.reason
     assert not caught.value.retry
 
@@ -154,7 +154,7 @@ def test_a_header_cut_anywhere_is_a_rejection_or_the_truth(kind: str) -> None:
     outcomes = set()
     for cut in range(min(len(data), 900)):
         try:
-            header = check(data[:cut])
+            header = check_header(data[:cut])
         except Rejected:
             outcomes.add("rejected")
         else:
@@ -170,7 +170,7 @@ def test_no_bytes_raise_anything_but_a_rejection(kind: str, data: st.DataObject)
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(0, min(len(whole), 64) - 1))] = data.draw(st.integers(0, 255))
     try:
-        header = check(bytes(whole))
+        header = check_header(bytes(whole))
     except Rejected:
         return
     assert header.width * header.height <= 64_000_000
@@ -181,7 +181,7 @@ def test_image_like_is_wider_than_what_can_be_decoded() -> None:
         data = encoded(kind, (16, 16), mode)
         assert looks_like_image(data[:256]), kind
         with pytest.raises(Rejected, match="is not supported"):
-            check(data)
+            check_header(data)
     assert not looks_like_image(b"")
     assert not looks_like_image(b"RIFF\0\0\0\0WAVEfmt ")
     assert not looks_like_image(b"PK\x03\x04")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bottleneck.bases.precision import isa, resolve
+from bottleneck.bases.precision import isa, resolve_precision
 from bottleneck.extraction.profile import Clock, bottleneck_stage
 from bottleneck.extraction.resources import gpus_here
 from bottleneck.forward.batch_size import LONG
@@ -71,6 +71,6 @@ def suggest(clock: Clock, seconds: float, batch: int, precision: Precision, mach
     better: AskedPrecision = precision
     if precision == "float32" and bottleneck_stage(clock) == "forward":
         # Which float a GPU is made for only TensorFlow tells, and `auto` asks it.
-        better = "auto" if machine.gpus else resolve("auto", machine.extensions, None)
+        better = "auto" if machine.gpus else resolve_precision("auto", machine.extensions, None)
     machines = max(1, math.ceil(seconds / _HOUR))
     return Suggestion(max(1, machine.gpus), batch if seconds < LONG else None, better, machines)

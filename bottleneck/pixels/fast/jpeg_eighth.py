@@ -78,7 +78,7 @@ def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
     raw = np.frombuffer(data, np.uint8)
     octets = np.empty(raw.size - scan.start + ZEROS, np.uint8)
     zeros = (np.zeros(shape, np.int64) for shape in (3, 64, (2, 8)))
-    if not jpeg_loops.read(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
+    if not jpeg_loops.read_scan(raw, layout, _tables(scan.dc, scan.ac), steps, octets, *zeros, luma, chroma):
         return None
     if luma.shape[1] > chroma.shape[2]:
         chroma = np.repeat(chroma, 2, axis=2)
@@ -108,5 +108,5 @@ def _tables(dc: tuple[Code, ...], ac: tuple[Code, ...]) -> Tables:
             code <<= 1
     tables = Tables(ones, limits, offsets, symbols, np.empty((len(ac), 1 << MANY), np.uint16))
     for plane in range(len(ac)):
-        jpeg_loops.fill(tables, plane)
+        jpeg_loops.fill_plane(tables, plane)
     return tables

@@ -62,7 +62,7 @@ def _code(ones, tables, row, bits):
 
 
 @_compiled
-def fill(tables, plane):
+def fill_plane(tables, plane):
     """Fill `tables.many` of a plane from the rest of them."""
     for bits in range(1 << MANY):
         used = passed = end = 0
@@ -236,7 +236,7 @@ def _sample(value):
 
 
 @_compiled
-def read(raw, layout, tables, steps, octets, before, block, half, luma, chroma):
+def read_scan(raw, layout, tables, steps, octets, before, block, half, luma, chroma):
     """Fill `luma` and `chroma` from the data of a file.
 
     Parameters

@@ -31,7 +31,7 @@ from bottleneck.extraction.worker.task import Watch
 from bottleneck.inventory import scan as scanning
 from bottleneck.inventory.scan import scan
 from bottleneck.pipeline.extract import foresee
-from bottleneck.pixels.header import check
+from bottleneck.pixels.header import check_header
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan
@@ -171,7 +171,7 @@ def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> No
     opened = open_source(source)
     inventory = scan(opened, None)
     forward = base()
-    forward.decode = lambda data: check(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
+    forward.decode = lambda data: check_header(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
     with Worker(forward, cache) as worker:
         (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
         (outcome,) = worker.compute(opened, task, lambda _: None)
@@ -331,7 +331,7 @@ def test_one_that_is_known_is_built_when_there_is_work(
     tmp_path: Path, watched: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 5}), tmp_path / "cache"
-    monkeypatch.setattr(digest_cache, "recall", lambda request, cache: base().spec)
+    monkeypatch.setattr(digest_cache, "recall_digests", lambda request, cache: base().spec)
     assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"computed": 5}
     assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"reused": 5}
     assert watched == ["scan", "scan"]

@@ -232,7 +232,7 @@ def test_a_damaged_file_is_refused_or_gives_its_own_picture_or_pillows() -> None
     import tensorflow as tf
 
     from bottleneck.errors import Rejected
-    from bottleneck.pixels.header import check
+    from bottleneck.pixels.header import check_header
     from tests.pixels.mutations import COLUMNS, ROWS, by_pillow, mutants, sound_files
 
     read = graph(ROWS, COLUMNS)
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_refused_or_gives_its_own_picture_or_pillows() -> None
     seen = {"refused": 0, "sound": 0, "pillow": 0}
     for mutant in mutants(27, 1200):
         try:
-            check(mutant.data)
+            check_header(mutant.data)
             ours = read(mutant.data).numpy()
         except (Rejected, tf.errors.OpError):
             seen["refused"] += 1
