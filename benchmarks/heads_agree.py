@@ -32,7 +32,7 @@ from bottleneck.heads.scaling import scaler
 from bottleneck.store.rows import Rows
 
 sys.path.insert(0, str(ROOT))  # the tests know how to store an array
-from tests.store.stored import as_rows
+from tests.store.known_rows import as_rows
 
 GAP, POINTS = 1e-3, 0.005
 CUTS = ("pool1", "fire2_concat", "fire4_concat", "fire6_concat", "fire8_concat", "fire9_concat")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from bottleneck.system import onednn
-from tests.here import Call, WorkerHere, caller
+from tests.in_process import Call, InProcessWorker, caller
 from tests.servers import ACCESS, Bucket, s3_server
 
 pytest_plugins = ["tests.faults.plugin"]
@@ -49,7 +49,7 @@ def cache_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Extraction by the worker's own code in this process, where processes are not the subject."""
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "bottleneck"
 
 #: Modules whose examples (or whose import) need TensorFlow.
-KERAS = {f"images/{name}.py" for name in ("decode", "fields", "formats", "geometry")}
+KERAS = {f"pixels/contract/{name}.py" for name in ("decode", "fields", "formats", "geometry")}
 
 
 def modules() -> list[object]:

@@ -25,9 +25,9 @@ from bottleneck.system import addresses
 from bottleneck.system.addresses import public, scrubbed
 from bottleneck.system.durable import shown
 from tests.fakes import write_images
-from tests.here import FAKE, Call
+from tests.in_process import FAKE, Call
 from tests.servers import Bucket, Site, site
-from tests.sources.tiny import zipped
+from tests.sources.tiny_files import zipped
 
 SECRET = "qv7SENTINEL2f"
 #: The same as libraries may write it.

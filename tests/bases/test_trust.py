@@ -17,8 +17,8 @@ from bottleneck.errors import Untrusted
 from bottleneck.schema import Cache
 from bottleneck.store.listing import store_folders
 from tests.fakes import write_images
-from tests.here import FAKE, Call
-from tests.store.maintenance.housed import reseal
+from tests.in_process import FAKE, Call
+from tests.store.maintenance.small_stores import reseal
 
 STRANGE = "strange_code.inside:build"
 _BODY = "import pathlib\npathlib.Path({marker!r}).touch()\nfrom tests.fakes import base as build\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import write_images
-from tests.here import FAKE, Call, caller
+from tests.in_process import FAKE, Call, caller
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,12 +109,14 @@ def test_an_unreadable_folder_is_a_rejection_and_the_rest_goes_on(open_folder: P
     (open_folder / "cache").mkdir()
     (open_folder / "cache").chmod(0o777)
     script = (
-        "import sys, bottleneck.extraction.run as fill; from tests.here import WorkerHere\n"
-        "fill.WorkerProcess = WorkerHere  # another user may not be able to start this Python a second time\n"
+        "import sys, bottleneck.extraction.run as fill; from tests.in_process import InProcessWorker\n"
+        "fill.WorkerProcess = InProcessWorker  # another user may not be able to start this Python a second time\n"
         "from bottleneck.cli import main; main(sys.argv[1:])"
     )
     python = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c"]
-    if subprocess.run([*python, "import tests.here"], cwd=ROOT, capture_output=True, check=False).returncode:
+    if subprocess.run(
+        [*python, "import tests.in_process"], cwd=ROOT, capture_output=True, check=False
+    ).returncode:
         pytest.skip("this Python cannot be run by another user")
     arguments = [*python, script, "extract", str(source), "--base", FAKE, "--json", "--quiet"]
     arguments += ["--cache", str(open_folder / "cache")]

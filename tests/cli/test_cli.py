@@ -11,7 +11,7 @@ import pytest
 
 from bottleneck import cli
 from tests.fakes import write_images
-from tests.here import FAKE, Call
+from tests.in_process import FAKE, Call
 
 COMMANDS = ("bases", "demo", "evaluate", "extract", "features", "merge", "predict", "store", "train")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import write_images
-from tests.here import FAKE
+from tests.in_process import FAKE
 
 ROOT = Path(__file__).parents[2]
 

@@ -33,7 +33,7 @@ from bottleneck.store.header import open_for_building
 from bottleneck.store.plan import plan
 from bottleneck.store.read import open_store
 from bottleneck.system.progress import Silent
-from tests.extraction.builders import finish, start
+from tests.extraction.builder_processes import finish, start
 from tests.extraction.test_scheduler import leftovers, shards, wait_for_records
 from tests.fakes import slow_base, write_images
 

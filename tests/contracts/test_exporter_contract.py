@@ -19,7 +19,7 @@ from bottleneck.exports.bare import Ran, run_bare
 from bottleneck.models.comparison import WIDEST
 from bottleneck.models.outputs import ENERGY
 from bottleneck.schema import Pixels
-from tests.exports import nets
+from tests.exports import tiny_model
 
 pytestmark = pytest.mark.keras
 
@@ -44,12 +44,12 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     kind = exporter(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "note.txt").write_text("mine")
-    return kind, kind.write(nets.merged(), folder, nets.making())
+    return kind, kind.write(tiny_model.merged(), folder, tiny_model.making())
 
 
 @pytest.fixture(scope="module")
 def ran(made: tuple[Exporter, Path]) -> Ran:
-    return run_bare(made[0].reader, made[1], pixels=nets.images(7), batch=3)
+    return run_bare(made[0].reader, made[1], pixels=tiny_model.images(7), batch=3)
 
 
 @pytest.fixture
@@ -80,36 +80,38 @@ def test_it_writes_one_thing_of_its_name(made: tuple[Exporter, Path]) -> None:
 
 def test_run_without_this_package_it_is_the_merged_model(made: tuple[Exporter, Path], ran: Ran) -> None:
     kind, _ = made
-    wanted = nets.stages(nets.merged(), nets.images(7))
+    wanted = tiny_model.stages(tiny_model.merged(), tiny_model.images(7))
     assert set(ran.outputs) == set(wanted)
     # The certificate's for LiteRT leaves room for deep networks, which this one is not.
     tolerance = ROUNDING[kind.kind] if kind.tolerance is None else min(kind.tolerance, 1e-4)
     for name, values in wanted.items():
         if name == ENERGY and kind.tolerance is None:
             continue  # 16-bit logarithms turn it upside down; the gate then refuses the kind
-        assert nets.apart(values, ran.outputs[name]) <= tolerance, name
+        assert tiny_model.apart(values, ran.outputs[name]) <= tolerance, name
         assert ran.outputs[name].dtype == np.float32
     assert 0 < ran.milliseconds < 10_000
 
 
 def test_another_model_would_be_noticed(made: tuple[Exporter, Path], ran: Ran) -> None:
     """The bounds of the test above have power."""
-    wrong = nets.stages(nets.merged(), nets.images(7)[..., ::-1])
+    wrong = tiny_model.stages(tiny_model.merged(), tiny_model.images(7)[..., ::-1])
     tolerance = ROUNDING[made[0].kind] if made[0].tolerance is None else made[0].tolerance
-    assert nets.apart(wrong["features"], ran.outputs["features"]) > 2 * tolerance
+    assert tiny_model.apart(wrong["features"], ran.outputs["features"]) > 2 * tolerance
 
 
 def test_it_carries_its_document(ran: Ran) -> None:
-    assert ran.document == nets.DOCUMENT
+    assert ran.document == tiny_model.DOCUMENT
 
 
 def test_written_again_it_takes_the_place_of_the_old_one_and_says_nothing(
     made: tuple[Exporter, Path], capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     kind, _ = made
-    first = kind.write(nets.merged(), tmp_path, Making({"classes": ["old"]}, _pixels(), nets.images(2)))
+    first = kind.write(
+        tiny_model.merged(), tmp_path, Making({"classes": ["old"]}, _pixels(), tiny_model.images(2))
+    )
     before = fingerprint(first)
-    assert kind.write(nets.merged(), tmp_path, nets.making()) == first
+    assert kind.write(tiny_model.merged(), tmp_path, tiny_model.making()) == first
     assert fingerprint(first) != before
     assert [p.name for p in tmp_path.iterdir()] == [kind.name]
     out, err = capfd.readouterr()
@@ -122,7 +124,7 @@ def test_a_full_disk_leaves_the_previous_one_untouched(made: tuple[Exporter, Pat
     sizes = [p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file()]
     small_files(max(sizes) // 2)
     with pytest.raises(ExportError, match="nothing was put in its place") as caught:
-        kind.write(nets.merged(), path.parent, nets.making())
+        kind.write(tiny_model.merged(), path.parent, tiny_model.making())
     small_files(resource.RLIM_INFINITY)
     assert str(path) in str(caught.value)
     assert fingerprint(path) == before
@@ -134,18 +136,18 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(made: tuple[Exporter, Pa
 
     kind, path = made
     before = fingerprint(path)
-    broken = keras.models.clone_model(nets.merged())
-    broken.set_weights(nets.merged().get_weights())
+    broken = keras.models.clone_model(tiny_model.merged())
+    broken.set_weights(tiny_model.merged().get_weights())
     kernel, bias = broken.get_layer("logits").get_weights()
     kernel[3, 1] = np.nan
     broken.get_layer("logits").set_weights([kernel, bias])
     with pytest.raises(ExportError, match=r"1 of \d+ values of the weight logits/kernel are not finite"):
-        kind.write(broken, path.parent, nets.making())
+        kind.write(broken, path.parent, tiny_model.making())
     assert fingerprint(path) == before
 
 
 def _pixels() -> Pixels:
-    return Pixels(height=nets.SIZE, width=nets.SIZE)
+    return Pixels(height=tiny_model.SIZE, width=tiny_model.SIZE)
 
 
 def test_zips_are_whole(made: tuple[Exporter, Path]) -> None:

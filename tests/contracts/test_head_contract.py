@@ -14,7 +14,7 @@ from bottleneck.heads import persistence
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.make import count_parameters, make
 from bottleneck.schema import HeadSpec
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 #: Settings that make a head quick and use what it has; a head without a line here runs with its defaults.
 SETTINGS = {

@@ -14,7 +14,7 @@ from bottleneck.contracts import Source
 from bottleneck.errors import Rejected
 from bottleneck.sources import open_source
 from bottleneck.system import objects
-from tests.sources.tiny import png, tarred, tree, zipped
+from tests.sources.tiny_files import png, tarred, tree, zipped
 
 IMAGES = {f"{label}/{number}.png": 10 * at + number for at, label in enumerate("ab") for number in range(5)}
 

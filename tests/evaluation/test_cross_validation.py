@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from bottleneck.errors import UsageError
 from bottleneck.evaluation.cross_validation import cross_validate, folds, spread_columns
 from bottleneck.heads.logistic import LogisticHead
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 
 def keys_of(contents: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from bottleneck.heads.logistic import LogisticHead
 from bottleneck.store.join import Features
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 
 def rows(n: int = 90, strange: slice = slice(0)) -> Features:

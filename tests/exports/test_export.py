@@ -31,9 +31,9 @@ from bottleneck.models.reference import OWN, PROBES, Reference, reference
 from bottleneck.models.sample_images import Witnesses
 from bottleneck.models.twins import twins
 from bottleneck.schema import Cache
+from tests.exports import fake_exporters
 from tests.fakes import write_images
-from tests.here import Call, caller
-from tests.models import artefacts
+from tests.in_process import Call, caller
 
 keras_only = pytest.mark.keras
 
@@ -86,12 +86,14 @@ def once(known: Reference) -> tuple[Any, Any]:
 @pytest.fixture
 def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Kinds of artefact, and a reference, that cost milliseconds."""
-    monkeypatch.setattr(catalog, "EXPORTERS", artefacts.KINDS)
-    monkeypatch.setattr(exporting, "run_bare", functools.partial(artefacts.run_here, known.forward.decode))
+    monkeypatch.setattr(catalog, "EXPORTERS", fake_exporters.KINDS)
+    monkeypatch.setattr(
+        exporting, "run_bare", functools.partial(fake_exporters.run_here, known.forward.decode)
+    )
     monkeypatch.setattr(exporting, "reference", lambda folder, cache, most: shortened(known, most))
     monkeypatch.setattr(exporting, "merge", lambda *_: once[0])
     monkeypatch.setattr("bottleneck.models.reference.twins", lambda *_: once[1])
-    monkeypatch.setattr(parity, "of_model", artefacts.answers)
+    monkeypatch.setattr(parity, "of_model", fake_exporters.answers)
 
 
 def shortened(known: Reference, most: int) -> Reference:
@@ -313,7 +315,9 @@ def test_a_disk_that_is_full_when_an_artefact_is_loaded_again_is_named(
 def test_files_that_are_decoded_otherwise_are_noticed(
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    darker = functools.partial(artefacts.run_here, lambda data: known.forward.decode(data) * np.float32(0.9))
+    darker = functools.partial(
+        fake_exporters.run_here, lambda data: known.forward.decode(data) * np.float32(0.9)
+    )
     monkeypatch.setattr(exporting, "run_bare", darker)
     with pytest.raises(ParityError, match=r"files, from files differs.*probabilities"):
         bottleneck.export(run, tmp_path / "out", ["plain", "files"])
@@ -323,11 +327,11 @@ def test_files_that_are_decoded_otherwise_are_noticed(
 def test_a_merged_model_that_differs_costs_no_artefact(
     run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = artefacts.answers
+    real = fake_exporters.answers
     monkeypatch.setattr(
         parity, "of_model", lambda *a: real(*a)._replace(logits=real(*a).logits + np.eye(3)[0] * 0.01)
     )
-    monkeypatch.setattr(artefacts.Plain, "write", lambda *_: pytest.fail("it was written"))
+    monkeypatch.setattr(fake_exporters.Plain, "write", lambda *_: pytest.fail("it was written"))
     with pytest.raises(ParityError, match="the merged model differs"):
         bottleneck.export(run, tmp_path / "out", ["plain"])
 

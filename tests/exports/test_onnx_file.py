@@ -12,14 +12,14 @@ import pytest
 from bottleneck.errors import ExportError
 from bottleneck.exports.bare import run_bare
 from bottleneck.exports.onnx_file import OnnxFile
-from tests.exports import nets
+from tests.exports import tiny_model
 
 pytestmark = pytest.mark.keras
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return OnnxFile().write(nets.merged(), tmp_path_factory.mktemp("onnx"), nets.making())
+    return OnnxFile().write(tiny_model.merged(), tmp_path_factory.mktemp("onnx"), tiny_model.making())
 
 
 def test_it_states_its_operators_inputs_and_outputs(path: Path) -> None:
@@ -31,7 +31,7 @@ def test_it_states_its_operators_inputs_and_outputs(path: Path) -> None:
     (image,) = model.graph.input
     assert image.name == "image"
     dims = image.type.tensor_type.shape.dim
-    assert [dim.dim_param or dim.dim_value for dim in dims] == ["n", nets.SIZE, nets.SIZE, 3]
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["n", tiny_model.SIZE, tiny_model.SIZE, 3]
     assert [output.name for output in model.graph.output] == ["energy", "features", "logits", "probabilities"]
     assert [output.type.tensor_type.shape.dim[0].dim_param for output in model.graph.output] == ["n"] * 4
 
@@ -64,12 +64,12 @@ def _noise(count: int) -> np.ndarray:
 
 def test_efficientnet_runs(tmp_path: Path) -> None:
     model = efficientnet()
-    path = OnnxFile().write(model, tmp_path, nets.making())
+    path = OnnxFile().write(model, tmp_path, tiny_model.making())
     pixels = _noise(5)
-    wanted = nets.stages(model, pixels)
+    wanted = tiny_model.stages(model, pixels)
     ran = run_bare(OnnxFile.reader, path, pixels=pixels, batch=4)
     for name, values in wanted.items():
-        assert nets.apart(values, ran.outputs[name]) <= 1e-4, name
+        assert tiny_model.apart(values, ran.outputs[name]) <= 1e-4, name
 
 
 def test_without_its_converter_it_says_what_to_install(
@@ -79,7 +79,7 @@ def test_without_its_converter_it_says_what_to_install(
     with pytest.raises(
         ExportError, match=r"onnx needs tf2onnx, .* pip install 'bottleneck-features\[onnx\]'"
     ):
-        OnnxFile().write(nets.merged(), tmp_path, nets.making())
+        OnnxFile().write(tiny_model.merged(), tmp_path, tiny_model.making())
     assert not list(tmp_path.iterdir())
 
 
@@ -88,4 +88,4 @@ def test_one_that_was_cut_off_is_named(path: Path, tmp_path: Path) -> None:
     data = path.read_bytes()
     broken.write_bytes(data[: len(data) // 2])
     with pytest.raises(ExportError, match=r"model\.onnx does not run in a process without this package"):
-        run_bare(OnnxFile.reader, broken, pixels=nets.images(1))
+        run_bare(OnnxFile.reader, broken, pixels=tiny_model.images(1))

@@ -14,7 +14,7 @@ from PIL import Image
 from bottleneck.errors import ExportError
 from bottleneck.exports.bare import run_bare
 from bottleneck.exports.saved_model import SavedModel
-from tests.exports import nets
+from tests.exports import tiny_model
 
 pytestmark = pytest.mark.keras
 
@@ -23,7 +23,7 @@ ANSWERS = ("probabilities", "energy")
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return SavedModel().write(nets.merged(), tmp_path_factory.mktemp("saved"), nets.making())
+    return SavedModel().write(tiny_model.merged(), tmp_path_factory.mktemp("saved"), tiny_model.making())
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def files() -> list[bytes]:
 
 
 def test_it_holds_every_weight_once(path: Path) -> None:
-    parameters = sum(int(np.prod(weight.shape)) for weight in nets.merged().weights)
+    parameters = sum(int(np.prod(weight.shape)) for weight in tiny_model.merged().weights)
     stored = sum(p.stat().st_size for p in (path / "variables").iterdir())
     assert 4 * parameters <= stored < 4 * parameters * 1.2 + 4096
 
@@ -66,9 +66,9 @@ def test_files_give_what_their_decoded_pixels_give(path: Path, files: list[bytes
 
     from bottleneck.pixels.contract.decode import decoder
 
-    decode = decoder(nets.SIZE, nets.SIZE)
+    decode = decoder(tiny_model.SIZE, tiny_model.SIZE)
     pixels = np.stack([decode(tf.constant(data)).numpy() for data in files])
-    wanted = nets.stages(nets.merged(), pixels)
+    wanted = tiny_model.stages(tiny_model.merged(), pixels)
     ran = run_bare(SavedModel.reader, path, files=files, wanted=ANSWERS, batch=8)
     assert set(ran.outputs) == set(ANSWERS)
     for name in ANSWERS:
@@ -94,7 +94,7 @@ def test_no_images_give_no_rows(loaded: Any, name: str) -> None:
     nothing = (
         {"image_bytes": tf.constant([], tf.string)}
         if name == "serve_bytes"
-        else {"image": tf.zeros((0, nets.SIZE, nets.SIZE, 3))}
+        else {"image": tf.zeros((0, tiny_model.SIZE, tiny_model.SIZE, 3))}
     )
     for rows in loaded.signatures[name](**nothing).values():
         assert rows.shape[0] == 0
@@ -110,7 +110,7 @@ def test_one_damaged_file_fails_the_request_with_its_reason(loaded: Any, files: 
 
 def test_its_document_and_labels_travel_with_it(path: Path) -> None:
     extra = path / "assets.extra"
-    assert json.loads((extra / "bottleneck.json").read_text("utf-8")) == nets.DOCUMENT
+    assert json.loads((extra / "bottleneck.json").read_text("utf-8")) == tiny_model.DOCUMENT
     assert (extra / "labels.txt").read_text("utf-8") == "cat\ndog\nweiß\n"
 
 
@@ -123,4 +123,4 @@ def test_one_that_was_cut_off_is_named(path: Path, tmp_path: Path, part: str) ->
     data = (broken / part).read_bytes()
     (broken / part).write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(ExportError, match="saved_model does not run in a process without this package"):
-        run_bare(SavedModel.reader, broken, pixels=nets.images(1))
+        run_bare(SavedModel.reader, broken, pixels=tiny_model.images(1))

@@ -27,7 +27,7 @@ from bottleneck.bases.load import load_model
 from bottleneck.pixels.decoder import _ONE_PIXEL
 from bottleneck.forward.keras_forward import KerasForward
 from bottleneck.schema import BaseRequest, Preprocessing
-from tests.models.toys import PREPROCESSING, network
+from tests.models.tiny_network import PREPROCESSING, network
 
 request = BaseRequest(
     base="object:toy", preprocessing=Preprocessing.parse(PREPROCESSING), precision=sys.argv[1]

@@ -17,7 +17,7 @@ from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.locks import Locks
 from bottleneck.store.plans import publish_plan
 from bottleneck.store.read import open_store
-from tests.extraction.builders import finish, start, twice
+from tests.extraction.builder_processes import finish, start, twice
 from tests.extraction.test_run import check_served, counts, here
 from tests.fakes import FakeForward, base, write_images
 

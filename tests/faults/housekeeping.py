@@ -43,8 +43,8 @@ from bottleneck.store.listing import list_store, store_folders
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
 from tests.fakes import base, rows_by_hand, write_images
-from tests.faults.ground import FAKE
-from tests.here import WorkerHere
+from tests.faults.reference_stores import FAKE
+from tests.in_process import InProcessWorker
 
 #: A command that takes longer than this has a deadlock.
 LONGEST = 120.0
@@ -297,7 +297,7 @@ def _command(arguments: Sequence[object], seed: int) -> Callable[[], None]:
         draw = random.Random(seed)
         small = functools.partial(fill_cuts, task_rows=draw.randint(1, 6), patience=20.0)
         extract.fill_cuts = small  # type: ignore[attr-defined]
-        filler.WorkerProcess = WorkerHere  # type: ignore[misc, assignment]
+        filler.WorkerProcess = InProcessWorker  # type: ignore[misc, assignment]
         if draw.random() < 0.5:  # several groups, not all in one shard
             whole = stores.compact_store
             stores.compact_store = (  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ from bottleneck.store.maintenance.prune import Kept, prune_store
 from bottleneck.store.maintenance.repair import Recomputed, repair_store
 from bottleneck.store.maintenance.verify import Damage, check_shard, verify_store
 from bottleneck.store.read import open_store
-from tests.faults.ground import SPEC, put, some
+from tests.faults.reference_stores import SPEC, put, some
 
 _STEPS = ("link", "unlink", "replace", "listdir", "scandir", "open", "fsync")
 

@@ -1,6 +1,6 @@
 """What became of each fault: a summary at the end of a run, and the table that `scripts/faults` keeps.
 
-A test says with ``@pytest.mark.fault(29)`` which rows of `tests.faults.rows` it injects, wherever in the suite it is.
+A test names the rows of `tests.faults.fault_list` that it injects: ``@pytest.mark.fault(29)``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.rows import AWAITED, LATER, ROWS
+from tests.faults.fault_list import AWAITED, LATER, ROWS
 
 NOTE = "fault note"
 
@@ -111,9 +111,9 @@ def table(found: list[Seen], seconds: float) -> str:
     lines = [
         "# Faults injected",
         "",
-        "Written by `scripts/faults`; each row is an entry of [rows.py](rows.py). The oracle: each served row equals a "
-        "reference made for the image's current bytes, or a typed error is raised; acknowledged work survives; a rerun "
-        "completes without anyone cleaning up.",
+        "Written by `scripts/faults`; each row is an entry of [fault_list.py](fault_list.py). "
+        "The oracle: each served row equals a reference for the image's current bytes, or a typed error is raised; "
+        "acknowledged work survives; a rerun completes without anyone cleaning up.",
         "",
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {regime()} regime, {seconds / 60:.1f} minutes; "
         f"{_machine()}.",

@@ -16,8 +16,8 @@ from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import read_record
 from tests.fakes import write_images
-from tests.faults.flips import Tally, added_to, positions, stored, sweep
-from tests.faults.ground import (
+from tests.faults.bit_flips import Tally, added_to, positions, stored, sweep
+from tests.faults.reference_stores import (
     FAKE,
     SPEC,
     WIDE,

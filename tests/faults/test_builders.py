@@ -16,12 +16,10 @@ from bottleneck.bases import custom
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Cache
 from bottleneck.store.read import Store, open_store
-from tests.extraction.builders import finish
-from tests.extraction.builders import start as start_builder
+from tests.extraction.builder_processes import finish
+from tests.extraction.builder_processes import start as start_builder
 from tests.fakes import base, rows_by_hand, write_images
-from tests.faults.ground import FAKE, check_served, put, run_command, snapshot, some
-from tests.faults.preload import CLOCK, compiled
-from tests.faults.trips import (
+from tests.faults.command_runs import (
     WIDE,
     again,
     committed,
@@ -33,6 +31,8 @@ from tests.faults.trips import (
     start,
     wait_until,
 )
+from tests.faults.ld_preload import CLOCK, compiled
+from tests.faults.reference_stores import FAKE, check_served, put, run_command, snapshot, some
 
 SLOW = "tests.fakes:slow_base"
 Note = Callable[[str], None]
@@ -94,7 +94,7 @@ def test_a_reader_during_a_build_sees_ever_more_right_rows(source: Path, tmp_pat
     seen: list[int] = []
     keys: set[bytes] = set()
     opened: list[Store] = []
-    with ended_at_last(start(source, cache, base="tests.faults.bases:unhurried")) as running:
+    with ended_at_last(start(source, cache, base="tests.faults.bad_bases:unhurried")) as running:
         while running.poll() is None:
             store = open_store(Cache(cache), spec)
             assert store.damaged == {}
@@ -118,7 +118,7 @@ from pathlib import Path
 from bottleneck.schema import Cache
 from bottleneck.store.maintenance.compact import compact_store
 from bottleneck.store.maintenance.prune import Kept, prune_store
-from tests.faults.ground import put, some
+from tests.faults.reference_stores import put, some
 
 cache, until = Cache(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2])
 parts = [some(8, seed) for seed in range(6)]
@@ -188,7 +188,7 @@ COMMITS = """
 import sys
 from pathlib import Path
 from bottleneck.schema import Cache
-from tests.faults.ground import put, some
+from tests.faults.reference_stores import put, some
 
 for number in range(25):
     put(Cache(Path(sys.argv[1])), *some(4, 1000 * int(sys.argv[2]) + number))

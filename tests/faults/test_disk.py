@@ -19,10 +19,7 @@ from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
 from bottleneck.store.read import open_store
 from tests.fakes import FakeForward, base, rows_by_hand, write_images
-from tests.faults.ground import snapshot
-from tests.faults.mounts import cover_read_only, loop, memory, mount, private_mounts, remount, unmount
-from tests.faults.preload import SHORT, compiled
-from tests.faults.trips import (
+from tests.faults.command_runs import (
     WIDE,
     again,
     committed,
@@ -34,7 +31,10 @@ from tests.faults.trips import (
     start,
     wait_until,
 )
-from tests.faults.wide import WideForward
+from tests.faults.large_rows import WideForward
+from tests.faults.ld_preload import SHORT, compiled
+from tests.faults.private_mounts import cover_read_only, loop, memory, mount, private_mounts, remount, unmount
+from tests.faults.reference_stores import snapshot
 
 IMAGES = 12
 Note = Callable[[str], None]

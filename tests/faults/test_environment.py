@@ -17,7 +17,7 @@ import bottleneck
 from bottleneck.errors import ForeignEnvironment
 from bottleneck.schema import Cache
 from tests.fakes import write_images
-from tests.faults.ground import (
+from tests.faults.reference_stores import (
     FAKE,
     ROOT,
     check_served,
@@ -42,7 +42,7 @@ def test_another_environment_may_add_only_what_agrees(
     tmp_path: Path, cache: Cache, worker_here: None, monkeypatch: pytest.MonkeyPatch, factor: str, joins: bool
 ) -> None:
     """A flag is other than when the store began: the canary decides, also of what is there."""
-    name = "tests.faults.bases:elsewhere"
+    name = "tests.faults.bad_bases:elsewhere"
     monkeypatch.setenv("FAULTS_ONEDNN", "1")
     monkeypatch.setenv("FAULTS_FACTOR", "1")
     source = write_images(tmp_path / "in", {"a": 5})
@@ -121,7 +121,7 @@ from pathlib import Path
 import numpy as np
 from bottleneck.schema import Cache
 from bottleneck.store.read import open_store
-from tests.faults.ground import SPEC, some_store
+from tests.faults.reference_stores import SPEC, some_store
 keys, rows = some_store(Cache(Path(tempfile.mkdtemp())), 4, 20)
 store = open_store(Cache(Path(sys.argv[1])), SPEC)
 bad = 0
@@ -161,7 +161,7 @@ from pathlib import Path
 import numpy as np
 from bottleneck.schema import Cache
 from bottleneck.store.read import open_store
-from tests.faults.ground import SPEC, some_store
+from tests.faults.reference_stores import SPEC, some_store
 shards = int(sys.argv[2])
 keys, rows = some_store(Cache(Path(tempfile.mkdtemp())), shards, 2)
 store = open_store(Cache(Path(sys.argv[1])), SPEC)
@@ -227,8 +227,8 @@ def open_folder() -> Iterator[Path]:
 NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
 #: Another user may not be able to start this Python a second time: the worker runs in the same process.
 AS_NOBODY = (
-    "import os, sys, bottleneck.extraction.run as fill; from tests.here import WorkerHere\n"
-    "fill.WorkerProcess = WorkerHere\n"
+    "import os, sys, bottleneck.extraction.run as fill; from tests.in_process import InProcessWorker\n"
+    "fill.WorkerProcess = InProcessWorker\n"
     "from bottleneck.cli import main; main(sys.argv[1:])"
 )
 
@@ -239,7 +239,7 @@ AS_NOBODY = (
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_the_cache_of_another_user(open_folder: Path, umask: int) -> None:
     """Made by one user, used by another: read when it may be, refused by name when not, never half written."""
-    if python("import tests.here", prefix=NOBODY).returncode:
+    if python("import tests.in_process", prefix=NOBODY).returncode:
         pytest.skip("this Python cannot be run by another user")
     source, cache = write_images(open_folder / "in", {"a": 6}), open_folder / "cache"
     script = f"import os; os.umask({umask}); import bottleneck; import sys\n"
@@ -312,7 +312,7 @@ def test_served_under_another_locale(cache: Cache) -> None:
     assert serve(cache, keys, rows).verdict == "harmless"
     script = (
         "import sys, tempfile\nfrom pathlib import Path\nfrom bottleneck.schema import Cache\n"
-        "from tests.faults.ground import serve, some_store\n"
+        "from tests.faults.reference_stores import serve, some_store\n"
         "reference = some_store(Cache(Path(tempfile.mkdtemp())), 2, 5)\n"
         "print(serve(Cache(Path(sys.argv[1])), *reference).verdict)"
     )

@@ -23,7 +23,7 @@ from bottleneck.schema import Cache, Record
 from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.plan import task_id
 from bottleneck.store.record import read_record
-from tests.faults.ground import python, shards_of, some, some_store, vouch
+from tests.faults.reference_stores import python, shards_of, some, some_store, vouch
 
 ROWS = 20
 Evil = Callable[[h5py.File, Path], None]
@@ -263,7 +263,7 @@ print(json.dumps({"rows": rows, "damaged": len(store.damaged), "h5py": "h5py" in
     ids=lambda e: e.__name__,
 )
 def test_serving_parses_none_of_it(cache: Cache, target: Path, tmp_path: Path, evil: Evil) -> None:
-    from tests.faults.ground import SPEC
+    from tests.faults.reference_stores import SPEC
 
     planted(cache, made(evil, target))
     np.save(tmp_path / "keys.npy", _rows()[0])
@@ -319,7 +319,7 @@ def with_unknown_filter(target: Path) -> bytes:
 def test_no_plugin_is_loaded(
     cache: Cache, target: Path, plugins: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.faults.ground import SPEC, serve
+    from tests.faults.reference_stores import SPEC, serve
 
     folder, marker = plugins
     shards, record = planted(cache, with_unknown_filter(target))

@@ -20,9 +20,9 @@ import bottleneck
 from bottleneck.errors import BaseError, BottleneckError
 from bottleneck.schema import Cache
 from tests.fakes import write_images
-from tests.faults.ground import FAKE, python, snapshot
 from tests.faults.plugin import regime
-from tests.here import Call
+from tests.faults.reference_stores import FAKE, python, snapshot
+from tests.in_process import Call
 
 Note = Callable[[str], None]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import python
 from tests.faults.interleaved import WORKS, ground, meet, steps_of
+from tests.faults.reference_stores import python
 
 pytestmark = pytest.mark.fault(24)
 

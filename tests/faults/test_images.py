@@ -31,14 +31,14 @@ from bottleneck.extraction.run import Extraction
 from bottleneck.extraction.worker.channel import Link
 from bottleneck.schema import Cache
 from tests.fakes import SIZE, base, rows_by_hand, write_images
-from tests.faults import bases
-from tests.faults.ground import FAKE, check_served, python, shards_of
+from tests.faults import bad_bases
 from tests.faults.plugin import regime
-from tests.here import Call
+from tests.faults.reference_stores import FAKE, check_served, python, shards_of
+from tests.in_process import Call
 
 Note = Callable[[str], None]
 
-MEDDLING = "tests.faults.bases:meddling"
+MEDDLING = "tests.faults.bad_bases:meddling"
 
 
 def adds_up(done: Extraction) -> Extraction:
@@ -82,7 +82,7 @@ def test_images_deleted_while_a_run_goes_on(
             for path in victims[5:]:
                 path.unlink()
 
-    monkeypatch.setattr(bases, "meddle", delete)
+    monkeypatch.setattr(bad_bases, "meddle", delete)
     done = adds_up(bottleneck.extract(source, MEDDLING, cache=cache.root, max_bad=1.0))
     left = len(rows_by_hand(source))
     assert left == (40 if what == "folder" else 45)
@@ -110,7 +110,7 @@ def test_images_replaced_while_a_run_goes_on(
             path.write_bytes(contents[n][1])
             os.utime(path, ns=(10**18, 10**18))
 
-    monkeypatch.setattr(bases, "meddle", replace)
+    monkeypatch.setattr(bad_bases, "meddle", replace)
     reference = {hashlib.sha256(data).digest(): row_of(data) for both in contents.values() for data in both}
     done = adds_up(bottleneck.extract(tmp_path / "in", MEDDLING, cache=cache.root, max_bad=1.0))
     assert done.rows + done.rejected == 50
@@ -544,7 +544,7 @@ def test_three_in_ten_bad(tmp_path: Path, call: Call) -> None:
 @pytest.mark.fault(72)
 def test_a_base_that_gives_nothing_finite_stores_no_row(tmp_path: Path, call: Call, cache: Cache) -> None:
     source = write_images(tmp_path / "in", {"cat": 9})
-    name = "tests.faults.bases:infinite"
+    name = "tests.faults.bad_bases:infinite"
     said = call("extract", source, "--base", name, "--json")
     assert said.status == 3
     assert "the base fake gave NaN or infinity" in said.json["error"]

@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import write_images
-from tests.faults.ground import check_served
-from tests.faults.trips import (
+from tests.faults.command_runs import (
     WIDE,
     again,
     children,
@@ -31,9 +30,10 @@ from tests.faults.trips import (
     start,
     wait_until,
 )
-from tests.faults.wide import Trace, WideForward
+from tests.faults.large_rows import Trace, WideForward
+from tests.faults.reference_stores import check_served
 
-TRACED = "tests.faults.wide:traced"
+TRACED = "tests.faults.large_rows:traced"
 TASKS, ROWS = 32, 4
 #: Forward passes with which a worker begins.
 CANARY = 3

@@ -14,8 +14,8 @@ from bottleneck.inventory.scan import scan
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource
-from tests.faults.mounts import mount, private_mounts
-from tests.sources.tiny import png
+from tests.faults.private_mounts import mount, private_mounts
+from tests.sources.tiny_files import png
 
 FILES = 5
 #: A year and a half of seconds lies between the times of two files: none is shared.

@@ -18,10 +18,10 @@ import pytest
 
 from bottleneck.errors import BottleneckError
 from bottleneck.system.file_set import settle
-from tests.faults.attached import ASK_FOR_ROOM, DONE, REFUSED, attached, calls_of, forked
-from tests.faults.mounts import memory, private_mounts
-from tests.faults.pairs import NAMES, Pair, State, check_others, leftovers, pairs, with_others
-from tests.store.taken_out import check_pair
+from tests.faults.file_pairs import NAMES, Pair, State, check_others, leftovers, pairs, with_others
+from tests.faults.private_mounts import memory, private_mounts
+from tests.faults.strace import ASK_FOR_ROOM, DONE, REFUSED, attached, calls_of, forked
+from tests.store.table_check import check_pair
 
 Note = Callable[[str], None]
 

@@ -18,8 +18,7 @@ import pytest
 from bottleneck.schema import Cache
 from bottleneck.store.read import Store, open_store
 from tests.fakes import rows_by_hand, write_images
-from tests.faults.mounts import loop, memory, mount, private_mounts, unmount
-from tests.faults.trips import (
+from tests.faults.command_runs import (
     WIDE,
     again,
     children,
@@ -31,7 +30,8 @@ from tests.faults.trips import (
     state_of,
     wait_until,
 )
-from tests.faults.wide import WideForward
+from tests.faults.large_rows import WideForward
+from tests.faults.private_mounts import loop, memory, mount, private_mounts, unmount
 
 TASKS, ROWS = 16, 4
 

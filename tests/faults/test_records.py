@@ -21,7 +21,7 @@ from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import read_record
 from tests.fakes import write_images
-from tests.faults.ground import (
+from tests.faults.reference_stores import (
     FAKE,
     SPEC,
     check_served,
@@ -39,7 +39,7 @@ _SERVE = """
 import resource, sys, time
 from pathlib import Path
 from bottleneck.schema import Cache
-from tests.faults.ground import serve, some_store
+from tests.faults.reference_stores import serve, some_store
 import tempfile
 keys, rows = some_store(Cache(Path(tempfile.mkdtemp())), 2, 10)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.fault_list import AWAITED, LATER, ROWS
 from tests.faults.plugin import Seen, table
-from tests.faults.rows import AWAITED, LATER, ROWS
 
 TESTS = Path(__file__).parent.parent
 
@@ -37,8 +37,8 @@ def test_every_fault_has_a_test() -> None:
 
 
 def test_nothing_is_awaited_that_has_come() -> None:
-    assert marked() & AWAITED == set(), "take these out of AWAITED in tests/faults/rows.py"
-    assert marked() & set(LATER) == set(), "take these out of LATER in tests/faults/rows.py"
+    assert marked() & AWAITED == set(), "take these out of AWAITED in tests/faults/fault_list.py"
+    assert marked() & set(LATER) == set(), "take these out of LATER in tests/faults/fault_list.py"
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import write_images
-from tests.faults.ground import check_served
-from tests.faults.trips import again, committed, leftovers, run, shard_files
-from tests.faults.wide import WideForward
+from tests.faults.command_runs import again, committed, leftovers, run, shard_files
+from tests.faults.large_rows import WideForward
+from tests.faults.reference_stores import check_served
 
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -61,7 +61,7 @@ def test_the_kernel_ends_every_worker_for_its_memory(tmp_path: Path) -> None:
     """The base is too large for the machine: that is said, with what to do."""
     source, cache = write_images(tmp_path / "in", {"cat": 8}), tmp_path / "cache"
     with memory_group(420 << 20) as prefix:
-        ended = run(source, cache, base="tests.faults.wide:hungry", prefix=prefix)
+        ended = run(source, cache, base="tests.faults.large_rows:hungry", prefix=prefix)
     ended.check_clean()
     assert ended.json["kind"] == "WorkerDied"
     assert "out of memory" in ended.json["error"] and "--batch" in ended.json["error"]
@@ -79,7 +79,9 @@ def test_a_limit_of_the_address_space(tmp_path: Path, full: bool, note: Callable
     ends: dict[int, int] = {}
     for spare in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512) if full else (2, 512):
         cache = tmp_path / str(spare)
-        ended = run(source, cache, base="tests.faults.wide:cramped", rows=8, FAULTS_SPARE_MIB=str(spare))
+        ended = run(
+            source, cache, base="tests.faults.large_rows:cramped", rows=8, FAULTS_SPARE_MIB=str(spare)
+        )
         if ended.status:
             ended.check_clean()
         ends[spare] = ended.status

@@ -11,8 +11,8 @@ from PIL import Image
 from bottleneck import runs
 from bottleneck.bases.load import load_base
 from bottleneck.pipeline.session import cache_at
-from tests.here import caller
-from tests.models.toys import worker_here
+from tests.in_process import caller
+from tests.models.tiny_network import worker_here
 
 pytestmark = [pytest.mark.keras, pytest.mark.usefixtures("worker_here")]
 __all__ = ["worker_here"]

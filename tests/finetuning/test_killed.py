@@ -15,7 +15,7 @@ import pytest
 import bottleneck
 from bottleneck import runs
 from bottleneck.errors import TuningError, UsageError
-from tests.models.toys import PREPROCESSING, save_network, worker_here, write_patterns
+from tests.models.tiny_network import PREPROCESSING, save_network, worker_here, write_patterns
 
 pytestmark = [pytest.mark.keras, pytest.mark.usefixtures("worker_here")]
 __all__ = ["worker_here"]
@@ -31,7 +31,7 @@ from pathlib import Path
 import pytest
 import bottleneck
 from bottleneck.finetuning.training_loop import Program
-from tests.models.toys import stay_here
+from tests.models.tiny_network import run_in_process
 
 run, new, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 learn, steps = Program.learn, 0
@@ -45,7 +45,7 @@ def learn_and_stop(self, *arguments):
     return learn(self, *arguments)
 
 Program.learn = learn_and_stop
-stay_here(pytest.MonkeyPatch())
+run_in_process(pytest.MonkeyPatch())
 bottleneck.finetune(run, {stages}, to=new, {options})
 """
 

@@ -11,7 +11,7 @@ from bottleneck.bases.cut import cut_at
 from bottleneck.bases.graph import IMAGE, walk
 from bottleneck.finetuning.prefix import prefix, tail
 from bottleneck.finetuning.unfreeze import paths
-from tests.models.toys import network
+from tests.models.tiny_network import network
 
 pytestmark = pytest.mark.keras
 

@@ -24,8 +24,8 @@ from bottleneck.pipeline.finetune_data import TuningData
 from bottleneck.pipeline.session import cache_at
 from bottleneck.schema import FitFacts, Inventory, TuneSettings, ViewPolicy
 from bottleneck.store.batches import epoch_order
-from tests.here import Call, caller
-from tests.models.toys import PREPROCESSING, save_network, stay_here, write_patterns
+from tests.in_process import Call, caller
+from tests.models.tiny_network import PREPROCESSING, run_in_process, save_network, write_patterns
 
 pytestmark = pytest.mark.keras
 
@@ -38,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with images and the runs of a dense and a logistic head on the toy network."""
     folder = tmp_path_factory.mktemp("finetune")
     with pytest.MonkeyPatch.context() as patch:
-        stay_here(patch)
+        run_in_process(patch)
         patch.setenv("BOTTLENECK_CACHE", str(folder / "cache"))
         source, base = write_patterns(folder / "in", 14), save_network(folder)
         options: dict[str, Any] = {"preprocessing": PREPROCESSING, "pooling": "avg", "split": "exact"}
@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    stay_here(monkeypatch)
+    run_in_process(monkeypatch)
 
 
 def weights_of(done: FineTuned | Path) -> dict[str, np.ndarray]:
@@ -371,7 +371,7 @@ def test_a_base_that_changed_since_the_run_is_refused(place: Path, tmp_path: Pat
     import keras
 
     from tests.bases.networks import fill
-    from tests.models.toys import network
+    from tests.models.tiny_network import network
 
     shutil.copytree(place / "dense", tmp_path / "run")
     base = tmp_path / "toy.keras"

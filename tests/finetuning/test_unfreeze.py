@@ -87,7 +87,7 @@ def nested() -> Any:
 
 @keras_only
 def test_blocks_come_from_the_pattern_and_layers_where_there_is_none() -> None:
-    from tests.models.toys import network
+    from tests.models.tiny_network import network
 
     known = choices(network(), r"(block\d)_.*")
     assert known.blocks

@@ -21,7 +21,7 @@ from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.store.header import read_header
 from tests.fakes import FakeForward, TunableForward, base, write_images
-from tests.models.toys import PREPROCESSING, save_network
+from tests.models.tiny_network import PREPROCESSING, save_network
 
 SHAPES = [8, 16, 32, 64, 128, 256, 512]
 
@@ -152,7 +152,7 @@ def test_a_base_can_be_tried_at_other_shapes() -> None:
     from bottleneck.bases.load import load_model
     from bottleneck.forward.keras_forward import KerasForward, keras_forward
     from bottleneck.schema import Preprocessing
-    from tests.models.toys import SIZE, network
+    from tests.models.tiny_network import SIZE, network
 
     model = network()
     request = BaseRequest(base="object:toy", preprocessing=Preprocessing.parse(PREPROCESSING))

@@ -201,7 +201,7 @@ def test_what_cannot_be_asked_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.keras
 def test_one_network_gives_the_bytes_of_each_cut_alone(tmp_path: Path) -> None:
-    from tests.models.toys import PREPROCESSING, network
+    from tests.models.tiny_network import PREPROCESSING, network
 
     source = write_images(tmp_path / "in", {"cat": 9, "dog": 8}, size=(20, 20))
     options = {"preprocessing": PREPROCESSING, "pooling": "avg"}

@@ -14,7 +14,7 @@ from bottleneck.errors import NotReducible
 from bottleneck.forward import frozen_graph
 from bottleneck.forward.rounding import drift
 from tests.bases.networks import fill, nested, plain
-from tests.models.toys import SIZE, network
+from tests.models.tiny_network import SIZE, network
 
 pytestmark = pytest.mark.keras
 

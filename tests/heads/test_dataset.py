@@ -11,7 +11,7 @@ import pytest
 from bottleneck.errors import UsageError
 from bottleneck.heads.dataset import dataset
 from bottleneck.store.batches import epoch_order
-from tests.store.stored import as_rows
+from tests.store.known_rows import as_rows
 
 pytestmark = pytest.mark.keras
 

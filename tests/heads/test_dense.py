@@ -12,7 +12,7 @@ from bottleneck.errors import HeadError, UsageError
 from bottleneck.heads.dense import DenseHead, activate
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.training_loop import epoch_order
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 pytestmark = pytest.mark.keras
 

@@ -15,7 +15,7 @@ from bottleneck.heads import logistic
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.scaling import fold, scaler
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 #: scikit-learn's checks that this head does not meet, and why. Empty: it meets them all.
 EXPECTED_FAILURES: dict[str, str] = {}

@@ -24,7 +24,7 @@ from bottleneck.heads.newton import minimise
 from bottleneck.heads.objective import Objective
 from bottleneck.heads.scaling import scaler
 from bottleneck.schema import HeadSpec
-from tests.heads.data import clusters, fake_rows, objective
+from tests.heads.toy_rows import clusters, fake_rows, objective
 
 
 def least(head: Any, X: np.ndarray, y: np.ndarray) -> float:

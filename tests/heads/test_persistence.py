@@ -19,7 +19,7 @@ from bottleneck.heads import persistence
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.make import make
 from bottleneck.schema import HeadSpec
-from tests.heads.data import clusters
+from tests.heads.toy_rows import clusters
 
 RECIPE = "a" * 64
 SHAPE = (12,)

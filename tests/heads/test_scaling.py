@@ -15,8 +15,8 @@ from bottleneck.heads import persistence
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.scaling import LeftOutWarning, fold, scaler
 from bottleneck.schema import HeadSpec
-from tests.heads.data import fake_rows
-from tests.here import Call, WorkerHere, caller
+from tests.heads.toy_rows import fake_rows
+from tests.in_process import Call, InProcessWorker, caller
 
 DENSE: dict[str, Any] = {"epochs": 20, "learning_rate": 0.02, "patience": None}
 
@@ -160,7 +160,7 @@ class TestTheCommandLine:
     def call(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
     ) -> Call:
-        monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+        monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
         monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
         return caller(capfdbinary)
 

@@ -18,8 +18,8 @@ from bottleneck.heads.logistic import LogisticHead
 from bottleneck.store.rows import Rows
 from bottleneck.system.progress import Silent
 from tests.evaluation.test_fit import rows as features
-from tests.heads.data import clusters, objective
-from tests.store.stored import as_rows
+from tests.heads.toy_rows import clusters, objective
+from tests.store.known_rows import as_rows
 
 
 def on_disk(tmp_path: Path, array: np.ndarray, task_rows: int = 50) -> Rows:

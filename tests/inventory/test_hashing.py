@@ -18,7 +18,7 @@ from bottleneck.inventory import hashing
 from bottleneck.inventory.scan import scan
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource
-from tests.sources.tiny import png, zipped
+from tests.sources.tiny_files import png, zipped
 
 FILES = 40
 

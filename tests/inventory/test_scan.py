@@ -19,7 +19,7 @@ from bottleneck.inventory.index import index_file
 from bottleneck.inventory.scan import scan
 from bottleneck.schema import Entry, Inventory
 from bottleneck.sources import open_source
-from tests.sources.tiny import png, tree, zipped
+from tests.sources.tiny_files import png, tree, zipped
 
 OLD = 10**18  # a time long ago, in ns
 

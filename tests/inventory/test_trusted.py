@@ -17,7 +17,7 @@ from bottleneck.contracts import Source
 from bottleneck.inventory.scan import scan, trusted
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source, volumes
-from tests.sources.tiny import png, tree
+from tests.sources.tiny_files import png, tree
 
 NOW = 2 * 10**18
 OLD = 10**18

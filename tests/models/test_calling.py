@@ -23,20 +23,20 @@ from bottleneck.models.sample_images import Witnesses
 from bottleneck.pixels.probes import probes
 from bottleneck.schema import BaseRequest, Certificate, Preprocessing, Stillness
 from tests.bases.networks import fill
-from tests.models import calling_modes, sleepers
-from tests.models.toys import worker_here, write_patterns
+from tests.models import calling_modes, training_only_bases
+from tests.models.tiny_network import worker_here, write_patterns
 
 pytestmark = pytest.mark.keras
 __all__ = ["worker_here"]
 
-PIXELS = probes(10, sleepers.SIZE, sleepers.SIZE)
+PIXELS = probes(10, training_only_bases.SIZE, training_only_bases.SIZE)
 
 
-def loaded(body: sleepers.Body) -> LoadedBase:
+def loaded(body: training_only_bases.Body) -> LoadedBase:
     request = BaseRequest(
         base="sleeper", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"), pooling=None
     )
-    return load_model(fill(sleepers.network(body)), [request])[0]
+    return load_model(fill(training_only_bases.network(body)), [request])[0]
 
 
 def known_of(base: LoadedBase) -> Reference:
@@ -72,11 +72,11 @@ def written(known: Reference, path: Path) -> tuple[Any, Any]:
     return model, keras.saving.load_model(path, safe_mode=True)
 
 
-@pytest.mark.parametrize("name", sleepers.STEADY)
+@pytest.mark.parametrize("name", training_only_bases.STEADY)
 def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_called(
     name: str, tmp_path: Path
 ) -> None:
-    known = known_of(loaded(sleepers.STEADY[name]))
+    known = known_of(loaded(training_only_bases.STEADY[name]))
     digest = known.base.digest_now()
     model, again = written(known, tmp_path / "model.keras")
     expected = known.outputs[PROBES].features
@@ -90,12 +90,12 @@ def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_calle
     certificate = certified(known, again)
     assert certificate.verdict == "certified"
     twins = {twin.form for twin in certificate.twins}
-    assert ("awake randomness" in twins) == (name not in sleepers.NOTHING_RANDOM)
+    assert ("awake randomness" in twins) == (name not in training_only_bases.NOTHING_RANDOM)
     assert ("unfrozen attention" in twins) == ("attention" in name and "one head" not in name)
     assert known.base.digest_now() == digest
 
 
-def certified_of(body: sleepers.Body, folder: Path) -> Certificate:
+def certified_of(body: training_only_bases.Body, folder: Path) -> Certificate:
     known = known_of(loaded(body))
     return certified(known, written(known, folder / "model.keras")[1])
 
@@ -107,9 +107,9 @@ def features_of(model: Any) -> Any:
     return keras.Model(model.inputs[0], model.get_layer("features").output)
 
 
-@pytest.mark.parametrize("name", sleepers.REFUSED)
+@pytest.mark.parametrize("name", training_only_bases.REFUSED)
 def test_what_cannot_be_silenced_is_refused_by_name(name: str, tmp_path: Path) -> None:
-    body, words = sleepers.REFUSED[name]
+    body, words = training_only_bases.REFUSED[name]
     with pytest.raises((BaseError, ParityError), match=words) as caught:
         certified_of(body, tmp_path)
     assert isinstance(caught.value, BottleneckError)
@@ -144,17 +144,17 @@ def test_a_base_that_is_awake_gets_no_certificate(
     name: str, words: str, nothing_is_silenced: None, tmp_path: Path
 ) -> None:
     with pytest.raises(ParityError, match=words):
-        certified_of(sleepers.STEADY[name], tmp_path)
+        certified_of(training_only_bases.STEADY[name], tmp_path)
 
 
 def test_convolutional_lstm_is_awake_in_its_file(nothing_is_silenced: None, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"is not frozen.*would train.*conv_lstm"):
-        certified_of(sleepers.REFUSED["convolutional LSTM"][0], tmp_path)
+        certified_of(training_only_bases.REFUSED["convolutional LSTM"][0], tmp_path)
 
 
 def test_a_right_model_that_rounds_more_is_held_to_its_own_rounding() -> None:
     """Off by 1.5e-4 of the spread: too much for a shallow network, little for one whose two exact ways differ so."""
-    known = known_of(loaded(sleepers.conv_alone))
+    known = known_of(loaded(training_only_bases.conv_alone))
     right = known.outputs[PROBES]
     off = Outputs(*(part + 1.5e-4 * spread(part) for part in right[:3]))
     assert not known.compare("form", {PROBES: off})[0].passed
@@ -167,7 +167,7 @@ def test_a_right_model_that_rounds_more_is_held_to_its_own_rounding() -> None:
 def test_reduced_precision_is_blamed_for_a_form_that_differs_and_for_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = known_of(loaded(sleepers.conv_alone))
+    known = known_of(loaded(training_only_bases.conv_alone))
     monkeypatch.setattr("bottleneck.models.reference._reduced", lambda model: "conv: bfloat16")
     right = known.outputs[PROBES]
     assert right.features is not None
@@ -189,7 +189,7 @@ def test_reduced_precision_is_blamed_for_a_form_that_differs_and_for_nothing_els
 
 
 def test_ways_are_forms_of_the_certificate(tmp_path: Path) -> None:
-    certificate = certified_of(sleepers.conv_alone, tmp_path)
+    certificate = certified_of(training_only_bases.conv_alone, tmp_path)
     forms = {form.form for form in certificate.forms}
     assert forms == {
         "reloaded .keras", "reloaded .keras, called", "reloaded .keras, called again",
@@ -207,8 +207,10 @@ def test_a_base_with_augmentation_in_a_pipeline_is_merged_and_answers_as_its_hea
     """The whole trip: a model in a file, trained on, merged, loaded, called as the README says."""
     import keras
 
-    fill(sleepers.network(sleepers.STEADY["augmentation in a pipeline"])).save(tmp_path / "base.keras")
-    source = write_patterns(tmp_path / "in", 7, size=sleepers.SIZE)
+    fill(training_only_bases.network(training_only_bases.STEADY["augmentation in a pipeline"])).save(
+        tmp_path / "base.keras"
+    )
+    source = write_patterns(tmp_path / "in", 7, size=training_only_bases.SIZE)
     bottleneck.train(
         source, str(tmp_path / "base.keras"), run=tmp_path / "run", preprocessing="scale=1/127.5,offset=-1",
         cache=tmp_path / "cache",

@@ -15,7 +15,7 @@ from bottleneck.forward.keras_forward import KerasForward, batch_for
 from bottleneck.models.merge import merge
 from bottleneck.pipeline.session import cache_at
 from bottleneck.store.batches import epoch_order
-from tests.models.toys import PREPROCESSING, save_network, worker_here, write_patterns
+from tests.models.tiny_network import PREPROCESSING, save_network, worker_here, write_patterns
 
 pytestmark = [pytest.mark.keras, pytest.mark.usefixtures("worker_here")]
 __all__ = ["worker_here"]

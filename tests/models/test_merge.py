@@ -19,9 +19,9 @@ from bottleneck import runs
 from bottleneck.errors import BaseError, ParityError, UsageError
 from bottleneck.exports.merged_file import Delivery
 from tests.fakes import write_images
-from tests.faults.ground import snapshot
-from tests.faults.mounts import memory, private_mounts
-from tests.here import caller
+from tests.faults.private_mounts import memory, private_mounts
+from tests.faults.reference_stores import snapshot
+from tests.in_process import caller
 
 pytestmark = pytest.mark.keras
 

@@ -16,12 +16,12 @@ import bottleneck
 from bottleneck import runs
 from bottleneck.errors import SourceError, TooManyBadImages, UsageError
 from tests.fakes import FakeForward, rows_by_hand, write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.in_process import FAKE, Call, InProcessWorker, caller
 
 
 @pytest.fixture(autouse=True)
 def _worker_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
 
 

@@ -20,8 +20,8 @@ from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
 from tests.fakes import base, rows_by_hand, write_images
-from tests.here import FAKE, Call
-from tests.store.maintenance.housed import snapshot
+from tests.in_process import FAKE, Call
+from tests.store.maintenance.small_stores import snapshot
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ import pytest
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import open_source
 from bottleneck.sources.archive import TarSource
-from tests.sources.tiny import labels, png, tarred, zipped
+from tests.sources.tiny_files import labels, png, tarred, zipped
 
 CLASSES = {"cats/1.png": 1, "dogs/deep/2.png": 2}
 

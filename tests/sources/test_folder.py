@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import layout, open_source
 from bottleneck.sources.folder import FolderSource
-from tests.sources.tiny import labels, png, tree
+from tests.sources.tiny_files import labels, png, tree
 
 
 def test_class_folders_give_labels(tmp_path: Path) -> None:

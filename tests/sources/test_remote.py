@@ -22,9 +22,9 @@ from bottleneck.sources import open_source
 from bottleneck.system import connections, objects
 from bottleneck.system.object_errors import as_os_error
 from tests.fakes import write_images
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.in_process import FAKE, Call, InProcessWorker, caller
 from tests.servers import Bucket, web_server
-from tests.sources.tiny import labels, png, tarred, tree, zipped
+from tests.sources.tiny_files import labels, png, tarred, tree, zipped
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_over_http_pages_are_folders_and_archives_and_tables_are_read(tmp_path: 
 def test_from_s3_to_features_and_only_what_changed_again(
     bucket: Bucket, tmp_path: Path, call: Call, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
     local = write_images(tmp_path / "in", {"cat": 10, "dog": 10})
     url = bucket.put_tree(local, "in")

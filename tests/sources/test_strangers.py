@@ -14,9 +14,9 @@ from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import open_source
 from bottleneck.system import connections, objects
 from bottleneck.system.addresses import Address
-from tests.here import FAKE, Call, WorkerHere, caller
+from tests.in_process import FAKE, Call, InProcessWorker, caller
 from tests.servers import Bucket, Site, endless, site
-from tests.sources.tiny import labels, png, tree, zipped
+from tests.sources.tiny_files import labels, png, tree, zipped
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_by_the_command_line_it_is_an_option(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     call: Call = caller(capfdbinary)
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
     rows = [f"{label}{n}.png" for label in "ab" for n in range(8)]
     here.answers["/images.csv"] = (

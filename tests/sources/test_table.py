@@ -13,7 +13,7 @@ import pytest
 from bottleneck.errors import Rejected, SourceError
 from bottleneck.sources import open_source
 from bottleneck.sources.columns import read_columns
-from tests.sources.tiny import labels, png, tree
+from tests.sources.tiny_files import labels, png, tree
 
 FORMS = ["csv", "parquet"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bottleneck.store.batches import batches, epoch_order, gather_rows
-from tests.store.stored import as_rows
+from tests.store.known_rows import as_rows
 
 
 @pytest.fixture

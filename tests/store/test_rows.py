@@ -21,7 +21,7 @@ from bottleneck.schema import Cache, StoreSpec
 from bottleneck.store import mapped
 from bottleneck.store.read import open_store
 from bottleneck.store.rows import Rows, loaded
-from tests.store.stored import as_rows, stored
+from tests.store.known_rows import as_rows, stored
 
 N, SHAPE = 60, (3, 4)
 

@@ -19,8 +19,8 @@ from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows
 from bottleneck.store.writers import take_out
 from tests.fakes import FakeForward
-from tests.store.stored import as_rows
-from tests.store.taken_out import check_pair
+from tests.store.known_rows import as_rows
+from tests.store.table_check import check_pair
 
 
 def features(n: int = 7, shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **columns: Any) -> Features:

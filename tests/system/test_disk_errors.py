@@ -12,8 +12,8 @@ import pytest
 
 from bottleneck.system.disk_errors import about, refusal
 from tests.fakes import write_images
-from tests.faults.mounts import memory, mount, private_mounts
-from tests.here import FAKE, Call
+from tests.faults.private_mounts import memory, mount, private_mounts
+from tests.in_process import FAKE, Call
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 

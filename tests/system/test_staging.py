@@ -14,8 +14,8 @@ import pytest
 
 from bottleneck.system import durable
 from bottleneck.system.staging import staged, sweep
-from tests.faults.mounts import memory, private_mounts
-from tests.store.killed import kill_at, steps_of
+from tests.faults.private_mounts import memory, private_mounts
+from tests.store.kill_steps import kill_at, steps_of
 
 
 def write(target: Path, text: str, count: int = 3) -> None:

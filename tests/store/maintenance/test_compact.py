@@ -13,8 +13,8 @@ from bottleneck.store.listing import list_store
 from bottleneck.store.maintenance.compact import compact_store, plan_compaction
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from tests.store.killed import kill_at, steps_of
-from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
+from tests.store.kill_steps import kill_at, steps_of
+from tests.store.maintenance.small_stores import SPEC, house, put, rejection, served, snapshot, some
 
 
 @pytest.fixture

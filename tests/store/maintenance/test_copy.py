@@ -28,9 +28,9 @@ from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, seal
 from bottleneck.system import objects
 from tests.fakes import base
-from tests.here import Call, caller
+from tests.in_process import Call, caller
 from tests.servers import Bucket
-from tests.store.maintenance.housed import house, put, reseal, served
+from tests.store.maintenance.small_stores import house, put, reseal, served
 
 SPEC = base().spec
 

@@ -31,7 +31,7 @@ from bottleneck.store.maintenance.locks import (
 from bottleneck.store.maintenance.prune import prune_store
 from bottleneck.store.maintenance.removal import Removed
 from bottleneck.store.maintenance.verify import verify_store
-from tests.store.maintenance.housed import house, put, served, some
+from tests.store.maintenance.small_stores import house, put, served, some
 
 
 @pytest.fixture

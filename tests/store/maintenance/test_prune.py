@@ -16,8 +16,8 @@ from bottleneck.store.maintenance.prune import Kept, prune_store
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.plans import publish_plan
 from bottleneck.store.read import open_store
-from tests.store.killed import kill_at, steps_of
-from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
+from tests.store.kill_steps import kill_at, steps_of
+from tests.store.maintenance.small_stores import SPEC, house, put, rejection, served, snapshot, some
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from bottleneck.store.listing import list_store
 from bottleneck.store.maintenance.repair import Recomputed, repair_store
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from tests.store.maintenance.housed import SPEC, house, put, rejection, served, snapshot, some
+from tests.store.maintenance.small_stores import SPEC, house, put, rejection, served, snapshot, some
 
 
 class Oracle:

@@ -13,7 +13,7 @@ import pytest
 from bottleneck.schema import Cache, Record
 from bottleneck.store.maintenance import structure
 from bottleneck.store.maintenance.structure import StructureChecker, inspect
-from tests.store.maintenance.housed import house, put, some
+from tests.store.maintenance.small_stores import house, put, some
 
 
 @pytest.fixture

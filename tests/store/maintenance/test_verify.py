@@ -16,7 +16,7 @@ from bottleneck.store.canary import canary_values
 from bottleneck.store.listing import list_store
 from bottleneck.store.maintenance import verify as verifying
 from bottleneck.store.maintenance.verify import Verdict, read_whole, verify_store
-from tests.store.maintenance.housed import SPEC, house, put, reseal, snapshot, some
+from tests.store.maintenance.small_stores import SPEC, house, put, reseal, snapshot, some
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Bases whose rows are large, so that a run spends its time writing: `--base tests.faults.wide:…`.
+"""Bases whose rows are large, so that a run spends its time writing: `--base tests.faults.large_rows:…`.
 
 `traced` says in the file that FAULTS_TRACE names what the worker is at, so that what a kill -9 hit is known after it.
 """

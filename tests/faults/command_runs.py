@@ -24,9 +24,9 @@ from bottleneck.sources.open import open_source
 from bottleneck.store.record import read_record
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward
-from tests.faults.ground import FAKE, ROOT
+from tests.faults.reference_stores import FAKE, ROOT
 
-WIDE = "tests.faults.wide:wide"
+WIDE = "tests.faults.large_rows:wide"
 
 
 @dataclass
@@ -64,7 +64,7 @@ def start(
     return subprocess.Popen(
         [
             *prefix,
-            *(sys.executable, "-m", "tests.faults.small", str(rows), str(patience)),
+            *(sys.executable, "-m", "tests.faults.small_tasks", str(rows), str(patience)),
             *(command, str(source), "--base", base, "--cache", str(cache), "--json", "--quiet"),
             *map(str, more),
         ],

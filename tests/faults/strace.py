@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bottleneck.system.disk_errors import refusal
-from tests.faults.trips import wait_until
+from tests.faults.command_runs import wait_until
 
 #: Calls that change names or files, or wait for others who do.
 CALLS = (

@@ -1,4 +1,4 @@
-"""How much builders of one store compute twice: `python -m tests.extraction.measure BUILDERS TASKS [ROWS]`."""
+"""How much builders of one store compute twice: `python -m tests.extraction.measure_builders BUILDERS TASKS [ROWS]`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.extraction.builders import finish, start, twice
+from tests.extraction.builder_processes import finish, start, twice
 from tests.fakes import write_images
 
 

@@ -25,22 +25,22 @@ PREPROCESSING = "scale=1/127.5,offset=-1"
 one_decoder = functools.cache(decoder)
 
 
-class KerasHere(Worker):
+class InProcessKerasWorker(Worker):
     """What `WorkerProcess` is to `fill`, without the process, for a base of Keras."""
 
     def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
         super().__init__(open_forward(requests, cache), cache, requests)
 
 
-def stay_here(patch: pytest.MonkeyPatch) -> None:
+def run_in_process(patch: pytest.MonkeyPatch) -> None:
     """Extract in this process."""
-    patch.setattr("bottleneck.extraction.run.WorkerProcess", KerasHere)
+    patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessKerasWorker)
     patch.setattr("bottleneck.pixels.contract.decode.decoder", one_decoder)
 
 
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stay_here(monkeypatch)
+    run_in_process(monkeypatch)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
 
 

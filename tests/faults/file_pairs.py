@@ -21,7 +21,7 @@ from bottleneck.store.join import Features
 from bottleneck.store.writers import take_out
 from bottleneck.system.staging import room_beside
 from tests.fakes import FakeForward, write_images
-from tests.here import FAKE, WorkerHere
+from tests.in_process import FAKE, InProcessWorker
 
 #: A set of files as it lies in a folder: path -> sha256.
 State = dict[str, str]
@@ -139,7 +139,7 @@ def pairs(place: Path) -> dict[str, Pair]:
     source = write_images(place / "in", {"cat": 12, "dog": 12})
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.run.WorkerProcess", WorkerHere)
+        patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
         for which in (1, 2):
             done = bottleneck.train(
                 source,

@@ -1,6 +1,6 @@
 """Several builders of one store as real processes: the same work, started so many times.
 
-    python -m tests.extraction.builders SOURCE CACHE [BASE [TASK_ROWS [PATIENCE [ENGINE WORKERS]]]]
+    python -m tests.extraction.builder_processes SOURCE CACHE [BASE [TASK_ROWS [PATIENCE [ENGINE WORKERS]]]]
 
 is one of them; `start` and `finish` are for tests and for measurements of any size.
 """
@@ -36,7 +36,7 @@ def start(
     """One more builder."""
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.extraction.builders", str(source), str(cache)),
+            *(sys.executable, "-m", "tests.extraction.builder_processes", str(source), str(cache)),
             *(base, str(task_rows), str(patience), *team),
         ],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Bases that do worse than compute: `--base tests.faults.bases:…`. The others are in `tests.fakes`."""
+"""Bases that do worse than compute: `--base tests.faults.bad_bases:…`. The others are in `tests.fakes`."""
 
 from __future__ import annotations
 

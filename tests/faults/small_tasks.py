@@ -1,4 +1,6 @@
-"""The command line with small tasks, as a process of its own: `python -m tests.faults.small ROWS PATIENCE COMMAND …`.
+"""Run the command line with small tasks, as a process of its own.
+
+    python -m tests.faults.small_tasks ROWS PATIENCE COMMAND …
 
 What a run acknowledges, task by task, goes to the file that FAULTS_ACKS names: a task is acknowledged when the worker
 has said that it is done. With FAULTS_HERE the worker is in the same process, for what is laid on one process.
@@ -18,7 +20,7 @@ from bottleneck.extraction import run as filler
 from bottleneck.extraction.run import fill_cuts
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.pipeline import extract
-from tests.here import WorkerHere
+from tests.in_process import InProcessWorker
 
 
 def acknowledge(path: Path) -> None:
@@ -40,7 +42,7 @@ def main(rows: str, patience: str, *arguments: str) -> None:
     if "FAULTS_ACKS" in os.environ:
         acknowledge(Path(os.environ["FAULTS_ACKS"]))
     if "FAULTS_HERE" in os.environ:
-        filler.WorkerProcess = WorkerHere  # type: ignore[misc, assignment]
+        filler.WorkerProcess = InProcessWorker  # type: ignore[misc, assignment]
     cli.main(list(arguments))
 
 

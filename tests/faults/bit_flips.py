@@ -23,8 +23,8 @@ import numpy as np
 from bottleneck.errors import BottleneckError
 from bottleneck.extraction import run
 from bottleneck.schema import Cache
-from tests.faults.ground import ROOT, SPEC, WIDE, check_served, serve, some_store
-from tests.here import WorkerHere
+from tests.faults.reference_stores import ROOT, SPEC, WIDE, check_served, serve, some_store
+from tests.in_process import InProcessWorker
 
 DEADLINE = 5.0
 #: Importing NumPy and this package on a busy machine takes longer than any flip may.
@@ -100,7 +100,7 @@ class Child:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.flips"],
+            [sys.executable, "-m", "tests.faults.bit_flips"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -148,7 +148,7 @@ def added_to(cache: Cache, images: Path, expected: list[str]) -> str:
 
 def main() -> None:
     """In the child: one JSON question a line in, one verdict a line out."""
-    run.WorkerProcess = WorkerHere  # type: ignore[misc,assignment]
+    run.WorkerProcess = InProcessWorker  # type: ignore[misc,assignment]
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -1,4 +1,4 @@
-"""The command line in this process, and a worker in it too, where processes are not the subject: milliseconds."""
+"""Run the command line and its worker in this process, in milliseconds."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bottleneck.schema import BaseRequest, Cache, Limits
 FAKE = "tests.fakes:base"
 
 
-class WorkerHere(Worker):
-    """What `WorkerProcess` is to `fill`, without the process."""
+class InProcessWorker(Worker):
+    """A stand-in for `WorkerProcess` that needs no process."""
 
     def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
         super().__init__(custom.call(requests[0].base), cache, requests)
 
 
 @dataclass
-class Said:
-    """What a command ended with and said."""
+class CommandResult:
+    """Exit status and output of one command."""
 
     status: int
     out: str
@@ -38,13 +38,13 @@ class Said:
         return json.loads(self.out)
 
 
-Call = Callable[..., Said]
+Call = Callable[..., CommandResult]
 
 
 def caller(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
-    """A function that runs one command and gives back all that it said."""
+    """Return a function that runs one command and returns its output."""
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         capfdbinary.readouterr()
         status = 0
         try:
@@ -52,6 +52,8 @@ def caller(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
         except SystemExit as end:
             status = int(end.code or 0)
         out, err = capfdbinary.readouterr()
-        return Said(status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
+        return CommandResult(
+            status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape")
+        )
 
     return call
