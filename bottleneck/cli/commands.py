@@ -14,6 +14,7 @@ from bottleneck.cli.options import ALLOW_HOST, BASE, READING, SCORE, SESSION, SO
 from bottleneck.cli.output import note, say, session, show
 from bottleneck.cli.streams import writing
 from bottleneck.errors import UsageError
+from bottleneck.schema import json_value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,7 +33,6 @@ def app() -> None:
 def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import training
     from bottleneck.pipeline.bases import base_named
 
@@ -40,7 +40,7 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     show(
         as_json,
         quiet,
-        lambda: {"bases": [documents.base_document(b) for b in found]},
+        lambda: {"bases": [one.to_json() for one in found]},
         lambda: training.base_details(found[0]) if name else training.base_table(found),
     )
 
@@ -56,7 +56,6 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Fill the store: each image that it lacks goes through the base once."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import extraction
     from bottleneck.pipeline.extract import foresee
 
@@ -69,7 +68,7 @@ def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
         show(
             as_json,
             quiet,
-            lambda: documents.estimate_document(left),
+            left.to_json,
             lambda: extraction.estimate_table(left),
         )
     else:
@@ -77,7 +76,7 @@ def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
         show(
             as_json,
             quiet,
-            lambda: documents.extraction_document(done),
+            done.to_json,
             lambda: extraction.extraction_table(done),
         )
 
@@ -92,7 +91,6 @@ def _extract_cuts(
     options: dict[str, Any],
 ) -> None:
     """The same at several cuts, a table and an entry of ``cuts`` each."""
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import common, extraction
     from bottleneck.pipeline.extract import extract_cuts, foresee_cuts
 
@@ -101,7 +99,7 @@ def _extract_cuts(
         show(
             as_json,
             quiet,
-            lambda: {"cuts": {cut: documents.estimate_document(one) for cut, one in left.items()}},
+            lambda: {"cuts": {cut: one.to_json() for cut, one in left.items()}},
             lambda: common.stacked(*(extraction.estimate_table(one) for one in left.values())),
         )
         return
@@ -109,7 +107,7 @@ def _extract_cuts(
     show(
         as_json,
         quiet,
-        lambda: {"cuts": {cut: documents.extraction_document(one) for cut, one in done.items()}},
+        lambda: {"cuts": {cut: one.to_json() for cut, one in done.items()}},
         lambda: common.stacked(*(extraction.extraction_table(one) for one in done.values())),
     )
 
@@ -126,14 +124,13 @@ def _extract_cuts(
 def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
     """Take features out for other tools: a matrix and a table in the same order."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import extraction
 
     rows = bottleneck.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
     show(
         as_json,
         quiet,
-        lambda: documents.features_document(rows, Path(out), kind),
+        lambda: rows.to_json(Path(out), kind),
         lambda: extraction.features_table(rows, Path(out), kind),
     )
 
@@ -184,7 +181,6 @@ def train(
 ) -> None:
     """Train a head on cached features; what is missing is extracted first."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import training
 
     settings = {}
@@ -198,7 +194,7 @@ def train(
         source, options.pop("base"), settings=settings, on_message=note, **session(quiet, options)
     )
     if after is None:
-        show(as_json, quiet, lambda: documents.training_document(done), lambda: training.training_table(done))
+        show(as_json, quiet, done.to_json, lambda: training.training_table(done))
     else:
         tune_after(done, unfreeze, after, as_json, quiet, options)
 
@@ -215,14 +211,13 @@ def train(
 def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Measure a run's head: on its own splits, or on another SOURCE."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import training
 
     found = bottleneck.evaluate(run, source, on_message=note, **session(quiet, options))
     show(
         as_json,
         quiet,
-        lambda: {"run": run, **documents.metrics_document(found)},
+        lambda: {"run": run, "metrics": json_value(found)},
         lambda: training.evaluation_table(found),
     )
 
@@ -245,11 +240,10 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
 def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """Class probabilities for each image, one line a file, on standard output."""
     import bottleneck
-    from bottleneck.cli import documents
 
     found = bottleneck.predict(run_or_model, source, **session(quiet, options))
     if as_json:
-        show(True, quiet, lambda: documents.predictions_document(found), lambda: None)
+        show(True, quiet, found.to_json, lambda: None)
         return
     if sys.stdout is not None:  # closed by whoever called
         with writing():
@@ -268,11 +262,10 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One model from image to probabilities, certified equal to the run's cached head."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import training
 
     done = bottleneck.merge(run, out, **session(quiet, options))
-    show(as_json, quiet, lambda: documents.delivery_document(done), lambda: training.delivery_table(done))
+    show(as_json, quiet, done.to_json, lambda: training.delivery_table(done))
 
 
 @app.command(short_help="Certified artefacts: Keras, SavedModel, LiteRT, ONNX, OpenVINO.")
@@ -315,7 +308,6 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
     delivered, and what an earlier export left at --out stays as it is.
     """
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import exports
 
     kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
@@ -324,7 +316,7 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
         note(f"{kind} was left out: its library is not installed here")
     for item in done.manifest.refused:
         note(f"{item.kind} is not delivered: {item.why}")
-    show(as_json, quiet, lambda: documents.export_document(done), lambda: exports.export_table(done))
+    show(as_json, quiet, done.to_json, lambda: exports.export_table(done))
 
 
 @app.command(short_help="The whole trip on real images.")
@@ -336,10 +328,9 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
 @SESSION
 def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """The whole trip on real images: extract, train two heads, merge the better one, certify it."""
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import training
     from bottleneck.pipeline import demo as trip
 
     speak = (lambda _: None) if quiet or as_json else say
     done = trip.run_demo(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
-    show(as_json, quiet, lambda: documents.demo_document(done), lambda: training.demo_table(done))
+    show(as_json, quiet, done.to_json, lambda: training.demo_table(done))

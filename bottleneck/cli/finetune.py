@@ -123,7 +123,6 @@ def finetune(
     same command goes on after an interruption.
     """
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import finetune as tuning_tables
 
     given = {**session(quiet, options), **parse_rates(rates), "patience": patience or None}
@@ -131,7 +130,7 @@ def finetune(
     show(
         as_json,
         quiet,
-        lambda: documents.tuning_document(done),
+        done.to_json,
         lambda: tuning_tables.tuning_table(done),
     )
 
@@ -159,7 +158,6 @@ def tune_after(
 ) -> None:
     """Fine-tune a run that was just trained, and show both."""
     import bottleneck
-    from bottleneck.cli import documents
     from bottleneck.cli.tables import common, training
     from bottleneck.cli.tables import finetune as tuning_tables
     from bottleneck.pipeline.session import Session
@@ -173,6 +171,6 @@ def tune_after(
     show(
         as_json,
         quiet,
-        lambda: {**documents.training_document(trained), "finetuned": documents.tuning_document(done)},
+        lambda: {**trained.to_json(), "finetuned": done.to_json()},
         lambda: common.stacked(training.training_table(trained), tuning_tables.tuning_table(done)),
     )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bottleneck.cli.options import ALLOW_HOST, SESSION, TRUST
 from bottleneck.cli.output import session, show
 from bottleneck.cli.streams import writing
+from bottleneck.schema import json_value
+
+if TYPE_CHECKING:
+    from bottleneck.pipeline.stores import StoreState
+    from bottleneck.store.maintenance.compact import Compaction
+    from bottleneck.store.maintenance.prune import Pruning
 
 _STORES = click.argument("names", nargs=-1, metavar="[STORE]…")
 _MIB = 1 << 20
@@ -28,7 +34,6 @@ def store() -> None:
 @SESSION
 def ls(as_json: bool, quiet: bool, **options: Any) -> None:
     """All stores of the cache: base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change."""
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -36,7 +41,7 @@ def ls(as_json: bool, quiet: bool, **options: Any) -> None:
     show(
         as_json,
         quiet,
-        lambda: {"stores": [store_documents.state_document(state) for state in found]},
+        lambda: {"stores": json_value(found)},
         lambda: store_tables.states_table(found),
     )
 
@@ -46,7 +51,6 @@ def ls(as_json: bool, quiet: bool, **options: Any) -> None:
 @SESSION
 def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     """One store in detail: its recipe in words, how it was asked for, who computed what, what was rejected."""
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -54,7 +58,7 @@ def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
     show(
         as_json,
         quiet,
-        lambda: store_documents.details_document(found),
+        lambda: found.to_json(details=True),
         lambda: store_tables.state_table(found),
     )
 
@@ -81,7 +85,6 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
     Ends with status 1 when something is damaged. --repair computes what is lost again from a source of images, and
     only that; --digest gives the same line for the same set of shard files, however they came to be.
     """
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -95,7 +98,7 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
         show(
             as_json,
             quiet,
-            lambda: store_documents.checked_document(found),
+            lambda: {"sound": all(one.sound for one in found), "stores": json_value(found)},
             lambda: store_tables.checked_table(found),
         )
     _end(
@@ -122,7 +125,6 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
 @SESSION
 def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **options: Any) -> None:
     """Write many small shards as few large ones. Killed at any moment, the store serves the same rows."""
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -130,7 +132,7 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
     show(
         as_json,
         quiet,
-        lambda: store_documents.compaction_document(found),
+        lambda: {"stores": [_outcome(one) for one in found]},
         lambda: store_tables.compaction_table(found),
     )
     done = [one for one in found if not isinstance(one, stores.StoreState)]
@@ -160,18 +162,17 @@ def prune(
 
     Without --keep only the latter go. Without --yes nothing is removed.
     """
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
     found = stores.prune(names, keep=keep, yes=yes, **session(quiet, options))
+    done = [one for one in found if not isinstance(one, stores.StoreState)]
     show(
         as_json,
         quiet,
-        lambda: store_documents.pruning_document(found),
+        lambda: {"done": any(one.done for one in done), "stores": [_outcome(one) for one in found]},
         lambda: store_tables.pruning_table(found),
     )
-    done = [one for one in found if not isinstance(one, stores.StoreState)]
     _end(quiet and not as_json, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
 
 
@@ -185,7 +186,6 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
     Every byte is checked on its way. Killed at any moment, what has arrived is served from there, and the same command
     goes on. A URL instead of STORE copies the store, or the whole cache, that lies there.
     """
-    from bottleneck.cli import store_documents
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -193,10 +193,19 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
     show(
         as_json,
         quiet,
-        lambda: store_documents.copying_document(found),
+        lambda: {"stores": json_value(found)},
         lambda: store_tables.copying_table(found),
     )
     _end(quiet and not as_json, [("damaged", one.source) for one in found if one.damaged])
+
+
+def _outcome(one: Compaction | Pruning | StoreState) -> dict[str, Any]:
+    """Describe what became of a store; one that was passed over has only its problem."""
+    from bottleneck.pipeline.stores import StoreState
+
+    return (
+        {"store": one.folder.name, "problem": one.problem} if isinstance(one, StoreState) else one.to_json()
+    )
 
 
 def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:

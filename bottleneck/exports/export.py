@@ -30,7 +30,7 @@ from bottleneck.models.merge import merge
 from bottleneck.models.outputs import answers_of, outputs_of
 from bottleneck.models.reference import OWN, Reference, reference
 from bottleneck.models.sample_images import LEARNT_FIRST, own
-from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness
+from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness, json_fields, json_value
 from bottleneck.system.durable import publish
 from bottleneck.system.progress import Progress
 from bottleneck.system.staging import staged
@@ -73,6 +73,18 @@ class Exported:
     def certificate(self) -> Certificate:
         """What was compared, and the verdict."""
         return self.card.certificate
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the artefacts and refusals for a program."""
+        artefacts = [
+            {**json_value(item), "path": str(self.folder / item.path)} for item in self.manifest.artefacts
+        ]
+        return {
+            "folder": str(self.folder),
+            "artefacts": artefacts,
+            "refused": json_value(self.manifest.refused),
+            **json_fields(self, "left_out", "certificate"),
+        }
 
 
 def exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:

@@ -20,7 +20,7 @@ from bottleneck.models.energy import energy_facts
 from bottleneck.models.merge import merge
 from bottleneck.models.reference import Reference, reference
 from bottleneck.pixels.contract.standalone import standalone
-from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts
+from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts, json_fields, json_value
 from bottleneck.schema.strict_json import MalformedDocument, parse_as
 from bottleneck.system.disk_errors import about
 from bottleneck.system.durable import publish, sha256_of, shown
@@ -50,6 +50,14 @@ class Delivery:
     decode: Path
     certificate: Certificate
     size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the files for a program."""
+        return {
+            **json_fields(self, "model", "parity", "decode"),
+            "bytes": self.size,
+            "certificate": json_value(self.certificate),
+        }
 
 
 def deliver(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,16 @@ from bottleneck.errors import SourceError, TooManyBadImages
 from bottleneck.extraction.profile import Clock, bottleneck_stage, together
 from bottleneck.extraction.worker.task import Outcome
 from bottleneck.forward.rounding import worst
-from bottleneck.schema import Drift, Inventory, Rejection, Rounding, StoreSpec, canonical_json
+from bottleneck.schema import (
+    Drift,
+    Inventory,
+    Rejection,
+    Rounding,
+    StoreSpec,
+    canonical_json,
+    json_fields,
+    json_value,
+)
 from bottleneck.store.drift import read_drift
 from bottleneck.store.plan import first_rows
 from bottleneck.store.read import Store
@@ -63,6 +72,26 @@ class Extraction:
     def rows(self) -> int:
         """Distinct contents that have a row."""
         return self.computed + self.reused
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the extraction for a program."""
+        counts = ("images", "computed", "reused", "duplicates", "rejected", "ignored", "rows")
+        return {
+            **json_fields(self, *counts),
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 2),
+            "bottleneck_stage": self.bottleneck_stage,
+            "stages": {stage: round(took, 3) for stage, took in self.clock.waited.items()},
+            "stages_alone": {stage: round(rate, 2) for stage, rate in self.clock.alone.items()},
+            "store": str(self.store),
+            **self.spec.summary(),
+            **json_fields(self, "rejections", "ignored_why", "damaged", "classes", "rounding"),
+            "precision": self.spec.recipe.precision,
+            "drift": self.drift.model_dump(mode="json", exclude={"format"}) if self.drift else None,
+            "environments": self.environments,
+            "policy": str(self.spec.views) if self.spec.views else None,
+            "views": json_value(self.views),
+        }
 
 
 def report(

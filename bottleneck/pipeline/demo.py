@@ -17,6 +17,7 @@ from bottleneck.extraction.report import Extraction
 from bottleneck.pipeline.export import merge
 from bottleneck.pipeline.extract import extract
 from bottleneck.pipeline.train import Trained, train
+from bottleneck.schema import json_fields
 from bottleneck.system.objects import local
 
 # One block below the last: digits are far from ImageNet, and the last block is the one most made for it. A logistic
@@ -43,6 +44,13 @@ class DemoResult:
     def held_out(self, head: str) -> Metrics:
         """Figures on the images that the head did not see."""
         return _held_out(self.heads[head].metrics)
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the demo for a program."""
+        return {
+            **json_fields(self, "extraction", "heads", "best", "delivery"),
+            "seconds": round(self.seconds, 2),
+        }
 
 
 def run_demo(

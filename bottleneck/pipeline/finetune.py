@@ -25,7 +25,16 @@ from bottleneck.pipeline.session import (
     versions,
     views_of,
 )
-from bottleneck.schema import BaseRequest, Tuned, TuneSettings, TuneStage, ViewPolicy, parse, safe_name
+from bottleneck.schema import (
+    BaseRequest,
+    Tuned,
+    TuneSettings,
+    TuneStage,
+    ViewPolicy,
+    json_fields,
+    parse,
+    safe_name,
+)
 from bottleneck.system.disk_errors import about
 from bottleneck.system.durable import publish, sha256_of, shown
 
@@ -81,6 +90,17 @@ class FineTuned:
     def metrics(self) -> Mapping[str, Metrics]:
         """Figures by split, of the new run."""
         return self.folder.figures.by_split
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the new run and its figures for a program."""
+        return {
+            "run": str(self.folder.path),
+            **json_fields(self.tuned, "kept", "verdict"),
+            "measured": self.tuned.verdict != "unmeasured",
+            **json_fields(self, "tuned", "before", "metrics"),
+            "seconds": round(self.folder.figures.seconds, 3),
+            "advice": list(self.advice),
+        }
 
 
 def finetune(

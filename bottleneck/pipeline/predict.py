@@ -82,6 +82,13 @@ class Predictions:
             for row, error in zip(self.probabilities, self.errors, strict=True)
         ]
 
+    def to_json(self) -> dict[str, Any]:
+        """Give the predictions for a program."""
+        return {
+            "classes": list(self.classes),
+            "predictions": [json.loads(line) for line in self.lines("jsonl")],
+        }
+
     def lines(self, kind: str) -> Iterator[bytes]:
         """As CSV (with a header line) or JSON lines; paths keep their bytes.
 

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, SourceError, StoreError, UsageError
 from bottleneck.pipeline.recompute import Recomputation
 from bottleneck.pipeline.session import PathLike, Session, cache_at, progress_of
-from bottleneck.schema import Cache
+from bottleneck.schema import Cache, json_value
 from bottleneck.store.canary import CANARY
 from bottleneck.store.listing import find_folder, list_store, store_folders
 from bottleneck.store.locations import Folder, Place, stores_at
@@ -65,6 +65,16 @@ class Checked:
             or (self.sample and (self.sample.differing or self.sample.missing))
             or (self.problem and self.verdict is None and not self.newer)
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the checks for a program; those that were not made are left out."""
+        document: dict[str, Any] = {"store": self.folder.name, "sound": self.sound}
+        if self.problem:
+            document["problem"] = self.problem
+        if self.verdict is not None:
+            document |= self.verdict.to_json()
+        checks = {"repair": self.repair, "sample": self.sample}
+        return document | {name: json_value(check) for name, check in checks.items() if check is not None}
 
 
 def list_stores(**session: Unpack[Session]) -> list[StoreState]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from bottleneck import runs
 from bottleneck.errors import UsageError
+from bottleneck.evaluation.metrics import Metrics, absent
 from bottleneck.extraction.report import Extraction
 from bottleneck.inventory.checks import check_trainable
 from bottleneck.inventory.split import settled
@@ -30,7 +31,17 @@ from bottleneck.pipeline.session import (
     versions,
     views_of,
 )
-from bottleneck.schema import BaseRequest, HeadSpec, Inventory, Run, SplitPolicy, Views, parse
+from bottleneck.schema import (
+    BaseRequest,
+    HeadSpec,
+    Inventory,
+    Run,
+    SplitPolicy,
+    Views,
+    json_fields,
+    json_value,
+    parse,
+)
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import view_keys
@@ -39,8 +50,6 @@ from bottleneck.system.progress import Silent
 
 if TYPE_CHECKING:
     from typing import Unpack
-
-    from bottleneck.evaluation.metrics import Metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +65,21 @@ class Trained:
     def metrics(self) -> Mapping[str, Metrics]:
         """Figures by split."""
         return self.folder.figures.by_split
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the run and its figures for a program."""
+        figures = self.folder.figures
+        return {
+            "run": str(self.folder.path),
+            **json_fields(self.folder.run, "head", "classes"),
+            "counts": dict(self.counts),
+            "split": json_value(self.folder.run.split),
+            "classes_without_images": absent(self.metrics),
+            "metrics": json_value(self.metrics),
+            **json_fields(figures, "folds", "fit"),
+            "train_seconds": round(figures.seconds, 3),
+            **json_fields(self, "advice", "extraction"),
+        }
 
 
 def train(

@@ -40,7 +40,15 @@ from bottleneck.schema.tuning import (
     parse_rates,
     parse_tune,
 )
-from bottleneck.schema.values import Frozen, canonical_json, explain, parse, safe_name
+from bottleneck.schema.values import (
+    Frozen,
+    canonical_json,
+    explain,
+    json_fields,
+    json_value,
+    parse,
+    safe_name,
+)
 from bottleneck.schema.views import DEFAULT_VIEWS, MOST_VIEWS, ViewPolicy, Views
 
 __all__ = [
@@ -101,6 +109,8 @@ __all__ = [
     "Views",
     "canonical_json",
     "explain",
+    "json_fields",
+    "json_value",
     "parse",
     "parse_rates",
     "parse_tune",

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from bottleneck.schema.pixels import Pixels, Preprocessing, Resize
-from bottleneck.schema.values import Frozen, safe_name
+from bottleneck.schema.values import Frozen, json_fields, safe_name
 from bottleneck.schema.views import ViewPolicy
 
 Pooling = Literal["none", "avg", "max"]
@@ -108,6 +108,11 @@ class StoreSpec(Frozen):
         """Rows of one task: 1,024, fewer where they would pass 128 MiB."""
         return max(1, min(TASK_ROWS, TASK_BYTES // max(1, self.row_bytes)))
 
+    def summary(self) -> dict[str, Any]:
+        """Name base, cut, shape and recipe for a program."""
+        names = json_fields(self, "base", "cut", "shape")
+        return {**names, "recipe": self.recipe.fingerprint}
+
 
 @dataclass(frozen=True)
 class CutPoint:
@@ -159,3 +164,8 @@ class BaseSpec:
     feature: tuple[int, ...]
     weights: str = "imagenet (download), PATH, random:SEED"
     smallest: int = 32
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the facts for a program; the builder is not one of them."""
+        first = ("name", "size", "smallest", "preprocessing", "cut", "cuts")
+        return json_fields(self, *first, "feature", "parameters", "blocks", "weights")

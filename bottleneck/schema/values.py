@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,6 +37,31 @@ def canonical_json(value: Any) -> bytes:
     b'{"a":[1.5,"\\\\u00e9"],"b":1}'
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def json_value(value: Any) -> Any:
+    """Turn a result into values that `json.dumps` takes.
+
+    What has a `to_json` decides for itself; other dataclasses and named tuples give all of their fields.
+    """
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value):
+        return json_fields(value, *(field.name for field in dataclasses.fields(value)))
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def json_fields(result: Any, *names: str) -> dict[str, Any]:
+    """Give these attributes of a result as JSON values, in this order."""
+    return {name: json_value(getattr(result, name)) for name in names}
 
 
 def parse(model: type[M], value: Any, where: str) -> M:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -108,6 +109,17 @@ class Features:
             # The images are among their views already.
             return replace(self, X=np.asarray(views)[:, 0], views=views)
         return replace(self, X=loaded(self.X, memory), views=views)
+
+    def to_json(self, out: Path, kind: str) -> dict[str, Any]:
+        """Describe for a program what was written to `out`, in the format `kind`."""
+        return {
+            "rows": len(self),
+            "shape": list(self.X.shape),
+            "dtype": self.X.dtype.name,
+            "out": str(out),
+            "format": kind,
+            "recipe": self.spec.recipe.fingerprint,
+        }
 
     def _texts(self, name: str) -> np.ndarray:
         # One string object a distinct value, not one a row.

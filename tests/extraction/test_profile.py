@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.cli.documents import extraction_document
 from bottleneck.extraction.forecast.forecast import sample
 from bottleneck.extraction.profile import Clock, bottleneck_stage, explain, together
 from bottleneck.extraction.worker import main as worker_module
@@ -115,7 +114,7 @@ def test_a_run_names_its_slow_stage_and_what_each_could_do(
     assert done.clock.alone[slower] < done.clock.alone[faster]
     said = text_of(done)
     assert f"{stage}-bound" in said and "What would help" in said
-    document = extraction_document(done)
+    document = done.to_json()
     assert document["stages"].keys() == {"decode", "forward", "write"}
     assert document["stages_alone"].keys() == {"decode", "forward"}
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import bottleneck
-from bottleneck.cli.documents import extraction_document
 from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.extraction import filler
 from bottleneck.extraction import run as filling
@@ -55,7 +54,7 @@ def test_what_reduced_precision_costs_is_measured_on_the_users_images(tmp_path: 
     assert 0 < done.drift.relative < 2**-7
     assert 0.99 < done.drift.cosine <= done.drift.mean_cosine < 1
     assert "bfloat16 costs" in text_of(done) and "computed in bfloat16" in text_of(done)
-    document = extraction_document(done)
+    document = done.to_json()
     assert document["precision"] == "bfloat16"
     assert document["drift"]["images"] == 4
     assert (store.folder / DRIFT).exists()

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.cli.documents import extraction_document
 from bottleneck.cli.tables.extraction import extraction_table
 from bottleneck.forward.rounding import measure, worst
 from bottleneck.schema import Rounding
@@ -34,7 +33,7 @@ def test_the_balance_of_classes_after_skipping_is_said(tmp_path: Path) -> None:
     (source / "dog" / "page.png").write_bytes(b"<html>")
     (source / "dog" / "copy.png").write_bytes((source / "cat" / "000.png").read_bytes())
     done, _, _ = here(source, cache)
-    assert extraction_document(done)["classes"] == {
+    assert done.to_json()["classes"] == {
         "cat": {"images": 5, "rows": 5},
         "dog": {"images": 6, "rows": 5},
     }
@@ -55,7 +54,7 @@ def test_float16_says_what_it_costs_and_the_worst_shard_counts(tmp_path: Path) -
     by_hand = (np.linalg.norm(stored - full, axis=1) / np.linalg.norm(full, axis=1)).max()
     assert done.rounding.relative == pytest.approx(by_hand, rel=1e-5)
     assert 0 < done.rounding.relative < 2**-11
-    assert extraction_document(done)["rounding"] == done.rounding.model_dump()
+    assert done.to_json()["rounding"] == done.rounding.model_dump()
     assert "relative error up to" in text_of(done)
     again, _, _ = here(source, cache, half_base())
     assert again.rounding == done.rounding
@@ -73,7 +72,7 @@ def test_rows_of_another_environment_are_said_even_where_the_canary_agrees(tmp_p
     elsewhere = FakeForward()
     elsewhere.environment = {"forward": "fake 1", "isa": "another"}
     done, _, _ = here(source, cache, elsewhere)
-    assert (done.computed, done.environments, extraction_document(done)["environments"]) == (5, 2, 2)
+    assert (done.computed, done.environments, done.to_json()["environments"]) == (5, 2, 2)
     assert "2 numeric environments" in text_of(done)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bottleneck.extraction.forecast.forecast import Prediction
 from bottleneck.extraction.scheduler import Look, cut
-from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views
+from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views, json_fields
 from bottleneck.store.plan import Plan, first_rows
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
@@ -55,6 +56,15 @@ class Estimate:
     todo: Plan = field(repr=False)
     views: Estimate | None = None
     prediction: Prediction | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the estimate for a program."""
+        counts = ("images", "unreadable", "reused", "to_compute", "retried", "tasks", "bytes")
+        return {
+            **json_fields(self, *counts, "store"),
+            **self.spec.summary(),
+            **json_fields(self, "views", "prediction"),
+        }
 
 
 def estimate(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from bottleneck.extraction.forecast.recommend import Machine, Suggestion, suggest
 from bottleneck.extraction.profile import explain
 from bottleneck.extraction.worker.trial import Trial
-from bottleneck.schema import StoreSpec, Task
+from bottleneck.schema import StoreSpec, Task, json_fields
 from bottleneck.schema.base import RowType
 from bottleneck.store.plan import Plan, task_id
 
@@ -51,6 +51,14 @@ class Prediction:
     batch: int
     bottleneck: str
     suggested: Suggestion
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the prediction for a program."""
+        return {
+            "seconds": round(self.seconds, 1),
+            "images_per_second": round(self.images_per_second, 2),
+            **json_fields(self, "bytes", "bytes_by_dtype", "sampled", "batch", "bottleneck", "suggested"),
+        }
 
 
 def sample(todo: Plan, seed: int = 0) -> Task:

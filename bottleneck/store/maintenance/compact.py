@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bottleneck.errors import DamagedShard
-from bottleneck.schema import Record
+from bottleneck.schema import Record, json_fields
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.maintenance.locks import housekeeping
 from bottleneck.store.maintenance.removal import Removed
@@ -46,6 +47,11 @@ class Compaction:
     freed: int
     damaged: Mapping[str, str]
     failed: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the compaction for a program."""
+        counts = json_fields(self, "before", "after", "rows", "freed", "damaged", "failed")
+        return {"store": self.folder.name, **counts}
 
 
 def plan_compaction(records: Mapping[str, Record], target: int = TARGET) -> list[dict[str, Record]]:

@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bottleneck.errors import DamagedShard
-from bottleneck.schema import Record
+from bottleneck.schema import Record, json_fields
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftovers
 from bottleneck.store.maintenance.locks import housekeeping
@@ -118,6 +119,11 @@ class Pruning:
     freed: int
     damaged: Mapping[str, str]
     failed: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the pruning for a program."""
+        counts = json_fields(self, "rows", "shards", "rewritten", "leftovers", "freed", "damaged", "failed")
+        return {"store": self.folder.name, **counts}
 
 
 def plan_pruning(listing: Listing, kept: Kept | None) -> Steps:

@@ -62,12 +62,12 @@ class Repair:
 
     Attributes
     ----------
+    recomputed : int
+        Rows that were computed again.
     in_place : list of str
         Records whose files are again the bytes that they name.
     superseded : list of str
         Records whose rows now stand in other shards.
-    recomputed : int
-        Rows that were computed again.
     lost : list of str
         Contents (hex) that are lost: damaged, and the source does not have them or cannot give them.
     left : dict of str to str
@@ -76,9 +76,9 @@ class Repair:
         Files that could not be removed, and why.
     """
 
+    recomputed: int = 0
     in_place: list[str] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
-    recomputed: int = 0
     lost: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)

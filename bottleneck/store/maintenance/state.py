@@ -7,9 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bottleneck.errors import StoreError
-from bottleneck.schema import Cache, RejectedContent
+from bottleneck.schema import Cache, RejectedContent, json_fields, json_value
 from bottleneck.store.header import Header
 from bottleneck.store.listing import list_store
 from bottleneck.store.read import open_store
@@ -53,6 +54,40 @@ class StoreState:
     suspects: tuple[RejectedContent, ...] = ()
     environments: tuple[tuple[Mapping[str, str], int], ...] = ()
     damaged: Mapping[str, str] | None = None
+
+    def to_json(self, *, details: bool = False) -> dict[str, Any]:
+        """Describe the store for a program; with `details`, all that `store show` tells."""
+        document: dict[str, Any] = {"store": self.folder.name}
+        if self.header is None:
+            document |= {"problem": self.problem, "bytes": self.size}
+        else:
+            spec = self.header.spec
+            document |= {
+                "base": spec.base,
+                "cut": spec.cut,
+                "recipe": spec.recipe.fingerprint,
+                "views": json_value(spec.views),
+                "rows": self.rows,
+                "shape": list(spec.shape),
+                "dtype": spec.recipe.dtype,
+                "bytes": self.size,
+                "shards": self.shards,
+                "rejected": len(self.rejected),
+                "damaged": dict(self.damaged or {}),
+                "changed": self.changed,
+            }
+        if not details:
+            return document
+        document["folder"] = str(self.folder)
+        if self.header is None:
+            return document
+        return document | {
+            "recipe_json": json_value(self.header.spec.recipe),
+            **json_fields(self.header, "batch", "request"),
+            "environments": [{"environment": dict(e), "rows": rows} for e, rows in self.environments],
+            "rejections": json_value(self.rejected),
+            "suspects": json_value(self.suspects),
+        }
 
 
 def state_of(cache: Cache, folder: Path) -> StoreState:

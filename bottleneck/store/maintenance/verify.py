@@ -9,12 +9,12 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
-from bottleneck.schema import Record
+from bottleneck.schema import Record, json_fields
 from bottleneck.store.canary import CANARY, canary_values
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.maintenance.locks import reading
@@ -77,6 +77,14 @@ class Verdict:
     orphans: tuple[str, ...]
     digest: str
     remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the verdict for a program."""
+        return {
+            **json_fields(self, "shards", "rows"),
+            "bytes": self.size,
+            **json_fields(self, "digest", "damaged", "orphans", "remarks"),
+        }
 
 
 class Whole(NamedTuple):

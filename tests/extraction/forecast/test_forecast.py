@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import bottleneck
-from bottleneck.cli.documents import estimate_document
 from bottleneck.extraction.forecast.forecast import predict, sample
 from bottleneck.extraction.forecast.recommend import Machine, suggest
 from bottleneck.extraction.profile import Clock
@@ -101,7 +100,7 @@ def test_a_dry_run_foretells_the_bytes_that_a_run_then_stores(
     stores = [done.store] if done.views is None else [done.store, done.views.store]
     stored = sum(path.stat().st_size for store in stores for path in (store / "shards").iterdir())
     assert left.prediction.bytes == pytest.approx(stored, rel=within)
-    document = json.loads(json.dumps(estimate_document(left)))
+    document = json.loads(json.dumps(left.to_json()))
     assert document["prediction"]["bytes"] == left.prediction.bytes
 
 
