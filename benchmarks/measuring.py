@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "scripts" / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 WORK = ROOT / "data" / "measuring"
 _SCRIPT = Path(sys.executable).with_name("bottleneck")
 OURS = [str(_SCRIPT)] if _SCRIPT.is_file() else [sys.executable, "-m", "bottleneck"]
-PLAIN = [sys.executable, str(ROOT / "scripts" / "plain.py")]
+PLAIN = [sys.executable, str(ROOT / "benchmarks" / "plain.py")]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
