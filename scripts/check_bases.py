@@ -84,7 +84,7 @@ def check_features(spec: BaseSpec) -> list[str]:
     wrong = [] if gap <= TOLERANCE else [f"features differ from plain Keras by {gap:.2g} of their spread"]
     # Any head shows whether a break gets through to logits; this one tells two halves of the probes apart.
     head = LogisticHead().fit(rows, np.arange(32) % 2)
-    reference = certificate.cached(forward, head, pixels, rows)
+    reference = certificate.head_outputs(forward, head, pixels, rows)
     weakest = float("inf")
     for name, outputs in twins(base, head, pixels, 8).items():
         twin = compare(name, "probes", reference, outputs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.errors import BottleneckError, ExportError
-from bottleneck.exports.reader import require
+from bottleneck.exports.reader import require_libraries
 from bottleneck.system.aside import written_aside
 from bottleneck.system.disk_errors import refusal
 
@@ -27,7 +27,7 @@ class Artefact(ABC):
 
     def write(self, model: Any, folder: Path, making: Making) -> Path:
         """As `contracts.Exporter.write`."""
-        require(self.reader, self.kind)
+        require_libraries(self.reader, self.kind)
         check_weights(model, self.kind)
         target = folder / self.name
         try:

@@ -18,7 +18,7 @@ import numpy as np
 
 from bottleneck.contracts import Reader
 from bottleneck.errors import ExportError
-from bottleneck.exports.reader import reader_text, require
+from bottleneck.exports.reader import reader_text, require_libraries
 from bottleneck.models.outputs import STAGES
 from bottleneck.system.disk_errors import about, refusal
 from bottleneck.system.durable import shown
@@ -28,7 +28,7 @@ _LAST_WORDS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class Ran:
+class BareResult:
     """What an artefact gave.
 
     Attributes
@@ -56,7 +56,7 @@ def run_bare(
     batch: int = 32,
     scratch: Path | None = None,
     timeout: float = 900.0,
-) -> Ran:
+) -> BareResult:
     """Run `artefact` over images in a process of its own, in which importing this package fails.
 
     Parameters
@@ -80,7 +80,7 @@ def run_bare(
 
     Returns
     -------
-    Ran
+    BareResult
 
     Raises
     ------
@@ -96,7 +96,7 @@ def run_bare(
     """
     if (pixels is None) == (files is None):
         raise ValueError("give pixels or files, and not both")
-    require(reader, artefact.name)
+    require_libraries(reader, artefact.name)
     if not artefact.exists():
         raise ExportError(f"{artefact} is not there")
     inputs = {"pixels": pixels} if pixels is not None else _packed(files or ())
@@ -116,7 +116,7 @@ def run_bare(
     except OSError as error:
         raise ExportError(f"{artefact.name} cannot be tried: {refusal(error)}") from error
     _check(artefact, found, wanted, count)
-    return Ran(found, float(ran["milliseconds"]), ran["document"])
+    return BareResult(found, float(ran["milliseconds"]), ran["document"])
 
 
 def _packed(files: Sequence[bytes]) -> dict[str, np.ndarray]:

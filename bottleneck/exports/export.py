@@ -18,18 +18,18 @@ from bottleneck import catalog, runs
 from bottleneck.contracts import Exporter, Making
 from bottleneck.errors import ExportError, UsageError
 from bottleneck.exports import manifest
-from bottleneck.exports.bare import Ran, run_bare
+from bottleneck.exports.bare import BareResult, run_bare
 from bottleneck.exports.card import Card, render
 from bottleneck.exports.card_facts import card_of
 from bottleneck.exports.making import LABELS, as_lines, as_text
 from bottleneck.exports.manifest import Delivered, Manifest, Refusal
 from bottleneck.exports.merged_file import decode_text, document, load_again, score_facts
-from bottleneck.exports.reader import reader_text, require
+from bottleneck.exports.reader import reader_text, require_libraries
 from bottleneck.models.comparison import GATE, Outputs
-from bottleneck.models.merge import merge
-from bottleneck.models.outputs import answers_of, outputs_of
-from bottleneck.models.reference import OWN, Reference, reference
-from bottleneck.models.sample_images import LEARNT_FIRST, own
+from bottleneck.models.merge import merge_model
+from bottleneck.models.outputs import answer_names, output_names
+from bottleneck.models.reference import OWN, Reference, load_reference
+from bottleneck.models.sample_images import LEARNT_FIRST, run_images
 from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness, json_fields, json_value
 from bottleneck.system.durable import publish
 from bottleneck.system.progress import Progress
@@ -87,7 +87,7 @@ class Exported:
         }
 
 
-def exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:
+def load_exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:
     """The exporters of these kinds, in the catalog's order, and what ``all`` leaves out for want of a library.
 
     Raises
@@ -101,7 +101,7 @@ def exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:
 
     Examples
     --------
-    >>> [exporter.kind for exporter in exporters(["litert", "keras"])[0]]
+    >>> [exporter.kind for exporter in load_exporters(["litert", "keras"])[0]]
     ['keras', 'litert']
     """
     named = {kind for kind in kinds if kind != ALL}
@@ -117,12 +117,12 @@ def exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:
     ]
     for exporter in made:
         if exporter.kind in named:
-            require(exporter.reader, exporter.kind)
+            require_libraries(exporter.reader, exporter.kind)
     left = {e.kind for e in made if any(util.find_spec(name) is None for name in e.reader.libraries)}
     return [e for e in made if e.kind not in left], tuple(e.kind for e in made if e.kind in left)
 
 
-def export(
+def export_artefacts(
     folder: runs.RunFolder,
     out: Path,
     kinds: Sequence[str],
@@ -166,15 +166,15 @@ def export(
     UsageError
         `out` holds something else.
     """
-    made, left_out = exporters(kinds)
+    made, left_out = load_exporters(kinds)
     target = out.expanduser().resolve()
     manifest.check_target(target)
     with progress.bar("export", 3 + len(made), "steps") as bar, staged(target) as staging:
         bar.note("the cached head")
-        known = reference(folder, cache, images)
+        known = load_reference(folder, cache, images)
         bar.update()
         bar.note("merged model")
-        model, scale = merge(known.base, known.head, score), score_facts(known, score)
+        model, scale = merge_model(known.base, known.head, score), score_facts(known, score)
         forms = known.compare("merged model", known.of_model(model))
         twins, still = known.twins(), list[Stillness]()
         # A merged model that differs is not worth an artefact.
@@ -225,7 +225,7 @@ def _attempt(
     """Write one kind, run it bare, compare it; what rounds and is not good enough is taken away again."""
     try:
         artefact = exporter.write(model, staging, making)
-        ran = _run(exporter, artefact, known, making, outputs_of(model))
+        ran = _run(exporter, artefact, known, making, output_names(model))
     except ExportError as error:
         # What computes as it was trained must come out right; what rounds may turn out not to be possible. A disk
         # that fails says nothing about the kind, and must not cost what an earlier export had of it.
@@ -243,7 +243,7 @@ def _attempt(
             exporter.reader,
             artefact,
             files=known.files,
-            wanted=answers_of(model),
+            wanted=answer_names(model),
             batch=known.forward.batch,
             timeout=_SECONDS,
         )
@@ -279,7 +279,9 @@ def _blames_the_disk(error: ExportError) -> bool:
     return isinstance(error.__cause__, OSError) or any(text in str(error) for text in said)
 
 
-def _run(exporter: Exporter, artefact: Path, known: Reference, making: Making, wanted: Sequence[str]) -> Ran:
+def _run(
+    exporter: Exporter, artefact: Path, known: Reference, making: Making, wanted: Sequence[str]
+) -> BareResult:
     """The artefact's answers in a process of its own: for all images, or where it rounds, for those of the run."""
     if exporter.tolerance is None and OWN not in known.images:
         raise ExportError(
@@ -304,7 +306,9 @@ def _sample(known: Reference, cache: Cache) -> np.ndarray:
     """Pixels for kinds that are quantized by example: of other images than those that judge them, if there are any."""
     judges = known.images[OWN].contents if OWN in known.images else None
     found = [
-        own(known.folder, known.forward, known.store, cache, _SAMPLE, first=LEARNT_FIRST, without=without)
+        run_images(
+            known.folder, known.forward, known.store, cache, _SAMPLE, first=LEARNT_FIRST, without=without
+        )
         for without in (judges, None)
     ]
     return next((some.pixels for some in found if len(some)), found[-1].pixels)

@@ -28,10 +28,10 @@ class KerasFile(Artefact):
 
     def make(self, model: Any, path: Path, making: Making) -> None:
         """As `Artefact.make`."""
-        save(model, path, making.document)
+        save_keras(model, path, making.document)
 
 
-def save(model: Any, path: Path, document: Mapping[str, Any]) -> None:
+def save_keras(model: Any, path: Path, document: Mapping[str, Any]) -> None:
     """Write `model` to `path` with its document as a member."""
     # Keras and zipfile write through open files: what they raise names none.
     with about(path):

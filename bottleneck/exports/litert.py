@@ -11,8 +11,8 @@ from typing import Any
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, LABELS, add_member, as_lines, as_text, examples
-from bottleneck.exports.quiet import muted, quiet
-from bottleneck.models.outputs import IMAGE, save, stages_function
+from bottleneck.exports.quiet import quiet_converters, silent_stderr
+from bottleneck.models.outputs import IMAGE, save_model, stages_function
 
 _SIGNATURE = "serving_default"
 
@@ -30,11 +30,11 @@ class _LiteRt(Artefact):
         import tensorflow as tf
 
         source = path.with_name("source")
-        with quiet():
-            save(source, model, {_SIGNATURE: stages_function(model, 1)})
+        with quiet_converters():
+            save_model(source, model, {_SIGNATURE: stages_function(model, 1)})
             converter = tf.lite.TFLiteConverter.from_saved_model(str(source), signature_keys=[_SIGNATURE])
             self.set_up(converter, making)
-            with muted():
+            with silent_stderr():
                 flatbuffer = converter.convert()
         path.write_bytes(flatbuffer)
         with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:

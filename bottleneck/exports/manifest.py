@@ -94,7 +94,7 @@ def size_of(path: Path) -> int:
     )
 
 
-def read(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`.
 
     Raises
@@ -112,7 +112,7 @@ def read(folder: Path) -> Manifest:
         raise ExportError(f"{shown(str(folder / NAME))} is not what this version writes: {error}") from error
 
 
-def check(folder: Path) -> Manifest:
+def check_manifest(folder: Path) -> Manifest:
     """The manifest in `folder`, every file of which is what it says.
 
     Raises
@@ -120,7 +120,7 @@ def check(folder: Path) -> Manifest:
     ExportError
         A file is missing, or has other bytes; the first three are named.
     """
-    manifest = read(folder)
+    manifest = read_manifest(folder)
     there = facts_of(folder)
     wrong = [
         f"{shown(name)} {_damage(there.get(name), facts)}"
@@ -158,7 +158,7 @@ def check_target(target: Path) -> None:
     if not there:
         return
     try:
-        ours = {*read(target).files, NAME}
+        ours = {*read_manifest(target).files, NAME}
     except ExportError:
         ours = set()
     others = sorted(there - ours)

@@ -15,10 +15,10 @@ from typing import Any
 from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
 from bottleneck.errors import BaseError, UsageError
-from bottleneck.exports.keras_archive import save
+from bottleneck.exports.keras_archive import save_keras
 from bottleneck.models.energy import energy_facts
-from bottleneck.models.merge import merge
-from bottleneck.models.reference import Reference, reference
+from bottleneck.models.merge import merge_model
+from bottleneck.models.reference import Reference, load_reference
 from bottleneck.pixels.contract.standalone import standalone
 from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts, json_fields, json_value
 from bottleneck.schema.strict_json import MalformedDocument, parse_as
@@ -33,7 +33,7 @@ _OWN = 32
 
 
 @dataclass(frozen=True)
-class Delivery:
+class MergedModel:
     """What `merge` wrote.
 
     Attributes
@@ -60,9 +60,9 @@ class Delivery:
         }
 
 
-def deliver(
+def write_merged(
     folder: runs.RunFolder, target: Path, cache: Cache, progress: Progress, *, score: Score | None = None
-) -> Delivery:
+) -> MergedModel:
     """Merge the run's head with its base, certify the merged and the reloaded model, and write them to `target`.
 
     Raises
@@ -75,9 +75,9 @@ def deliver(
         The head was not made on the run's features.
     """
     with progress.bar("merge", 5, "steps") as bar:
-        known = reference(folder, cache, _OWN)
+        known = load_reference(folder, cache, _OWN)
         bar.update(2)
-        model = merge(known.base, known.head, score)
+        model = merge_model(known.base, known.head, score)
         forms = known.compare("merged model", known.of_model(model))
         twins = known.twins()
         # Before anything is written: a merged model that differs is not worth a file.
@@ -86,7 +86,7 @@ def deliver(
         target.parent.mkdir(parents=True, exist_ok=True)
         with room_beside(target) as room:
             aside = room / target.name
-            save(model, aside, document(folder.run, score_facts(known, score)))
+            save_keras(model, aside, document(folder.run, score_facts(known, score)))
             bar.update()
             again = load_again(aside)
             forms += known.compare("reloaded .keras", known.of_model(again))
@@ -94,9 +94,9 @@ def deliver(
             forms += called
             final = known.certify(forms, twins, [still])
             known.require(final)
-            written = name_together(room, target, final, decode_text(known.base))
+            written = name_set(room, target, final, decode_text(known.base))
         bar.update()
-    return Delivery(target, *written, target.stat().st_size)
+    return MergedModel(target, *written, target.stat().st_size)
 
 
 def load_again(path: Path) -> Any:
@@ -150,7 +150,7 @@ def decode_text(base: LoadedBase) -> str:
     return standalone(pixels.height, pixels.width, pixels.resize)
 
 
-def name_together(
+def name_set(
     room: Path, target: Path, certificate: Certificate, decode: str
 ) -> tuple[Path, Path, Certificate]:
     """Name the model in `room` with its certificate and pixel contract.

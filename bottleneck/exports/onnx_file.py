@@ -8,8 +8,8 @@ from typing import Any
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, as_text
-from bottleneck.exports.quiet import quiet
-from bottleneck.models.outputs import IMAGE, frozen, outputs_of
+from bottleneck.exports.quiet import quiet_converters
+from bottleneck.models.outputs import IMAGE, frozen_function, output_names
 
 #: The version of ONNX' operators that the file is written in; runtimes since early 2023 know it.
 OPSET = 18
@@ -33,13 +33,13 @@ class OnnxFile(Artefact):
 
 def onnx_model(model: Any, making: Making) -> Any:
     """The `onnx.ModelProto`."""
-    function = frozen(model)
+    function = frozen_function(model)
     inputs = {function.inputs[0].name: IMAGE}
     # A traced function's outputs are flat, in the order of their sorted names.
     outputs = {
-        tensor.name: name for tensor, name in zip(function.outputs, sorted(outputs_of(model)), strict=True)
+        tensor.name: name for tensor, name in zip(function.outputs, sorted(output_names(model)), strict=True)
     }
-    with quiet():
+    with quiet_converters():
         import tf2onnx
 
         proto, _ = tf2onnx.convert.from_graph_def(

@@ -8,8 +8,8 @@ from typing import Any
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, as_text
-from bottleneck.exports.quiet import quiet
-from bottleneck.models.outputs import outputs_of, save, stages_function
+from bottleneck.exports.quiet import quiet_converters
+from bottleneck.models.outputs import output_names, save_model, stages_function
 
 
 class OpenVinoFile(Artefact):
@@ -22,16 +22,16 @@ class OpenVinoFile(Artefact):
     def make(self, model: Any, path: Path, making: Making) -> None:
         """As `Artefact.make`."""
         source = path.with_name("source")
-        with quiet():
+        with quiet_converters():
             import openvino
 
-            save(source, model, {"serving_default": stages_function(model, None)})
+            save_model(source, model, {"serving_default": stages_function(model, None)})
             # Read by the runtime, and not by `openvino.convert_model`, which reports to its makers that it was used.
             network = openvino.Core().read_model(str(source))
             for output in network.outputs:
                 (name,) = [
                     name
-                    for name in outputs_of(model)
+                    for name in output_names(model)
                     if name in output.names or output.any_name.startswith(name)
                 ]
                 output.tensor.set_names({name})

@@ -20,7 +20,7 @@ _WARNINGS = (
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet_converters() -> Iterator[None]:
     """Nothing but errors from the converters' loggers, and none of the warnings that are known, while it lasts."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     with warnings.catch_warnings():
@@ -41,7 +41,7 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def muted() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Standard error leads nowhere while it lasts: for compiled code that writes there and asks nobody.
 
     What a failure has to say is in its exception too.

@@ -7,7 +7,7 @@ from importlib import resources, util
 from bottleneck.contracts import Reader
 from bottleneck.errors import ExportError
 
-__all__ = ["Reader", "reader_text", "require"]
+__all__ = ["Reader", "reader_text", "require_libraries"]
 
 
 def reader_text(reader: Reader) -> str:
@@ -22,13 +22,13 @@ def reader_text(reader: Reader) -> str:
     return (folder / f"{reader.name}.py").read_text("utf-8")
 
 
-def require(reader: Reader, kind: str) -> None:
+def require_libraries(reader: Reader, kind: str) -> None:
     """Raise `ExportError` unless the libraries of this `kind` are installed; imports none of them.
 
     Examples
     --------
-    >>> require(Reader("keras_file"), "keras")
-    >>> require(Reader("onnx_file", ("no_such_module",), "onnx"), "onnx")
+    >>> require_libraries(Reader("keras_file"), "keras")
+    >>> require_libraries(Reader("onnx_file", ("no_such_module",), "onnx"), "onnx")
     Traceback (most recent call last):
     ...
     bottleneck.errors.ExportError: onnx needs no_such_module, which is not installed here:

@@ -8,8 +8,8 @@ from typing import Any
 from bottleneck.contracts import Making, Reader
 from bottleneck.exports.artefact import Artefact
 from bottleneck.exports.making import DOCUMENT, LABELS, as_lines, as_text
-from bottleneck.exports.quiet import quiet
-from bottleneck.models.outputs import IMAGE, answers_of, save, stages_function
+from bottleneck.exports.quiet import quiet_converters
+from bottleneck.models.outputs import IMAGE, answer_names, save_model, stages_function
 from bottleneck.schema import Pixels
 
 #: Where TensorFlow's tools look for nothing: files here travel with the model and are otherwise left alone.
@@ -39,8 +39,8 @@ class SavedModel(Artefact):
 
     def make(self, model: Any, path: Path, making: Making) -> None:
         """As `Artefact.make`."""
-        with quiet():
-            save(path, model, _signatures(model, making.pixels))
+        with quiet_converters():
+            save_model(path, model, _signatures(model, making.pixels))
         extra = path / EXTRA
         extra.mkdir()
         (extra / DOCUMENT).write_text(as_text(making.document), "utf-8")
@@ -52,7 +52,7 @@ def _signatures(model: Any, pixels: Pixels) -> dict[str, Any]:
 
     from bottleneck.pixels.contract.decode import decoder
 
-    stages, names = stages_function(model, None), answers_of(model)
+    stages, names = stages_function(model, None), answer_names(model)
     decode = decoder(pixels.height, pixels.width, pixels.resize)
     image = tf.TensorSpec((None, pixels.height, pixels.width, 3), tf.float32, name=IMAGE)
     files = tf.TensorSpec((None,), tf.string, name="image_bytes")

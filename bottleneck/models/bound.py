@@ -42,7 +42,7 @@ def bound_of(measured: float, images: int) -> Bound:
     )  # fmt: skip
 
 
-def measure(
+def measure_bound(
     base: LoadedBase, head: Head, pixels: Mapping[str, np.ndarray], outputs: Mapping[str, Outputs]
 ) -> Bound:
     """Compute a few images of each set once more, in the other exact way.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bottleneck.models.comparison import Outputs
-from bottleneck.models.outputs import outputs_of
+from bottleneck.models.outputs import output_names
 from bottleneck.schema import Stillness
 
 #: The layer of a merged model that is its base.
@@ -31,7 +31,7 @@ _ALONE = 2
 Way = Callable[[np.ndarray], Outputs]
 
 
-class Called(NamedTuple):
+class CallResult(NamedTuple):
     """What a model gave in one way on one set of images."""
 
     way: str
@@ -39,7 +39,9 @@ class Called(NamedTuple):
     outputs: Outputs
 
 
-def call_every_way(model: Any, form: str, images: Mapping[str, np.ndarray]) -> tuple[list[Called], Stillness]:
+def call_every_way(
+    model: Any, form: str, images: Mapping[str, np.ndarray]
+) -> tuple[list[CallResult], Stillness]:
     """Call `model` in every way there is, the outer fit last.
 
     Parameters
@@ -70,7 +72,7 @@ def call_every_way(model: Any, form: str, images: Mapping[str, np.ndarray]) -> t
         variable.assign(value)
     found.append(("called after an outer fit", _stages(model)(pixels)))
     called = [
-        Called(way, name, part)
+        CallResult(way, name, part)
         for way, outputs in found
         for name, part in _by_set(outputs, {name: len(pictures) for name, pictures in few.items()})
     ]
@@ -115,7 +117,7 @@ def _ways(model: Any) -> Iterator[tuple[str, Way]]:
 def _stages(model: Any) -> Way:
     import keras
 
-    named = {name: model.get_layer(name).output for name in outputs_of(model)}
+    named = {name: model.get_layer(name).output for name in output_names(model)}
     stages = keras.Model(model.inputs[0], named)
     # No `training`: as a user calls it, so that layers follow their own default.
     return lambda x: Outputs.of({name: np.asarray(part, np.float32) for name, part in stages(x).items()})
@@ -126,7 +128,7 @@ def _in_training(model: Any) -> Way:
 
     middle = model.get_layer("features").output
     below = keras.Model(model.inputs[0], middle)
-    head = keras.Model(middle, {name: model.get_layer(name).output for name in outputs_of(model)[1:]})
+    head = keras.Model(middle, {name: model.get_layer(name).output for name in output_names(model)[1:]})
 
     def call(x: np.ndarray) -> Outputs:
         rows = below(x, training=True)

@@ -15,12 +15,12 @@ import numpy as np
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
 from bottleneck.models.comparison import GATE, TOLERANCE, Outputs, compare
-from bottleneck.models.outputs import outputs_of
+from bottleneck.models.outputs import output_names
 from bottleneck.models.twins import in_batches
 from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 
 
-def cached(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | None = None) -> Outputs:
+def head_outputs(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | None = None) -> Outputs:
     """The reference: the head on features, as stored or as extraction would compute them now.
 
     Parameters
@@ -37,11 +37,13 @@ def cached(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | 
     return Outputs(rows, head.logits(rows), head.predict_proba(rows))
 
 
-def of_model(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
+def model_outputs(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     """What a merged model gives, stage by stage."""
     import keras
 
-    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in outputs_of(model)})
+    stages = keras.Model(
+        model.inputs[0], {name: model.get_layer(name).output for name in output_names(model)}
+    )
     return Outputs.of(stages.predict(pixels, batch_size=batch, verbose=0))
 
 
@@ -114,7 +116,7 @@ def _shows(twin: Comparison, least: float) -> bool:
     return all(item.largest > least for item in twin.differences if item.quantity != "probabilities")
 
 
-def require(certificate: Certificate) -> None:
+def require_certified(certificate: Certificate) -> None:
     """Let only `certified` pass.
 
     Raises

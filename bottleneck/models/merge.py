@@ -16,7 +16,7 @@ from bottleneck.models.energy import energy_output
 from bottleneck.schema import Score
 
 
-def merge(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
+def merge_model(base: LoadedBase, head: Head, score: Score | None = None) -> Any:
     """Put a fitted head back on its base.
 
     The base is rebuilt frozen: no dropout or noise can switch on and no moving statistic can move, whatever

@@ -17,15 +17,15 @@ ENERGY: Score = "energy"
 IMAGE = "image"
 
 
-def outputs_of(model: Any) -> tuple[str, ...]:
+def output_names(model: Any) -> tuple[str, ...]:
     """Names of what merged `model` gives: the stages, and its score where it has one."""
     scored = any(layer.name == ENERGY for layer in model.layers)
     return (*STAGES, ENERGY) if scored else STAGES
 
 
-def answers_of(model: Any) -> tuple[str, ...]:
+def answer_names(model: Any) -> tuple[str, ...]:
     """Those of them that are answers: what a caller wants who does not look inside."""
-    return outputs_of(model)[2:]
+    return output_names(model)[2:]
 
 
 def stages_function(model: Any, batch: int | None) -> Any:
@@ -41,12 +41,12 @@ def stages_function(model: Any, batch: int | None) -> Any:
     Returns
     -------
     tf.types.experimental.ConcreteFunction
-        From ``image`` (batch, height, width, 3) float32 to a dict by the names of `outputs_of`.
+        From ``image`` (batch, height, width, 3) float32 to a dict by the names of `output_names`.
     """
     import keras
     import tensorflow as tf
 
-    names = outputs_of(model)
+    names = output_names(model)
     stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in names})
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)
 
@@ -59,7 +59,7 @@ def stages_function(model: Any, batch: int | None) -> Any:
     return run.get_concrete_function()
 
 
-def save(path: Path, model: Any, signatures: dict[str, Any]) -> None:
+def save_model(path: Path, model: Any, signatures: dict[str, Any]) -> None:
     """Write a SavedModel of these signatures that holds the model's weights once.
 
     Keras' own export keeps every weight twice: in the layers that it saves too, and in the functions.
@@ -71,7 +71,7 @@ def save(path: Path, model: Any, signatures: dict[str, Any]) -> None:
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def frozen(model: Any) -> Any:
+def frozen_function(model: Any) -> Any:
     """The function of `stages_function` for any number of images, its weights made constants."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -14,11 +14,11 @@ from bottleneck.contracts import Head
 from bottleneck.errors import ParityError
 from bottleneck.forward.keras_forward import KerasForward, batch_for, prepare_process
 from bottleneck.models import certificate as parity
-from bottleneck.models.bound import measure
+from bottleneck.models.bound import measure_bound
 from bottleneck.models.calling import call_every_way
 from bottleneck.models.comparison import Outputs, compare
 from bottleneck.models.energy import energy
-from bottleneck.models.sample_images import Witnesses, own, probing
+from bottleneck.models.sample_images import ComparisonImages, probe_images, run_images
 from bottleneck.models.twins import twins
 from bottleneck.schema import Bound, Cache, Certificate, Comparison, Run, Stillness
 from bottleneck.store.read import Store, open_store
@@ -39,7 +39,7 @@ class Reference:
         Its forward pass, in float32.
     head : Head
     store : Store
-    images : mapping of str to Witnesses
+    images : mapping of str to ComparisonImages
         ``probes``, and ``own images`` where any of the run's are there.
     outputs : mapping of str to Outputs
         What the cached head gives for them.
@@ -54,7 +54,7 @@ class Reference:
     forward: KerasForward
     head: Head
     store: Store
-    images: Mapping[str, Witnesses]
+    images: Mapping[str, ComparisonImages]
     outputs: Mapping[str, Outputs]
     drift: tuple[Comparison, ...]
     bound: Bound
@@ -77,7 +77,7 @@ class Reference:
     def of_model(self, model: Any) -> dict[str, Outputs]:
         """What a Keras model in this process gives, by images."""
         return {
-            name: parity.of_model(model, found.pixels, self.forward.batch)
+            name: parity.model_outputs(model, found.pixels, self.forward.batch)
             for name, found in self.images.items()
         }
 
@@ -154,9 +154,9 @@ class Reference:
         )
 
     def require(self, certificate: Certificate) -> None:
-        """Let only ``certified`` pass; raises as `parity.require`, with what is known of the base."""
+        """Let only ``certified`` pass; raises as `require_certified`, with what is known of the base."""
         try:
-            parity.require(certificate)
+            parity.require_certified(certificate)
         except ParityError as error:
             reduced = _reduced(self.base.model)
             # Neither coarse rows nor a base that wakes up comes of it.
@@ -172,7 +172,7 @@ class Reference:
             ) from error
 
 
-def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
+def load_reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     """Load the run's head and its base, and ask the head about the probes and up to `most` of the run's images.
 
     Raises
@@ -193,23 +193,23 @@ def reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
     forward = KerasForward([base], batch_for(run.request, cache), "float32")
     store = open_store(cache, forward.spec)
     pixels = run.spec.recipe.pixels
-    images = {PROBES: probing(pixels.height, pixels.width)}
-    mine = own(folder, forward, store, cache, most)
+    images = {PROBES: probe_images(pixels.height, pixels.width)}
+    mine = run_images(folder, forward, store, cache, most)
     rows = None
     if len(mine):
         images[OWN] = mine
         rows = store.gather(store.find(mine.contents)).astype(np.float32, copy=False)
     exact = run.spec.recipe.dtype == run.spec.recipe.precision == "float32"
     outputs = {
-        name: parity.cached(forward, head, found.pixels, rows if exact and name == OWN else None)
+        name: parity.head_outputs(forward, head, found.pixels, rows if exact and name == OWN else None)
         for name, found in images.items()
     }
     drift = (
         ()
         if exact or rows is None
-        else (parity.judge_rows(OWN, outputs[OWN], parity.cached(forward, head, mine.pixels, rows)),)
+        else (parity.judge_rows(OWN, outputs[OWN], parity.head_outputs(forward, head, mine.pixels, rows)),)
     )
-    bound = measure(base, head, {name: found.pixels for name, found in images.items()}, outputs)
+    bound = measure_bound(base, head, {name: found.pixels for name, found in images.items()}, outputs)
     return Reference(folder, base, forward, head, store, images, outputs, drift, bound)
 
 

@@ -30,7 +30,7 @@ _FEWEST = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Witnesses:
+class ComparisonImages:
     """Images decoded, with what else is known of them.
 
     Attributes
@@ -58,20 +58,20 @@ class Witnesses:
         return len(self.pixels)
 
 
-def probing(height: int, width: int) -> Witnesses:
+def probe_images(height: int, width: int) -> ComparisonImages:
     """The probe images, and as PNG files: their pixels are whole numbers, so nothing is lost."""
     import tensorflow as tf
 
     pixels = probes(PROBES, height, width)
     files = tuple(tf.io.encode_png(picture.astype(np.uint8)).numpy() for picture in pixels)
     contents = np.array([list(hashlib.sha256(data).digest()) for data in files], np.uint8)
-    return Witnesses(pixels, files, np.full(PROBES, -1), contents)
+    return ComparisonImages(pixels, files, np.full(PROBES, -1), contents)
 
 
 def spread_out(
     labels: Sequence[str | None], splits: Sequence[str | None], keys: np.ndarray, first: Sequence[str]
 ) -> np.ndarray:
-    """Rows of a table in the order in which they are asked to witness. Pure.
+    """Rows of a table in the order in which images are compared. Pure.
 
     By split as `first` says (others after these), within a split one of each class in turn, within a class by content,
     which is as good as chance and the same on every machine. Copies of an image count once.
@@ -112,7 +112,7 @@ def spread_out(
     return np.array([place[-1] for place in sorted(places)], np.int64)
 
 
-def own(
+def run_images(
     folder: runs.RunFolder,
     forward: KerasForward,
     store: Store,
@@ -121,7 +121,7 @@ def own(
     *,
     first: Sequence[str] = UNSEEN_FIRST,
     without: np.ndarray | None = None,
-) -> Witnesses:
+) -> ComparisonImages:
     """Up to `most` of the run's images that have a row in `store` and are still where the run found them.
 
     Fewer where they, or their rows, are very large; at least 32 all the same, when there are as many.
@@ -142,7 +142,7 @@ def own(
 
     Returns
     -------
-    Witnesses
+    ComparisonImages
         Empty when none of them is there any more.
 
     Raises
@@ -166,7 +166,7 @@ def own(
         raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
     place = {name: column for column, name in enumerate(run.classes)}
     pixels, files, found, room = [], [], [], _MOST_BYTES
-    for image, data, decoded in _there(source, forward, (inventory[int(row)] for row in order)):
+    for image, data, decoded in _readable(source, forward, (inventory[int(row)] for row in order)):
         pixels.append(decoded)
         room -= len(data)
         if room >= 0:
@@ -176,7 +176,7 @@ def own(
             break
     truth = np.array([place.get(image.label or "", -1) for image in found], np.int64)
     unseen = np.array([image.split != "train" for image in found], bool)
-    return Witnesses(
+    return ComparisonImages(
         np.stack(pixels) if pixels else np.zeros((0, *shape), np.float32),
         tuple(files),
         np.where(unseen, truth, -1) if unseen.any() else truth,
@@ -185,7 +185,7 @@ def own(
     )
 
 
-def _there(
+def _readable(
     source: Source, forward: KerasForward, images: Iterator[ImageRecord]
 ) -> Iterator[tuple[ImageRecord, bytes, np.ndarray]]:
     for image in images:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck.errors import UsageError
 from bottleneck.evaluation.metrics import Metrics
-from bottleneck.exports.merged_file import Delivery
+from bottleneck.exports.merged_file import MergedModel
 from bottleneck.extraction.report import Extraction
 from bottleneck.pipeline.export import merge
 from bottleneck.pipeline.extract import extract
@@ -38,7 +38,7 @@ class DemoResult:
     extraction: Extraction
     heads: Mapping[str, Trained]
     best: str
-    delivery: Delivery
+    delivery: MergedModel
     seconds: float
 
     def held_out(self, head: str) -> Metrics:

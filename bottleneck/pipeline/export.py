@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from bottleneck.exports.export import Exported
-    from bottleneck.exports.merged_file import Delivery
+    from bottleneck.exports.merged_file import MergedModel
 
 
 def merge(
     run: PathLike, out: PathLike, *, score: Score | None = None, **session: Unpack[Session]
-) -> Delivery:
+) -> MergedModel:
     """One `keras.Model` from image to probabilities, certified equal to the run's cached head, at `out`.
 
     Beside it lie ``decode.py`` (the pixel contract as one file) and ``<name>.parity.json``.
@@ -47,14 +47,14 @@ def merge(
     ParityError
         Some form differs, or the comparison has no power; nothing is written then.
     """
-    from bottleneck.exports.merged_file import deliver
+    from bottleneck.exports.merged_file import write_merged
 
     target = local(out, "--out")
     folder = runs.read_run(run, session.get("allow_host", ()))
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     where = cache_of(options_of_run(folder.run, session))
-    return deliver(folder, target, where, progress_of(session), score=score)
+    return write_merged(folder, target, where, progress_of(session), score=score)
 
 
 def export(
@@ -114,4 +114,6 @@ def export(
     folder = runs.read_run(run, session.get("allow_host", ()))
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)
-    return exporting.export(folder, target, formats, where, progress, gate=gate, images=images, score=score)
+    return exporting.export_artefacts(
+        folder, target, formats, where, progress, gate=gate, images=images, score=score
+    )

@@ -15,7 +15,7 @@ import pytest
 from bottleneck import catalog
 from bottleneck.contracts import Exporter, Making
 from bottleneck.errors import ExportError
-from bottleneck.exports.bare import Ran, run_bare
+from bottleneck.exports.bare import BareResult, run_bare
 from bottleneck.models.comparison import WIDEST
 from bottleneck.models.outputs import ENERGY
 from bottleneck.schema import Pixels
@@ -48,7 +48,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def ran(made: tuple[Exporter, Path]) -> Ran:
+def ran(made: tuple[Exporter, Path]) -> BareResult:
     return run_bare(made[0].reader, made[1], pixels=tiny_model.images(7), batch=3)
 
 
@@ -78,7 +78,9 @@ def test_it_writes_one_thing_of_its_name(made: tuple[Exporter, Path]) -> None:
     assert {p.name for p in path.parent.iterdir()} == {kind.name, "note.txt"}
 
 
-def test_run_without_this_package_it_is_the_merged_model(made: tuple[Exporter, Path], ran: Ran) -> None:
+def test_run_without_this_package_it_is_the_merged_model(
+    made: tuple[Exporter, Path], ran: BareResult
+) -> None:
     kind, _ = made
     wanted = tiny_model.stages(tiny_model.merged(), tiny_model.images(7))
     assert set(ran.outputs) == set(wanted)
@@ -92,14 +94,14 @@ def test_run_without_this_package_it_is_the_merged_model(made: tuple[Exporter, P
     assert 0 < ran.milliseconds < 10_000
 
 
-def test_another_model_would_be_noticed(made: tuple[Exporter, Path], ran: Ran) -> None:
+def test_another_model_would_be_noticed(made: tuple[Exporter, Path], ran: BareResult) -> None:
     """The bounds of the test above have power."""
     wrong = tiny_model.stages(tiny_model.merged(), tiny_model.images(7)[..., ::-1])
     tolerance = ROUNDING[made[0].kind] if made[0].tolerance is None else made[0].tolerance
     assert tiny_model.apart(wrong["features"], ran.outputs["features"]) > 2 * tolerance
 
 
-def test_it_carries_its_document(ran: Ran) -> None:
+def test_it_carries_its_document(ran: BareResult) -> None:
     assert ran.document == tiny_model.DOCUMENT
 
 

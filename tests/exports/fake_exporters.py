@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.errors import ExportError
-from bottleneck.exports.bare import Ran
+from bottleneck.exports.bare import BareResult
 from bottleneck.exports.making import as_text
 from bottleneck.models import certificate
 from bottleneck.models.comparison import Outputs
@@ -122,14 +122,14 @@ KINDS = {
 
 
 def answers(model: Any, pixels: np.ndarray, batch: int = 8) -> Outputs:
-    """`parity.of_model`, once for each model and image: the models of a test outlive it."""
+    """`parity.model_outputs`, once for each model and image: the models of a test outlive it."""
     key = id(model), hashlib.sha256(pixels.tobytes()).digest()
     if key not in _ANSWERS:
         _ANSWERS[key] = _of_model(model, pixels, batch)
     return _ANSWERS[key]
 
 
-_of_model = certificate.of_model
+_of_model = certificate.model_outputs
 
 
 def run_here(
@@ -140,7 +140,7 @@ def run_here(
     pixels: np.ndarray | None = None,
     files: Sequence[bytes] | None = None,
     **_: object,
-) -> Ran:
+) -> BareResult:
     """`run_bare` without the process; `decode` stands for the decoder in the artefact."""
     written = json.loads(artefact.read_text())
     model, _ = _MODELS[written["model"]]
@@ -156,4 +156,4 @@ def run_here(
     }
     if files is not None:
         outputs = {"probabilities": chances}
-    return Ran(outputs, 1.25, json.loads(written["document"]))
+    return BareResult(outputs, 1.25, json.loads(written["document"]))

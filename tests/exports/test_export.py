@@ -23,12 +23,12 @@ from bottleneck import catalog, runs
 from bottleneck.errors import BaseError, ExportError, HeadError, ParityError, UnknownName, UsageError
 from bottleneck.exports import export as exporting
 from bottleneck.exports import manifest
-from bottleneck.exports.export import Exported, exporters
+from bottleneck.exports.export import Exported, load_exporters
 from bottleneck.models import certificate as parity
 from bottleneck.models.comparison import Outputs
-from bottleneck.models.merge import merge
-from bottleneck.models.reference import OWN, PROBES, Reference, reference
-from bottleneck.models.sample_images import Witnesses
+from bottleneck.models.merge import merge_model
+from bottleneck.models.reference import OWN, PROBES, Reference, load_reference
+from bottleneck.models.sample_images import ComparisonImages
 from bottleneck.models.twins import twins
 from bottleneck.schema import Cache
 from tests.exports import fake_exporters
@@ -73,14 +73,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def known(run: Path) -> Reference:
     """What all of these tests compare with: the base is loaded, and asked, once."""
-    return reference(runs.read_run(run), Cache(run.parent / "cache"), 256)
+    return load_reference(runs.read_run(run), Cache(run.parent / "cache"), 256)
 
 
 @pytest.fixture(scope="module")
 def once(known: Reference) -> tuple[Any, Any]:
     """The merged model, and what the broken twins give."""
     made = twins(known.base, known.head, known.images[PROBES].pixels, 8)
-    return merge(known.base, known.head), made
+    return merge_model(known.base, known.head), made
 
 
 @pytest.fixture
@@ -90,16 +90,16 @@ def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         exporting, "run_bare", functools.partial(fake_exporters.run_here, known.forward.decode)
     )
-    monkeypatch.setattr(exporting, "reference", lambda folder, cache, most: shortened(known, most))
-    monkeypatch.setattr(exporting, "merge", lambda *_: once[0])
+    monkeypatch.setattr(exporting, "load_reference", lambda folder, cache, most: shortened(known, most))
+    monkeypatch.setattr(exporting, "merge_model", lambda *_: once[0])
     monkeypatch.setattr("bottleneck.models.reference.twins", lambda *_: once[1])
-    monkeypatch.setattr(parity, "of_model", fake_exporters.answers)
+    monkeypatch.setattr(parity, "model_outputs", fake_exporters.answers)
 
 
 def shortened(known: Reference, most: int) -> Reference:
     """The same with fewer of the run's images, or none."""
     mine, said = known.images[OWN], known.outputs[OWN]
-    few = Witnesses(
+    few = ComparisonImages(
         mine.pixels[:most], mine.files[:most], mine.truth[:most], mine.contents[:most], mine.unseen
     )
     images = {PROBES: known.images[PROBES], OWN: few}
@@ -114,7 +114,7 @@ def shortened(known: Reference, most: int) -> Reference:
 
 def state(folder: Path) -> dict[str, bytes]:
     """Every file of an export that is whole, and nothing beside it that a stopped one would leave."""
-    manifest.check(folder)
+    manifest.check_manifest(folder)
     assert not [p.name for p in folder.parent.iterdir() if p.name.startswith(f".{folder.name}.")]
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -123,18 +123,18 @@ def state(folder: Path) -> dict[str, bytes]:
 
 
 def test_kinds_come_in_the_catalogs_order_and_once() -> None:
-    made, left = exporters(["onnx", "keras", "onnx"])
+    made, left = load_exporters(["onnx", "keras", "onnx"])
     assert ([e.kind for e in made], left) == (["keras", "onnx"], ())
 
 
 def test_all_leaves_out_what_cannot_be_made_here_and_a_name_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     real = exporting.util.find_spec
     monkeypatch.setattr(exporting.util, "find_spec", lambda name: None if name == "openvino" else real(name))
-    made, left = exporters(["all"])
+    made, left = load_exporters(["all"])
     assert left == ("openvino",)
     assert [e.kind for e in made] == [kind for kind in catalog.EXPORTERS if kind != "openvino"]
     with pytest.raises(ExportError, match=r"openvino needs openvino.*pip install"):
-        exporters(["all", "openvino"])
+        load_exporters(["all", "openvino"])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_all_leaves_out_what_cannot_be_made_here_and_a_name_does_not(monkeypatch
 )
 def test_kinds_that_are_not_there_are_named(kinds: list[str], error: type, why: str) -> None:
     with pytest.raises(error, match=why):
-        exporters(kinds)
+        load_exporters(kinds)
 
 
 # ----------------------------------------------------------------------------------------------- what is delivered
@@ -329,7 +329,7 @@ def test_a_merged_model_that_differs_costs_no_artefact(
 ) -> None:
     real = fake_exporters.answers
     monkeypatch.setattr(
-        parity, "of_model", lambda *a: real(*a)._replace(logits=real(*a).logits + np.eye(3)[0] * 0.01)
+        parity, "model_outputs", lambda *a: real(*a)._replace(logits=real(*a).logits + np.eye(3)[0] * 0.01)
     )
     monkeypatch.setattr(fake_exporters.Plain, "write", lambda *_: pytest.fail("it was written"))
     with pytest.raises(ParityError, match="the merged model differs"):
@@ -350,7 +350,7 @@ def test_a_base_that_shows_no_twin_gets_no_export(
 def test_without_the_runs_images_what_rounds_is_refused_and_the_rest_is_proved_on_probes(
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "reference", lambda *_: shortened(known, 0))
+    monkeypatch.setattr(exporting, "load_reference", lambda *_: shortened(known, 0))
     done = bottleneck.export(run, tmp_path / "out", ["plain", "rough"])
     assert {c.images for c in done.certificate.forms} == {"probes"}
     assert [a.kind for a in done.manifest.artefacts] == ["plain"]
@@ -366,9 +366,9 @@ def test_a_target_that_holds_something_else_is_refused_before_anything_is_done(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    monkeypatch.setattr(exporting, "reference", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(exporting, "load_reference", lambda *_: pytest.fail("it went on"))
     with pytest.raises(UsageError, match=r"holds other things \(thesis\.txt\)"):
-        exporting.export(None, tmp_path / "out", ["keras"], None, None)  # type: ignore[arg-type]
+        exporting.export_artefacts(None, tmp_path / "out", ["keras"], None, None)  # type: ignore[arg-type]
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
 
 
@@ -493,7 +493,7 @@ def test_killed_in_the_middle_the_last_good_export_and_the_last_good_file_are_th
             os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         assert list(tmp_path.glob(moment))
-        manifest.check(out)
+        manifest.check_manifest(out)
         assert {name: (out / name).read_bytes() for name in before} == before
         assert file.read_bytes() == model
     bottleneck.predict(out / "model.keras", run.parent / "in")

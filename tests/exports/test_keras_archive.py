@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bottleneck.errors import BaseError
-from bottleneck.exports.keras_archive import MEMBER, read_document, save
+from bottleneck.exports.keras_archive import MEMBER, read_document, save_keras
 
 
 class Model:
@@ -27,7 +27,7 @@ class Model:
 
 def test_the_document_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
-    save(Model("one"), path, {"classes": ["a", "é\n"], "format": 1})
+    save_keras(Model("one"), path, {"classes": ["a", "é\n"], "format": 1})
     assert read_document(path) == {"classes": ["a", "é\n"], "format": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["model.keras"]
 
@@ -38,7 +38,7 @@ def test_a_disk_that_refuses_is_named_with_the_file(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match=f"No space left.*{tmp_path}/model.keras"):
-        save(Full(), tmp_path / "model.keras", {})
+        save_keras(Full(), tmp_path / "model.keras", {})
 
 
 @pytest.mark.parametrize(

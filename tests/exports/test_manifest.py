@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_whole_folder_is_read_back(folder: Path) -> None:
-    found = manifest.check(folder)
+    found = manifest.check_manifest(folder)
     assert sorted(found.files) == ["model.keras", "saved_model/variables/data"]
     assert found.files["model.keras"].bytes == 100
     assert manifest.size_of(folder / "saved_model") == 50
@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_whole_is_refused_by_name(folder: Path, name: str) 
     damage, why = DAMAGE[name]
     damage(folder)
     with pytest.raises(ExportError, match=why):
-        manifest.check(folder)
+        manifest.check_manifest(folder)
 
 
 def test_our_folder_may_be_replaced_and_so_may_nothing_and_an_empty_one(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import BaseError, UsageError
-from bottleneck.exports.merged_file import load_again, name_together
+from bottleneck.exports.merged_file import load_again, name_set
 from bottleneck.schema import Certificate
 from bottleneck.system.staging import room_beside
 
@@ -20,7 +20,7 @@ def deliver(target: Path, decode: str) -> Path:
     """The pixel contract of a model that is merged to `target`; its certificate names both files."""
     with room_beside(target) as room:
         (room / target.name).write_text(f"model that reads {decode}")
-        proof, contract, certificate = name_together(room, target, PROOF, decode)
+        proof, contract, certificate = name_set(room, target, PROOF, decode)
     assert contract.read_text() == decode
     found = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (target, contract)}
     assert json.loads(proof.read_text())["files"] == found == certificate.files

@@ -9,7 +9,7 @@ import numpy as np
 
 from bottleneck.contracts import Making
 from bottleneck.models.energy import energy_output
-from bottleneck.models.outputs import outputs_of
+from bottleneck.models.outputs import output_names
 from bottleneck.schema import Pixels
 
 SIZE = 24
@@ -63,7 +63,7 @@ def stages(model: Any, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """What `model` gives by the names of its layers: the reference for every format."""
     import keras
 
-    names = outputs_of(model)
+    names = output_names(model)
     parts = keras.Model(model.inputs[0], [model.get_layer(name).output for name in names])
     found = parts.predict_on_batch(np.asarray(pixels, np.float32))
     return dict(zip(names, (np.asarray(part) for part in found), strict=True))

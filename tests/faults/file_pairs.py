@@ -15,7 +15,7 @@ import pytest
 
 import bottleneck
 from bottleneck import runs
-from bottleneck.exports.merged_file import name_together
+from bottleneck.exports.merged_file import name_set
 from bottleneck.schema import Certificate
 from bottleneck.store.join import Features
 from bottleneck.store.writers import take_out
@@ -121,7 +121,7 @@ def _merge(folder: Path, which: int) -> None:
     )
     with room_beside(target) as room:
         (room / target.name).write_bytes(b"model %d" % which * 1000)
-        name_together(room, target, proof, f"SIZE = {which}\n")
+        name_set(room, target, proof, f"SIZE = {which}\n")
 
 
 def _train(made: dict[int, tuple[runs.RunFolder, Any]], tuned: bool, folder: Path, which: int) -> None:

@@ -181,7 +181,7 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
     """The oracle: Keras' own training loop, on the merged model, with class weights."""
     import keras
 
-    from bottleneck.models.merge import merge
+    from bottleneck.models.merge import merge_model
 
     folder = runs.read_run(place / "unwatched")
     # Fewer images of one class, so that its weight is another one.
@@ -199,7 +199,7 @@ def test_weights_are_those_of_keras_fit_on_a_frozen_model(place: Path) -> None:
 
     folder = runs.read_run(place / "rare")
     base = load_base(folder.run.request, cache_at(place / "cache"))
-    model = merge(base, folder.head())
+    model = merge_model(base, folder.head())
     layer = model.get_layer("base").get_layer("block3_conv")
     model.get_layer("base").trainable = layer.trainable = True
     for inner in model.get_layer("base").layers:

@@ -16,10 +16,10 @@ from bottleneck.errors import BaseError, BottleneckError, ParityError
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.models import calling, merge
 from bottleneck.models import certificate as parity
-from bottleneck.models.bound import bound_of, measure
+from bottleneck.models.bound import bound_of, measure_bound
 from bottleneck.models.comparison import Outputs, spread
 from bottleneck.models.reference import PROBES, Reference
-from bottleneck.models.sample_images import Witnesses
+from bottleneck.models.sample_images import ComparisonImages
 from bottleneck.pixels.probes import probes
 from bottleneck.schema import BaseRequest, Certificate, Preprocessing, Stillness
 from tests.bases.networks import fill
@@ -46,9 +46,9 @@ def known_of(base: LoadedBase) -> Reference:
 
     rows = np.asarray(tf.function(base.features_model)(PIXELS, training=False))
     head = LogisticHead().fit(rows, np.arange(10) % 2)
-    outputs = {PROBES: parity.cached(forward, head, PIXELS, rows)}
-    seen = Witnesses(PIXELS, (), np.full(10, -1), np.zeros((10, 32), np.uint8))
-    bound = measure(base, head, {PROBES: PIXELS}, outputs)
+    outputs = {PROBES: parity.head_outputs(forward, head, PIXELS, rows)}
+    seen = ComparisonImages(PIXELS, (), np.full(10, -1), np.zeros((10, 32), np.uint8))
+    bound = measure_bound(base, head, {PROBES: PIXELS}, outputs)
     return Reference(None, base, forward, head, None, {PROBES: seen}, outputs, (), bound)  # type: ignore[arg-type]
 
 
@@ -67,7 +67,7 @@ def written(known: Reference, path: Path) -> tuple[Any, Any]:
     """The merged model, and what its file gives back."""
     import keras
 
-    model = merge.merge(known.base, known.head)
+    model = merge.merge_model(known.base, known.head)
     model.save(path)
     return model, keras.saving.load_model(path, safe_mode=True)
 

@@ -5,7 +5,7 @@ import pytest
 
 from bottleneck.errors import ParityError
 from bottleneck.models.bound import FACTOR, MARGIN, bound_of
-from bottleneck.models.certificate import certify, judge_rows, judge_twin, require
+from bottleneck.models.certificate import certify, judge_rows, judge_twin, require_certified
 from bottleneck.models.comparison import TOLERANCE, WIDEST, Outputs, compare
 from bottleneck.schema import Certificate, Comparison, Stillness
 
@@ -29,7 +29,7 @@ def test_equal_forms_and_refused_twins_are_certified() -> None:
     assert made.verdict == "certified"
     assert [c.form for c in made.forms] == ["merged model", "merged model"]
     assert made.tolerance == TOLERANCE
-    require(made)
+    require_certified(made)
     assert Certificate.model_validate_json(made.model_dump_json()) == made
 
 
@@ -39,7 +39,7 @@ def test_a_form_that_differs_is_named_with_its_figure() -> None:
     with pytest.raises(
         ParityError, match=r"the onnx differs.*on probes.*0\.0001 is allowed.*nothing was written"
     ):
-        require(made)
+        require_certified(made)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_twin_that_is_not_noticed_leaves_no_power(twin: Outputs) -> None:
     made = verdict(EQUAL, twins=(NOTICED, judge_twin("unnoticed", RIGHT, twin, BOUND)))
     assert made.verdict == "no power"
     with pytest.raises(ParityError, match=r"no power.*unnoticed"):
-        require(made)
+        require_certified(made)
 
 
 def test_without_twins_nothing_is_certified() -> None:
@@ -65,12 +65,12 @@ def test_a_form_that_rounds_neither_makes_nor_breaks_the_verdict() -> None:
     assert verdict(EQUAL, close).refused == ()
     made = verdict(EQUAL, far)
     assert (made.verdict, made.refused) == ("certified", (far,))
-    require(made)
+    require_certified(made)
     # It cannot stand for the forms that must be equal either.
     alone = verdict(close)
     assert alone.verdict == "different"
     with pytest.raises(ParityError, match="nothing was compared"):
-        require(alone)
+        require_certified(alone)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_rows_of_reduced_dtype_pass_by_first_choices_and_direction(stored: Outpu
     assert made.verdict == expected
     if expected == "different":
         with pytest.raises(ParityError, match="--dtype float32"):
-            require(made)
+            require_certified(made)
 
 
 def test_a_certificate_of_the_first_format_is_still_read() -> None:
@@ -145,14 +145,14 @@ def test_a_base_that_moved_or_trains_is_not_certified_however_equal_its_numbers_
     def judged(one: Stillness) -> Certificate:
         return certify([EQUAL], [NOTICED], recipe="0" * 64, head="logistic {}", bound=BOUND, still=[one])
 
-    require(judged(still()))
+    require_certified(judged(still()))
     for what in ("trainable", "moved"):
         made = judged(still(**{what: ("base/attention/query/kernel", "b", "c", "d")}))
         assert made.verdict == "different"
         with pytest.raises(
             ParityError, match=r"reloaded .keras is not frozen.*base/attention/query/kernel.*…"
         ):
-            require(made)
+            require_certified(made)
 
 
 @pytest.mark.parametrize("number", [2, 3])

@@ -12,7 +12,7 @@ import bottleneck
 from bottleneck import runs
 from bottleneck.bases.load import load_base
 from bottleneck.forward.keras_forward import KerasForward, batch_for
-from bottleneck.models.merge import merge
+from bottleneck.models.merge import merge_model
 from bottleneck.pipeline.session import cache_at
 from bottleneck.store.batches import epoch_order
 from tests.models.tiny_network import PREPROCESSING, save_network, worker_here, write_patterns
@@ -73,7 +73,7 @@ def test_losses_are_equal_epoch_for_epoch_and_the_faulty_way_differs(tmp_path: P
     pixels = np.stack([forward.decode((source / image.path.decode()).read_bytes()) for image in inventory])
     codes = np.array([folder.run.classes.index(image.label) for image in inventory])
 
-    merged = merge(loaded, head)
+    merged = merge_model(loaded, head)
     frozen = keras.Model(merged.inputs[0], merged.get_layer("features").output)
     looped = plain_losses(frozen, head.initial_layers((8,), 3), pixels, codes, batch)
     np.testing.assert_allclose(looped, cached, rtol=1e-4)

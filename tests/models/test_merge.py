@@ -17,7 +17,7 @@ import pytest
 import bottleneck
 from bottleneck import runs
 from bottleneck.errors import BaseError, ParityError, UsageError
-from bottleneck.exports.merged_file import Delivery
+from bottleneck.exports.merged_file import MergedModel
 from tests.fakes import write_images
 from tests.faults.private_mounts import memory, private_mounts
 from tests.faults.reference_stores import snapshot
@@ -126,13 +126,13 @@ def test_a_store_of_float16_is_measured_against_float32_features(images: Path, p
 
 
 @pytest.fixture(scope="module")
-def delivered(images: Path, place: Path) -> Delivery:
+def delivered(images: Path, place: Path) -> MergedModel:
     run = trained(images, place, "mobilenetv2", "dense")
     return bottleneck.merge(run, place / "delivered" / "model.keras")
 
 
 def test_the_file_loads_in_safe_mode_where_this_package_is_not(
-    delivered: Delivery, images: Path, place: Path
+    delivered: MergedModel, images: Path, place: Path
 ) -> None:
     """A bare interpreter with TensorFlow, in which importing the package fails."""
     script = place / "bare.py"
@@ -162,7 +162,7 @@ def test_the_file_loads_in_safe_mode_where_this_package_is_not(
         np.testing.assert_allclose(by_path[name], list(theirs.values()), atol=1e-5)
 
 
-def test_training_mode_and_an_outer_fit_change_neither_outputs_nor_statistics(delivered: Delivery) -> None:
+def test_training_mode_and_an_outer_fit_change_neither_outputs_nor_statistics(delivered: MergedModel) -> None:
     import keras
 
     model = keras.saving.load_model(delivered.model)
@@ -179,7 +179,7 @@ def test_training_mode_and_an_outer_fit_change_neither_outputs_nor_statistics(de
         np.testing.assert_array_equal(old, new.numpy())
 
 
-def test_pixels_may_come_as_whole_numbers(delivered: Delivery) -> None:
+def test_pixels_may_come_as_whole_numbers(delivered: MergedModel) -> None:
     import keras
 
     model = keras.saving.load_model(delivered.model)
@@ -235,15 +235,15 @@ def test_a_base_that_cannot_tell_channels_apart_gets_no_certificate(
 
 
 def test_a_previous_file_survives_a_merge_that_fails(
-    delivered: Delivery, images: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+    delivered: MergedModel, images: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bottleneck.models import certificate as parity
 
     before = delivered.model.read_bytes()
-    real = parity.of_model
+    real = parity.model_outputs
     monkeypatch.setattr(
         parity,
-        "of_model",
+        "model_outputs",
         lambda m, x, b: real(m, x, b)._replace(features=real(m, x, b).features * 1.001),
     )
     with pytest.raises(ParityError, match="differs"):
@@ -255,7 +255,7 @@ def test_a_previous_file_survives_a_merge_that_fails(
 @pytest.mark.needs_tool("mount")
 @private_mounts
 def test_a_full_disk_is_named_and_so_is_a_full_folder_for_temporary_files(
-    delivered: Delivery, place: Path, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
+    delivered: MergedModel, place: Path, tmp_path: Path, capfdbinary: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call, run = caller(capfdbinary), place / "run-mobilenetv2-dense"
     full = memory(tmp_path / "full", "size=16k")
@@ -274,13 +274,13 @@ def test_a_full_disk_is_named_and_so_is_a_full_folder_for_temporary_files(
     assert snapshot(delivered.model.parent) == before
 
 
-def test_the_target_must_be_a_keras_file(place: Path, delivered: Delivery) -> None:
+def test_the_target_must_be_a_keras_file(place: Path, delivered: MergedModel) -> None:
     with pytest.raises(UsageError, match=r"ending \.keras"):
         bottleneck.merge(place / "run-mobilenetv2-dense", place / "model.h5")
 
 
 def test_a_second_model_in_a_folder_keeps_the_first_ones_pixels(
-    delivered: Delivery, images: Path, place: Path
+    delivered: MergedModel, images: Path, place: Path
 ) -> None:
     run = place / "run-larger"
     bottleneck.train(images, "squeezenet", run=run, weights="random:0", size=48, cache=place / "cache")

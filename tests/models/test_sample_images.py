@@ -1,4 +1,4 @@
-"""Who witnesses: unseen images first, each class in turn, whatever files are called; and only those still there."""
+"""Images that forms are compared on: unseen ones first, classes in turn, and only those still there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import bottleneck
 from bottleneck import runs
 from bottleneck.errors import UsageError
 from bottleneck.models import sample_images
-from bottleneck.models.sample_images import LEARNT_FIRST, UNSEEN_FIRST, own, spread_out
+from bottleneck.models.sample_images import LEARNT_FIRST, UNSEEN_FIRST, run_images, spread_out
 from bottleneck.schema import Cache
 from bottleneck.store.read import Store, open_store
 from tests.fakes import FakeForward, write_images
@@ -74,7 +74,7 @@ def trained(
 
 def test_own_images_come_with_their_files_pixels_and_classes(trained: tuple) -> None:
     folder, forward, store, cache = trained
-    found = own(folder, forward, store, cache, 12)
+    found = run_images(folder, forward, store, cache, 12)
     assert len(found) == len(found.files) == 12
     splits = dict(
         zip((r.content for r in folder.inventory()), (r.split for r in folder.inventory()), strict=True)
@@ -97,35 +97,35 @@ def test_own_images_come_with_their_files_pixels_and_classes(trained: tuple) -> 
 
 def test_images_that_calibrate_are_others_than_those_that_judge(trained: tuple) -> None:
     folder, forward, store, cache = trained
-    judges = own(folder, forward, store, cache, 12)
-    others = own(folder, forward, store, cache, 100, first=LEARNT_FIRST, without=judges.contents)
+    judges = run_images(folder, forward, store, cache, 12)
+    others = run_images(folder, forward, store, cache, 100, first=LEARNT_FIRST, without=judges.contents)
     assert len(others) == 28
     assert not {c.tobytes() for c in judges.contents} & {c.tobytes() for c in others.contents}
 
 
 def test_an_image_that_changed_or_went_is_passed_over_and_another_stands_for_it(trained: tuple) -> None:
     folder, forward, store, cache = trained
-    before = own(folder, forward, store, cache, 5)
+    before = run_images(folder, forward, store, cache, 5)
     paths = {r.content: Path(folder.run.source, r.path.decode()) for r in folder.inventory()}
     gone, changed = (paths[c.tobytes()] for c in before.contents[:2])
     gone.unlink()
     changed.write_bytes(before.files[2])
-    after = own(folder, forward, store, cache, 5)
+    after = run_images(folder, forward, store, cache, 5)
     assert len(after) == 5
     assert [c.tobytes() for c in after.contents[:3]] == [c.tobytes() for c in before.contents[2:5]]
 
 
-def test_without_any_image_there_are_no_witnesses(trained: tuple) -> None:
+def test_without_any_image_there_is_nothing_to_compare_on(trained: tuple) -> None:
     folder, forward, store, cache = trained
     for image in folder.inventory():
         Path(folder.run.source, image.path.decode()).unlink()
-    found = own(folder, forward, store, cache, 5)
+    found = run_images(folder, forward, store, cache, 5)
     assert (len(found), found.pixels.shape, found.contents.shape) == (0, (0, 8, 8, 3), (0, 32))
     for name in ("cat", "dog"):
         Path(folder.run.source, name).rmdir()
     Path(folder.run.source).rmdir()
     with pytest.raises(UsageError, match="images are needed for the certificate"):
-        own(folder, forward, store, cache, 5)
+        run_images(folder, forward, store, cache, 5)
 
 
 def test_large_images_and_files_are_held_in_bounded_numbers(
@@ -134,7 +134,7 @@ def test_large_images_and_files_are_held_in_bounded_numbers(
     folder, forward, store, cache = trained
     monkeypatch.setattr(sample_images, "_FEWEST", 3)
     monkeypatch.setattr(sample_images, "_MOST_BYTES", 4 * 8 * 8 * 3 * 7)
-    found = own(folder, forward, store, cache, 30)
+    found = run_images(folder, forward, store, cache, 30)
     assert len(found) == 7
     room = 0
     for data in found.files:
@@ -142,4 +142,4 @@ def test_large_images_and_files_are_held_in_bounded_numbers(
     assert len(found.files) < 30
     assert room <= 4 * 8 * 8 * 3 * 7
     monkeypatch.setattr(sample_images, "_MOST_BYTES", 1)
-    assert len(own(folder, forward, store, cache, 30)) == 3
+    assert len(run_images(folder, forward, store, cache, 30)) == 3

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from bottleneck.exports.merged_file import Delivery
+    from bottleneck.exports.merged_file import MergedModel
     from bottleneck.pipeline.demo import DemoResult
     from bottleneck.pipeline.train import Trained
 
@@ -186,7 +186,7 @@ def parity_table(certificate: Certificate) -> Table:
     return table
 
 
-def delivery_table(done: Delivery) -> RenderableType:
+def delivery_table(done: MergedModel) -> RenderableType:
     """What `merge` wrote, for a person."""
     return stacked(
         parity_table(done.certificate),
