@@ -41,7 +41,7 @@ def forward(given: argparse.Namespace, steps: Steps, base: list[str]) -> dict[st
     cache = measuring.fresh_cache(given.work, "bench-forward")
     command = [sys.executable, __file__, *base, "--rounds", str(given.rounds), "--cache", str(cache)]
     # As in a worker, and Keras' own graph too, though its users may have Eigen's kernels.
-    said = {**onednn.asked_for(), **os.environ}
+    said = {**onednn.requested_environment(), **os.environ}
     found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=said).json())
     profiled = [name for name in found["rates"] if name in _PROFILED]
     where = {

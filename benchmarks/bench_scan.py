@@ -63,7 +63,7 @@ def one(count: int, index: Path) -> dict[str, float]:
 
     from bottleneck.inventory.scan import scan
     from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec
-    from bottleneck.store.plan import plan
+    from bottleneck.store.plan import plan_tasks
 
     recipe = Recipe(
         base_digest="0" * 64,
@@ -78,7 +78,7 @@ def one(count: int, index: Path) -> dict[str, float]:
     inventory = scan(Synthetic(count), index)  # type: ignore[arg-type]
     scanned = time.perf_counter()
     after_scan = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    made = plan(inventory, spec, np.zeros(len(inventory), bool))
+    made = plan_tasks(inventory, spec, np.zeros(len(inventory), bool))
     tasks = sum(1 for _ in range(len(made)))
     planned = time.perf_counter()
     if made.images != count or tasks != -(-count // spec.task_rows):

@@ -27,7 +27,7 @@ from watching import MIB
 
 from bottleneck.schema import Cache, Pixels, Preprocessing, Recipe, StoreSpec
 from bottleneck.store.batches import batches, epoch_order
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
@@ -57,7 +57,7 @@ def made(work: Path, rows: int, width: int, dtype: str, task_rows: int) -> Cache
         return cache
     say(f"making a store of {rows:,} x {width} {dtype}")
     shutil.rmtree(cache.root, ignore_errors=True)
-    folder, _ = found(cache, spec, 32)
+    folder, _ = begin_store(cache, spec, 32)
     centres = np.random.default_rng(1).normal(size=(CLASSES, width)).astype(np.float32) * 0.1
     for start in range(0, rows, task_rows):
         numbers = np.arange(start, min(rows, start + task_rows))
@@ -194,7 +194,7 @@ def _epochs(root: str, width: str, flat: str) -> dict[str, float]:
                 seconds = seconds_before
             elif epoch == 0:
                 timed("h5py", lambda o=order: sorted_first(file["features"], o))
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    return {name: statistics.median(begin_store) for name, begin_store in seconds.items()}
 
 
 # ------------------------------------------------------------------------------------------------ opening

@@ -39,7 +39,7 @@ def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, f
     # OpenVINO gives its own account, in which what oneDNN did for it is counted already.
     asked = {} if way.startswith("openvino") else {"ONEDNN_VERBOSE": "profile_exec"}
     # As `bench_forward` runs them.
-    said = {**onednn.asked_for(), **os.environ, **asked}
+    said = {**onednn.requested_environment(), **os.environ, **asked}
 
     def told(passes: int) -> Counter[str]:
         command = [

@@ -20,11 +20,11 @@ from bottleneck.schema.strict_json import MalformedDocument, parse_as
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import Features
 from bottleneck.store.writers import is_own_table
-from bottleneck.system.addresses import public
+from bottleneck.system.addresses import redact
 from bottleneck.system.disk_errors import refusal
 from bottleneck.system.durable import publish, sha256_of, shown
 from bottleneck.system.file_set import alone, settle, take_names
-from bottleneck.system.objects import local
+from bottleneck.system.objects import local_path
 from bottleneck.system.staging import room_beside
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def prepare(folder: Path) -> None:
     UsageError
         Other things are in it, or it cannot be made or written.
     """
-    local(folder, "--run")
+    local_path(folder, "--run")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         settle(folder)
@@ -189,7 +189,7 @@ def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
 
     Of its source it remembers no password and no signature.
     """
-    run = run.model_copy(update={"source": public(run.source)})
+    run = run.model_copy(update={"source": redact(run.source)})
     (folder / "head").mkdir()
     persistence.save(
         head,

@@ -23,7 +23,7 @@ settings.load_profile("suite")
 
 # As the command sets them: a test that calls its `main` would otherwise set them for the processes of later tests
 # alone, whose numbers are compared with this one's.
-for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "2", **onednn.asked_for()}.items():
+for _name, _value in {"TF_CPP_MIN_LOG_LEVEL": "2", **onednn.requested_environment()}.items():
     os.environ.setdefault(_name, _value)
 
 

@@ -22,7 +22,7 @@ from bottleneck.errors import BottleneckError, SourceError
 from bottleneck.pipeline import stores
 from bottleneck.sources import open_source
 from bottleneck.system import addresses
-from bottleneck.system.addresses import public, scrubbed
+from bottleneck.system.addresses import redact, redact_text
 from bottleneck.system.durable import shown
 from tests.fakes import write_images
 from tests.in_process import FAKE, Call
@@ -141,7 +141,7 @@ def test_a_secret_works_and_stands_nowhere(form: str, call: Call, served: Site, 
         assert said.status == 0, (command, said.err)
     if FORMS[form]:
         source = runs.read_run(tmp_path / "run").run.source
-        assert source == public(url) and "***" in source
+        assert source == redact(url) and "***" in source
     nothing_is_written(tmp_path)
 
 
@@ -356,16 +356,16 @@ def test_what_is_shown_has_no_secret_and_is_its_own_public_form(
 ) -> None:
     url = f"{protocol}://{user}{host}/{path}{query}"
     for text in (
-        public(url),
+        redact(url),
         shown(url),
         shown(url.encode()),
-        scrubbed(f"it failed: {url}: why"),
-        scrubbed(SECRET, url),
+        redact_text(f"it failed: {url}: why"),
+        redact_text(SECRET, url),
     ):
         assert SECRET not in text or not (user or query), text
-    assert public(public(url)) == public(url)
+    assert redact(redact(url)) == redact(url)
     if not (user or query):
-        assert public(url) == url
+        assert redact(url) == url
 
 
 def test_pipeline_api_shows_none(served: Site, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _ask_child(path: Path, target: Path, size: int) -> str:
             command,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            env=hdf5_child.environment(),
+            env=hdf5_child.child_environment(),
             start_new_session=True,
             timeout=seconds * _PATIENCE,
             check=False,
@@ -251,7 +251,7 @@ def main() -> None:
     os.dup2(2, 1)
     hdf5_child.forget_plugins()
     size = path.stat().st_size
-    hdf5_child.limit((512 << 20) + 3 * max(_LEAST_BYTES, _MOST_RATIO * size), seconds)
+    hdf5_child.limit_resources((512 << 20) + 3 * max(_LEAST_BYTES, _MOST_RATIO * size), seconds)
     answers.write(json.dumps(copy_file(path, target)) + "\n")
     answers.flush()
 

@@ -19,7 +19,7 @@ from bottleneck.cli.store import store
 from bottleneck.cli.streams import Terminated, command_streams, drop
 from bottleneck.errors import BottleneckError
 from bottleneck.system import onednn
-from bottleneck.system.addresses import scrubbed
+from bottleneck.system.addresses import redact_text
 from bottleneck.system.disk_errors import refusal
 
 __all__ = ["app", "main"]
@@ -46,7 +46,7 @@ def _warn_of_namesake() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
     # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
-    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **onednn.asked_for()}.items():
+    for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **onednn.requested_environment()}.items():
         os.environ.setdefault(name, value)
     # pyarrow imports pandas where there is one, and pandas wonders about our name; here that is no news.
     warnings.filterwarnings("ignore", "Pandas requires version .* of 'bottleneck'", UserWarning)
@@ -66,7 +66,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
             _fail(error.format_message(), error.exit_code, "UsageError", True)
         said = io.StringIO()
         error.show(said)
-        click.echo(scrubbed(said.getvalue()), err=True, nl=False)
+        click.echo(redact_text(said.getvalue()), err=True, nl=False)
         raise SystemExit(error.exit_code) from error
     except (click.Abort, KeyboardInterrupt):
         _fail(f"interrupted; {_KEPT}", 130, "Interrupted", as_json)
@@ -83,7 +83,7 @@ def _run(arguments: list[str], as_json: bool) -> None:
         if as_json:
             _say_error(str(error), type(error).__name__, 1)
         # Python's own would show a URL that stands in the message as it was given.
-        click.echo(scrubbed(traceback.format_exc()), err=True, nl=False)
+        click.echo(redact_text(traceback.format_exc()), err=True, nl=False)
         raise SystemExit(1) from None
 
 
@@ -96,10 +96,10 @@ def _fail(text: str, status: int, kind: str, as_json: bool) -> NoReturn:
     if as_json:
         _say_error(text, kind, status)
     # Line breaks of our own messages stay; what comes from file names was escaped where the message was made.
-    safe = "\n".join(shown(line) for line in scrubbed(text).split("\n"))
+    safe = "\n".join(shown(line) for line in redact_text(text).split("\n"))
     click.echo(f"error: {safe}", err=True)
     raise SystemExit(status)
 
 
 def _say_error(text: str, kind: str, status: int) -> None:
-    say(json.dumps({"error": scrubbed(text), "kind": kind, "exit_status": status}))
+    say(json.dumps({"error": redact_text(text), "kind": kind, "exit_status": status}))

@@ -37,7 +37,7 @@ from bottleneck.schema import (
     Team,
     ViewPolicy,
 )
-from bottleneck.store.header import find_store, found, open_for_building
+from bottleneck.store.header import begin_store, find_store, open_for_building
 from bottleneck.store.log import write_log
 from bottleneck.store.read import Store, open_store
 from bottleneck.system.progress import Bar, Progress
@@ -262,7 +262,7 @@ class Filler:
             return
         # Whoever was first decides, here and in every later run.
         headers = [
-            found(self._cache, spec, batch, request)[1]
+            begin_store(self._cache, spec, batch, request)[1]
             for spec, request in zip(self._specs, self._resolved(), strict=True)
         ]
         agreed = headers[0].batch

@@ -17,7 +17,7 @@ from bottleneck.extraction.worker.trial import timed_pass
 from bottleneck.forward.cuts import specs_of
 from bottleneck.pixels.probes import probes
 from bottleneck.schema import StoreSpec
-from bottleneck.store.canary import CANARY_IMAGES, canary_tolerance, spread_of, thinned
+from bottleneck.store.canary import CANARY_IMAGES, canary_tolerance, spread_of, thin
 
 #: Of what two machines may differ by. A place in the batch may change the last bits, and a deep network makes more of
 #: them; a mean over the batch, or BatchNorm in training mode, is as far as pictures are from each other.
@@ -82,7 +82,7 @@ class Canary:
             padded[: len(part)] = part
             self.pace, rows = timed_pass(self._forward, padded)
             seen.append(tuple(np.array(row[: len(part)], np.float32) for row in rows))
-        return tuple(thinned(np.concatenate(parts)) for parts in zip(*seen, strict=True))
+        return tuple(thin(np.concatenate(parts)) for parts in zip(*seen, strict=True))
 
     def _pictures(self) -> np.ndarray:
         pixels = self._forward.spec.recipe.pixels
@@ -123,7 +123,7 @@ def check_steady(
     specs : sequence of StoreSpec
         One a cut, as the others.
     canaries : sequence of numpy.ndarray
-        (8, values), as `thinned` gives them.
+        (8, values), as `thin` gives them.
     rows : sequence of numpy.ndarray
         (batch, *shape), of `in_company`.
     again : callable
@@ -137,7 +137,7 @@ def check_steady(
     for cut, (spec, canary, full) in enumerate(zip(specs, canaries, rows, strict=True)):
         batch = len(full)
         known = _known(len(canary), batch)
-        found = thinned(np.asarray(full[batch - known :][::-1], np.float32))
+        found = thin(np.asarray(full[batch - known :][::-1], np.float32))
         if _distance(canary, found) <= _allowed(spec):
             continue
         repeated = again()[cut]

@@ -21,11 +21,11 @@ from bottleneck.extraction.executor import Hands
 from bottleneck.extraction.worker.task import Outcome
 from bottleneck.pixels.header import pixel_limit
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
-from bottleneck.store.locks import Lock, Locks
-from bottleneck.store.plan import Plan, plan, task_id
-from bottleneck.store.plans import publish_plan, published, remove_settled
+from bottleneck.store.plan import Plan, plan_tasks, task_id
+from bottleneck.store.plan_files import publish_plan, read_plans, remove_settled
 from bottleneck.store.read import Store, open_store
-from bottleneck.store.record import RECORD_NAME, is_committed, sound
+from bottleneck.store.record import RECORD_NAME, is_committed, read_sound_record
+from bottleneck.store.task_locks import TaskLock, TaskLocks
 
 #: Seconds after which work that another holds is done here too; longer where this builder's own tasks take longer.
 PATIENCE = 20.0
@@ -113,13 +113,13 @@ def cut(
     """What `store` lacks of `inventory`, after the plans that are published now."""
     done, suspects = look.masks(store, inventory.keys)
     if done.all():
-        return plan(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
-    return plan(
+        return plan_tasks(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
+    return plan_tasks(
         inventory,
         spec,
         done,
         suspects=suspects,
-        published=tuple(published(store.folder / "plans", max(spec.task_rows, task_rows or 0)).values()),
+        published=tuple(read_plans(store.folder / "plans", max(spec.task_rows, task_rows or 0)).values()),
         task_rows=task_rows,
     )
 
@@ -137,14 +137,14 @@ class _Work:
         self.done = Shared()
         self.slowest = slowest
         self._hands, self._moved_on, self._ended = hands, moved_on, ended
-        self._begun: dict[Future[tuple[Outcome, ...]], tuple[Lock, float]] = {}
+        self._begun: dict[Future[tuple[Outcome, ...]], tuple[TaskLock, float]] = {}
 
     def by_others(self, number: int, images: int) -> None:
         """Somebody else has done it."""
         self.done.by_others.append(number)
         self._moved_on(images)
 
-    def begin(self, task: Task, lock: Lock) -> None:
+    def begin(self, task: Task, lock: TaskLock) -> None:
         """Have a task computed, and wait until there is room for the next; then its lock is let go."""
         started = time.monotonic()
         try:
@@ -195,7 +195,7 @@ class Builder:
     """
 
     def __init__(self, cache: Cache, spec: StoreSpec, folder: Path, *, patience: float = PATIENCE) -> None:
-        self.locks = Locks(folder / "locks")
+        self.locks = TaskLocks(folder / "locks")
         self.folder = folder
         self._cache, self._spec = cache, spec
         self._patience = patience
@@ -312,7 +312,7 @@ class Builder:
             time.sleep(pause)
             pause = min(2 * pause, _POLLS[1])
 
-    def _begin(self, todo: Plan, number: int, lock: Lock, work: _Work) -> None:
+    def _begin(self, todo: Plan, number: int, lock: TaskLock, work: _Work) -> None:
         """Have a task computed whose lock is held now, unless it was committed just before."""
         task = todo[number]
         if number >= len(todo) - todo.lone:
@@ -331,7 +331,7 @@ class Builder:
             if name not in self._before:
                 return is_committed(shards, name, self._spec)
             # Its files were damaged, and may have been put right under the same name.
-            if name in self._damaged and sound(shards, name, self._spec) is not None:
+            if name in self._damaged and read_sound_record(shards, name, self._spec) is not None:
                 return True
         return False
 

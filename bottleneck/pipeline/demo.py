@@ -18,7 +18,7 @@ from bottleneck.pipeline.export import merge
 from bottleneck.pipeline.extract import extract
 from bottleneck.pipeline.train import Trained, train
 from bottleneck.schema import json_fields
-from bottleneck.system.objects import local
+from bottleneck.system.objects import local_path
 
 # One block below the last: digits are far from ImageNet, and the last block is the one most made for it. A logistic
 # head gets 0.982 of the held-out digits right from here, 0.962 from the last block (means over five splits).
@@ -81,7 +81,7 @@ def run_demo(
     DemoResult
     """
     started = time.perf_counter()
-    local(out, "--out")
+    local_path(out, "--out")
     source = Path(images) if images else out / "digits"
     if not images:
         say(f"1. images: scikit-learn's 1,797 digits as PNG files in {source}")

@@ -15,7 +15,7 @@ from bottleneck.pipeline.session import (
     progress_of,
 )
 from bottleneck.schema import Score
-from bottleneck.system.objects import local
+from bottleneck.system.objects import local_path
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -49,7 +49,7 @@ def merge(
     """
     from bottleneck.exports.merged_file import write_merged
 
-    target = local(out, "--out")
+    target = local_path(out, "--out")
     folder = runs.read_run(run, session.get("allow_host", ()))
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
@@ -110,7 +110,7 @@ def export(
         raise UsageError(f"--gate {gate:g}: a share of first choices lies between 0 and 1")
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
-    target = local(out, "--out")
+    target = local_path(out, "--out")
     folder = runs.read_run(run, session.get("allow_host", ()))
     where = cache_of(options_of_run(folder.run, session))
     progress = progress_of(session)

@@ -18,7 +18,7 @@ from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.store.canary import CANARY, NO_CANARY
 from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.maintenance.prune import Kept
+from bottleneck.store.maintenance.prune import KeptContents
 from bottleneck.store.maintenance.repair import Recomputed
 from bottleneck.store.maintenance.verify import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
@@ -100,7 +100,9 @@ class Recomputation:
         inventory = scan_for(self._source, self._session)
         if self._listing.header.spec.views is None:
             return inventory
-        return views_wanted(inventory, Kept(keys).contains(inventory.keys, CONTENT_BYTES), _views(keys))
+        return views_wanted(
+            inventory, KeptContents(keys).contains(inventory.keys, CONTENT_BYTES), _views(keys)
+        )
 
     def _request(self) -> BaseRequest:
         header, name = self._listing.header, self._listing.folder.name

@@ -26,7 +26,7 @@ from bottleneck.schema import (
     parse,
 )
 from bottleneck.system.durable import shown
-from bottleneck.system.objects import is_url, local
+from bottleneck.system.objects import is_url, local_path
 from bottleneck.system.progress import Progress, Silent
 
 PathLike = str | os.PathLike[str]
@@ -78,7 +78,7 @@ class Options(BaseOptions, ViewOptions, Session, total=False):
 
 def cache_at(given: PathLike | None, remote: str | None = None) -> Cache:
     """The cache: as given, else ``$BOTTLENECK_CACHE``, else the user's cache folder; and what stands behind it."""
-    local(given or os.environ.get("BOTTLENECK_CACHE") or "", "--cache")
+    local_path(given or os.environ.get("BOTTLENECK_CACHE") or "", "--cache")
     return Cache.at(given, remote)
 
 

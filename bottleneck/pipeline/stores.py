@@ -16,14 +16,14 @@ from bottleneck.pipeline.session import PathLike, Session, cache_at, progress_of
 from bottleneck.schema import Cache, json_value
 from bottleneck.store.canary import CANARY
 from bottleneck.store.listing import find_folder, list_store, store_folders
-from bottleneck.store.locations import Folder, Place, stores_at
+from bottleneck.store.locations import FolderLocation, StoreLocation, locate_stores
 from bottleneck.store.maintenance.compact import TARGET, Compaction, bytes_to_compact, compact_store
 from bottleneck.store.maintenance.copy import Copied, copy_store
-from bottleneck.store.maintenance.prune import Kept, Pruning, keeper, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, Pruning, keeper, prune_store
 from bottleneck.store.maintenance.repair import Repair, repair_store
-from bottleneck.store.maintenance.sample import Sample, compare, draw
+from bottleneck.store.maintenance.sample import Sample, compare_sample, draw_sample
 from bottleneck.store.maintenance.state import StoreState as StoreState
-from bottleneck.store.maintenance.state import state_of
+from bottleneck.store.maintenance.state import store_state
 from bottleneck.store.maintenance.verify import Damage, Verdict, bytes_of, verify_store
 from bottleneck.system.durable import shown
 from bottleneck.system.objects import is_url
@@ -80,7 +80,7 @@ class Checked:
 def list_stores(**session: Unpack[Session]) -> list[StoreState]:
     """Every store of the cache, by name. Writes nothing."""
     cache = cache_at(session.get("cache"))
-    return [state_of(cache, folder) for folder in store_folders(cache)]
+    return [store_state(cache, folder) for folder in store_folders(cache)]
 
 
 def show_store(name: str, **session: Unpack[Session]) -> StoreState:
@@ -92,7 +92,7 @@ def show_store(name: str, **session: Unpack[Session]) -> StoreState:
         There is none; the nearest are listed.
     """
     cache = cache_at(session.get("cache"))
-    return state_of(cache, find_folder(cache, name))
+    return store_state(cache, find_folder(cache, name))
 
 
 def verify(
@@ -238,9 +238,11 @@ def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> 
     """
     cache, progress = cache_at(session.get("cache")), progress_of(session)
     where = os.fspath(target) if is_url(os.fspath(target)) else os.path.abspath(os.fspath(target))
-    sources: list[Place] = [] if names else [Folder(folder) for folder in store_folders(cache)]
+    sources: list[StoreLocation] = (
+        [] if names else [FolderLocation(folder) for folder in store_folders(cache)]
+    )
     for name in names:
-        sources += stores_at(name) if is_url(name) else [Folder(find_folder(cache, name))]
+        sources += locate_stores(name) if is_url(name) else [FolderLocation(find_folder(cache, name))]
     if not sources:
         raise StoreError(
             f"the cache {cache.root} has no stores to copy; name another by --cache DIR, or by its URL"
@@ -271,7 +273,7 @@ def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[St
     return fine, problems
 
 
-def _kept(keep: Sequence[PathLike], session: Session) -> Kept:
+def _kept(keep: Sequence[PathLike], session: Session) -> KeptContents:
     from bottleneck.pipeline.scan import scan_for
 
     keys: list[np.ndarray] = []
@@ -287,7 +289,7 @@ def _kept(keep: Sequence[PathLike], session: Session) -> Kept:
         if not len(inventory):
             raise SourceError(f"--keep {where}: no images were found there. Nothing was removed")
         keys.append(inventory.keys)
-    return Kept(np.concatenate(keys))
+    return KeptContents(np.concatenate(keys))
 
 
 def _repaired(cache: Cache, checked: Checked, source: PathLike, session: Session) -> Checked:
@@ -312,7 +314,7 @@ def _sampled(
     from bottleneck.pipeline.scan import scan_for
 
     listing = list_store(checked.folder)
-    drawn = draw(listing, keeper(listing, Kept(scan_for(source, session).keys)), count, seed)
+    drawn = draw_sample(listing, keeper(listing, KeptContents(scan_for(source, session).keys)), count, seed)
     if not len(drawn.keys):
         return Checked(
             checked.folder, f"none of its rows is of {shown(os.fspath(source))}", verdict, checked.repair
@@ -323,5 +325,5 @@ def _sampled(
         damage = Damage(CANARY, "", None, str(error))
         verdict = replace(verdict, damaged=(*verdict.damaged, damage))
         return Checked(checked.folder, "", verdict, checked.repair)
-    found = compare(drawn, again, listing.header.spec)
+    found = compare_sample(drawn, again, listing.header.spec)
     return Checked(checked.folder, "", verdict, checked.repair, found)

@@ -18,7 +18,7 @@ from bottleneck.sources.archive import PACKED_TARS, TarSource, ZipSource
 from bottleneck.sources.layout import Layout
 from bottleneck.sources.remote import signatures_of, unusable
 from bottleneck.system import objects
-from bottleneck.system.addresses import LOCAL, Address, has_plain_query, is_public, origin, public
+from bottleneck.system.addresses import LOCAL, Address, has_no_secret, has_plain_query, origin, redact
 from bottleneck.system.durable import shown
 
 _BATCH = 1 << 10
@@ -56,7 +56,7 @@ class RemoteTable:
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteTable:
         """The source at `address`. Raises `SourceError` when its columns are not those of such a table."""
-        source = cls(public(address.url), address, fetched)
+        source = cls(redact(address.url), address, fetched)
         source._told(columns.columns_of, source._local())
         return source
 
@@ -89,7 +89,7 @@ class RemoteTable:
         """The bytes of one object. Raises OSError, or `Rejected` where there is none."""
         try:
             self._check(path)
-            return objects.read(self._url(path), allowed=self.address.allowed)
+            return objects.read_object(self._url(path), allowed=self.address.allowed)
         except FileNotFoundError:
             raise Rejected("read", "the table names this object, but there is none", retry=True) from None
         except (RemoteError, SourceError) as error:
@@ -103,9 +103,9 @@ class RemoteTable:
         text = path.decode("utf-8", "surrogateescape")
         if objects.is_url(text):
             return text
-        host, above = objects.parts(self.address.url)
+        host, above = objects.split_url(self.address.url)
         start = "/" if text.startswith("/") else posixpath.dirname("/" + above)
-        return objects.join(host, posixpath.normpath(posixpath.join(start, text)).lstrip("/"))
+        return objects.join_url(host, posixpath.normpath(posixpath.join(start, text)).lstrip("/"))
 
     def _check(self, path: bytes) -> None:
         """Raise the `SourceError` for a path that a table from elsewhere may not name."""
@@ -113,7 +113,7 @@ class RemoteTable:
         if not objects.is_url(text):
             return
         if self.address.permits(text):
-            if is_public(text) or has_plain_query(text):
+            if has_no_secret(text) or has_plain_query(text):
                 return
             raise SourceError(
                 f"{shown(self.location)}: the path {shown(path)} has a password or a signature, which would stand in "
@@ -164,7 +164,7 @@ class RemoteArchive:
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteArchive:
         """The source at `address`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
-        location = public(address.url)
+        location = redact(address.url)
         if _path(location).endswith(PACKED_TARS):
             raise SourceError(
                 f"{shown(location)}: a compressed tar cannot be read at random places; "
@@ -198,14 +198,14 @@ def _fetched(address: Address, folder: Path, most: int | None = None) -> Path:
     """The object there as a local file, fetched unless this version of it is there. Raises `SourceError`."""
     url, allowed = address.url, address.allowed
     try:
-        before = objects.look(url, allowed)
+        before = objects.stat_object(url, allowed)
         if before.folder:
             raise SourceError(f"{shown(url)}: this is a folder, though it is called like a file")
         version = "\n".join((before.tag, str(before.modified_ns), str(before.size))).encode(
             "utf-8", "replace"
         )
         # Of the public form: a signature is made anew each time, and a password is not to be guessed from a name.
-        stem = "-".join(hashlib.sha256(part).hexdigest()[:16] for part in (os.fsencode(public(url)), version))
+        stem = "-".join(hashlib.sha256(part).hexdigest()[:16] for part in (os.fsencode(redact(url)), version))
         file = folder / (stem + posixpath.splitext(_path(url))[1])
         if file.is_file() and before.versioned:
             return file
@@ -215,15 +215,15 @@ def _fetched(address: Address, folder: Path, most: int | None = None) -> Path:
 
         def whole(aside: Path) -> None:
             size = aside.stat().st_size
-            if before.size not in (-1, size) or objects.look(url, allowed)[:4] != before[:4]:
+            if before.size not in (-1, size) or objects.stat_object(url, allowed)[:4] != before[:4]:
                 raise SourceError(
                     f"{shown(url)}: it changed, or broke off, while it was fetched; run this again"
                 )
 
-        objects.fetch(url, file, whole, allowed=allowed, most=most)
+        objects.fetch_object(url, file, whole, allowed=allowed, most=most)
         return file
     except (OSError, RemoteError) as error:
-        raise unusable(url, error) from (error if is_public(url) else None)
+        raise unusable(url, error) from (error if has_no_secret(url) else None)
 
 
 def _path(url: str) -> str:

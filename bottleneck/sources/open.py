@@ -13,7 +13,7 @@ from bottleneck.errors import SourceError
 from bottleneck.schema import Cache
 from bottleneck.sources.layout import LAYOUTS
 from bottleneck.system import objects
-from bottleneck.system.addresses import LOCAL, VARIABLE, Address, remember, whole
+from bottleneck.system.addresses import LOCAL, VARIABLE, Address, remember_url, unredacted_url
 from bottleneck.system.connections import protocol_of
 from bottleneck.system.durable import shown
 
@@ -78,13 +78,13 @@ def open_source(
 
 
 def _open_url(text: str, fetched: Path, allowed: tuple[str, ...]) -> Source:
-    url = whole(text)
+    url = unredacted_url(text)
     if url is None:
         raise SourceError(
             f"{shown(text)}: *** stands for a password or a query, which is kept nowhere: give the source again; "
             f"where a command takes none, put the whole URL into ${VARIABLE}"
         )
-    remember(url)
+    remember_url(url)
     for reference in catalog.REMOTE_SOURCES.values():
         kind: Any = catalog.resolve(reference)
         if kind.claims(url):

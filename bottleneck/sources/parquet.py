@@ -46,7 +46,7 @@ def _asked(location: str, names: Sequence[str]) -> bytes:
     with open(location, "rb"):
         pass  # what the system refuses, it says here
     environment = {
-        **hdf5_child.environment(),
+        **hdf5_child.child_environment(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve more than they use
         "OMP_NUM_THREADS": "1",
     }
@@ -117,7 +117,7 @@ def main() -> None:
     import_module("pyarrow.parquet")  # before the limit: libraries are not the file's doing
     location, asked = sys.argv[1:]
     try:
-        hdf5_child.limit(_MEMORY + _TIMES * os.path.getsize(location), int(_SECONDS))
+        hdf5_child.limit_resources(_MEMORY + _TIMES * os.path.getsize(location), int(_SECONDS))
         answer, status = read(location, json.loads(asked)), 0
     except (Exception, MemoryError) as error:  # whatever a broken file makes of a large library
         first = (str(error).splitlines() or [""])[0] or "more memory than a table of this size needs"

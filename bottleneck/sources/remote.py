@@ -14,10 +14,10 @@ from bottleneck.sources import layout
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.reading import UNSEEN, reason_of
 from bottleneck.system import objects
-from bottleneck.system.addresses import WEB, Address, public, scrubbed
+from bottleneck.system.addresses import WEB, Address, redact, redact_text
 from bottleneck.system.connections import protocol_of
 from bottleneck.system.durable import shown
-from bottleneck.system.object_info import Found
+from bottleneck.system.object_info import ObjectInfo
 
 #: Questions to a service at a time, where one answer does not tell about many objects.
 _ASKED_AT_ONCE = 32
@@ -51,13 +51,13 @@ class RemoteFolder:
     def open(cls, address: Address, fetched: Path) -> RemoteFolder:
         """The source at `address`. Raises `SourceError` when there is nothing to list."""
         url = _plain(address.url)
-        location = public(url)
+        location = redact(url)
         source = cls(location, replace(address, url=url))
         try:
-            there = objects.look(url, address.allowed)
+            there = objects.stat_object(url, address.allowed)
         except FileNotFoundError:
             # A page need not answer to be a prefix of others, and some services know no empty folder.
-            there = Found("", True)
+            there = ObjectInfo("", True)
         except (OSError, RemoteError) as error:
             raise unusable(location, error) from error
         if not there.folder and protocol_of(url) not in WEB:
@@ -71,7 +71,7 @@ class RemoteFolder:
     def layout(self) -> Layout:
         """How the folders below are read; `Layout.note` says it to a person. Raises `SourceError`."""
         try:
-            listed = list(objects.children(self.address.url, self.address.allowed))
+            listed = list(objects.list_objects(self.address.url, self.address.allowed))
         except (OSError, RemoteError) as error:
             raise unusable(self.location, error) from error
         if not listed:
@@ -94,10 +94,10 @@ class RemoteFolder:
         while folders:
             folder = folders.pop()
             label, split = placing.place(folder)
-            files: list[Found] = []
+            files: list[ObjectInfo] = []
             start = folder + b"/" if folder else b""
             try:
-                for found in objects.children(self._url(folder), self.address.allowed):
+                for found in objects.list_objects(self._url(folder), self.address.allowed):
                     name = _raw(found)
                     reason = layout.skipped_folder(name) if found.folder else layout.skipped_file(name)
                     if found.folder and folder.count(b"/") >= _DEEPEST:
@@ -124,7 +124,7 @@ class RemoteFolder:
     def read(self, path: bytes) -> bytes:
         """The bytes of one object. Raises OSError or `Rejected`."""
         try:
-            return objects.read(self._url(path), allowed=self.address.allowed)
+            return objects.read_object(self._url(path), allowed=self.address.allowed)
         except RemoteError as error:  # it leads to another host
             raise Rejected("read", str(error), retry=True) from error
 
@@ -134,11 +134,11 @@ class RemoteFolder:
 
     def _url(self, path: bytes) -> str:
         url = self.address.url
-        return objects.join(url, path.decode("utf-8", "surrogateescape")) if path else url
+        return objects.join_url(url, path.decode("utf-8", "surrogateescape")) if path else url
 
     def _holds_folders(self, name: bytes) -> bool:
         try:
-            listed = objects.children(self._url(name), self.address.allowed)
+            listed = objects.list_objects(self._url(name), self.address.allowed)
             below = [_raw(found) for found in listed if found.folder]
         except (OSError, RemoteError):  # the walk says what is wrong with it
             return False
@@ -152,7 +152,7 @@ def signatures_of(
 
     def ask(path: bytes) -> Signature:
         try:
-            return objects.look(url_of(path), allowed).signature
+            return objects.stat_object(url_of(path), allowed).signature
         except (OSError, RemoteError):
             return UNSEEN  # reading it says why
 
@@ -168,7 +168,7 @@ def unusable(url: str, error: Exception) -> SourceError:
     """What to say when `url` could not be listed or read at all."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{shown(url)}: nothing is there; expected {LAYOUTS}")
-    reason = scrubbed(reason_of(error) if isinstance(error, OSError) else str(error), url)
+    reason = redact_text(reason_of(error) if isinstance(error, OSError) else str(error), url)
     return SourceError(
         reason if reason.startswith(shown(url)) else f"{shown(url)}: it cannot be read: {reason}"
     )
@@ -179,5 +179,5 @@ def _plain(url: str) -> str:
     return url if stripped.endswith(":") else stripped
 
 
-def _raw(found: Found) -> bytes:
+def _raw(found: ObjectInfo) -> bytes:
     return found.name.encode("utf-8", "surrogateescape")

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.schema import StoreSpec
-from bottleneck.store.maintenance.locks import committing
+from bottleneck.store.locks import committing
 from bottleneck.system.durable import publish
 
 CANARY = "canary.f32"
@@ -46,12 +46,12 @@ def canary_values(spec: StoreSpec) -> int:
     return CANARY_IMAGES * -(-width // _step(width))
 
 
-def thinned(rows: np.ndarray) -> np.ndarray:
+def thin(rows: np.ndarray) -> np.ndarray:
     """What is kept of the rows (n, *shape) of pictures: (n, values) contiguous.
 
     Examples
     --------
-    >>> thinned(np.zeros((8, 7, 7, 512), np.float32)).shape
+    >>> thin(np.zeros((8, 7, 7, 512), np.float32)).shape
     (8, 3584)
     """
     flat = rows.reshape(len(rows), -1)

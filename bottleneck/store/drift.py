@@ -11,7 +11,7 @@ from pathlib import Path
 from bottleneck.errors import StoreError
 from bottleneck.schema import Drift
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
-from bottleneck.store.maintenance.locks import committing
+from bottleneck.store.locks import committing
 from bottleneck.store.record import read_file, seal, unseal
 from bottleneck.system.durable import publish
 

@@ -12,14 +12,14 @@ from pydantic import Field
 from bottleneck.errors import NewerFormat, StoreError
 from bottleneck.schema import BaseRequest, Cache, Frozen, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
-from bottleneck.store.maintenance.locks import committing
+from bottleneck.store.locks import committing
 from bottleneck.store.record import read_file, seal, unseal
 from bottleneck.system.durable import publish
 
 _MOST_BYTES = 1 << 20
 
 
-class Header(Frozen):
+class StoreHeader(Frozen):
     """What `recipe.json` says. The batch shape is fixed by the store's first plan: bits depend on it.
 
     `request` is how the first builder asked for the base, so that rows can be computed again by the store alone; no
@@ -32,7 +32,7 @@ class Header(Frozen):
     request: BaseRequest | None = None
 
 
-def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, Header]:
+def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, StoreHeader]:
     """The folder of `spec`'s store, there or not, and its header.
 
     The hex digits of the recipe decide; the names before them are for people, and are whatever the first builder
@@ -48,10 +48,10 @@ def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, Header]:
                 f"{spec.identity[:16]} with rows of {spec.shape} was expected: move the folder away"
             )
         return folder, header
-    return cache.stores / spec.folder, Header(spec=spec)
+    return cache.stores / spec.folder, StoreHeader(spec=spec)
 
 
-def read_header(folder: Path) -> Header | None:
+def read_header(folder: Path) -> StoreHeader | None:
     """The header in `folder`, None where there is none yet.
 
     Raises
@@ -65,7 +65,7 @@ def read_header(folder: Path) -> Header | None:
         return None
 
 
-def parse_header(data: bytes, where: str) -> Header:
+def parse_header(data: bytes, where: str) -> StoreHeader:
     """The header that a `recipe.json` in `where` holds. Raises as `read_header`."""
     try:
         document = loads(data, most_bytes=_MOST_BYTES)
@@ -77,7 +77,7 @@ def parse_header(data: bytes, where: str) -> Header:
             )
         if isinstance(document, dict) and "self" in document:  # the first ones had none
             unseal(document)
-        return validate(Header, document)
+        return validate(StoreHeader, document)
     except MalformedDocument as error:
         raise StoreError(
             f"{where}/recipe.json is damaged ({error}): remove that file alone, and the next `extract` makes it anew"
@@ -108,9 +108,9 @@ def _unwritable(cache: Cache, folder: Path, error: OSError) -> StoreError:
     )
 
 
-def found(
+def begin_store(
     cache: Cache, spec: StoreSpec, batch: int, request: BaseRequest | None = None
-) -> tuple[Path, Header]:
+) -> tuple[Path, StoreHeader]:
     """The store's folder, made if it was not there, and the header that counts: the first builder's.
 
     Raises
@@ -121,7 +121,7 @@ def found(
     folder, _ = find_store(cache, spec)
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        mine = Header(spec=spec, batch=batch, request=request)
+        mine = StoreHeader(spec=spec, batch=batch, request=request)
         with committing(folder):
             publish(folder / "recipe.json", seal(mine))
     except OSError as error:

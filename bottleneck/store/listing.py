@@ -12,8 +12,8 @@ from pathlib import Path
 from bottleneck.errors import NewerFormat, StoreError, UnknownName, UsageError
 from bottleneck.schema import Cache, Record
 from bottleneck.schema.strict_json import MalformedDocument
-from bottleneck.store.header import Header, read_header
-from bottleneck.store.maintenance.locks import reading
+from bottleneck.store.header import StoreHeader, read_header
+from bottleneck.store.locks import reading
 from bottleneck.store.record import RECORD_NAME, check_fits, read_record, superseded
 
 _STORE_NAME = re.compile(r".+-[0-9a-f]{12}(-views-[0-9a-f]{8})?")
@@ -45,7 +45,7 @@ class Listing:
     """
 
     folder: Path
-    header: Header
+    header: StoreHeader
     records: Mapping[str, Record]
     broken: Mapping[str, str]
     lacking: Mapping[str, str]
@@ -131,7 +131,7 @@ def list_store(folder: Path) -> Listing:
         return _listed(folder, header)
 
 
-def _listed(folder: Path, header: Header) -> Listing:
+def _listed(folder: Path, header: StoreHeader) -> Listing:
     records: dict[str, Record] = {}
     broken: dict[str, str] = {}
     sizes: dict[str, int] = {}

@@ -9,18 +9,18 @@ from typing import Protocol
 
 from bottleneck.errors import RemoteError, StoreError
 from bottleneck.schema import Cache, StoreSpec
-from bottleneck.store.header import Header, find_store, parse_header
+from bottleneck.store.header import StoreHeader, find_store, parse_header
 from bottleneck.store.listing import files_in, store_folders
-from bottleneck.store.maintenance.locks import committing, housekeeping, reading
+from bottleneck.store.locks import committing, housekeeping, reading
 from bottleneck.store.record import read_file
 from bottleneck.system import objects
-from bottleneck.system.addresses import public
+from bottleneck.system.addresses import redact
 from bottleneck.system.durable import publish
 
 RECIPE, SHARDS = "recipe.json", "shards"
 
 
-class Place(Protocol):
+class StoreLocation(Protocol):
     """A store's folder. Files are named ``recipe.json``, ``canary.f32`` or ``shards/<name>``."""
 
     #: As a person knows it: a path, or a URL without secrets.
@@ -48,7 +48,7 @@ class Place(Protocol):
         """Keep removers away while several files are written; where there are no locks, hold nothing."""
 
 
-class Folder:
+class FolderLocation:
     """A store's folder on a disk."""
 
     local = True
@@ -58,12 +58,12 @@ class Folder:
         self.name = self.url = str(path)
 
     def sizes(self) -> Mapping[str, int]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         with _told(self.name), reading(self.path):
             return dict(files_in(self.path / SHARDS))
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
-        """As `Place`."""
+        """As `StoreLocation`."""
         folder, _, file = name.rpartition("/")
         with _told(self.name):
             try:
@@ -72,7 +72,7 @@ class Folder:
                 return None
 
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
-        """As `Place`."""
+        """As `StoreLocation`."""
         with _told(self.name):
             (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
             with committing(self.path):
@@ -81,104 +81,106 @@ class Folder:
     def housekeeping(
         self, command: str, waiting: Callable[[str], None]
     ) -> contextlib.AbstractContextManager[None]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         return housekeeping(self.path, command, waiting)
 
     def committing(self) -> contextlib.AbstractContextManager[None]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         return committing(self.path)
 
 
-class Prefix:
+class UrlLocation:
     """A store's folder behind a URL."""
 
     local = False
 
     def __init__(self, url: str) -> None:
-        self.url, self.name = url, public(url)
+        self.url, self.name = url, redact(url)
 
     def sizes(self) -> Mapping[str, int]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         with _told(self.name):
             try:
                 return {
-                    f.name: f.size for f in objects.children(objects.join(self.url, SHARDS)) if not f.folder
+                    f.name: f.size
+                    for f in objects.list_objects(objects.join_url(self.url, SHARDS))
+                    if not f.folder
                 }
             except FileNotFoundError:
                 return {}
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
-        """As `Place`."""
+        """As `StoreLocation`."""
         with _told(self.name):
-            url = objects.join(self.url, name)
+            url = objects.join_url(self.url, name)
             try:
-                return objects.read(url) if size is None else objects.read_whole(url, size)
+                return objects.read_object(url) if size is None else objects.read_sized_object(url, size)
             except FileNotFoundError:
                 return None
 
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
-        """As `Place`; whoever writes last wins, so look first."""
+        """As `StoreLocation`; whoever writes last wins, so look first."""
         with _told(self.name):
-            objects.write(objects.join(self.url, name), data)
+            objects.write_object(objects.join_url(self.url, name), data)
             return True
 
     def housekeeping(
         self, command: str, waiting: Callable[[str], None]
     ) -> contextlib.AbstractContextManager[None]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         return contextlib.nullcontext()
 
     def committing(self) -> contextlib.AbstractContextManager[None]:
-        """As `Place`."""
+        """As `StoreLocation`."""
         return contextlib.nullcontext()
 
 
-def places_of(cache: str | Path) -> list[Place]:
+def store_locations(cache: str | Path) -> list[StoreLocation]:
     """Every store of the cache at a path or a URL, by name. Raises `StoreError` where they cannot be listed."""
     if not (isinstance(cache, str) and objects.is_url(cache)):
-        return [Folder(folder) for folder in store_folders(Cache(Path(cache)))]
-    url = objects.join(cache, "stores")
-    with _told(public(url)):
+        return [FolderLocation(folder) for folder in store_folders(Cache(Path(cache)))]
+    url = objects.join_url(cache, "stores")
+    with _told(redact(url)):
         try:
-            names = sorted(found.name for found in objects.children(url) if found.folder)
+            names = sorted(found.name for found in objects.list_objects(url) if found.folder)
         except FileNotFoundError:
             return []
-    return [Prefix(objects.join(url, name)) for name in names]
+    return [UrlLocation(objects.join_url(url, name)) for name in names]
 
 
-def stores_at(url: str) -> list[Place]:
+def locate_stores(url: str) -> list[StoreLocation]:
     """The store at a URL, or every store of the cache there. Raises `StoreError` where there is neither."""
-    there = Prefix(url.rstrip("/"))
+    there = UrlLocation(url.rstrip("/"))
     if there.read(RECIPE) is not None:
         return [there]
-    found = places_of(there.url)
+    found = store_locations(there.url)
     if not found:
         raise StoreError(f"{there.name}: neither a store (recipe.json) nor a cache (stores/) lies there")
     return found
 
 
-def place_for(cache: str | Path, spec: StoreSpec) -> tuple[Place, Header | None]:
+def locate_store(cache: str | Path, spec: StoreSpec) -> tuple[StoreLocation, StoreHeader | None]:
     """Where `spec`'s store lies in the cache at a path or a URL, and its header; None where it is not there yet."""
     if not (isinstance(cache, str) and objects.is_url(cache)):
         folder, _ = find_store(Cache(Path(cache)), spec)
-        there: Place = Folder(folder)
-        return there, header_of(there)
-    for there in places_of(cache):
+        there: StoreLocation = FolderLocation(folder)
+        return there, location_header(there)
+    for there in store_locations(cache):
         if there.name.endswith(spec.ending):
-            header = header_of(there)
+            header = location_header(there)
             if header is not None:
                 check_identity(there.name, header, spec)
                 return there, header
-    return Prefix(objects.join(objects.join(cache, "stores"), spec.folder)), None
+    return UrlLocation(objects.join_url(objects.join_url(cache, "stores"), spec.folder)), None
 
 
-def header_of(there: Place) -> Header | None:
+def location_header(there: StoreLocation) -> StoreHeader | None:
     """What its `recipe.json` says, None where it has none. Raises `StoreError`."""
     data = there.read(RECIPE)
     return None if data is None else parse_header(data, there.name)
 
 
-def check_identity(name: str, header: Header, spec: StoreSpec) -> None:
+def check_identity(name: str, header: StoreHeader, spec: StoreSpec) -> None:
     """That the store called `name` holds rows of `spec`. Raises `StoreError`."""
     if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
         raise StoreError(

@@ -1,102 +1,260 @@
-"""One lock file a task. Locks save work; nothing rests on them: where they fail, what is undone is done.
+"""Two locks of a whole store: one housekeeper at a time, and nothing is removed while somebody commits.
 
-What removal rests on are the two locks of a whole store, in `housekeeping`.
+What makes removal safe, in one paragraph. Files of a store are removed in two ways only: records and parts of shards by
+housekeeping (`prune`, `compact`, `repair`; `copy` counts as housekeeping of its target), and unfinished temporaries by
+housekeeping and by builders. Housekeeping holds `housekeeping.lock` alone from before it lists the store until it has
+ended, so nobody else takes away what it has listed, nor what it is about to name in a record of its own. Everybody who
+commits, builder or housekeeper, holds `commits.lock` together with others from before a shard's first file is written
+until its record has its name, and so does whoever writes one of a store's other files; whoever removes holds it alone,
+and reads the records again while he does. So at that moment nothing is half committed: a part that no record names then
+is a leftover, a temporary is a dead process's, and a commit that begins later finds the parts gone and writes them
+anew. Locks are taken in one order, `housekeeping.lock`, then a task's lock (never waited for), then `commits.lock`,
+under which nobody waits for a lock: there is no circle. Builders never take the first. The kernel frees what a dead
+process held. Readers hold `commits.lock` shared with others while they list; where they cannot, they go without,
+because rows are checked when they are served.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
-import re
-from collections.abc import Callable, Iterable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from bottleneck.store.maintenance.locks import removing_if_free
+from bottleneck.errors import StoreError
+from bottleneck.system.durable import NO_LOCKS, shown
 
-_LEFTOVER = re.compile(r"\.([0-9a-f]{16})[.-].*\.tmp")
+HOUSEKEEPING, COMMITS = "housekeeping.lock", "commits.lock"
+
+#: Seconds that one housekeeper waits for another, which may be writing a large store anew.
+_FOR_HOUSEKEEPING = 600.0
+
+#: Seconds that a removal waits for commits under way: one writes a shard of at most some hundred megabytes.
+_FOR_COMMITS = 300.0
+
+#: Seconds that a commit waits for a removal, a few hundred files at a time; less than a worker may be silent.
+_FOR_REMOVAL = 45.0
+
+#: Seconds that a reader waits before it goes on without.
+_FOR_READING = 10.0
+
+_POLLS = (0.001, 0.1)
+_SAID_AFTER = 0.5
+_BUSY = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 
-class Locks:
-    """The lock files of a store: freed by the kernel when their owner dies, on this host or another.
+@contextlib.contextmanager
+def housekeeping(
+    folder: Path, command: str, waiting: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
+    """Be the only housekeeper of a store.
 
     Parameters
     ----------
     folder : Path
-        The store's ``locks/``; where it is not there, or locks do not work in it, every lock is granted.
+        The store's.
+    command : str
+        What others are told that they wait for.
+    waiting : callable
+        Told in words what is waited for, and with an empty text that it is over.
+
+    Raises
+    ------
+    StoreError
+        Another holds it for ten minutes, or there are no locks there. Nothing was touched.
 
     Examples
     --------
-    >>> import tempfile, pathlib
-    >>> locks = Locks(pathlib.Path(tempfile.mkdtemp()))
-    >>> mine = locks.take("0" * 16)
-    >>> locks.take("0" * 16) is None
-    True
-    >>> mine.release()
+    >>> import tempfile
+    >>> store = Path(tempfile.mkdtemp())
+    >>> with housekeeping(store, "store compact"):
+    ...     (store / "housekeeping.lock").read_text().split(",")[0]
+    'store compact'
     """
+    path = folder / HOUSEKEEPING
+    said = False
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def say() -> None:
+        nonlocal said
+        said = True
+        waiting(f"waiting for {_owner(path)}")
 
-    def take(self, task: str, attempt: int = 0) -> Lock | None:
-        """The lock of `task`, None while another holds it; never waits.
-
-        `attempt` counts how often the owner's time ran out: those who then take over lock one another out too.
-        """
-        from filelock import FileLock, Timeout
-
-        path = self._folder / (f"{task}.{attempt}.lock" if attempt else f"{task}.lock")
-        if not self._folder.is_dir():
-            return Lock(None, path)
-        lock = FileLock(path)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return None
-        except (OSError, NotImplementedError):
-            return Lock(None, path)
-        return Lock(lock.release, path)
-
-    def sweep(self, folders: Iterable[Path]) -> None:
-        """Remove temporaries that dead builders left in `folders`: those of tasks that nobody holds.
-
-        While somebody commits nothing is: not every writer holds a task's lock, and the next sweep comes.
-        """
-        found = [(folder, match) for folder in folders for match in _leftovers(folder)]
-        if not found:
-            return
-        with removing_if_free(self._folder.parent) as alone:
-            for folder, match in found if alone else ():
-                if (lock := self.take(match[1])) is not None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(folder / match[0])
-                    lock.release(settled=True)
-
-
-def _leftovers(folder: Path) -> list[re.Match[str]]:
+    with _typed(folder):
+        lock = _acquire(path, exclusive=True, patience=_FOR_HOUSEKEEPING, late=say)
+    if lock is None:
+        raise StoreError(
+            f"{folder.name} is being tidied by {_owner(path)}, for more than {_FOR_HOUSEKEEPING:g} s by now: wait "
+            "until that has ended, then run this again. Nothing was touched"
+        )
     try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    return [match for name in names if (match := _LEFTOVER.fullmatch(name)) is not None]
-
-
-class Lock:
-    """A lock that is held, or a granted one where there are no locks."""
-
-    def __init__(self, release: Callable[[], None] | None, path: Path) -> None:
-        self._release, self._path = release, path
-
-    def release(self, *, settled: bool = False) -> None:
-        """Let go. With `settled` the file goes too: whoever takes that lock next finds the work done."""
-        if self._release is None:
-            return
+        if said:
+            waiting("")
+        _sign(lock, f"{command}, process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        # Who waits for it finds another file under that name, or none, and tries again.
         with contextlib.suppress(OSError):
-            if settled:
-                os.unlink(self._path)
-            self._release()
+            os.unlink(path)
+        os.close(lock)
 
-    def __enter__(self) -> Lock:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+@contextlib.contextmanager
+def committing(folder: Path) -> Iterator[None]:
+    """Keep removers away while a shard's files and then its record get their names; others may commit beside.
+
+    Raises
+    ------
+    StoreError
+        A removal stands still.
+    OSError
+        The store is gone or cannot be written.
+    """
+    try:
+        lock = _acquire(folder / COMMITS, exclusive=False, patience=_FOR_REMOVAL)
+    except _NoLocks:
+        lock = -1  # nobody removes anything where there are none
+    if lock is None:
+        raise StoreError(
+            f"{folder.name}: a command that removes files there stands still (`store prune` or `store compact`, on "
+            "this machine or another): let it go on or end it, then run this again"
+        )
+    try:
+        yield
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def removing(folder: Path) -> Iterator[None]:
+    """Be sure that nobody is half way through a commit: for moments, since builders wait.
+
+    Raises
+    ------
+    StoreError
+        Somebody commits for longer than can be, or there are no locks there.
+    """
+    with _typed(folder):
+        lock = _acquire(folder / COMMITS, exclusive=True, patience=_FOR_COMMITS)
+    if lock is None:
+        raise StoreError(
+            f"{folder.name}: some process has been writing or checking a shard there for more than {_FOR_COMMITS:g} s; "
+            "look for one that stands still, then run this again. What is there is whole"
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def removing_if_free(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """`removing` without waiting: whether nobody commits just now, and nobody begins to until this ends."""
+    return _if_free(folder, exclusive=True, patience=0)
+
+
+def reading(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """Keep removers away while a store is read; False where that cannot be. Writes nothing."""
+    return _if_free(folder, exclusive=False, patience=_FOR_READING, make=False)
+
+
+@contextlib.contextmanager
+def _if_free(folder: Path, **how: Any) -> Iterator[bool]:
+    """Hold `commits.lock` where it can be had: whoever asks has a right answer to False, too."""
+    try:
+        lock = _acquire(folder / COMMITS, **how)
+    except (OSError, StoreError):
+        lock = None
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def _typed(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be locked ({error.strerror or error}), so nothing is removed there: it must be writable"
+        ) from error
+
+
+class _NoLocks(StoreError):
+    """The file system has none."""
+
+
+def _sign(lock: int, text: str) -> None:
+    """Leave word who holds it; nothing rests on that."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, text.encode("utf-8", "replace")[:200] + b"\n", 0)
+
+
+def _acquire(
+    path: Path,
+    *,
+    exclusive: bool,
+    patience: float,
+    make: bool = True,
+    late: Callable[[], None] = lambda: None,
+) -> int | None:
+    """The descriptor of the locked file, whose closing lets go; None where another holds it for `patience` seconds."""
+    began, pause, said = time.monotonic(), _POLLS[0], False
+    while (lock := _try_acquire(path, exclusive, make)) is None:
+        waited = time.monotonic() - began
+        if waited >= patience:
+            return None
+        if waited > _SAID_AFTER and not said:
+            said = True
+            late()
+        time.sleep(pause)
+        pause = min(2 * pause, _POLLS[1])
+    return lock
+
+
+def _try_acquire(path: Path, exclusive: bool, make: bool) -> int | None:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY), 0o666)
+    except PermissionError as error:
+        # Another user's: to lock it, reading is enough on most file systems.
+        try:
+            descriptor = os.open(path, flags | os.O_RDONLY)
+        except FileNotFoundError:
+            raise error from None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        # Somebody may have removed the file meanwhile, and others then lock the new one.
+        if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            os.close(descriptor)
+            raise _NoLocks(
+                f"{path.parent} lies on a file system without locks ({error.strerror}), so nobody can tell whether "
+                "another process is at work there, and nothing is removed: `bottleneck store copy` the store to a disk "
+                "with locks, and keep house in the copy"
+            ) from error
+        if error.errno not in _BUSY:
+            os.close(descriptor)
+            raise
+    os.close(descriptor)
+    return None
+
+
+def _owner(path: Path) -> str:
+    """Who holds the lock, as far as he left word."""
+    with contextlib.suppress(OSError):
+        text = path.read_bytes()[:200].decode("utf-8", "replace").strip()
+        if text:
+            return f"another command ({shown(text)})"
+    return "another command"

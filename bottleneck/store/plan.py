@@ -13,7 +13,7 @@ import numpy as np
 from bottleneck.schema import Inventory, StoreSpec, Task, ViewPolicy
 
 
-class Published(NamedTuple):
+class PublishedPlan(NamedTuple):
     """A plan that somebody published: (n, 32) uint8 contents in order, and how many make a task."""
 
     keys: np.ndarray
@@ -90,13 +90,13 @@ def task_id(keys: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(keys).tobytes()).hexdigest()[:16]
 
 
-def plan(
+def plan_tasks(
     inventory: Inventory,
     spec: StoreSpec,
     known: np.ndarray,
     *,
     suspects: np.ndarray | None = None,
-    published: Sequence[Published] = (),
+    published: Sequence[PublishedPlan] = (),
     task_rows: int | None = None,
 ) -> Plan:
     """The contents of `inventory` that are not known yet, cut into tasks.
@@ -133,7 +133,7 @@ def plan(
     >>> recipe = Recipe(base_digest="0" * 64, pooling="avg", pixels=Pixels(height=8, width=8),
     ...     preprocessing=Preprocessing(), precision="float32", dtype="float32")
     >>> spec = StoreSpec(base="toy", cut="top", shape=(4,), recipe=recipe)
-    >>> p = plan(Inventory(table, "/photos"), spec, np.zeros(3, bool))
+    >>> p = plan_tasks(Inventory(table, "/photos"), spec, np.zeros(3, bool))
     >>> p.images, len(p), p[0].paths
     (2, 1, (b'a', b'b'))
     """
@@ -155,7 +155,7 @@ def plan(
     return Plan(inventory, rows, edges, len(adopted), len(alone), size, spec.views)
 
 
-def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[Published]) -> list[np.ndarray]:
+def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[PublishedPlan]) -> list[np.ndarray]:
     """Inventory rows of each task of `published` whose contents are all `missing`, and in no task before it."""
     if not published or not len(missing):
         return []

@@ -13,8 +13,8 @@ import numpy as np
 from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument
-from bottleneck.store.header import Header, find_store
-from bottleneck.store.maintenance.locks import reading
+from bottleneck.store.header import StoreHeader, find_store
+from bottleneck.store.locks import reading
 from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
 from bottleneck.store.plan import prefixes
 from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, precedence, read_record, superseded
@@ -48,7 +48,7 @@ class Store:
     """
 
     folder: Path
-    header: Header
+    header: StoreHeader
     shards: Shards
     rejected: Mapping[bytes, RejectedContent]
     suspects: Mapping[bytes, RejectedContent]

@@ -25,8 +25,8 @@ from bottleneck.schema import (
     canonical_json,
 )
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
-from bottleneck.store.maintenance.locks import committing
-from bottleneck.store.shard import Image, build
+from bottleneck.store.locks import committing
+from bottleneck.store.shard import ShardImage, build_shard
 from bottleneck.system.durable import publish
 
 #: `<id>.json`, or `<id>.<k>.json` for one that stands in for a damaged shard.
@@ -122,7 +122,7 @@ def commit(
     OSError
         Disk full and its kin: then there is no record, and no shard either.
     """
-    image = build(identity, spec, keys, features) if len(keys) else Image(b"", 0, 0)
+    image = build_shard(identity, spec, keys, features) if len(keys) else ShardImage(b"", 0, 0)
     rows_a_block = block_rows(spec.row_bytes)
     blocks = hash_blocks(identity, features, rows_a_block)
     record = Record(
@@ -152,7 +152,7 @@ def commit(
 def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing: bytes) -> Record:
     for attempt in range(1000):
         name = f"{record.id}.json" if attempt == 0 else f"{record.id}.{attempt}.json"
-        there = sound(folder, name, spec)
+        there = read_sound_record(folder, name, spec)
         if there is not None and _is_overtaken(there, record):
             continue
         if there is not None and there.file_sha256 != record.file_sha256:
@@ -166,7 +166,7 @@ def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing
                 publish(folder / part, content, replace=True)
         if publish(folder / name, seal(record)):
             return record
-        there = sound(folder, name, spec)
+        there = read_sound_record(folder, name, spec)
         if there is not None and not _is_overtaken(there, record):
             return there
     raise StoreError(
@@ -224,7 +224,7 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
-def sound(folder: Path, name: str, spec: StoreSpec) -> Record | None:
+def read_sound_record(folder: Path, name: str, spec: StoreSpec) -> Record | None:
     """The record `name` when it is of `spec`'s store and the files that it names are whole, else None."""
     try:
         record = read_record(folder, name)

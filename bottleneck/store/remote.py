@@ -21,11 +21,18 @@ from bottleneck.schema import Cache, Record, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.canary import CANARY
 from bottleneck.store.header import find_store
-from bottleneck.store.locations import RECIPE, SHARDS, Folder, Place, place_for, places_of
+from bottleneck.store.locations import (
+    RECIPE,
+    SHARDS,
+    FolderLocation,
+    StoreLocation,
+    locate_store,
+    store_locations,
+)
 from bottleneck.store.mapped import ShardFile
 from bottleneck.store.record import RECORD_NAME, check_fits, hash_content, parse_record, read_file
 from bottleneck.system import objects
-from bottleneck.system.addresses import public
+from bottleneck.system.addresses import redact
 from bottleneck.system.durable import publish
 
 _AT_ONCE = 16
@@ -81,7 +88,7 @@ class RemoteShard(ShardFile):
     def damaged(self, what: str, first: int = 0, stop: int | None = None) -> DamagedShard:
         """As `ShardFile`; the remedy is another."""
         return DamagedShard(
-            f"shard {self.record.id} from {public(self._url)}: {what}. No such row is served; remove {self.folder}, "
+            f"shard {self.record.id} from {redact(self._url)}: {what}. No such row is served; remove {self.folder}, "
             "and all of it is fetched anew; if that does not help, copy the store there again (`bottleneck store "
             "copy`)",
             shard=self.record.id,
@@ -92,18 +99,18 @@ class RemoteShard(ShardFile):
         path = self.folder / self.record.shard
         if path.exists():
             return
-        url = objects.join(self._url, self.record.shard)
+        url = objects.join_url(self._url, self.record.shard)
 
         def whole(aside: Path) -> None:
             with aside.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != self.record.file_sha256:
-                raise self.damaged(f"what lies at {public(url)} is not what was committed")
+                raise self.damaged(f"what lies at {redact(url)} is not what was committed")
 
         try:
-            objects.fetch(url, path, whole)
+            objects.fetch_object(url, path, whole)
         except FileNotFoundError as error:
-            raise self.damaged(f"its file is gone from {public(url)}") from error
+            raise self.damaged(f"its file is gone from {redact(url)}") from error
         except OSError as error:
             raise ReadFailure.of(path, error) from error
         except RemoteError as error:
@@ -122,23 +129,23 @@ def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
     """
     if cache.remote is None:
         return None
-    there, header = place_for(cache.remote, spec)
+    there, header = locate_store(cache.remote, spec)
     if header is None:
-        if not places_of(cache.remote):
-            told = public(cache.remote)
+        if not store_locations(cache.remote):
+            told = redact(cache.remote)
             raise StoreError(
                 f"{told}: no cache lies there; `bottleneck store copy {told}` writes one, with stores/ below that URL"
             )
         return None
     # Its header and canary are this store's too: whoever appends keeps to its batch shape and environment.
-    here = Folder(find_store(cache, spec)[0])
+    here = FolderLocation(find_store(cache, spec)[0])
     for name in (RECIPE, CANARY):
         if here.read(name) is None:
             data = there.read(name)
             if data is not None:
                 here.write(name, data)
-    url = objects.join(there.url, SHARDS)
-    mark = hashlib.sha256(public(url).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    url = objects.join_url(there.url, SHARDS)
+    mark = hashlib.sha256(redact(url).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = cache.fetched / f"{Path(there.name).name}-{mark}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +155,9 @@ def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
     return Mirror(folder, url, records, damaged)
 
 
-def _refreshed(folder: Path, there: Place, spec: StoreSpec) -> tuple[dict[str, Record], dict[str, str]]:
+def _refreshed(
+    folder: Path, there: StoreLocation, spec: StoreSpec
+) -> tuple[dict[str, Record], dict[str, str]]:
     sizes = there.sizes()
     names = sorted(filter(RECORD_NAME.fullmatch, sizes))
     for path in folder.glob("*.json"):
@@ -171,7 +180,7 @@ def _refreshed(folder: Path, there: Place, spec: StoreSpec) -> tuple[dict[str, R
     )
 
 
-def _bring(folder: Path, there: Place, name: str, spec: StoreSpec) -> Record:
+def _bring(folder: Path, there: StoreLocation, name: str, spec: StoreSpec) -> Record:
     """One record with what is needed to find and check its rows; from here, where all of it is here."""
     try:
         record = parse_record(name, read_file(folder, name, None), name)
@@ -202,16 +211,16 @@ def _bring(folder: Path, there: Place, name: str, spec: StoreSpec) -> Record:
     return record
 
 
-def _content(there: Place, record: Record) -> bytes | None:
+def _content(there: StoreLocation, record: Record) -> bytes | None:
     """The content column out of the shard there, without the rest of it."""
-    url = objects.join(there.url, f"{SHARDS}/{record.shard}")
+    url = objects.join_url(there.url, f"{SHARDS}/{record.shard}")
     start, end = record.content_offset, record.content_offset + 32 * record.rows
     try:
-        data = objects.read(url, start, end)
+        data = objects.read_object(url, start, end)
     except FileNotFoundError:
         return None
     except (OSError, RemoteError) as error:
-        raise StoreError(f"{public(url)}: {error}") from error
+        raise StoreError(f"{redact(url)}: {error}") from error
     # A web server may not know of ranges and send all of it.
     return data[start:end] if len(data) == record.file_bytes else data
 

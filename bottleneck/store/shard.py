@@ -16,7 +16,7 @@ from bottleneck.schema import FORMAT, StoreSpec
 _ALIGN = 4096
 
 
-class Image(NamedTuple):
+class ShardImage(NamedTuple):
     """The bytes of a shard's file and where its two arrays lie in them."""
 
     data: bytes
@@ -24,7 +24,7 @@ class Image(NamedTuple):
     content_offset: int
 
 
-def build(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.ndarray) -> Image:
+def build_shard(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.ndarray) -> ShardImage:
     """The file of one shard.
 
     Contiguous and uncompressed, aligned to 4 KiB, fixed-length types only, no time stamps: equal rows give equal
@@ -78,7 +78,7 @@ def build(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.ndarray
             # Fixed-length strings: one flipped bit in variable-length data can hang the library.
             file.attrs[name] = np.bytes_(text.encode("utf-8"))
         features_offset, content_offset = rows.id.get_offset(), content.id.get_offset()
-    return Image(buffer.getvalue(), features_offset, content_offset)
+    return ShardImage(buffer.getvalue(), features_offset, content_offset)
 
 
 def build_takeout(features: np.ndarray, keys: np.ndarray, texts: dict[str, list[bytes]]) -> bytes:

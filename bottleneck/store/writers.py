@@ -26,7 +26,7 @@ from bottleneck.system.disk_errors import about
 from bottleneck.system.durable import publish, shown
 from bottleneck.system.file_set import alone, settle, take_names
 from bottleneck.system.memory import budget
-from bottleneck.system.objects import local
+from bottleneck.system.objects import local_path
 from bottleneck.system.staging import room_beside
 
 Format = Literal["npy", "parquet", "h5"]
@@ -98,7 +98,7 @@ def take_out(
     OSError
         Disk full and its kin; files of that name are then as they were.
     """
-    folder = local(folder, "--out")
+    folder = local_path(folder, "--out")
     check_out(folder, kind)
     X, matrix = features.X, f"features.{kind}"
     # HDF5 never writes to a disk itself: a full one would kill the process by a signal.
@@ -139,7 +139,7 @@ def check_out(folder: Path, kind: Format) -> None:
     ------
     UsageError
     """
-    folder = local(folder, "--out")
+    folder = local_path(folder, "--out")
     if not folder.is_dir():
         return
     settle(folder)

@@ -1,7 +1,7 @@
 """URLs as a person may see them and a file may keep them, and which hosts a table from elsewhere may name.
 
 A URL may carry a password (``user:password@``) or a signature (``?X-Amz-Signature=…``, ``?sig=…``, ``?token=…``). Which
-query is a secret nobody can tell by its name, so none is shown and none is written: `public` is what stands in
+query is a secret nobody can tell by its name, so none is shown and none is written: `redact` is what stands in
 messages, runs, indexes and results, and the URL as it was given lives in the memory of the process alone.
 """
 
@@ -36,12 +36,12 @@ _ONE_SERVICE = {"s3a": "s3", "gcs": "gs", "local": "file"}
 _given: dict[str, str] = {}
 
 
-def public(url: str) -> str:
+def redact(url: str) -> str:
     """A URL without what may be a secret: ``***`` stands for a password, a query, or values in a fragment.
 
     Examples
     --------
-    >>> public("https://me:word@host/a.csv?sig=1"), public("s3://bucket/a?.png"), public("sftp://me@host/a")
+    >>> redact("https://me:word@host/a.csv?sig=1"), redact("s3://bucket/a?.png"), redact("sftp://me@host/a")
     ('https://***@host/a.csv?***', 's3://bucket/a?.png', 'sftp://me@host/a')
     """
     protocol, mark, rest = url.partition("://")
@@ -59,13 +59,13 @@ def public(url: str) -> str:
     return f"{protocol}{mark}{rest}"
 
 
-def is_public(url: str) -> bool:
+def has_no_secret(url: str) -> bool:
     """Whether nothing in `url` may be a secret."""
-    return public(url) == url
+    return redact(url) == url
 
 
 def has_plain_query(url: str) -> bool:
-    """Whether the only thing that `public` hides of `url` is a query without the usual names of secrets.
+    """Whether the only thing that `redact` hides of `url` is a query without the usual names of secrets.
 
     Examples
     --------
@@ -73,15 +73,15 @@ def has_plain_query(url: str) -> bool:
     [True, False, False]
     """
     bare, mark, query = url.partition("?")
-    return is_public(bare) and bool(mark) and not _USUAL.search(query)
+    return has_no_secret(bare) and bool(mark) and not _USUAL.search(query)
 
 
-def scrubbed(text: str, url: str = "") -> str:
+def redact_text(text: str, url: str = "") -> str:
     """A message of other people's code with every URL in it made public, and the secrets of `url` taken out.
 
     Examples
     --------
-    >>> scrubbed("403 for https://host/a?sig=abcd, tried 'abcd'", "https://host/a?sig=abcd")
+    >>> redact_text("403 for https://host/a?sig=abcd, tried 'abcd'", "https://host/a?sig=abcd")
     "403 for https://host/a?***, tried '***'"
     """
     for secret in _secrets(url):
@@ -95,12 +95,12 @@ def scrubbed(text: str, url: str = "") -> str:
 def _one_public(match: re.Match[str]) -> str:
     whole = match.group()
     told = whole.rstrip(".,;:)]}")  # of the sentence, not of the URL
-    return public(told) + whole[len(told) :]
+    return redact(told) + whole[len(told) :]
 
 
 def _secrets(url: str) -> list[str]:
-    """What `public` hides of `url`, part by part, as it stands there and as libraries rewrite it; longest first."""
-    if is_public(url):
+    """What `redact` hides of `url`, part by part, as it stands there and as libraries rewrite it; longest first."""
+    if has_no_secret(url):
         return []
     rest = url.partition("://")[2]
     user, _, below = rest.rpartition("@")
@@ -111,26 +111,26 @@ def _secrets(url: str) -> list[str]:
     return sorted((form for form in forms if len(form) > 3 and form != _HIDDEN), key=len, reverse=True)
 
 
-def remember(url: str) -> str:
-    """The public form of `url`; what it hides is known to this process from now on (see `whole`)."""
-    shown = public(url)
+def remember_url(url: str) -> str:
+    """The public form of `url`; what it hides is known to this process from now on (see `unredacted_url`)."""
+    shown = redact(url)
     if shown != url:
         _given[shown] = url
     return shown
 
 
-def whole(url: str) -> str | None:
+def unredacted_url(url: str) -> str | None:
     """The URL that `url` is the public form of, from this process or ``$BOTTLENECK_SOURCE``; None where nobody knows.
 
     Examples
     --------
-    >>> whole(remember("https://host/a.csv?sig=abcd")), whole("https://host/b.csv?***"), whole("s3://bucket/a")
+    >>> unredacted_url(remember_url("https://host/a.csv?sig=abcd")), unredacted_url("https://host/b.csv?***"), unredacted_url("s3://bucket/a")
     ('https://host/a.csv?sig=abcd', None, 's3://bucket/a')
     """
     if f"{_HIDDEN}@" not in url and not url.endswith(_HIDDEN):
         return url
     given = os.environ.get(VARIABLE, "")
-    return given if given and public(given) == url and given != url else _given.get(url)
+    return given if given and redact(given) == url and given != url else _given.get(url)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bottleneck.errors import RemoteError
-from bottleneck.system.addresses import WEB, scrubbed
+from bottleneck.system.addresses import WEB, redact_text
 from bottleneck.system.durable import shown
 from bottleneck.system.web_client import client_factory
 
@@ -68,9 +68,9 @@ def connect(url: str, allowed: Sequence[str] = ()) -> tuple[Any, Any]:
         return system, kind._strip_protocol(url)
     except ImportError as error:
         package = _PACKAGES.get(protocol, '"bottleneck-features[remote]"')
-        raise RemoteError(f"{shown(url)}: {scrubbed(str(error), url)}: pip install {package}") from error
+        raise RemoteError(f"{shown(url)}: {redact_text(str(error), url)}: pip install {package}") from error
     except ValueError as error:
-        text = scrubbed(str(error), url)
+        text = redact_text(str(error), url)
         raise RemoteError(f"{shown(url)}: {text}; expected s3://, gs://, https:// or the like") from None
 
 
@@ -83,7 +83,7 @@ def _settings(protocol: str, allowed: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def cat(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
+def read_bytes(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
     """The bytes of one object of `system`, within a time limit where fsspec knows one."""
     if not getattr(system, "async_impl", False):
         return bytes(system.cat_file(path, start=start, end=end))
@@ -92,7 +92,7 @@ def cat(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
     return bytes(sync(system.loop, system._cat_file, path, start=start, end=end, timeout=_DEADLINE))
 
 
-def limited(url: str, most: int) -> Any:
+def size_limit(url: str, most: int) -> Any:
     """What fsspec tells how many bytes of `url` came, and what stops it (EFBIG) after `most`."""
     from fsspec.callbacks import Callback
 

@@ -12,7 +12,7 @@ import secrets
 import unicodedata
 from pathlib import Path
 
-from bottleneck.system.addresses import scrubbed
+from bottleneck.system.addresses import redact_text
 from bottleneck.system.disk_errors import about
 
 #: With these a file system says that it has no locks; never that one is held.
@@ -298,7 +298,7 @@ def shown(path: bytes | str) -> str:
     """
     text = path.decode("utf-8", "backslashreplace") if isinstance(path, bytes) else path
     if "://" in text:
-        text = scrubbed(text)
+        text = redact_text(text)
     return "".join(_escape(c) for c in text)
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Return the environment of such a child: nobody's HDF5 settings, the same modules.
 
     Returns
@@ -21,7 +21,7 @@ def environment() -> dict[str, str]:
 
     Examples
     --------
-    >>> environment()["HDF5_PLUGIN_PRELOAD"]
+    >>> child_environment()["HDF5_PLUGIN_PRELOAD"]
     '::'
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HDF5_")}
@@ -45,7 +45,7 @@ def forget_plugins() -> None:
             h5py.h5pl.remove(0)
 
 
-def limit(memory: int, seconds: int | None = None) -> None:
+def limit_resources(memory: int, seconds: int | None = None) -> None:
     """Bound what this process may use from here on; for the child alone.
 
     Parameters
@@ -57,7 +57,7 @@ def limit(memory: int, seconds: int | None = None) -> None:
 
     Examples
     --------
-    >>> limit(1 << 30, seconds=60)  # doctest: +SKIP
+    >>> limit_resources(1 << 30, seconds=60)  # doctest: +SKIP
     """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource

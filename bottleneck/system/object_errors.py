@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterator
 
 from bottleneck.errors import RemoteError
-from bottleneck.system.addresses import is_public, public, scrubbed
+from bottleneck.system.addresses import has_no_secret, redact, redact_text
 
 
 @contextlib.contextmanager
@@ -30,21 +30,21 @@ def as_os_error(url: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error.__cause__, RemoteError):  # fsspec takes what its client raises for a missing page
             raise error.__cause__ from None
-        if isinstance(error, OSError) and error.errno is not None and is_public(url):
+        if isinstance(error, OSError) and error.errno is not None and has_no_secret(url):
             raise
         told = _numbered(error, url)
         # With its cause, a traceback would print what the message leaves out.
-        raise told from (error if is_public(url) else None)
+        raise told from (error if has_no_secret(url) else None)
 
 
 def _numbered(error: Exception, url: str) -> OSError:
-    here = public(url)
+    here = redact(url)
     status = getattr(error, "status", None)
     cause = error.__cause__
-    text = " ".join(scrubbed(str(error), url).split()) or type(error).__name__
-    why = scrubbed(str(cause), url)
+    text = " ".join(redact_text(str(error), url).split()) or type(error).__name__
+    why = redact_text(str(cause), url)
     if isinstance(error, OSError) and error.errno is not None:
-        return OSError(error.errno, scrubbed(error.strerror or text, url), here)
+        return OSError(error.errno, redact_text(error.strerror or text, url), here)
     if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
         return PermissionError(errno.EACCES, f"not allowed ({text})", here)
     if isinstance(error, FileNotFoundError) or status in (404, 410):

@@ -14,7 +14,7 @@ from bottleneck.schema import Signature
 _TAGGED, _TIMED, _UNKNOWN = -1, 1, 0
 
 
-class Found(NamedTuple):
+class ObjectInfo(NamedTuple):
     """One object or folder, as the service describes it.
 
     `tag` names the content's version (an ETag or its kin), empty where the service gives none; `modified_ns` is 0
@@ -41,10 +41,10 @@ class Found(NamedTuple):
 
         Examples
         --------
-        >>> a, b = (Found("x", False, 3, tag, 10**18).signature for tag in ("one", "two"))
+        >>> a, b = (ObjectInfo("x", False, 3, tag, 10**18).signature for tag in ("one", "two"))
         >>> a != b, a.size, all(-(1 << 63) <= n < 1 << 63 for n in a), a.mtime_ns < 0
         (True, 3, True, True)
-        >>> Found("x", False, 3, "", 10**18).signature[:3]
+        >>> ObjectInfo("x", False, 3, "", 10**18).signature[:3]
         (3, 1000000000000000000, 1000000000000000000)
         """
         weak = self.tag.startswith("W/")
@@ -57,13 +57,13 @@ class Found(NamedTuple):
         return Signature(self.size, 0, 0, third, _UNKNOWN)
 
 
-def described(name: str, info: Mapping[str, Any]) -> Found:
+def parse_object_info(name: str, info: Mapping[str, Any]) -> ObjectInfo:
     """The object called `name`, of which a protocol says `info` in words of its own.
 
     Examples
     --------
-    >>> described("1.png", {"size": 3, "ETag": '"5d41"', "LastModified": "2026-11-30T06:00:00+00:00"})
-    Found(name='1.png', folder=False, size=3, tag='5d41', modified_ns=1796018400000000000)
+    >>> parse_object_info("1.png", {"size": 3, "ETag": '"5d41"', "LastModified": "2026-11-30T06:00:00+00:00"})
+    ObjectInfo(name='1.png', folder=False, size=3, tag='5d41', modified_ns=1796018400000000000)
     """
     size = info.get("size")
     tags = (info.get(key) for key in ("ETag", "etag", "e_tag", "generation", "md5Hash"))
@@ -73,7 +73,7 @@ def described(name: str, info: Mapping[str, Any]) -> Found:
         for key in ("LastModified", "last_modified", "mtime", "updated", "Last-Modified", "created")
     )
     modified = next((value for value in times if value), None)
-    return Found(name, False, -1 if size is None else int(size), tag.strip('"'), _nanoseconds(modified))
+    return ObjectInfo(name, False, -1 if size is None else int(size), tag.strip('"'), _nanoseconds(modified))
 
 
 def _nanoseconds(when: Any) -> int:

@@ -21,10 +21,10 @@ from urllib.parse import quote, unquote
 
 from bottleneck.errors import UsageError
 from bottleneck.system.addresses import LOCAL, WEB
-from bottleneck.system.connections import LARGEST, cat, connect, limited, protocol_of
+from bottleneck.system.connections import LARGEST, connect, protocol_of, read_bytes, size_limit
 from bottleneck.system.durable import publish_file, shown
 from bottleneck.system.object_errors import as_os_error
-from bottleneck.system.object_info import Found, described
+from bottleneck.system.object_info import ObjectInfo, parse_object_info
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: Where folders have to be made before files; object stores know none.
@@ -44,12 +44,12 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def local(path: str | os.PathLike[str], option: str) -> Path:
+def local_path(path: str | os.PathLike[str], option: str) -> Path:
     """Give the path of `option`, and refuse a URL.
 
     Examples
     --------
-    >>> local("out/features", "--out").name
+    >>> local_path("out/features", "--out").name
     'features'
     """
     # A `Path` has lost one of the slashes.
@@ -61,12 +61,12 @@ def local(path: str | os.PathLike[str], option: str) -> Path:
     return Path(path)
 
 
-def join(url: str, name: str) -> str:
+def join_url(url: str, name: str) -> str:
     """`url` with a relative path of plain names below it.
 
     Examples
     --------
-    >>> join("s3://bucket/photos/", "a b/1.png"), join("https://host/photos", "a b/1.png")
+    >>> join_url("s3://bucket/photos/", "a b/1.png"), join_url("https://host/photos", "a b/1.png")
     ('s3://bucket/photos/a b/1.png', 'https://host/photos/a%20b/1.png')
     """
     if protocol_of(url) in WEB:
@@ -75,12 +75,12 @@ def join(url: str, name: str) -> str:
     return f"{url if above.endswith(':') else above + '/'}{name}"
 
 
-def parts(url: str) -> tuple[str, str]:
+def split_url(url: str) -> tuple[str, str]:
     """Host or bucket as a URL, and the path below it as `join` takes it; a query belongs to neither.
 
     Examples
     --------
-    >>> parts("s3://bucket/a b/1.png"), parts("https://host/a%20b?token=1"), parts("file:///a/b")
+    >>> split_url("s3://bucket/a b/1.png"), split_url("https://host/a%20b?token=1"), split_url("file:///a/b")
     (('s3://bucket/', 'a b/1.png'), ('https://host/', 'a b'), ('file:///', 'a/b'))
     """
     protocol, _, rest = url.partition("://")
@@ -89,10 +89,10 @@ def parts(url: str) -> tuple[str, str]:
     return f"{protocol}://{host}/", unquote(path, errors="surrogateescape") if web else path
 
 
-def children(url: str, allowed: Sequence[str] = ()) -> Iterator[Found]:
+def list_objects(url: str, allowed: Sequence[str] = ()) -> Iterator[ObjectInfo]:
     """Objects and folders directly below `url`; the order is the service's.
 
-    Over HTTP these are the links of the page at `url`, without size and version (see `look`).
+    Over HTTP these are the links of the page at `url`, without size and version (see `stat_object`).
 
     Parameters
     ----------
@@ -110,9 +110,9 @@ def children(url: str, allowed: Sequence[str] = ()) -> Iterator[Found]:
 
     Examples
     --------
-    >>> write("memory://shelf/cats/1.png", b"...")
-    >>> list(children("memory://shelf"))
-    [Found(name='cats', folder=True, size=-1, tag='', modified_ns=0)]
+    >>> write_object("memory://cupboard/cats/1.png", b"...")
+    >>> list(list_objects("memory://cupboard"))
+    [ObjectInfo(name='cats', folder=True, size=-1, tag='', modified_ns=0)]
     """
     system, path = connect(url, allowed)
     web = protocol_of(url) in WEB
@@ -136,34 +136,36 @@ def children(url: str, allowed: Sequence[str] = ()) -> Iterator[Found]:
         folder = item.get("type") == "directory" or whole.endswith("/")
         if not folder and not item.get("size", 1) and name in folders:
             continue  # an empty object that stands for the folder
-        yield Found(last, True) if folder else described(last, item)
+        yield ObjectInfo(last, True) if folder else parse_object_info(last, item)
 
 
-def look(url: str, allowed: Sequence[str] = ()) -> Found:
-    """What lies at `url`. Raises as `children` does.
+def stat_object(url: str, allowed: Sequence[str] = ()) -> ObjectInfo:
+    """What lies at `url`. Raises as `list_objects` does.
 
     Examples
     --------
-    >>> write("memory://shelf/1.png", b"...")
-    >>> look("memory://shelf/1.png").size, look("memory://shelf").folder
+    >>> write_object("memory://shelf/1.png", b"...")
+    >>> stat_object("memory://shelf/1.png").size, stat_object("memory://shelf").folder
     (3, True)
     """
     system, path = connect(url, allowed)
     with as_os_error(url):
         info = system.info(path)
     name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return Found(name, True) if info.get("type") == "directory" else described(name, info)
+    return ObjectInfo(name, True) if info.get("type") == "directory" else parse_object_info(name, info)
 
 
-def read(url: str, start: int | None = None, end: int | None = None, *, allowed: Sequence[str] = ()) -> bytes:
+def read_object(
+    url: str, start: int | None = None, end: int | None = None, *, allowed: Sequence[str] = ()
+) -> bytes:
     """The bytes of one object, or those from `start` to before `end` (as many as the service gives).
 
-    Safe from several threads; never more than `LARGEST` bytes. Raises as `children` does.
+    Safe from several threads; never more than `LARGEST` bytes. Raises as `list_objects` does.
 
     Examples
     --------
-    >>> write("memory://shelf/1.txt", b"abcdef")
-    >>> read("memory://shelf/1.txt"), read("memory://shelf/1.txt", 1, 3)
+    >>> write_object("memory://shelf/1.txt", b"abcdef")
+    >>> read_object("memory://shelf/1.txt"), read_object("memory://shelf/1.txt", 1, 3)
     (b'abcdef', b'bc')
     """
     system, path = connect(url, allowed)
@@ -173,7 +175,7 @@ def read(url: str, start: int | None = None, end: int | None = None, *, allowed:
         elif start is None and end is None and protocol_of(url) not in WEB:  # there the client counts
             data = _start_of(system, path)
         else:
-            data = cat(system, path, start, end)
+            data = read_bytes(system, path, start, end)
         if len(data) > LARGEST:
             raise OSError(errno.EFBIG, f"more than the limit of {LARGEST:,} bytes", url)
     return data
@@ -182,7 +184,7 @@ def read(url: str, start: int | None = None, end: int | None = None, *, allowed:
 def _start_of(system: Any, path: Any) -> bytes:
     """All of an object, or a byte more than is taken."""
     try:
-        return cat(system, path, 0, LARGEST + 1)
+        return read_bytes(system, path, 0, LARGEST + 1)
     except (FileNotFoundError, PermissionError, TimeoutError):
         raise
     except Exception:  # services have many words for "an empty object has no first byte"
@@ -208,21 +210,23 @@ def _read_file(path: str, start: int, end: int) -> bytes:
     return b"".join(pieces)
 
 
-def read_whole(url: str, size: int) -> bytes:
+def read_sized_object(url: str, size: int) -> bytes:
     """An object of a known size, in pieces that have a time limit each.
 
-    Raises as `children` does; ENODATA when it has another size.
+    Raises as `list_objects` does; ENODATA when it has another size.
     """
     if size <= _PIECE:
-        data = read(url)
+        data = read_object(url)
     else:
-        data = b"".join(read(url, start, min(start + _PIECE, size)) for start in range(0, size, _PIECE))
+        data = b"".join(
+            read_object(url, start, min(start + _PIECE, size)) for start in range(0, size, _PIECE)
+        )
     if len(data) != size:
         raise OSError(errno.ENODATA, f"{len(data)} bytes came where {size} were expected", url)
     return data
 
 
-def fetch(
+def fetch_object(
     url: str,
     file: Path,
     check: Callable[[Path], None] = lambda _: None,
@@ -250,14 +254,14 @@ def fetch(
     Raises
     ------
     OSError, RemoteError
-        As `children`; or the disk is full. Whatever `check` raises. Nothing is left under the final name.
+        As `list_objects`; or the disk is full. Whatever `check` raises. Nothing is left under the final name.
 
     Examples
     --------
     >>> import pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> write("memory://shelf/1.txt", b"abcdef")
-    >>> fetch("memory://shelf/1.txt", folder / "here"), (folder / "here").read_bytes()
+    >>> write_object("memory://shelf/1.txt", b"abcdef")
+    >>> fetch_object("memory://shelf/1.txt", folder / "here"), (folder / "here").read_bytes()
     (True, b'abcdef')
     """
     system, path = connect(url, allowed)
@@ -265,15 +269,15 @@ def fetch(
     aside = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with as_os_error(url):
-            system.get_file(path, str(aside), **({} if most is None else {"callback": limited(url, most)}))
+            system.get_file(path, str(aside), **({} if most is None else {"callback": size_limit(url, most)}))
         check(aside)
         return publish_file(aside, file)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def write(url: str, data: bytes) -> None:
-    """Put one object in place of whatever is there. Raises as `children` does."""
+def write_object(url: str, data: bytes) -> None:
+    """Put one object in place of whatever is there. Raises as `list_objects` does."""
     system, path = connect(url)
     with as_os_error(url):
         if protocol_of(url) in _HAVE_FOLDERS:

@@ -17,12 +17,12 @@ _ASKED = "TF_ENABLE_ONEDNN_OPTS"
 _X86 = ("x86_64", "AMD64")
 
 
-def asked_for() -> Mapping[str, str]:
+def requested_environment() -> Mapping[str, str]:
     """What a process of ours finds in its environment where its user has not said otherwise.
 
     Examples
     --------
-    >>> set(asked_for().items()) <= {("TF_ENABLE_ONEDNN_OPTS", "1")}
+    >>> set(requested_environment().items()) <= {("TF_ENABLE_ONEDNN_OPTS", "1")}
     True
     """
     return {_ASKED: "1"} if platform.machine() in _X86 else {}

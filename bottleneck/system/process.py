@@ -28,12 +28,12 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def own_streams() -> tuple[BinaryIO, BinaryIO]:
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for us alone: what libraries print goes to standard error, what they read is empty.
 
     Examples
     --------
-    >>> asks, answers = own_streams()  # doctest: +SKIP
+    >>> asks, answers = take_streams()  # doctest: +SKIP
     """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

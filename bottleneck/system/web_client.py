@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bottleneck.errors import RemoteError
-from bottleneck.system.addresses import WEB, is_named, origin, public
+from bottleneck.system.addresses import WEB, is_named, origin, redact
 
 
 def client_factory(allowed: Sequence[str], silence: float, largest: int) -> Any:
@@ -81,6 +81,6 @@ def check_redirect(url: str, target: str, allowed: Sequence[str]) -> None:
     if other[0] in WEB and (own == other or upgraded or is_named(other, own[0], allowed)):
         return
     raise RemoteError(
-        f"{public(url)} leads to another place, {public(there)}: when you want that read, name its host: "
+        f"{redact(url)} leads to another place, {redact(there)}: when you want that read, name its host: "
         f"--allow-host {other[1]} (in Python allow_host=[{other[1]!r}])"
     )

@@ -143,9 +143,9 @@ def child_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str
     def run(code: str) -> None:
         (tmp_path / "first").mkdir()
         (tmp_path / "first" / "sitecustomize.py").write_text(code)
-        given = hdf5_child.environment()
+        given = hdf5_child.child_environment()
         given["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "first"), given["PYTHONPATH"]])
-        monkeypatch.setattr(hdf5_child, "environment", lambda: given)
+        monkeypatch.setattr(hdf5_child, "child_environment", lambda: given)
 
     return run
 
@@ -182,7 +182,7 @@ def test_a_file_that_kills_or_hangs_its_reader_costs_the_child(
 @pytest.mark.fault(44, 45)
 def test_memory_and_time_of_the_child_are_bounded(tmp_path: Path) -> None:
     code = (
-        "from bottleneck.system import hdf5_child; hdf5_child.limit(1 << 28, 1)\n"
+        "from bottleneck.system import hdf5_child; hdf5_child.limit_resources(1 << 28, 1)\n"
         "try:\n bytes(1 << 30)\nexcept MemoryError:\n print('refused', flush=True)\n"
         "while True: pass"
     )

@@ -30,7 +30,7 @@ from bottleneck.schema import BaseRequest, Cache, Limits, Team
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building
-from bottleneck.store.plan import plan
+from bottleneck.store.plan import plan_tasks
 from bottleneck.store.read import open_store
 from bottleneck.system.progress import Silent
 from tests.extraction.builder_processes import finish, start
@@ -241,7 +241,7 @@ def test_a_shard_that_is_run_twice_at_once_is_one_shard(
     inventory = scan(opened, cache.scans)
     spec = slow_base().spec
     open_for_building(cache, open_store(cache, spec).folder)
-    todo = plan(inventory, spec, np.zeros(len(inventory), bool), task_rows=ROWS)
+    todo = plan_tasks(inventory, spec, np.zeros(len(inventory), bool), task_rows=ROWS)
     assignment = Assignment(opened, (request,), cache, Limits(), (spec,))
     with crew(Team(engine=engine, workers=2), assignment, inventory) as hands:
         at_once = [hands.begin(todo[0], lambda _: None) for _ in range(2)]

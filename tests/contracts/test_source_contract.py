@@ -29,7 +29,7 @@ def _table(folder: Path) -> Path:
 def _far(path: Path) -> str:
     """The same behind a URL."""
     for file in (path if path.is_dir() else path.parent).rglob("*.*"):
-        objects.write(f"memory://{file}", file.read_bytes())
+        objects.write_object(f"memory://{file}", file.read_bytes())
     return f"memory://{path}"
 
 

@@ -22,7 +22,7 @@ from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
-from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.read import Store
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward, rows_by_hand, write_images
@@ -330,7 +330,7 @@ def pruned_before_looking(monkeypatch: pytest.MonkeyPatch, cache: Path, looks: r
         nonlocal count
         if count in looks:
             (folder,) = (cache / "stores").iterdir()
-            prune_store(folder, Kept(np.full((1, 32), 7, np.uint8)), done=True)
+            prune_store(folder, KeptContents(np.full((1, 32), 7, np.uint8)), done=True)
         count += 1
         return real(self)
 

@@ -14,9 +14,9 @@ import pytest
 
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.schema import BaseRequest, Cache
-from bottleneck.store.locks import Locks
-from bottleneck.store.plans import publish_plan
+from bottleneck.store.plan_files import publish_plan
 from bottleneck.store.read import open_store
+from bottleneck.store.task_locks import TaskLocks
 from tests.extraction.builder_processes import finish, start, twice
 from tests.extraction.test_run import check_served, counts, here
 from tests.fakes import FakeForward, base, write_images
@@ -152,7 +152,7 @@ def test_tasks_that_others_hold_are_passed_over_and_their_records_are_taken(tmp_
     other, _, _ = here(source, tmp_path / "other", task_rows=4)
     (their,) = sorted((other.store / "shards").glob("*.json"))[:1]
     folder = store_folder(cache)
-    locks = Locks(folder / "locks")
+    locks = TaskLocks(folder / "locks")
     lock = locks.take(their.stem)
     assert lock is not None
 
@@ -211,7 +211,7 @@ def test_leftovers_of_dead_builders_are_swept_and_those_of_live_ones_are_not(tmp
     live = folder / "shards" / f".{'c' * 16}.json.999.12345678.tmp"
     dead.write_bytes(b"half")
     live.write_bytes(b"half")
-    lock = Locks(folder / "locks").take("c" * 16)
+    lock = TaskLocks(folder / "locks").take("c" * 16)
     assert lock is not None
     here(source, cache)
     assert not dead.exists()

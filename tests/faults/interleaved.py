@@ -19,10 +19,10 @@ import pytest
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Cache, Record
 from bottleneck.store.listing import list_store
-from bottleneck.store.locations import Folder
+from bottleneck.store.locations import FolderLocation
 from bottleneck.store.maintenance.compact import compact_store
 from bottleneck.store.maintenance.copy import copy_store
-from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.maintenance.repair import Recomputed, repair_store
 from bottleneck.store.maintenance.verify import Damage, check_shard, verify_store
 from bottleneck.store.read import open_store
@@ -82,7 +82,7 @@ def _verify(root: Path) -> None:
 
 
 def _copy_away(root: Path) -> None:
-    done = copy_store(Folder(_folder(root)), str(root / "third"))
+    done = copy_store(FolderLocation(_folder(root)), str(root / "third"))
     assert not done.damaged
     store = open_store(Cache(root / "third"), SPEC)
     assert (store.find(KEPT) >= 0).all(), "a copy has all kept rows"
@@ -91,10 +91,12 @@ def _copy_away(root: Path) -> None:
 WORKS: dict[str, Work] = {
     "commit": _commit,
     "prune": lambda root: prune_store(_folder(root), None, done=True),
-    "prune kept": lambda root: prune_store(_folder(root), Kept(KEPT), done=True),
+    "prune kept": lambda root: prune_store(_folder(root), KeptContents(KEPT), done=True),
     "compact": lambda root: compact_store(_folder(root)),
     "repair": _repair,
-    "copy into": lambda root: copy_store(Folder(root / "other" / "stores" / SPEC.folder), str(root / "main")),
+    "copy into": lambda root: copy_store(
+        FolderLocation(root / "other" / "stores" / SPEC.folder), str(root / "main")
+    ),
     "copy away": _copy_away,
     "verify": _verify,
     "read": _read,

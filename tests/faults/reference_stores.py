@@ -18,7 +18,7 @@ import numpy as np
 import bottleneck
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Cache, Record, StoreSpec, canonical_json
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, read_record
@@ -41,7 +41,7 @@ def some(count: int, seed: int = 0, spec: StoreSpec = SPEC) -> tuple[np.ndarray,
 
 def put(cache: Cache, keys: np.ndarray, rows: np.ndarray, spec: StoreSpec = SPEC) -> Record:
     """Commit one shard."""
-    folder, header = found(cache, spec, 4)
+    folder, header = begin_store(cache, spec, 4)
     return commit(
         folder / "shards",
         task_id(keys),

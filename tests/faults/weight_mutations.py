@@ -79,7 +79,7 @@ def main() -> None:
         answer.write_text("no answer")
         child = os.fork()
         if not child:
-            hdf5_child.limit(1 << 30, 5)
+            hdf5_child.limit_resources(1 << 30, 5)
             answer.write_text(copy_file(path, folder / "plain.h5"))
             os._exit(0)
         _, status = os.waitpid(child, 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import RECORD_FORMAT, Cache, RejectedContent
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.record import commit
 from tests.fakes import base
@@ -29,7 +29,7 @@ def main() -> None:
     folder = Path(__file__).parent / str(RECORD_FORMAT)
     if folder.exists():
         raise SystemExit(f"{folder} is there: a store of an old format is kept as it was written")
-    place, header = found(Cache(folder), base().spec, 4)
+    place, header = begin_store(Cache(folder), base().spec, 4)
     keys, features = rows()
     bad = [
         RejectedContent(content="ab" * 32, stage="decode", reason="not an image"),

@@ -16,7 +16,7 @@ from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.training_loop import Data
 from bottleneck.schema import Cache, ViewPolicy
 from bottleneck.store.batches import epoch_order
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
@@ -166,7 +166,7 @@ def stored(tmp_path: Path) -> tuple[ViewRows, np.ndarray]:
     made, rows = view_keys(keys, 1, 4), X[:, 1:].reshape(-1, 6)
     parts += [(policy, made[i : i + 50], rows[i : i + 50]) for i in range(0, 180, 50)]
     for of, some, values in parts:
-        folder, _ = found(cache, of, 4)
+        folder, _ = begin_store(cache, of, 4)
         commit(
             folder / "shards",
             task_id(some),

@@ -194,11 +194,11 @@ def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder:
     sample = said.json["stores"][0]["sample"]
     assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
     # Rows that are well hashed and yet not the images': only computing can tell.
-    from bottleneck.store.maintenance.verify import read_whole
+    from bottleneck.store.maintenance.verify import read_shard
 
     listing = list_store(folder)
     name, record = next((n, r) for n, r in listing.standing.items() if r.rows == 18)
-    rows = read_whole(listing.shards, record)
+    rows = read_shard(listing.shards, record)
     for path in (name, record.shard, record.blocks):
         (folder / "shards" / path).unlink()
     commit(

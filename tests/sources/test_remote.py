@@ -36,13 +36,13 @@ def call(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every URL whose bytes were asked for."""
     asked: list[str] = []
-    plain = objects.read
+    plain = objects.read_object
 
     def read(url: str, start: int | None = None, end: int | None = None, **more: Any) -> bytes:
         asked.append(url)
         return plain(url, start, end, **more)
 
-    monkeypatch.setattr(objects, "read", read)
+    monkeypatch.setattr(objects, "read_object", read)
     return asked
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_never_answers_costs_its_time_limit(monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
         with pytest.raises(TimeoutError) as caught:
-            objects.read(f"http://127.0.0.1:{silent.getsockname()[1]}/1.png")
+            objects.read_object(f"http://127.0.0.1:{silent.getsockname()[1]}/1.png")
         assert caught.value.errno == errno.ETIMEDOUT
         assert time.monotonic() - started < 10
 
@@ -208,9 +208,9 @@ def test_an_archive_is_fetched_once_a_version(
     url = f"{bucket.url}/sets/images.{kind}"
     bucket.put(f"sets/images.{kind}", pack(tmp_path / f"x.{kind}", {"a/1.png": 1, "b/2.png": 2}).read_bytes())
     fetches: list[str] = []
-    plain = objects.fetch
+    plain = objects.fetch_object
     monkeypatch.setattr(
-        objects, "fetch", lambda url, *rest, **more: fetches.append(url) or plain(url, *rest, **more)
+        objects, "fetch_object", lambda url, *rest, **more: fetches.append(url) or plain(url, *rest, **more)
     )
     fetched = tmp_path / "fetched"
     for _ in range(2):
@@ -233,7 +233,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(bucket: Bucket, tmp_path: Path) 
         raise OSError(errno.EIO, "broken off")
 
     with pytest.raises(OSError, match="broken off"):
-        objects.fetch(f"{bucket.url}/x.zip", tmp_path / "x.zip", refuse)
+        objects.fetch_object(f"{bucket.url}/x.zip", tmp_path / "x.zip", refuse)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -228,7 +228,7 @@ def test_pipes_and_devices_behind_a_file_url_are_refused(kind: str, tmp_path: Pa
     elif kind == "link to a device":
         bad.symlink_to("/dev/zero")
     with pytest.raises(OSError, match="not a regular file"):
-        objects.read(f"file://{bad}")
+        objects.read_object(f"file://{bad}")
 
 
 @pytest.mark.parametrize("protocol", ["file", "FILE", "local"])

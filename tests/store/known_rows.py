@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import Cache, StoreSpec
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.record import commit
@@ -25,7 +25,7 @@ def stored(folder: Path, rows: np.ndarray, *, task_rows: int = 7, **more: object
     """A store of `rows` (n, *shape), and the content (n, 32) of each."""
     spec = spec_of(rows.shape[1:], rows.dtype.name)
     cache = Cache(folder)
-    shards, header = found(cache, spec, 4)
+    shards, header = begin_store(cache, spec, 4)
     keys = np.random.default_rng(len(rows)).integers(0, 256, (len(rows), 32)).astype(np.uint8)
     given = {"rejected": [], "environment": {"forward": "fake"}, "canary": "0" * 64, **more}
     for start in range(0, len(rows), task_rows):

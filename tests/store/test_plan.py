@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.schema import Inventory
-from bottleneck.store.plan import Published, plan, task_id
+from bottleneck.store.plan import PublishedPlan, plan_tasks, task_id
 from tests.fakes import base
 
 SPEC = base().spec
@@ -24,7 +24,7 @@ def inventory(contents: list[int]) -> Inventory:
 def test_a_plan_partitions_what_is_missing(contents: list[int], known: set[int], rows: int) -> None:
     images = inventory(contents)
     mask = np.array([c in known for c in contents], bool)
-    made = plan(images, SPEC, mask, task_rows=rows)
+    made = plan_tasks(images, SPEC, mask, task_rows=rows)
     planned = [key[0] for task in made for key in task.keys]
     assert sorted(planned) == sorted(set(contents) - known)
     # In order of first path, each with that path.
@@ -36,7 +36,7 @@ def test_a_plan_partitions_what_is_missing(contents: list[int], known: set[int],
 
 
 def test_the_id_is_of_the_keys_in_order() -> None:
-    made = plan(inventory([1, 2, 3]), SPEC, np.zeros(3, bool))
+    made = plan_tasks(inventory([1, 2, 3]), SPEC, np.zeros(3, bool))
     assert made[0].id == task_id(made[0].keys) != task_id(made[0].keys[::-1])
     with pytest.raises(IndexError):
         made[1]
@@ -49,8 +49,8 @@ def test_rows_of_a_task_come_from_the_recipe_alone() -> None:
     assert SPEC.model_copy(update={"shape": (1 << 26,)}).task_rows == 1
 
 
-def published(contents: list[int], rows: int) -> Published:
-    return Published(np.array([[c] * 32 for c in contents], np.uint8).reshape(-1, 32), rows)
+def published(contents: list[int], rows: int) -> PublishedPlan:
+    return PublishedPlan(np.array([[c] * 32 for c in contents], np.uint8).reshape(-1, 32), rows)
 
 
 PLANS = st.lists(
@@ -70,7 +70,7 @@ def test_whatever_is_published_a_plan_is_a_partition(
 ) -> None:
     """Each missing content once; adopted tasks as they were cut; new ones in order; suspects last and alone."""
     images = inventory(contents)
-    made = plan(
+    made = plan_tasks(
         images,
         SPEC,
         np.array([c in known for c in contents], bool),
@@ -106,13 +106,13 @@ def test_going_on_with_a_published_plan_is_the_rest_of_the_straight_run(
 ) -> None:
     """Whatever tasks are done already, and however the next builder would cut: the same tasks are left."""
     images = inventory(contents)
-    straight = plan(images, SPEC, np.zeros(len(contents), bool), task_rows=rows)
-    whole = Published(images.keys[straight.anew], rows)
+    straight = plan_tasks(images, SPEC, np.zeros(len(contents), bool), task_rows=rows)
+    whole = PublishedPlan(images.keys[straight.anew], rows)
     finished = {number % len(straight) for number in done}
     known = np.zeros(len(contents), bool)
     for number in finished:
         known[np.isin(images.keys[:, 0], straight.keys(number)[:, 0])] = True
-    left = plan(images, SPEC, known, published=[whole], task_rows=other_rows)
+    left = plan_tasks(images, SPEC, known, published=[whole], task_rows=other_rows)
     expected = [straight[n].id for n in range(len(straight)) if n not in finished]
     assert [task.id for task in left] == expected
     assert len(left.anew) == 0
@@ -130,6 +130,8 @@ def test_contents_that_share_their_first_bytes_are_not_mistaken() -> None:
     images = Inventory(table, "/nowhere")
     stranger = keys[:1].copy()
     stranger[0, -1] = 9
-    made = plan(images, SPEC, np.zeros(3, bool), published=[Published(stranger, 1), Published(keys[::-1], 3)])
+    made = plan_tasks(
+        images, SPEC, np.zeros(3, bool), published=[PublishedPlan(stranger, 1), PublishedPlan(keys[::-1], 3)]
+    )
     assert made.images == 3
     assert sorted(key[-1] for task in made for key in task.keys) == [1, 2, 3]

@@ -35,15 +35,15 @@ def url(bucket: Bucket, tmp_path: Path) -> str:
 def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Shards that were fetched."""
     asked: list[str] = []
-    plain = objects.fetch
-    monkeypatch.setattr(objects, "fetch", lambda url, *rest: asked.append(url) or plain(url, *rest))
+    plain = objects.fetch_object
+    monkeypatch.setattr(objects, "fetch_object", lambda url, *rest: asked.append(url) or plain(url, *rest))
     return asked
 
 
 def shard_key(bucket: Bucket, number: int, ending: str) -> str:
     place = f"{bucket.url}/cache/stores/"
-    (store,) = objects.children(place)
-    names = [found.name for found in objects.children(f"{place}{store.name}/shards")]
+    (store,) = objects.list_objects(place)
+    names = [found.name for found in objects.list_objects(f"{place}{store.name}/shards")]
     (name,) = [name for name in names if name.startswith(f"{number:016x}") and name.endswith(ending)]
     return f"cache/stores/{store.name}/shards/{name}"
 
@@ -155,7 +155,7 @@ def test_a_service_that_goes_away_is_no_damage(
     def away(*_: object) -> bool:
         raise TimeoutError(110, "no answer in time")
 
-    monkeypatch.setattr(objects, "fetch", away)
+    monkeypatch.setattr(objects, "fetch_object", away)
     with pytest.raises(ReadFailure, match="no answer in time"):
         store.gather(store.find(keys_of(1)))
 

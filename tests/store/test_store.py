@@ -12,7 +12,7 @@ import pytest
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Cache, RejectedContent, canonical_json
 from bottleneck.schema.strict_json import MalformedDocument
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.record import commit, read_record
@@ -32,7 +32,7 @@ def some(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def put(cache: Cache, keys: np.ndarray, rows: np.ndarray, **more: object) -> Path:
-    folder, header = found(cache, SPEC, 4)
+    folder, header = begin_store(cache, SPEC, 4)
     arguments = {"rejected": [], "environment": {"forward": "fake"}, "canary": "0" * 64, **more}
     commit(folder / "shards", task_id(keys), header.spec, keys, rows, **arguments)
     return folder / "shards"
@@ -167,7 +167,7 @@ def test_two_shards_whose_files_were_swapped_are_refused(cache: Cache) -> None:
 @pytest.mark.fault(32)
 def test_swapped_blocks_are_refused(cache: Cache) -> None:
     spec = SPEC.model_copy(update={"shape": (1 << 15,)})
-    folder, _ = found(cache, spec, 4)
+    folder, _ = begin_store(cache, spec, 4)
     keys, _ = some(6)
     rows = np.random.default_rng(0).random((6, 1 << 15)).astype(np.float32)
     commit(folder / "shards", task_id(keys), spec, keys, rows, rejected=[], environment={}, canary="0" * 64)
@@ -266,11 +266,11 @@ def test_a_shard_of_another_recipe_is_a_miss(cache: Cache) -> None:
     keys, rows = some(3)
     foreign = other_base().spec
     put(cache, *some(3, 5))
-    theirs, _ = found(cache, foreign, 4)
+    theirs, _ = begin_store(cache, foreign, 4)
     commit(
         theirs / "shards", task_id(keys), foreign, keys, rows, rejected=[], environment={}, canary="0" * 64
     )
-    mine, _ = found(cache, SPEC, 4)
+    mine, _ = begin_store(cache, SPEC, 4)
     for path in (theirs / "shards").iterdir():
         (mine / "shards" / path.name).write_bytes(path.read_bytes())
     store = open_store(cache, SPEC)
@@ -291,7 +291,7 @@ def test_rejections_are_remembered_with_their_shard(cache: Cache) -> None:
 def test_a_task_of_rejections_alone_is_a_record_without_a_shard(cache: Cache) -> None:
     keys, rows = some(1)
     bad = RejectedContent(content=keys[0].tobytes().hex(), stage="decode", reason="not an image")
-    folder, header = found(cache, SPEC, 4)
+    folder, header = begin_store(cache, SPEC, 4)
     for _ in range(2):
         commit(
             folder / "shards",
@@ -323,7 +323,7 @@ def test_the_same_recipe_under_another_name_is_the_same_store(cache: Cache) -> N
     put(cache, keys, rows)
     renamed = SPEC.model_copy(update={"base": "my copy", "cut": "alias"})
     np.testing.assert_array_equal(served(open_store(cache, renamed), keys), rows)
-    folder, header = found(cache, renamed, 64)
+    folder, header = begin_store(cache, renamed, 64)
     assert header.batch == 4
     assert folder.name.startswith("fake-top-")
 
@@ -331,7 +331,7 @@ def test_the_same_recipe_under_another_name_is_the_same_store(cache: Cache) -> N
 def test_a_cache_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be written to.*--cache"):
-        found(Cache(tmp_path / "file" / "cache"), SPEC, 4)
+        begin_store(Cache(tmp_path / "file" / "cache"), SPEC, 4)
 
 
 def test_a_content_with_a_suspicion_is_tried_again_and_one_with_a_verdict_is_not(cache: Cache) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bottleneck.errors import UsageError
 from bottleneck.schema import Cache, Inventory, StoreSpec, ViewPolicy
-from bottleneck.store.header import find_store, found
-from bottleneck.store.plan import plan, task_id
+from bottleneck.store.header import begin_store, find_store
+from bottleneck.store.plan import plan_tasks, task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
 from bottleneck.store.views import (
@@ -83,7 +83,7 @@ def test_views_are_planned_side_by_side_and_copies_once() -> None:
         p for p in (b"00000", b"00001", b"00002", b"00004") for _ in "12"
     ]
     np.testing.assert_array_equal(wanted.keys, view_keys(keys[there], 1, 3))
-    made = plan(wanted, VIEWS, np.zeros(len(wanted), bool), task_rows=4)
+    made = plan_tasks(wanted, VIEWS, np.zeros(len(wanted), bool), task_rows=4)
     tasks = list(made)
     assert [path for task in tasks for path in task.paths] == [b"00000"] * 2 + [b"00001"] * 2 + [b"00004"] * 2
     assert [int(key[31]) for task in tasks for key in task.keys] == [1, 2] * 3
@@ -92,7 +92,7 @@ def test_views_are_planned_side_by_side_and_copies_once() -> None:
 
 
 def put(cache: Cache, spec: StoreSpec, keys: np.ndarray, rows: np.ndarray) -> None:
-    folder, _ = found(cache, spec, 4)
+    folder, _ = begin_store(cache, spec, 4)
     commit(
         folder / "shards",
         task_id(keys),
@@ -136,7 +136,7 @@ def test_a_record_of_another_policy_is_not_taken_for_ours(tmp_path: Path) -> Non
     other = VIEWS.model_copy(update={"views": ViewPolicy.parse("rotation=0.1,seed=1")})
     views = view_keys(contents(3), 1, 3)
     put(cache, VIEWS, views, values(views))
-    found(cache, other, 4)
+    begin_store(cache, other, 4)
     for path in (cache.stores / VIEWS.folder / "shards").iterdir():
         (cache.stores / other.folder / "shards" / path.name).write_bytes(path.read_bytes())
     laid_over = open_store(cache, other)
@@ -166,7 +166,7 @@ def test_raising_the_number_of_views_plans_only_the_new_ones(tmp_path: Path) -> 
     put(cache, VIEWS, four, values(four))
     store = open_store(cache, VIEWS)
     wanted = views_wanted(inventory(keys), np.ones(6, bool), 6)
-    made = plan(wanted, VIEWS, store.known(wanted.keys))
+    made = plan_tasks(wanted, VIEWS, store.known(wanted.keys))
     np.testing.assert_array_equal(np.concatenate([task.keys for task in made]), view_keys(keys, 4, 6))
 
 

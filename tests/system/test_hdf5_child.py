@@ -13,7 +13,7 @@ import resource
 from bottleneck.system import hdf5_child
 kind = resource.RLIMIT_CPU
 resource.setrlimit(kind, ({soft}, {hard}))
-hdf5_child.limit(1 << 30, 60)
+hdf5_child.limit_resources(1 << 30, 60)
 print(*resource.getrlimit(kind), resource.getrlimit(resource.RLIMIT_CORE)[0])
 """
 

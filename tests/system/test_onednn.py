@@ -57,7 +57,7 @@ def test_they_are_asked_for_on_x86_alone(
     machine: str, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert onednn.asked_for() == asked
+    assert onednn.requested_environment() == asked
 
 
 @pytest.mark.parametrize("said", [None, "0"])

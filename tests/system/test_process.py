@@ -49,9 +49,9 @@ assert not brought, brought
 
 ALONE_ON_STREAMS = """
 import sys
-from bottleneck.system.process import own_streams
+from bottleneck.system.process import take_streams
 
-asks, answers = own_streams()
+asks, answers = take_streams()
 print("a library's word")
 assert asks.read() == b"asked" and sys.stdin is None
 answers.write(b"answered")

@@ -40,7 +40,7 @@ def surroundings() -> dict[str, str]:
     >>> "MALLOC_TRIM_THRESHOLD_" in surroundings()
     True
     """
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **onednn.asked_for(), **os.environ}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **onednn.requested_environment(), **os.environ}
 
 
 class WorkerDied(BottleneckError):

@@ -43,8 +43,8 @@ from bottleneck.schema import BaseRequest, Cache, Task, ViewPolicy
 from bottleneck.store.canary import CANARY, compare_canary, hash_of
 from bottleneck.store.decoder import compare_decoder
 from bottleneck.store.drift import publish_drift, read_drift
-from bottleneck.store.header import find_store, found
-from bottleneck.system.process import die_with_parent, import_tensorflow, own_streams
+from bottleneck.store.header import begin_store, find_store
+from bottleneck.system.process import die_with_parent, import_tensorflow, take_streams
 
 #: Seconds that a first file is waited for.
 _FIRST_FILE = 10.0
@@ -168,7 +168,7 @@ class Worker:
         rows = self._canary()[cut]
         if not (find_store(self._cache, spec)[0] / CANARY).exists():
             self._canaries.need_steady()
-        folder, header = found(self._cache, spec, self.forward.batch, self._resolved(cut))
+        folder, header = begin_store(self._cache, spec, self.forward.batch, self._resolved(cut))
         compare_decoder(folder, self._environment)
         compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
@@ -285,7 +285,7 @@ def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:
 def main() -> None:
     """Entry point of the process."""
     die_with_parent()
-    serve(*own_streams())
+    serve(*take_streams())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.row_writer import Column, Place
 from bottleneck.forward.cuts import rows_of
 from bottleneck.schema import Rejection, Task
-from bottleneck.store.record import sound
+from bottleneck.store.record import read_sound_record
 from bottleneck.store.views import is_of
 
 
@@ -86,7 +86,7 @@ def told_before(task: Task, place: Place, care: Care) -> Outcome | None:
         name = f"{task.id}.{attempt}.json" if attempt else f"{task.id}.json"
         if not (place.shards / name).exists():
             return None
-        record = sound(place.shards, name, place.spec)
+        record = read_sound_record(place.shards, name, place.spec)
         unsure = record is not None and any(
             why.retry and (why.content, why.circumstances, why.final) not in refused
             for why in record.rejected

@@ -10,10 +10,10 @@ from typing import Any
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, json_fields
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.maintenance.locks import housekeeping
-from bottleneck.store.maintenance.removal import Removed
-from bottleneck.store.maintenance.rewrite import replaced, rewrite
-from bottleneck.store.maintenance.verify import read_whole
+from bottleneck.store.locks import housekeeping
+from bottleneck.store.maintenance.removal import Removal
+from bottleneck.store.maintenance.rewrite import find_superseded, rewrite
+from bottleneck.store.maintenance.verify import read_shard
 
 #: Large enough that a store of millions of rows has hundreds of shards, small enough to be built in memory.
 TARGET = 256 << 20
@@ -124,12 +124,12 @@ def compact_store(
 
 
 def _compacted(folder: Path, target: int, moved: Callable[[int], None]) -> Compaction:
-    removed = Removed()
+    removed = Removal()
     listing = list_store(folder)
     damaged = {**listing.broken, **listing.lacking}
     before = len(listing.standing)
     # What an earlier compaction had left when it was ended.
-    old, parts = replaced(listing)
+    old, parts = find_superseded(listing)
     removed.records(listing.shards, old)
     removed.parts(listing.shards, parts)
     written = rows = groups = members = 0
@@ -159,7 +159,7 @@ def bytes_to_compact(folder: Path, target: int = TARGET) -> int:
 def _is_sound(listing: Listing, name: str, record: Record, damaged: dict[str, str]) -> bool:
     try:
         if record.rows:
-            read_whole(listing.shards, record)
+            read_shard(listing.shards, record)
     except DamagedShard as error:
         damaged[name] = str(error)
         return False

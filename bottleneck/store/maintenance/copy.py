@@ -12,8 +12,8 @@ from bottleneck.errors import ForeignEnvironment, NewerFormat, StoreError
 from bottleneck.schema import Record
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
-from bottleneck.store.header import Header
-from bottleneck.store.locations import RECIPE, SHARDS, Place, header_of, place_for
+from bottleneck.store.header import StoreHeader
+from bottleneck.store.locations import RECIPE, SHARDS, StoreLocation, locate_store, location_header
 from bottleneck.store.record import RECORD_NAME, check_fits, parse_record, superseded
 
 #: How often the source is listed anew, while what was listed is removed from it.
@@ -46,7 +46,7 @@ class Copied:
 
 
 def copy_store(
-    source: Place,
+    source: StoreLocation,
     cache: str,
     moved: Callable[[int], None] = lambda _: None,
     waiting: Callable[[str], None] = lambda _: None,
@@ -64,7 +64,7 @@ def copy_store(
 
     Parameters
     ----------
-    source : Place
+    source : StoreLocation
     cache : str
         Root of the cache to copy to.
     moved : callable
@@ -85,10 +85,10 @@ def copy_store(
     StoreError
         One of the two cannot be read or written.
     """
-    header = header_of(source)
+    header = location_header(source)
     if header is None:
         raise StoreError(f"{source.name} has no recipe.json: it is no store")
-    target, there = place_for(cache, header.spec)
+    target, there = locate_store(cache, header.spec)
     if there is None:
         target.write(RECIPE, source.read(RECIPE) or b"")
     with target.housekeeping("store copy", waiting):
@@ -96,7 +96,9 @@ def copy_store(
         return _copied(source, target, header, moved)
 
 
-def _copied(source: Place, target: Place, header: Header, moved: Callable[[int], None]) -> Copied:
+def _copied(
+    source: StoreLocation, target: StoreLocation, header: StoreHeader, moved: Callable[[int], None]
+) -> Copied:
     present = dict(target.sizes())
     shards = rows = size = skipped = 0
     done: set[str] = set()
@@ -130,7 +132,9 @@ def _copied(source: Place, target: Place, header: Header, moved: Callable[[int],
     return Copied(source.name, target.name, shards, rows, size, skipped, damaged)
 
 
-def _standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[str, str], list[str]]:
+def _standing(
+    source: StoreLocation, header: StoreHeader
+) -> tuple[dict[str, Record], dict[str, str], list[str]]:
     """Records that count, by name; those that cannot be read as one, with the reason; those that went meanwhile."""
     records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
@@ -152,13 +156,13 @@ def _standing(source: Place, header: Header) -> tuple[dict[str, Record], dict[st
     whole = {
         name: record
         for name, record in records.items()
-        if all(sizes.get(p) in (n, -1) for p, n in parts(record))
+        if all(sizes.get(p) in (n, -1) for p, n in committed_files(record))
     }
     away = superseded(whole)
     return {name: record for name, record in records.items() if name not in away}, damaged, gone
 
 
-def parts(record: Record) -> list[tuple[str, int]]:
+def committed_files(record: Record) -> list[tuple[str, int]]:
     """The files that `record` stands for, with their sizes."""
     if not record.rows:
         return []
@@ -169,13 +173,15 @@ class _Damaged(Exception):
     """This shard cannot be copied."""
 
 
-def _copy_shard(source: Place, target: Place, name: str, record: Record, present: Mapping[str, int]) -> bool:
+def _copy_shard(
+    source: StoreLocation, target: StoreLocation, name: str, record: Record, present: Mapping[str, int]
+) -> bool:
     """Copy one shard; False where it was there. Raises `_Damaged` when the source has other bytes than committed."""
     if name in present and _holds(target, name, record, present):
         return False
     hashes = (record.file_sha256, record.blocks_root)
     ready: list[tuple[str, bytes]] = []
-    for (part, size), wanted in zip(parts(record), hashes, strict=False):
+    for (part, size), wanted in zip(committed_files(record), hashes, strict=False):
         if present.get(part) == size and (not target.local or _hash(target, part) == wanted):
             continue
         try:
@@ -195,7 +201,7 @@ def _copy_shard(source: Place, target: Place, name: str, record: Record, present
 
 
 def _write_shard(
-    target: Place,
+    target: StoreLocation,
     name: str,
     record: Record,
     present: Mapping[str, int],
@@ -213,18 +219,21 @@ def _write_shard(
     raise StoreError(f"shard {identity}: 1,000 damaged records in {target.name}; look at the disk")
 
 
-def _holds(target: Place, name: str, record: Record, present: Mapping[str, int]) -> bool:
+def _holds(target: StoreLocation, name: str, record: Record, present: Mapping[str, int]) -> bool:
     """Whether a whole record of this name, ours or another's of the same task, and its files are there."""
     there = _record(target, name)
-    if there is None or any(present.get(part) != size for part, size in parts(there)):
+    if there is None or any(present.get(part) != size for part, size in committed_files(there)):
         return False
     if not target.local:
         return True
     hashes = (there.file_sha256, there.blocks_root)
-    return all(_hash(target, part) == wanted for (part, _), wanted in zip(parts(there), hashes, strict=False))
+    return all(
+        _hash(target, part) == wanted
+        for (part, _), wanted in zip(committed_files(there), hashes, strict=False)
+    )
 
 
-def _record(target: Place, name: str) -> Record | None:
+def _record(target: StoreLocation, name: str) -> Record | None:
     try:
         data = target.read(f"{SHARDS}/{name}")
         return None if data is None else parse_record(name, data, f"{target.name}/{SHARDS}/{name}")
@@ -232,11 +241,11 @@ def _record(target: Place, name: str) -> Record | None:
         return None
 
 
-def _hash(target: Place, part: str) -> str:
+def _hash(target: StoreLocation, part: str) -> str:
     return hashlib.sha256(target.read(f"{SHARDS}/{part}") or b"").hexdigest()
 
 
-def _copy_canary(source: Place, target: Place, header: Header) -> None:
+def _copy_canary(source: StoreLocation, target: StoreLocation, header: StoreHeader) -> None:
     ours, theirs = source.read(CANARY), target.read(CANARY)
     if ours is None or ours == theirs:
         return

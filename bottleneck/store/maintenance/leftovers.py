@@ -8,9 +8,9 @@ import numpy as np
 
 from bottleneck.schema import Cache
 from bottleneck.store.listing import TEMPORARY, Listing
-from bottleneck.store.maintenance.locks import removing
-from bottleneck.store.maintenance.removal import Removed, unheld
-from bottleneck.store.plans import published
+from bottleneck.store.locks import removing
+from bottleneck.store.maintenance.removal import Removal, task_is_free
+from bottleneck.store.plan_files import read_plans
 from bottleneck.store.read import open_store
 
 
@@ -18,11 +18,11 @@ def find_leftovers(listing: Listing) -> tuple[str, ...]:
     """Files below the store that nothing needs, relative to it; what somebody holds a lock for is passed over."""
     found: list[str] = []
     for name in listing.orphans:
-        with unheld(listing.folder, name[:16]) as free:
+        with task_is_free(listing.folder, name[:16]) as free:
             found += [f"shards/{name}"] if free else []
     for name in listing.temporaries:
         match = TEMPORARY.fullmatch(name)
-        with unheld(listing.folder, match["name"][:16] if match else "") as free:
+        with task_is_free(listing.folder, match["name"][:16] if match else "") as free:
             found += [f"shards/{name}"] if free else []
     found += [
         f"{p.parent.name}/{p.name}" for sub in ("plans", "log") for p in _temporaries(listing.folder / sub)
@@ -30,7 +30,7 @@ def find_leftovers(listing: Listing) -> tuple[str, ...]:
     found += [path.name for path in _temporaries(listing.folder)]
     found += [f"plans/{name}" for name in _finished_plans(listing)]
     for path in sorted((listing.folder / "locks").glob("*.lock")):
-        with unheld(listing.folder, path.stem[:16]) as free:
+        with task_is_free(listing.folder, path.stem[:16]) as free:
             found += [f"locks/{path.name}"] if free else []
     return tuple(found)
 
@@ -39,7 +39,7 @@ def _finished_plans(listing: Listing) -> list[str]:
     """Plans of which every task has a content that is known already, and files that are no plans."""
     folder = listing.folder / "plans"
     there = sorted(path.name for path in folder.glob("*.plan"))
-    plans = published(folder, 1 << 32)
+    plans = read_plans(folder, 1 << 32)
     finished = [name for name in there if name not in plans]
     if plans:
         store = open_store(Cache(listing.folder.parents[1]), listing.header.spec)
@@ -54,13 +54,13 @@ def _temporaries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(".*.tmp") if TEMPORARY.fullmatch(path.name))
 
 
-def remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removed) -> None:
+def remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removal) -> None:
     """Remove what `find_leftovers` named, unless it is needed by now or somebody is at work on it."""
     parts: list[str] = []
     for name in names:
         path = listing.folder / name
         match = TEMPORARY.fullmatch(path.name)
-        with unheld(listing.folder, (match["name"] if match else path.name)[:16]) as free:
+        with task_is_free(listing.folder, (match["name"] if match else path.name)[:16]) as free:
             if not free:
                 continue
             if path.parent == listing.shards and not match:

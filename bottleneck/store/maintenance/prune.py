@@ -13,10 +13,10 @@ import numpy as np
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, json_fields
 from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.locks import housekeeping
 from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftovers
-from bottleneck.store.maintenance.locks import housekeeping
-from bottleneck.store.maintenance.removal import Removed, sizes_of
-from bottleneck.store.maintenance.rewrite import Keeps, replaced, rewrite
+from bottleneck.store.maintenance.removal import Removal, sizes_of
+from bottleneck.store.maintenance.rewrite import Keeps, find_superseded, rewrite
 from bottleneck.store.maintenance.verify import read_contents
 from bottleneck.store.read import Index
 from bottleneck.store.views import CONTENT_BYTES
@@ -25,7 +25,7 @@ from bottleneck.store.views import CONTENT_BYTES
 SHARE = 0.2
 
 
-class Kept:
+class KeptContents:
     """The contents that sources refer to.
 
     Parameters
@@ -36,7 +36,7 @@ class Kept:
     Examples
     --------
     >>> cat, dog = np.zeros((1, 32), np.uint8), np.ones((1, 32), np.uint8)
-    >>> Kept(cat).contains(np.concatenate([cat, dog]), 32)
+    >>> KeptContents(cat).contains(np.concatenate([cat, dog]), 32)
     array([ True, False])
     """
 
@@ -126,13 +126,13 @@ class Pruning:
         return {"store": self.folder.name, **counts}
 
 
-def plan_pruning(listing: Listing, kept: Kept | None) -> Steps:
+def plan_pruning(listing: Listing, kept: KeptContents | None) -> Steps:
     """What nothing in `kept` refers to; with None, what no record refers to.
 
     A record whose contents cannot be read stays, whatever it holds.
     """
     # A superseded record's rows are served by another.
-    removed, _ = replaced(listing)
+    removed, _ = find_superseded(listing)
     rewritten: dict[str, Record] = {}
     damaged = {**listing.broken, **listing.lacking}
     rows = 0
@@ -156,7 +156,7 @@ def plan_pruning(listing: Listing, kept: Kept | None) -> Steps:
 
 def prune_store(
     folder: Path,
-    kept: Kept | None,
+    kept: KeptContents | None,
     *,
     done: bool = False,
     moved: Callable[[int], None] = lambda _: None,
@@ -194,10 +194,10 @@ def prune_store(
         return _pruned(folder, kept, done, moved)
 
 
-def _pruned(folder: Path, kept: Kept | None, done: bool, moved: Callable[[int], None]) -> Pruning:
+def _pruned(folder: Path, kept: KeptContents | None, done: bool, moved: Callable[[int], None]) -> Pruning:
     listing = list_store(folder)
     steps = plan_pruning(listing, kept)
-    removed, damaged, written, rewritten = Removed(), dict(steps.damaged), 0, 0
+    removed, damaged, written, rewritten = Removal(), dict(steps.damaged), 0, 0
     keeps = keeper(listing, kept)
     if done:
         # First of all: what is written anew below may be the very file that an earlier, ended prune left.
@@ -238,14 +238,14 @@ class _Counts:
     lost: int
 
 
-def _counts(listing: Listing, record: Record, kept: Kept) -> _Counts:
+def _counts(listing: Listing, record: Record, kept: KeptContents) -> _Counts:
     keeps = keeper(listing, kept)
     rows = int(keeps(read_contents(listing.shards, record)).sum())
     rejected = np.frombuffer(bytes.fromhex("".join(r.content for r in record.rejected)), np.uint8)
     return _Counts((rows, int(keeps(rejected.reshape(-1, 32)).sum())), record.rows - rows)
 
 
-def keeper(listing: Listing, kept: Kept | None) -> Keeps:
+def keeper(listing: Listing, kept: KeptContents | None) -> Keeps:
     """Which keys of the store are of kept contents; with None, all are."""
     width = CONTENT_BYTES if listing.header.spec.views else 32
     return lambda keys: np.ones(len(keys), bool) if kept is None else kept.contains(keys, width)

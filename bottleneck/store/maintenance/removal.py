@@ -16,9 +16,9 @@ from typing import TypeVar
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Record
 from bottleneck.store.listing import parts_of
-from bottleneck.store.locks import Lock, Locks
-from bottleneck.store.maintenance.locks import removing
+from bottleneck.store.locks import removing
 from bottleneck.store.record import RECORD_NAME, read_record
+from bottleneck.store.task_locks import TaskLock, TaskLocks
 from bottleneck.system.durable import sync_folder
 
 #: So many files go at a time: builders wait meanwhile.
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 @dataclass
-class Removed:
+class Removal:
     """What went, and what could not.
 
     Attributes
@@ -118,14 +118,14 @@ def _needed(folder: Path, parts: set[str]) -> set[str]:
 
 
 @contextlib.contextmanager
-def unheld(folder: Path, identity: str) -> Iterator[bool]:
+def task_is_free(folder: Path, identity: str) -> Iterator[bool]:
     """Whether nobody works at task `identity` of the store in `folder`; nobody else begins to while this is held.
 
     Makes no lock file: a lock that does not exist holds nobody. Locks only save work, and a shard that loses its file
     before its record comes is a miss, computed again.
     """
-    locks = Locks(folder / "locks")
-    held: list[Lock | None] = []
+    locks = TaskLocks(folder / "locks")
+    held: list[TaskLock | None] = []
     for path in sorted((folder / "locks").glob(f"{identity}*.lock")) if identity else ():
         task, _, attempt = path.stem.partition(".")
         held.append(locks.take(task, int(attempt) if attempt.isdigit() else 0))

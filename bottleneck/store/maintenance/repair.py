@@ -17,14 +17,14 @@ import numpy as np
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Cache, Record
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.maintenance.locks import committing, housekeeping, removing
-from bottleneck.store.maintenance.removal import Removed
+from bottleneck.store.locks import committing, housekeeping, removing
+from bottleneck.store.maintenance.removal import Removal
 from bottleneck.store.maintenance.rewrite import identity_of
 from bottleneck.store.maintenance.verify import Damage, check_shard, read_contents
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, hash_blocks, read_file, root_of
-from bottleneck.store.shard import build
+from bottleneck.store.shard import build_shard
 from bottleneck.system.durable import publish
 
 
@@ -213,7 +213,7 @@ def _restore(listing: Listing, salvaged: list[Salvage], recompute: Recompute, do
 def _put_right(listing: Listing, item: Salvage) -> bool:
     """Replace the shard's files by the bytes that its record names, if that is what the rows give."""
     record = item.record
-    image = build(record.id, listing.header.spec, item.keys, item.features)
+    image = build_shard(record.id, listing.header.spec, item.keys, item.features)
     if hashlib.sha256(image.data).hexdigest() != record.file_sha256:
         return False
     blocks = b"".join(hash_blocks(record.id, item.features, record.block_rows))
@@ -256,7 +256,7 @@ def _stand_in(listing: Listing, item: Salvage, again: Recomputed | None, done: R
             rounding=record.rounding,
             supersedes=supersedes,
         )
-    removed = Removed()
+    removed = Removal()
     removed.records(listing.shards, {item.name: record})
     done.failed.update(removed.failed)
     done.superseded.append(item.name)
@@ -281,7 +281,7 @@ def _forget(listing: Listing, names: list[str], gained: int, done: Repair) -> No
     gained -= sum(told.values())
     rows = [listing.records[name].rows for name in doubtful if name in listing.records]
     settled = len(rows) == len(doubtful) and gained >= sum(rows)
-    removed = Removed()
+    removed = Removal()
     for name in names:
         if name in sound:
             done.in_place.append(name)

@@ -11,7 +11,7 @@ import numpy as np
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, RejectedContent, Rounding
 from bottleneck.store.listing import Listing
-from bottleneck.store.maintenance.verify import read_whole
+from bottleneck.store.maintenance.verify import read_shard
 from bottleneck.store.plan import first_rows
 from bottleneck.store.record import commit, precedence
 
@@ -19,12 +19,12 @@ from bottleneck.store.record import commit, precedence
 Keeps = Callable[[np.ndarray], np.ndarray]
 
 
-def everything(keys: np.ndarray) -> np.ndarray:
+def keep_all(keys: np.ndarray) -> np.ndarray:
     """Keeps all rows."""
     return np.ones(len(keys), bool)
 
 
-def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = everything) -> Record | None:
+def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = keep_all) -> Record | None:
     """Publish one shard with the kept rows and rejections of `records`; durable, and theirs are superseded, on return.
 
     For the store's only housekeeper: what `records` name must not go meanwhile.
@@ -90,7 +90,7 @@ def identity_of(keys: np.ndarray, rejected: Sequence[RejectedContent], supersede
     return digest.hexdigest()[:16]
 
 
-def replaced(listing: Listing) -> tuple[dict[str, Record], list[str]]:
+def find_superseded(listing: Listing) -> tuple[dict[str, Record], list[str]]:
     """Superseded records, and parts that only such records can have named, that are needed no more.
 
     They are not where the record that replaces them is found damaged now: then they are the last sound rows.
@@ -104,7 +104,7 @@ def replaced(listing: Listing) -> tuple[dict[str, Record], list[str]]:
         if old or left:
             with contextlib.suppress(DamagedShard):
                 if record.rows:
-                    read_whole(listing.shards, record)
+                    read_shard(listing.shards, record)
                 records.update(old)
                 parts += left
     return records, parts
@@ -119,7 +119,7 @@ def _gathered(listing: Listing, records: Mapping[str, Record], keeps: Keeps) -> 
     count = 0
     for record in records.values():
         if record.rows:
-            whole = read_whole(listing.shards, record)
+            whole = read_shard(listing.shards, record)
             rows = np.flatnonzero(keeps(whole.keys))
             keys[count : count + len(rows)] = whole.keys[rows]
             features[count : count + len(rows)] = whole.features[rows]

@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class StoredSample:
     """Stored rows that were drawn, and the environment of each one's shard."""
 
     keys: np.ndarray
@@ -51,7 +51,7 @@ class Drawn:
     environments: tuple[Mapping[str, str], ...]
 
 
-def draw(listing: Listing, wanted: Keeps, count: int, seed: int | None = None) -> Drawn:
+def draw_sample(listing: Listing, wanted: Keeps, count: int, seed: int | None = None) -> StoredSample:
     """`count` stored rows at random among those of `wanted` keys; all of them where there are fewer.
 
     The rows are read as they lie: hashing them is `verify_store`'s part. Raises `DamagedShard`.
@@ -67,10 +67,10 @@ def draw(listing: Listing, wanted: Keeps, count: int, seed: int | None = None) -
     features = np.empty((len(picked), *spec.shape), np.dtype(spec.recipe.dtype).newbyteorder("<"))
     for number, (record, row) in enumerate(picked):
         keys[number], features[number] = _row(listing, record, row)
-    return Drawn(keys, features, tuple(record.environment for record, _ in picked))
+    return StoredSample(keys, features, tuple(record.environment for record, _ in picked))
 
 
-def compare(drawn: Drawn, again: Recomputed, spec: StoreSpec) -> Sample:
+def compare_sample(drawn: StoredSample, again: Recomputed, spec: StoreSpec) -> Sample:
     """The drawn rows against those computed again: bit for bit where the environment is equal, else within rounding.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any
 
 from bottleneck.errors import StoreError
 from bottleneck.schema import Cache, RejectedContent, json_fields, json_value
-from bottleneck.store.header import Header
+from bottleneck.store.header import StoreHeader
 from bottleneck.store.listing import list_store
 from bottleneck.store.read import open_store
 
@@ -45,7 +45,7 @@ class StoreState:
 
     folder: Path
     problem: str = ""
-    header: Header | None = None
+    header: StoreHeader | None = None
     rows: int = 0
     shards: int = 0
     size: int = 0
@@ -90,7 +90,7 @@ class StoreState:
         }
 
 
-def state_of(cache: Cache, folder: Path) -> StoreState:
+def store_state(cache: Cache, folder: Path) -> StoreState:
     """The state of one store. Writes nothing.
 
     Parameters

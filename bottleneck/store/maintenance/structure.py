@@ -78,7 +78,7 @@ class StructureChecker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=hdf5_child.environment(),
+            env=hdf5_child.child_environment(),
             start_new_session=True,
         )
         if self._answer(self._child, _START_SECONDS) is None:
@@ -114,7 +114,7 @@ class StructureChecker:
                     stream.close()
 
 
-def inspect(path: str, datasets: Mapping[str, Any]) -> str:
+def inspect_structure(path: str, datasets: Mapping[str, Any]) -> str:
     """What is wrong with the file at `path`, empty for nothing. Opens it with HDF5: for the child only.
 
     Parameters
@@ -167,13 +167,13 @@ def _wrong(h5py: Any, file: Any, name: bytes, shape: tuple[int, ...], dtype: str
 def main() -> None:
     """Entry point of the child: a line of JSON in, a line of JSON out, until the asking side closes."""
     hdf5_child.forget_plugins()
-    hdf5_child.limit(_MEMORY)
+    hdf5_child.limit_resources(_MEMORY)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     answers.write(b'""\n')
     for line in sys.stdin.buffer:
         ask = json.loads(line)
         try:
-            wrong = inspect(ask["path"], ask["datasets"])
+            wrong = inspect_structure(ask["path"], ask["datasets"])
         except Exception as error:  # h5py raises many kinds for one broken file
             wrong = f"HDF5 cannot read it: {type(error).__name__}: {error}"[:500]
         answers.write(json.dumps(wrong).encode("ascii") + b"\n")

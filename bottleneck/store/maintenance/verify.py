@@ -17,7 +17,7 @@ from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record, json_fields
 from bottleneck.store.canary import CANARY, canary_values
 from bottleneck.store.listing import Listing, list_store
-from bottleneck.store.maintenance.locks import reading
+from bottleneck.store.locks import reading
 from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.record import hash_block, hash_content, read_file, root_of, superseded
 
@@ -87,7 +87,7 @@ class Verdict:
         }
 
 
-class Whole(NamedTuple):
+class ShardRows(NamedTuple):
     """A shard's rows, every byte of its file checked."""
 
     keys: np.ndarray
@@ -225,7 +225,7 @@ def check_shard(folder: Path, name: str, record: Record, moved: Callable[[int], 
     return _joined(found)
 
 
-def read_whole(folder: Path, record: Record) -> Whole:
+def read_shard(folder: Path, record: Record) -> ShardRows:
     """The rows of one shard, after the hash of its whole file was found right.
 
     Raises
@@ -242,7 +242,7 @@ def read_whole(folder: Path, record: Record) -> Whole:
     count = record.rows * int(np.prod(record.shape, dtype=np.int64))
     features = np.frombuffer(data, np.dtype(record.dtype).newbyteorder("<"), count, record.features_offset)
     keys = np.frombuffer(data, np.uint8, record.rows * 32, record.content_offset)
-    return Whole(keys.reshape(-1, 32), features.reshape(record.rows, *record.shape))
+    return ShardRows(keys.reshape(-1, 32), features.reshape(record.rows, *record.shape))
 
 
 def read_contents(folder: Path, record: Record) -> np.ndarray:

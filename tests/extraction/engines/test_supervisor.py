@@ -19,7 +19,7 @@ from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Task
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building
-from bottleneck.store.plan import plan
+from bottleneck.store.plan import plan_tasks
 from bottleneck.store.read import open_store
 from tests.fakes import base, other_base, write_images
 
@@ -43,7 +43,7 @@ def assignment(scanned: tuple[Assignment, Inventory]) -> Iterator[Assignment]:
 
 def task_of(scanned: tuple[Assignment, Inventory]) -> Task:
     given, inventory = scanned
-    return plan(inventory, given.specs[0], np.zeros(len(inventory), bool))[0]
+    return plan_tasks(inventory, given.specs[0], np.zeros(len(inventory), bool))[0]
 
 
 def test_a_machine_that_sees_everything_may_work_and_leaves_no_trace(assignment: Assignment) -> None:

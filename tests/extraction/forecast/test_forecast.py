@@ -18,7 +18,7 @@ from bottleneck.inventory.scan import scan
 from bottleneck.pipeline.extract import foresee
 from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
-from bottleneck.store.plan import plan
+from bottleneck.store.plan import plan_tasks
 from tests.extraction.test_run import here
 from tests.fakes import FakeForward, write_images
 
@@ -32,7 +32,7 @@ def inventory(tmp_path: Path) -> Inventory:
 
 def test_hours_and_bytes_grow_with_images_and_tasks(inventory: Inventory) -> None:
     spec = FakeForward().spec
-    todo = plan(inventory, spec, np.zeros(30, bool), task_rows=8)
+    todo = plan_tasks(inventory, spec, np.zeros(30, bool), task_rows=8)
     clock = Clock({"forward": 1.0}, {}, 0.0, 2)
     trial = Trial(images=10, start=3.0, seconds=2.0, write=0.5, overhead=100, batch=4, clock=clock)
     told = predict([todo], spec, trial, 7.0, Machine())
@@ -69,7 +69,7 @@ def test_a_long_run_is_told_how_many_machines_end_it_in_an_hour_and_keeps_its_ow
 
 
 def test_a_sample_is_drawn_from_the_whole_plan(inventory: Inventory) -> None:
-    todo = plan(inventory, FakeForward().spec, np.zeros(30, bool))
+    todo = plan_tasks(inventory, FakeForward().spec, np.zeros(30, bool))
     task = sample(todo)
     keys = dict(zip(inventory.table.column("path").to_pylist(), inventory.keys, strict=True))
     assert sorted(task.paths) == sorted(keys)

@@ -34,7 +34,7 @@ from bottleneck.pipeline.extract import foresee
 from bottleneck.pixels.header import check_header
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.sources.open import open_source
-from bottleneck.store.plan import plan
+from bottleneck.store.plan import plan_tasks
 from bottleneck.store.read import open_store
 from tests.extraction.test_run import FAKE, check_served, counts
 from tests.fakes import base, write_images
@@ -173,7 +173,7 @@ def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> No
     forward = base()
     forward.decode = lambda data: check_header(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
     with Worker(forward, cache) as worker:
-        (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
+        (task,) = plan_tasks(inventory, base().spec, np.zeros(len(inventory), bool))
         (outcome,) = worker.compute(opened, task, lambda _: None)
     assert {(why.retry, why.final, why.circumstances) for why in outcome.rejections} == {
         (True, True, "at most 10 pixels")
@@ -254,7 +254,7 @@ def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(
     source, cache = open_source(write_images(tmp_path / "in", {"cat": 6})), Cache(tmp_path / "cache")
     (tmp_path / "in" / "cat" / "003.png").write_bytes(b"<html>")
     inventory = scan(source, None)
-    (task,) = plan(inventory, base().spec, np.zeros(len(inventory), bool))
+    (task,) = plan_tasks(inventory, base().spec, np.zeros(len(inventory), bool))
     with Worker(base(), cache) as first:
         (told,) = first.compute(source, task, lambda _: None)
     assert told.computed == 5

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import Cache, Record, RejectedContent, canonical_json
-from bottleneck.store.header import found
+from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit
@@ -24,7 +24,7 @@ def some(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def put(cache: Cache, keys: np.ndarray, rows: np.ndarray, **more: object) -> Record:
-    folder, header = found(cache, SPEC, 4)
+    folder, header = begin_store(cache, SPEC, 4)
     arguments = {"rejected": [], "environment": {"forward": "fake"}, "canary": "0" * 64, **more}
     return commit(folder / "shards", task_id(keys), header.spec, keys, rows, **arguments)
 

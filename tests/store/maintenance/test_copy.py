@@ -16,13 +16,13 @@ import pytest
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.pipeline import stores
 from bottleneck.schema import Cache, RejectedContent
-from bottleneck.store.header import found, read_header
+from bottleneck.store.header import begin_store, read_header
 from bottleneck.store.listing import list_store
-from bottleneck.store.locations import Folder
+from bottleneck.store.locations import FolderLocation
+from bottleneck.store.locks import COMMITS
 from bottleneck.store.maintenance.compact import compact_store
 from bottleneck.store.maintenance.copy import copy_store
-from bottleneck.store.maintenance.locks import COMMITS
-from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
 from bottleneck.store.record import commit, seal
@@ -48,7 +48,7 @@ def rows_of(keys: np.ndarray) -> np.ndarray:
 
 def filled(cache: Cache, shards: int = 4, rows: int = 5) -> Path:
     """A store of some shards, one rejection, a canary and what does not count."""
-    folder, _ = found(cache, SPEC, 4)
+    folder, _ = begin_store(cache, SPEC, 4)
     (folder / "canary.f32").write_bytes(np.arange(16, dtype="<f4").tobytes())
     for shard in range(shards):
         keys = keys_of(rows, shard * rows)
@@ -239,7 +239,9 @@ def test_killed_while_copying_it_serves_what_has_records_and_then_goes_on(
     def records() -> int:
         try:
             names = (
-                os.listdir(place) if kind == "folder" else [found.name for found in objects.children(place)]
+                os.listdir(place)
+                if kind == "folder"
+                else [found.name for found in objects.list_objects(place)]
             )
         except FileNotFoundError:
             return 0
@@ -269,10 +271,10 @@ def test_compacting_pruning_and_copying_in_turn_hides_no_row(tmp_path: Path) -> 
     """Two stores exchange rewritten shards of the same rows: none may stand in for one that stands in for it."""
     here, there = Cache(tmp_path / "here"), Cache(tmp_path / "there")
     folder, keys, rows = house(here, 2)
-    kept = Kept(keys[:5])
+    kept = KeptContents(keys[:5])
 
     def copied() -> None:
-        copy_store(Folder(folder), str(there.root))
+        copy_store(FolderLocation(folder), str(there.root))
         np.testing.assert_array_equal(served(there, keys[:5]), rows[:5])
         prune_store(there.stores / folder.name, None, done=True)  # what is superseded there goes
 

@@ -11,11 +11,11 @@ import pytest
 from bottleneck.errors import NewerFormat
 from bottleneck.schema import Cache
 from bottleneck.store.listing import list_store
-from bottleneck.store.locks import Locks
-from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.maintenance.verify import verify_store
-from bottleneck.store.plans import publish_plan
+from bottleneck.store.plan_files import publish_plan
 from bottleneck.store.read import open_store
+from bottleneck.store.task_locks import TaskLocks
 from tests.store.kill_steps import kill_at, steps_of
 from tests.store.maintenance.small_stores import SPEC, house, put, rejection, served, snapshot, some
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> Cache:
 def test_a_dry_run_says_what_goes_and_removes_nothing(cache: Cache) -> None:
     folder, keys, rows = house(cache, 4)
     before = snapshot(folder)
-    kept = Kept(np.concatenate([keys[:10], keys[10:15]]))
+    kept = KeptContents(np.concatenate([keys[:10], keys[10:15]]))
     said = prune_store(folder, kept)
     assert (said.done, said.rows, said.shards, said.rewritten) == (False, 25, 2, 1)
     assert snapshot(folder) == before
@@ -44,7 +44,7 @@ def test_a_dry_run_says_what_goes_and_removes_nothing(cache: Cache) -> None:
 def test_a_shard_of_which_little_would_go_stays_as_it_is(cache: Cache) -> None:
     folder, keys, _ = house(cache, 1)
     before = snapshot(folder)
-    done = prune_store(folder, Kept(keys[1:]), done=True)
+    done = prune_store(folder, KeptContents(keys[1:]), done=True)
     assert (done.rows, done.rewritten, snapshot(folder)) == (0, 0, before)
 
 
@@ -78,7 +78,7 @@ def test_what_somebody_is_at_work_on_is_passed_over(cache: Cache) -> None:
     record = put(cache, *some(5, 50))
     (folder / "shards" / f"{record.id}.json").unlink()
     (folder / "locks").mkdir(exist_ok=True)
-    lock = Locks(folder / "locks").take(record.id)
+    lock = TaskLocks(folder / "locks").take(record.id)
     assert lock is not None
     before = snapshot(folder / "shards")
     assert prune_store(folder, None, done=True).leftovers == ()
@@ -102,7 +102,7 @@ def test_rejections_go_with_their_contents(cache: Cache) -> None:
     folder, keys, rows = house(cache, 1)
     put(cache, keys[:0], rows[:0], rejected=[rejection(1), rejection(2)])
     put(cache, keys[:0], rows[:0], rejected=[rejection(3)], environment={"forward": "other"})
-    kept = Kept(np.frombuffer(bytes.fromhex(rejection(1).content), np.uint8).reshape(1, 32))
+    kept = KeptContents(np.frombuffer(bytes.fromhex(rejection(1).content), np.uint8).reshape(1, 32))
     prune_store(folder, kept, done=True)
     store = open_store(cache, SPEC)
     assert len(store) == 0
@@ -123,7 +123,7 @@ def test_damaged_shards_stay_and_are_named(cache: Cache) -> None:
     second = np.frombuffer(
         (folder / "shards" / rows[1].shard).read_bytes(), np.uint8, 32, rows[1].content_offset
     )
-    done = prune_store(folder, Kept(second.reshape(1, 32)), done=True)
+    done = prune_store(folder, KeptContents(second.reshape(1, 32)), done=True)
     assert set(done.damaged) == {content[0], rows[0]}
     assert {content[0], rows[0]} == set(list_store(folder).records)
     assert len(keys) == 30
@@ -133,7 +133,7 @@ def test_what_cannot_be_removed_is_named_and_the_rest_goes(cache: Cache) -> None
     folder, _, _ = house(cache, 2)
     stuck = folder / "shards" / ("0" * 16 + "-" + "1" * 16 + ".h5")
     stuck.mkdir()
-    done = prune_store(folder, Kept(some(1, 99)[0]), done=True)
+    done = prune_store(folder, KeptContents(some(1, 99)[0]), done=True)
     assert list(done.failed) == [stuck.name]
     assert [p.name for p in (folder / "shards").iterdir()] == [stuck.name]
 
@@ -147,7 +147,7 @@ def test_an_immutable_shard_is_named_and_the_rest_goes(cache: Cache) -> None:
     if subprocess.run(["chattr", "+i", str(path)], capture_output=True, check=False).returncode:
         pytest.skip("this file system has no immutable files")
     try:
-        done = prune_store(folder, Kept(some(1, 99)[0]), done=True)
+        done = prune_store(folder, KeptContents(some(1, 99)[0]), done=True)
         assert list(done.failed) == [path.name]
         left = {p.name for p in (folder / "shards").iterdir()}
         assert left == {path.name, record.shard, record.blocks}, "a record keeps its files"
@@ -160,7 +160,7 @@ def test_a_view_is_kept_by_the_content_of_its_image(cache: Cache) -> None:
     keys[:, 30:] = 0
     keys[3:, :30] = keys[:3, :30]
     keys[:, 31] = [1, 1, 1, 2, 2, 2]
-    kept = Kept(np.concatenate([keys[:1, :30], np.full((1, 2), 77, np.uint8)], axis=1))
+    kept = KeptContents(np.concatenate([keys[:1, :30], np.full((1, 2), 77, np.uint8)], axis=1))
     np.testing.assert_array_equal(kept.contains(keys, 30), [True, False, False, True, False, False])
     assert not kept.contains(keys, 32).any()
     assert len(rows) == 6
@@ -174,7 +174,7 @@ def test_newer_stores_are_not_touched(cache: Cache) -> None:
     )
     before = snapshot(folder)
     with pytest.raises(NewerFormat):
-        prune_store(folder, Kept(some(1, 99)[0]), done=True)
+        prune_store(folder, KeptContents(some(1, 99)[0]), done=True)
     assert snapshot(folder) == before
 
 
@@ -185,7 +185,7 @@ def test_killed_at_any_step_what_is_kept_is_served_and_the_next_time_finishes(tm
     theirs = np.concatenate([rows[:15], rows[38:]])
 
     def work(cache: Cache) -> None:
-        prune_store(cache.stores / SPEC.folder, Kept(mine), done=True)
+        prune_store(cache.stores / SPEC.folder, KeptContents(mine), done=True)
 
     def copied(name: str) -> Cache:
         shutil.copytree(first.root, tmp_path / name)

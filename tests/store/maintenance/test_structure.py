@@ -12,7 +12,7 @@ import pytest
 
 from bottleneck.schema import Cache, Record
 from bottleneck.store.maintenance import structure
-from bottleneck.store.maintenance.structure import StructureChecker, inspect
+from bottleneck.store.maintenance.structure import StructureChecker, inspect_structure
 from tests.store.maintenance.small_stores import house, put, some
 
 
@@ -68,7 +68,7 @@ def test_each_other_structure_is_named(
         file.create_dataset("content", data=np.zeros((10, 32), np.uint8))
         make(file)  # type: ignore[operator]
     path.write_bytes(buffer.getvalue())
-    assert why in inspect(str(path), asked(record))
+    assert why in inspect_structure(str(path), asked(record))
 
 
 @pytest.mark.fault(47)
@@ -103,7 +103,7 @@ def test_memory_that_a_file_asks_for_is_not_given(shard: tuple[Path, Record]) ->
 
     code = (
         "from bottleneck.system import hdf5_child; from bottleneck.store.maintenance import structure\n"
-        "hdf5_child.limit(structure._MEMORY)\n"
+        "hdf5_child.limit_resources(structure._MEMORY)\n"
         "try:\n bytes(1 << 30)\nexcept MemoryError:\n print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

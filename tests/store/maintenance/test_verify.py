@@ -15,7 +15,7 @@ from bottleneck.schema import Cache, Record
 from bottleneck.store.canary import canary_values
 from bottleneck.store.listing import list_store
 from bottleneck.store.maintenance import verify as verifying
-from bottleneck.store.maintenance.verify import Verdict, read_whole, verify_store
+from bottleneck.store.maintenance.verify import Verdict, read_shard, verify_store
 from tests.store.maintenance.small_stores import SPEC, house, put, reseal, snapshot, some
 
 
@@ -224,11 +224,11 @@ def test_a_newer_store_is_named_and_not_looked_into(folder: Path, where: str) ->
 def test_a_whole_shard_is_read_only_when_it_is_whole(folder: Path) -> None:
     listing = list_store(folder)
     record = next(iter(listing.records.values()))
-    assert len(read_whole(listing.shards, record).keys) == record.rows
+    assert len(read_shard(listing.shards, record).keys) == record.rows
     path = listing.shards / record.shard
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(DamagedShard, match=record.id):
-        read_whole(listing.shards, record)
+        read_shard(listing.shards, record)
 
 
 def test_a_folder_that_is_no_store_is_said_to_be_none(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 
 from bottleneck.errors import StoreError
 from bottleneck.schema.strict_json import MalformedDocument
-from bottleneck.store.maintenance.locks import committing
-from bottleneck.store.plan import Published, task_id
+from bottleneck.store.locks import committing
+from bottleneck.store.plan import PublishedPlan, task_id
 from bottleneck.store.record import read_file
 from bottleneck.system.durable import publish
 
@@ -57,7 +57,7 @@ def publish_plan(folder: Path, keys: np.ndarray, task_rows: int) -> Path:
     return path
 
 
-def read_plan(folder: Path, name: str) -> Published:
+def read_plan(folder: Path, name: str) -> PublishedPlan:
     """The plan in `folder`/`name`.
 
     Raises
@@ -80,10 +80,10 @@ def read_plan(folder: Path, name: str) -> Published:
     if digest != data[-32:] or digest.hex()[:16] != match[1]:
         raise MalformedDocument("its own hash does not fit")
     keys = np.frombuffer(data, np.uint8, int(head[2]) * 32, head.end()).reshape(-1, 32)
-    return Published(keys, int(head[1]))
+    return PublishedPlan(keys, int(head[1]))
 
 
-def published(folder: Path, most_rows: int) -> dict[str, Published]:
+def read_plans(folder: Path, most_rows: int) -> dict[str, PublishedPlan]:
     """Every plan in `folder` that can be read, by name and in that order; an empty dict where there is no folder.
 
     Parameters
@@ -93,7 +93,7 @@ def published(folder: Path, most_rows: int) -> dict[str, Published]:
     most_rows : int
         Plans of larger tasks are passed over: a task is held in memory.
     """
-    found: dict[str, Published] = {}
+    found: dict[str, PublishedPlan] = {}
     for name in _names(folder):
         with contextlib.suppress(OSError, StoreError, MalformedDocument):
             one = read_plan(folder, name)
@@ -102,7 +102,7 @@ def published(folder: Path, most_rows: int) -> dict[str, Published]:
     return found
 
 
-def tasks_of(one: Published) -> Iterator[np.ndarray]:
+def task_contents(one: PublishedPlan) -> Iterator[np.ndarray]:
     """Contents of each task, (k, 32)."""
     return (one.keys[start : start + one.task_rows] for start in range(0, len(one.keys), one.task_rows))
 
@@ -124,13 +124,13 @@ def remove_settled(folder: Path, settled: Callable[[np.ndarray], np.ndarray]) ->
         Ids of the tasks of plans that were removed.
     """
     gone: list[str] = []
-    for name, one in published(folder, 1 << 32).items():
+    for name, one in read_plans(folder, 1 << 32).items():
         there = settled(one.keys)
         starts = np.arange(0, len(there), one.task_rows)
         if np.logical_or.reduceat(there, starts).all():
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
-                gone += [task_id(keys) for keys in tasks_of(one)]
+                gone += [task_id(keys) for keys in task_contents(one)]
     return gone
 
 

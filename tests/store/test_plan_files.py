@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bottleneck.errors import StoreError
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.plan import task_id
-from bottleneck.store.plans import publish_plan, published, read_plan, remove_settled, tasks_of
+from bottleneck.store.plan_files import publish_plan, read_plan, read_plans, remove_settled, task_contents
 
 
 def some(count: int, seed: int = 0) -> np.ndarray:
@@ -25,10 +25,10 @@ def test_a_plan_comes_back_as_it_was_published(tmp_path: Path) -> None:
     one = read_plan(tmp_path, path.name)
     np.testing.assert_array_equal(one.keys, some(10))
     assert one.task_rows == 4
-    assert [len(keys) for keys in tasks_of(one)] == [4, 4, 2]
-    assert published(tmp_path, 4).keys() == {path.name}
-    assert published(tmp_path, 3) == {}
-    assert published(tmp_path / "none", 4) == {}
+    assert [len(keys) for keys in task_contents(one)] == [4, 4, 2]
+    assert read_plans(tmp_path, 4).keys() == {path.name}
+    assert read_plans(tmp_path, 3) == {}
+    assert read_plans(tmp_path / "none", 4) == {}
 
 
 def test_equal_plans_are_one_file_and_others_are_others(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_every_flipped_bit_and_every_cut_makes_it_no_plan(tmp_path: Path) -> Non
             read_plan(tmp_path, path.name)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        assert published(tmp_path, 100) == {}
+        assert read_plans(tmp_path, 100) == {}
     path.write_bytes(whole + b"\0")
-    assert published(tmp_path, 100) == {}
+    assert read_plans(tmp_path, 100) == {}
 
 
 def test_what_is_no_regular_file_under_a_plans_name_is_passed_over(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_what_is_no_regular_file_under_a_plans_name_is_passed_over(tmp_path: Pat
     (tmp_path / ("a" * 16 + ".plan")).mkdir()
     os.mkfifo(tmp_path / ("b" * 16 + ".plan"))
     (tmp_path / "notes.txt").write_text("mine")
-    assert published(tmp_path, 100) == {}
+    assert read_plans(tmp_path, 100) == {}
     for name, kind in [(whole.name, OSError), ("b" * 16 + ".plan", StoreError), ("../x", MalformedDocument)]:
         with pytest.raises(kind):
             read_plan(tmp_path, name)
