@@ -27,10 +27,10 @@ from watching import MIB
 
 from bottleneck.schema import Cache, Pixels, Preprocessing, Recipe, StoreSpec
 from bottleneck.store.batches import batches, epoch_order
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from bottleneck.store.rows import Rows
 
 BATCH = 64

@@ -11,8 +11,7 @@ from bottleneck.errors import BaseError
 from bottleneck.extraction.worker.messages import Proof
 from bottleneck.extraction.worker.task import Outcome
 from bottleneck.schema import Cache, StoreSpec, Task
-from bottleneck.store.canary import NO_CANARY, prove_unchanged
-from bottleneck.store.decoder import DECODER
+from bottleneck.store.canary import DECODER, NO_CANARY, prove_unchanged
 from bottleneck.store.read import Store
 
 

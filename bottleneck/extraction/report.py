@@ -23,8 +23,8 @@ from bottleneck.schema import (
     json_fields,
     json_value,
 )
-from bottleneck.store.drift import read_drift
-from bottleneck.store.plan import first_rows
+from bottleneck.store.content_index import first_rows
+from bottleneck.store.header import read_drift
 from bottleneck.store.read import Store
 from bottleneck.system.durable import shown
 

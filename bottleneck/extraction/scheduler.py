@@ -21,10 +21,11 @@ from bottleneck.extraction.executor import Hands
 from bottleneck.extraction.worker.task import Outcome
 from bottleneck.pixels.header import pixel_limit
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
+from bottleneck.store.commit import read_sound_record
 from bottleneck.store.plan import Plan, plan_tasks, task_id
 from bottleneck.store.plan_files import publish_plan, read_plans, remove_settled
 from bottleneck.store.read import Store, open_store
-from bottleneck.store.record import RECORD_NAME, is_committed, read_sound_record
+from bottleneck.store.record import RECORD_NAME, is_committed
 from bottleneck.store.task_locks import TaskLock, TaskLocks
 
 #: Seconds after which work that another holds is done here too; longer where this builder's own tasks take longer.

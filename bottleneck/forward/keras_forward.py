@@ -27,7 +27,7 @@ from bottleneck.pixels.decoder import Decoder, first_line
 from bottleneck.pixels.probes import probes
 from bottleneck.pixels.samples import decoder_of
 from bottleneck.schema import BaseRequest, Cache, Precision, StoreSpec, ViewPolicy
-from bottleneck.store.decoder import DECODER
+from bottleneck.store.canary import DECODER
 from bottleneck.store.header import find_store
 from bottleneck.system.onednn import onednn_in_use
 

@@ -15,12 +15,11 @@ from bottleneck.pipeline.extract import filled
 from bottleneck.pipeline.scan import opened, scan_for
 from bottleneck.pipeline.session import Options, PathLike, Session, limits_of, progress_of
 from bottleneck.schema import BaseRequest, Cache, Inventory
-from bottleneck.store.canary import CANARY, NO_CANARY
-from bottleneck.store.decoder import compare_decoder
+from bottleneck.store.canary import CANARY, NO_CANARY, compare_decoder
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.maintenance.prune import KeptContents
 from bottleneck.store.maintenance.repair import Recomputed
-from bottleneck.store.maintenance.verify import read_contents
+from bottleneck.store.maintenance.shard_check import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
 
 

@@ -22,9 +22,10 @@ from bottleneck.store.maintenance.copy import Copied, copy_store
 from bottleneck.store.maintenance.prune import KeptContents, Pruning, keeper, prune_store
 from bottleneck.store.maintenance.repair import Repair, repair_store
 from bottleneck.store.maintenance.sample import Sample, compare_sample, draw_sample
+from bottleneck.store.maintenance.shard_check import Damage
 from bottleneck.store.maintenance.state import StoreState as StoreState
 from bottleneck.store.maintenance.state import store_state
-from bottleneck.store.maintenance.verify import Damage, Verdict, bytes_of, verify_store
+from bottleneck.store.maintenance.verify import Verdict, bytes_of, verify_store
 from bottleneck.system.durable import shown
 from bottleneck.system.objects import is_url
 

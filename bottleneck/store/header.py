@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from bottleneck.errors import NewerFormat, StoreError
-from bottleneck.schema import BaseRequest, Cache, Frozen, StoreSpec
+from bottleneck.schema import BaseRequest, Cache, Drift, Frozen, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
 from bottleneck.store.locks import committing
 from bottleneck.store.record import read_file, seal, unseal
@@ -127,3 +128,23 @@ def begin_store(
     except OSError as error:
         raise _unwritable(cache, folder, error) from error
     return folder, read_header(folder) or mine
+
+
+DRIFT = "drift.json"
+_MOST_DRIFT_BYTES = 1 << 12
+
+
+def read_drift(folder: Path) -> Drift | None:
+    """What the store in `folder` says; None where it says nothing that can be trusted."""
+    with contextlib.suppress(OSError, StoreError, MalformedDocument):
+        document = loads(read_file(folder, DRIFT, None, most=_MOST_DRIFT_BYTES), most_bytes=_MOST_DRIFT_BYTES)
+        if isinstance(document, dict):
+            unseal(document)
+        return validate(Drift, document)
+    return None
+
+
+def publish_drift(folder: Path, drift: Drift) -> None:
+    """Write it, unless there is one. Raises OSError."""
+    with committing(folder):
+        publish(folder / DRIFT, seal(drift), replace=read_drift(folder) is None)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bottleneck.schema import Inventory, StoreSpec, Task, ViewPolicy
+from bottleneck.store.content_index import first_rows, prefixes
 
 
 class PublishedPlan(NamedTuple):
@@ -175,45 +176,3 @@ def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[PublishedP
                 free[row[part]] = False
                 found.append(row[part])
     return found
-
-
-def prefixes(keys: np.ndarray) -> np.ndarray:
-    """Eight bytes of each key as a number, (n,) uint64: six of the content and the last two, by which views differ."""
-    return np.concatenate((keys[:, :6], keys[:, 30:]), axis=1).view(np.uint64).ravel()
-
-
-def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Row numbers of the first occurrence of each distinct key among `wanted` rows, ascending.
-
-    Parameters
-    ----------
-    keys : numpy.ndarray
-        (n, 32) uint8.
-    wanted : numpy.ndarray
-        (n,) bool.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64.
-    """
-    rows = np.flatnonzero(wanted)
-    # By the first eight bytes, so that nothing of the size of all keys is copied or sorted; contents that share
-    # them (copies, nearly always) are then told apart by the whole key.
-    prefix = np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
-    if len(rows) < len(prefix):
-        prefix = prefix[rows]
-    order = np.argsort(prefix)
-    prefix = prefix[order]
-    same = prefix[1:] == prefix[:-1]
-    del prefix
-    shared = np.append(same, False) | np.append(False, same)
-    kept = np.ones(len(rows), bool)
-    if shared.any():
-        doubtful = np.sort(order[shared])
-        whole = np.ascontiguousarray(keys[rows[doubtful]]).view("V32").ravel()
-        # return_index gives the first of equal keys because the sort that unique uses for it is stable.
-        _, first = np.unique(whole, return_index=True)
-        kept[doubtful] = False
-        kept[doubtful[first]] = True
-    return rows[kept]

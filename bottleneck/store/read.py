@@ -13,13 +13,14 @@ import numpy as np
 from bottleneck.errors import NewerFormat, ReadFailure, StoreError
 from bottleneck.schema import Cache, Record, RejectedContent, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument
+from bottleneck.store.content_index import Index
 from bottleneck.store.header import StoreHeader, find_store
 from bottleneck.store.locks import reading
-from bottleneck.store.mapped import TYPES, ShardFile, Shards, is_absence
-from bottleneck.store.plan import prefixes
+from bottleneck.store.mapped import Shards
 from bottleneck.store.record import RECORD_NAME, attempt_of, check_fits, precedence, read_record, superseded
 from bottleneck.store.remote import Mirror, mirror
 from bottleneck.store.rows import Rows
+from bottleneck.store.shard_file import TYPES, ShardFile, is_absence
 
 #: How often the folder is looked at before records that are gone count as lost.
 _LOOKS = 3
@@ -125,67 +126,6 @@ class Store:
             The disk refused the read.
         """
         return self.rows(positions).read(out)
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """From content to row: 48 bytes a row.
-
-    Attributes
-    ----------
-    keys : numpy.ndarray
-        (rows, 32) uint8, in the order of the shards' rows; a content may be there more than once.
-    prefix : numpy.ndarray
-        (n,) uint64: eight bytes of each distinct content, ascending.
-    numbers : numpy.ndarray
-        (n,) the row of each of these; of several, the one in the first record.
-    """
-
-    keys: np.ndarray
-    prefix: np.ndarray
-    numbers: np.ndarray
-
-    @classmethod
-    def of(cls, keys: np.ndarray) -> Index:
-        """The index of rows with these contents."""
-        prefix = prefixes(keys)
-        order = np.argsort(prefix, kind="stable")
-        prefix = prefix[order]
-        numbers = order.astype(np.int32 if len(keys) < 1 << 31 else np.int64)
-        del order
-        repeated = np.flatnonzero(prefix[1:] == prefix[:-1])
-        if len(repeated):
-            dropped = _repeats(keys, numbers, prefix, np.unique(prefix[repeated]))
-            prefix, numbers = np.delete(prefix, dropped), np.delete(numbers, dropped)
-        return cls(keys, prefix, numbers)
-
-    def __len__(self) -> int:
-        return len(self.prefix)
-
-    def find(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) int64 places in `numbers`, -1 for contents that are not there."""
-        wanted = prefixes(keys)
-        found = np.full(len(keys), -1, np.int64)
-        place = np.searchsorted(self.prefix, wanted)
-        pending = np.arange(len(keys))
-        # One round is the rule; more only where two contents share these eight bytes.
-        while len(pending):
-            pending = pending[place[pending] < len(self.prefix)]
-            pending = pending[self.prefix[place[pending]] == wanted[pending]]
-            equal = (self.keys[self.numbers[place[pending]]] == keys[pending]).all(axis=1)
-            found[pending[equal]] = place[pending[equal]]
-            pending = pending[~equal]
-            place[pending] += 1
-        return found
-
-
-def _repeats(keys: np.ndarray, numbers: np.ndarray, prefix: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Places in `numbers` of contents that an earlier place has, among those whose prefix is one of `shared`."""
-    places = np.flatnonzero(np.isin(prefix, shared))
-    contents = np.ascontiguousarray(keys[numbers[places]]).view("V32").ravel()
-    # The sort that unique uses for return_index is stable: it names the first of equal ones.
-    _, first = np.unique(contents, return_index=True)
-    return np.delete(places, first)
 
 
 def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), mapped: bool = True) -> Store:

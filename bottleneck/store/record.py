@@ -20,14 +20,10 @@ from bottleneck.schema import (
     Frozen,
     Record,
     RejectedContent,
-    Rounding,
     StoreSpec,
     canonical_json,
 )
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
-from bottleneck.store.locks import committing
-from bottleneck.store.shard import ShardImage, build_shard
-from bottleneck.system.durable import publish
 
 #: `<id>.json`, or `<id>.<k>.json` for one that stands in for a damaged shard.
 RECORD_NAME = re.compile(r"([0-9a-f]{16})(?:\.([1-9][0-9]{0,2}))?\.json")
@@ -73,107 +69,6 @@ def root_of(blocks: Sequence[bytes]) -> str:
     return hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
-def commit(
-    folder: Path,
-    identity: str,
-    spec: StoreSpec,
-    keys: np.ndarray,
-    features: np.ndarray,
-    *,
-    rejected: Sequence[RejectedContent],
-    environment: Mapping[str, str],
-    canary: str,
-    supersedes: Sequence[str] = (),
-    rounding: Rounding | None = None,
-) -> Record:
-    """Publish one shard: its file, its block hashes, then the record that makes them count.
-
-    A sound record of the same task that is already there wins, and what this call made is dropped. Where the one
-    that is there names damaged files, they are put right when the bytes are the same, else a further record under
-    ``<id>.<k>.json`` stands in for it. One without a row that blamed circumstances does not win over a later verdict.
-
-    Parameters
-    ----------
-    folder : Path
-        The store's ``shards/``.
-    identity : str
-        16 hex digits: the task's id.
-    keys : numpy.ndarray
-        (n, 32) uint8.
-    features : numpy.ndarray
-        (n, *spec.shape) of the storage dtype; n may be 0 when every image was rejected.
-    rejected : sequence of RejectedContent
-    environment : mapping of str to str
-        What the bits depend on.
-    canary : str
-        sha256 of the canary rows in this environment.
-    supersedes : sequence of str
-        File names of records that this one replaces.
-    rounding : Rounding, optional
-        What the storage type cost.
-
-    Returns
-    -------
-    Record
-        The record that counts for this task now.
-
-    Raises
-    ------
-    OSError
-        Disk full and its kin: then there is no record, and no shard either.
-    """
-    image = build_shard(identity, spec, keys, features) if len(keys) else ShardImage(b"", 0, 0)
-    rows_a_block = block_rows(spec.row_bytes)
-    blocks = hash_blocks(identity, features, rows_a_block)
-    record = Record(
-        format=2 if any(why.circumstances for why in rejected) else 1,
-        id=identity,
-        recipe=spec.identity,
-        rows=len(keys),
-        shape=spec.shape,
-        dtype=spec.recipe.dtype,
-        file_sha256=hashlib.sha256(image.data).hexdigest(),
-        file_bytes=len(image.data),
-        features_offset=image.features_offset,
-        content_offset=image.content_offset,
-        content_sha256=hash_content(identity, keys.tobytes()),
-        block_rows=rows_a_block,
-        blocks_root=root_of(blocks),
-        rejected=tuple(rejected),
-        supersedes=tuple(supersedes),
-        rounding=rounding,
-        environment=dict(environment),
-        canary=canary,
-    )
-    with committing(folder.parent):
-        return _publish(folder, spec, record, image.data, b"".join(blocks))
-
-
-def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing: bytes) -> Record:
-    for attempt in range(1000):
-        name = f"{record.id}.json" if attempt == 0 else f"{record.id}.{attempt}.json"
-        there = read_sound_record(folder, name, spec)
-        if there is not None and _is_overtaken(there, record):
-            continue
-        if there is not None and there.file_sha256 != record.file_sha256:
-            return there
-        if there is None and os.path.lexists(folder / name) and not _names_our_files(folder, name, record):
-            continue
-        # Same bytes, or nothing there yet. A file of this very name that is damaged is replaced by what its
-        # name promises; that is the only replacement there is.
-        for part, content in ((record.shard, data), (record.blocks, listing)):
-            if content and not publish(folder / part, content) and not _holds(folder / part, content):
-                publish(folder / part, content, replace=True)
-        if publish(folder / name, seal(record)):
-            return record
-        there = read_sound_record(folder, name, spec)
-        if there is not None and not _is_overtaken(there, record):
-            return there
-    raise StoreError(
-        f"shard {record.id}: 1,000 damaged records in {folder}; look at the disk, then move them away"
-    )
-
-
 def attempt_of(name: str) -> int:
     """Which of its task's records the one of this name is, counted from 0; 0 for what is no record's name."""
     match = RECORD_NAME.fullmatch(name)
@@ -200,43 +95,6 @@ def superseded(records: Mapping[str, Record]) -> set[str]:
             found.add(name)
             pending += records[name].supersedes if name in records else ()
     return found
-
-
-def _is_overtaken(there: Record, record: Record) -> bool:
-    """Whether all that `there` says is that it could not tell, of contents that `record` can tell of, or tell more."""
-    unsure = {why.content: (why.circumstances, why.final) for why in record.rejected if why.retry}
-    return not there.rows and any(
-        why.retry and unsure.get(why.content) != (why.circumstances, why.final) for why in there.rejected
-    )
-
-
-def _names_our_files(folder: Path, name: str, record: Record) -> bool:
-    try:
-        return read_record(folder, name).file_sha256 == record.file_sha256
-    except (OSError, MalformedDocument):
-        return False
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return path.read_bytes() == data
-    except OSError:
-        return False
-
-
-def read_sound_record(folder: Path, name: str, spec: StoreSpec) -> Record | None:
-    """The record `name` when it is of `spec`'s store and the files that it names are whole, else None."""
-    try:
-        record = read_record(folder, name)
-        check_fits(record, spec)
-        if not record.rows:
-            return record
-        data = read_file(folder, record.shard, record.file_bytes)
-        listing = read_file(folder, record.blocks, 32 * -(-record.rows // record.block_rows))
-    except (OSError, MalformedDocument, StoreError):
-        return None
-    whole = hashlib.sha256(data).hexdigest() == record.file_sha256
-    return record if whole and hashlib.sha256(listing).hexdigest() == record.blocks_root else None
 
 
 def is_committed(folder: Path, name: str, spec: StoreSpec) -> bool:

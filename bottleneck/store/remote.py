@@ -29,8 +29,8 @@ from bottleneck.store.locations import (
     locate_store,
     store_locations,
 )
-from bottleneck.store.mapped import ShardFile
 from bottleneck.store.record import RECORD_NAME, check_fits, hash_content, parse_record, read_file
+from bottleneck.store.shard_file import ShardFile
 from bottleneck.system import objects
 from bottleneck.system.addresses import redact
 from bottleneck.system.durable import publish

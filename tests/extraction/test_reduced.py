@@ -18,8 +18,7 @@ from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.canary import canary_tolerance
-from bottleneck.store.drift import DRIFT, read_drift
-from bottleneck.store.header import read_header
+from bottleneck.store.header import DRIFT, read_drift, read_header
 from bottleneck.system.progress import Silent
 from tests.extraction.test_report import text_of
 from tests.extraction.test_run import counts, here

@@ -24,7 +24,8 @@ from bottleneck.store.maintenance.compact import compact_store
 from bottleneck.store.maintenance.copy import copy_store
 from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.maintenance.repair import Recomputed, repair_store
-from bottleneck.store.maintenance.verify import Damage, check_shard, verify_store
+from bottleneck.store.maintenance.shard_check import Damage, check_shard
+from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
 from tests.faults.reference_stores import SPEC, put, some
 

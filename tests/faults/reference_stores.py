@@ -18,10 +18,11 @@ import numpy as np
 import bottleneck
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Cache, Record, StoreSpec, canonical_json
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit, read_record
+from bottleneck.store.record import read_record
 from tests.fakes import FakeForward, base, rows_by_hand
 
 ROOT = Path(__file__).parents[2]

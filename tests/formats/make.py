@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import RECORD_FORMAT, Cache, RejectedContent
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
-from bottleneck.store.record import commit
 from tests.fakes import base
 
 

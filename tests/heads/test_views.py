@@ -16,10 +16,10 @@ from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.training_loop import Data
 from bottleneck.schema import Cache, ViewPolicy
 from bottleneck.store.batches import epoch_order
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from bottleneck.store.rows import Rows
 from bottleneck.store.views import ViewRows, view_keys, view_rows
 from tests.fakes import base

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.commit import commit
 from bottleneck.store.listing import list_store, store_folders
 from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from tests.fakes import base, rows_by_hand, write_images
 from tests.in_process import FAKE, Call
 from tests.store.maintenance.small_stores import snapshot
@@ -194,7 +194,7 @@ def test_a_sample_is_computed_again_and_told_from_other_rows(call: Call, folder:
     sample = said.json["stores"][0]["sample"]
     assert sample == {"rows": 5, "exact": 5, "differing": [], "missing": {}, "largest": 0.0}
     # Rows that are well hashed and yet not the images': only computing can tell.
-    from bottleneck.store.maintenance.verify import read_shard
+    from bottleneck.store.maintenance.shard_check import read_shard
 
     listing = list_store(folder)
     name, record = next((n, r) for n, r in listing.standing.items() if r.rows == 18)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import Cache, StoreSpec
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import Store, open_store
-from bottleneck.store.record import commit
 from bottleneck.store.rows import Rows
 from tests.fakes import base
 

@@ -12,9 +12,9 @@ import bottleneck
 from bottleneck.errors import DamagedShard, ReadFailure, StoreError
 from bottleneck.pipeline import stores
 from bottleneck.schema import Cache
+from bottleneck.store.commit import commit
 from bottleneck.store.header import read_header
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from bottleneck.system import objects
 from tests.fakes import write_images
 from tests.in_process import FAKE, Call, InProcessWorker, caller

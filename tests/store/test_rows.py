@@ -21,6 +21,7 @@ from bottleneck.schema import Cache, StoreSpec
 from bottleneck.store import mapped
 from bottleneck.store.read import open_store
 from bottleneck.store.rows import Rows, loaded
+from bottleneck.store.shard_file import ShardFile
 from tests.store.known_rows import as_rows, stored
 
 N, SHAPE = 60, (3, 4)
@@ -89,7 +90,7 @@ def test_picking_reads_nothing_and_composes(
     rows: Rows, array: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(mapped.ShardFile, "_open", lambda self: pytest.fail("a shard was opened"))
+        patched.setattr(ShardFile, "_open", lambda self: pytest.fail("a shard was opened"))
         picked = rows.select(MASK).select([3, 3, 0]).select(slice(None, None, -1))
     np.testing.assert_array_equal(picked.read(), array[MASK][[3, 3, 0]][::-1])
 
@@ -231,13 +232,13 @@ def test_a_read_that_fails_is_no_damage(
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path[0]) if path else None)
 
     with monkeypatch.context() as patched:
-        patched.setattr(mapped.os, "pread", broken)
+        patched.setattr(os, "pread", broken)
         with pytest.raises(ReadFailure, match=r"\.h5 cannot be read \(Input/output error\)"):
             store.gather(store.find(keys))
         with pytest.raises(ReadFailure, match="cannot be read"):
             open_store(Cache(tmp_path), store.spec)
     with monkeypatch.context() as patched:
-        patched.setattr(mapped.os, "open", broken)
+        patched.setattr(os, "open", broken)
         with pytest.raises(ReadFailure, match=r"recipe\.json cannot be read"):
             open_store(Cache(tmp_path), store.spec)
     assert {path: path.read_bytes() for path in before} == before

@@ -12,10 +12,11 @@ import pytest
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Cache, RejectedContent, canonical_json
 from bottleneck.schema.strict_json import MalformedDocument
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import Store, open_store
-from bottleneck.store.record import commit, read_record
+from bottleneck.store.record import read_record
 from tests.fakes import base, other_base
 
 SPEC = base().spec

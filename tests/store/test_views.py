@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from bottleneck.errors import UsageError
 from bottleneck.schema import Cache, Inventory, StoreSpec, ViewPolicy
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store, find_store
 from bottleneck.store.plan import plan_tasks, task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from bottleneck.store.views import (
     ViewRows,
     epoch_views,

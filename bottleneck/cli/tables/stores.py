@@ -11,8 +11,8 @@ from bottleneck.pipeline.stores import Checked
 from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.maintenance.copy import Copied
 from bottleneck.store.maintenance.prune import Pruning
+from bottleneck.store.maintenance.shard_check import Damage
 from bottleneck.store.maintenance.state import StoreState
-from bottleneck.store.maintenance.verify import Damage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

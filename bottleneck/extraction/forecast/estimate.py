@@ -9,7 +9,8 @@ from typing import Any
 from bottleneck.extraction.forecast.forecast import Prediction
 from bottleneck.extraction.scheduler import Look, cut
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views, json_fields
-from bottleneck.store.plan import Plan, first_rows
+from bottleneck.store.content_index import first_rows
+from bottleneck.store.plan import Plan
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
 

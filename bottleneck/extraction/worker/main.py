@@ -40,10 +40,8 @@ from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.forward.cuts import specs_of
 from bottleneck.forward.drift import probe_drift
 from bottleneck.schema import BaseRequest, Cache, Task, ViewPolicy
-from bottleneck.store.canary import CANARY, compare_canary, hash_of
-from bottleneck.store.decoder import compare_decoder
-from bottleneck.store.drift import publish_drift, read_drift
-from bottleneck.store.header import begin_store, find_store
+from bottleneck.store.canary import CANARY, compare_canary, compare_decoder, hash_of
+from bottleneck.store.header import begin_store, find_store, publish_drift, read_drift
 from bottleneck.system.process import die_with_parent, import_tensorflow, take_streams
 
 #: Seconds that a first file is waited for.

@@ -12,7 +12,7 @@ from bottleneck.errors import Rejected
 from bottleneck.extraction.worker.messages import Care
 from bottleneck.forward.rounding import measure
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
-from bottleneck.store.record import commit
+from bottleneck.store.commit import commit
 
 
 @dataclass(frozen=True)

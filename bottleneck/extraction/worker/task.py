@@ -21,7 +21,7 @@ from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.row_writer import Column, Place
 from bottleneck.forward.cuts import rows_of
 from bottleneck.schema import Rejection, Task
-from bottleneck.store.record import read_sound_record
+from bottleneck.store.commit import read_sound_record
 from bottleneck.store.views import is_of
 
 

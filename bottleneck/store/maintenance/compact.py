@@ -13,7 +13,7 @@ from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.locks import housekeeping
 from bottleneck.store.maintenance.removal import Removal
 from bottleneck.store.maintenance.rewrite import find_superseded, rewrite
-from bottleneck.store.maintenance.verify import read_shard
+from bottleneck.store.maintenance.shard_check import read_shard
 
 #: Large enough that a store of millions of rows has hundreds of shards, small enough to be built in memory.
 TARGET = 256 << 20

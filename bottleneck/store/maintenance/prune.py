@@ -12,13 +12,13 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, json_fields
+from bottleneck.store.content_index import Index
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.locks import housekeeping
 from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftovers
 from bottleneck.store.maintenance.removal import Removal, sizes_of
 from bottleneck.store.maintenance.rewrite import Keeps, find_superseded, rewrite
-from bottleneck.store.maintenance.verify import read_contents
-from bottleneck.store.read import Index
+from bottleneck.store.maintenance.shard_check import read_contents
 from bottleneck.store.views import CONTENT_BYTES
 
 #: A shard with kept rows is written anew when that frees at least this share of them.

@@ -16,14 +16,15 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Cache, Record
+from bottleneck.store.commit import commit
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.locks import committing, housekeeping, removing
 from bottleneck.store.maintenance.removal import Removal
 from bottleneck.store.maintenance.rewrite import identity_of
-from bottleneck.store.maintenance.verify import Damage, check_shard, read_contents
+from bottleneck.store.maintenance.shard_check import Damage, check_shard, read_contents
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit, hash_blocks, read_file, root_of
+from bottleneck.store.record import hash_blocks, read_file, root_of
 from bottleneck.store.shard import build_shard
 from bottleneck.system.durable import publish
 

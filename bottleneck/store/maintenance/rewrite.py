@@ -10,10 +10,11 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, RejectedContent, Rounding
+from bottleneck.store.commit import commit
+from bottleneck.store.content_index import first_rows
 from bottleneck.store.listing import Listing
-from bottleneck.store.maintenance.verify import read_shard
-from bottleneck.store.plan import first_rows
-from bottleneck.store.record import commit, precedence
+from bottleneck.store.maintenance.shard_check import read_shard
+from bottleneck.store.record import precedence
 
 #: (n, 32) uint8 to (n,) bool.
 Keeps = Callable[[np.ndarray], np.ndarray]

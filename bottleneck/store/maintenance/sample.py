@@ -14,7 +14,7 @@ from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.listing import Listing
 from bottleneck.store.maintenance.repair import Recomputed
 from bottleneck.store.maintenance.rewrite import Keeps
-from bottleneck.store.maintenance.verify import read_contents
+from bottleneck.store.maintenance.shard_check import read_contents
 
 
 @dataclass(frozen=True)

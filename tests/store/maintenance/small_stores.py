@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.schema import Cache, Record, RejectedContent, canonical_json
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit
 from tests.fakes import base
 
 SPEC = base().spec

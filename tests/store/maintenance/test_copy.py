@@ -16,6 +16,7 @@ import pytest
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.pipeline import stores
 from bottleneck.schema import Cache, RejectedContent
+from bottleneck.store.commit import commit
 from bottleneck.store.header import begin_store, read_header
 from bottleneck.store.listing import list_store
 from bottleneck.store.locations import FolderLocation
@@ -25,7 +26,7 @@ from bottleneck.store.maintenance.copy import copy_store
 from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from bottleneck.store.record import commit, seal
+from bottleneck.store.record import seal
 from bottleneck.system import objects
 from tests.fakes import base
 from tests.in_process import Call, caller

@@ -45,7 +45,7 @@ def cache(tmp_path: Path) -> Cache:
 @pytest.fixture
 def made(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, np.ndarray, np.ndarray, str, Record]:
     """A store with a shard of 5 blocks of 4 rows among others: folder, its keys and rows, its record's name."""
-    monkeypatch.setattr("bottleneck.store.record.block_rows", lambda _: 4)
+    monkeypatch.setattr("bottleneck.store.commit.block_rows", lambda _: 4)
     folder, _, _ = house(cache, 2)
     keys, rows = some(20, 8)
     record = put(cache, keys, rows, rejected=[rejection(9)])
@@ -192,5 +192,5 @@ def _refused(folder: Path) -> tuple[object, ...]:
         def refuse(*_: object) -> bytes:
             raise OSError(5, "Input/output error")
 
-        patch.setattr("bottleneck.store.maintenance.verify.os.pread", refuse)
+        patch.setattr("bottleneck.store.maintenance.shard_check.os.pread", refuse)
         return verify_store(folder).damaged

@@ -15,7 +15,8 @@ from bottleneck.schema import Cache, Record
 from bottleneck.store.canary import canary_values
 from bottleneck.store.listing import list_store
 from bottleneck.store.maintenance import verify as verifying
-from bottleneck.store.maintenance.verify import Verdict, read_shard, verify_store
+from bottleneck.store.maintenance.shard_check import read_shard
+from bottleneck.store.maintenance.verify import Verdict, verify_store
 from tests.store.maintenance.small_stores import SPEC, house, put, reseal, snapshot, some
 
 
@@ -30,7 +31,7 @@ def folder(cache: Cache) -> Path:
     made, _, _ = house(cache, 2)
     put(cache, *some(9, 7))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.store.record.block_rows", lambda _: 4)
+        patch.setattr("bottleneck.store.commit.block_rows", lambda _: 4)
         put(cache, *some(30, 8))
     return made
 
@@ -134,7 +135,7 @@ def test_a_disk_that_refuses_is_named_and_no_reason_to_remove(
     def refuse(*_: object) -> bytes:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(verifying.os, "pread", refuse)
+    monkeypatch.setattr(os, "pread", refuse)
     verdict = verify_store(folder)
     assert len(verdict.damaged) == 4
     assert all(not damage.lost and "Input/output error" in damage.why for damage in verdict.damaged)

@@ -1,0 +1,206 @@
+"""Read a shard's files and hash each block before its first use."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bottleneck.errors import DamagedShard, ReadFailure, StoreError
+from bottleneck.schema import Record
+from bottleneck.store.record import hash_block, hash_content, read_file
+
+TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+
+
+#: Python keeps a descriptor for each map before 3.13: then maps take a quarter of those that the process may have.
+MAPS_NEED_DESCRIPTORS = sys.version_info < (3, 13)
+
+
+def is_absence(error: OSError) -> bool:
+    """Whether the file is simply not there (a link, a socket or a folder in its place is nothing), not unreadable."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR)
+
+
+class ShardFile:
+    """The files of one record. Holds no descriptor: each is open only as long as it is read.
+
+    Parameters
+    ----------
+    folder : Path
+        The store's ``shards/``.
+    record : Record
+    mapped : bool
+        False reads blocks of rows with pread, for file systems that cannot be mapped or may fail under a map.
+    """
+
+    def __init__(self, folder: Path, record: Record, *, mapped: bool = True) -> None:
+        self.folder, self.record, self.mapped = folder, record, mapped
+        self._width = int(np.prod(record.shape, dtype=np.int64))
+
+    @property
+    def block_count(self) -> int:
+        """How many hashed blocks its rows are."""
+        return -(-self.record.rows // self.record.block_rows)
+
+    def content(self) -> np.ndarray:
+        """Contents of the rows, (rows, 32) uint8, checked against the record."""
+        record = self.record
+        with self._open() as file:
+            raw = _pread(file, record.rows * 32, record.content_offset)
+        if hash_content(record.id, raw) != record.content_sha256:
+            raise self.damaged("its content column is not what was committed")
+        return np.frombuffer(raw, np.uint8).reshape(-1, 32)
+
+    def check_sizes(self) -> None:
+        """That its files are there whole, by their sizes: nothing that a record claims is believed before.
+
+        Raises
+        ------
+        DamagedShard
+        """
+        if not self.record.rows:
+            return
+        for what, name, expected in self._parts():
+            try:
+                size = (self.folder / name).lstat().st_size
+            except FileNotFoundError as error:
+                raise self._gone(what) from error
+            if size != expected:
+                raise self.damaged(f"its {what} has {size} bytes; {expected} were committed")
+
+    def check(self, blocks: Sequence[int]) -> None:
+        """Hash these blocks of rows. Raises `DamagedShard` for the first one that is not what was committed."""
+        record = self.record
+        listing = self._listing()
+        block_bytes = record.block_rows * self._width * TYPES[record.dtype].itemsize
+        end = record.rows * self._width * TYPES[record.dtype].itemsize
+        with self._open() as file:
+            for block in blocks:
+                start = block * block_bytes
+                # By pread, not through the map: a bad sector is then an error and no signal.
+                data = _pread(file, min(block_bytes, end - start), record.features_offset + start)
+                if hash_block(record.id, block, data) != listing[32 * block : 32 * block + 32]:
+                    first = block * record.block_rows
+                    stop = min(first + record.block_rows, record.rows)
+                    raise self.damaged(f"rows {first} to {stop - 1} are not what was committed", first, stop)
+
+    def map(self) -> np.ndarray | None:
+        """The rows, (rows, width) of the stored type, or None where the file cannot be mapped."""
+        record = self.record
+        if not self.mapped:
+            return None
+        options: dict[str, Any] = {} if MAPS_NEED_DESCRIPTORS else {"trackfd": False}
+        with self._open() as file:
+            try:
+                whole = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ, **options)
+            except OSError:
+                self.mapped = False
+                return None
+        flat = np.frombuffer(whole, TYPES[record.dtype], record.rows * self._width, record.features_offset)
+        return flat.reshape(record.rows, self._width)
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Rows `first` to `stop` by pread: (n, width)."""
+        dtype = TYPES[self.record.dtype]
+        row_bytes = self._width * dtype.itemsize
+        with self._open() as file:
+            data = _pread(file, (stop - first) * row_bytes, self.record.features_offset + first * row_bytes)
+        return np.frombuffer(data, dtype).reshape(-1, self._width)
+
+    def damaged(self, what: str, first: int = 0, stop: int | None = None) -> DamagedShard:
+        """The error that names this shard and its rows, the whole shard where none are given."""
+        return DamagedShard(
+            f"shard {self.record.id} in {self.folder}: {what}. No such row is served; "
+            "`bottleneck store verify --repair SOURCE` recomputes just these rows",
+            shard=self.record.id,
+            rows=(first, self.record.rows if stop is None else stop),
+        )
+
+    def _gone(self, what: str) -> DamagedShard:
+        """The error for a file that is not there: lost, or rightly removed with its record."""
+        if any(self.folder.glob(f"{self.record.id}*.json")):
+            return self.damaged(f"its {what} is gone")
+        return DamagedShard(
+            f"shard {self.record.id} in {self.folder} was removed since the store was opened, as `store compact`, "
+            "`store prune` and repairs do. No such row is served; open the store again (run the same command again)",
+            shard=self.record.id,
+            rows=(0, self.record.rows),
+        )
+
+    def _listing(self) -> bytes:
+        record = self.record
+        try:
+            listing = read_file(self.folder, record.blocks, 32 * self.block_count)
+        except OSError as error:
+            if is_absence(error):
+                raise self._gone("list of block hashes") from error
+            raise ReadFailure.of(self.folder / record.blocks, error) from error
+        except StoreError as error:
+            raise self.damaged(str(error)) from error
+        if hashlib.sha256(listing).hexdigest() != record.blocks_root:
+            raise self.damaged("its list of block hashes is not what was committed")
+        return listing
+
+    def _parts(self) -> list[tuple[str, str, int]]:
+        """What must be here when the store is opened: in words, name and bytes."""
+        return [
+            ("list of block hashes", self.record.blocks, 32 * self.block_count),
+            ("file", self.record.shard, self.record.file_bytes),
+        ]
+
+    def _before_opening(self) -> None:
+        """For shards that are not here yet."""
+
+    def _open(self) -> _Opened:
+        self._before_opening()
+        path = self.folder / self.record.shard
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            if is_absence(error):
+                raise self._gone("file") from error
+            raise ReadFailure.of(path, error) from error
+        size = os.fstat(descriptor).st_size
+        if size != self.record.file_bytes:
+            os.close(descriptor)
+            raise self.damaged(f"its file has {size} bytes; {self.record.file_bytes} were committed")
+        return _Opened(path, descriptor)
+
+
+class _Opened:
+    """A descriptor with its path, closed at the end of a ``with``."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+
+def _pread(file: _Opened, count: int, offset: int) -> bytes:
+    """`count` bytes, fewer only where the file ends. Raises `ReadFailure`: a read that fails proves no damage."""
+    parts: list[bytes] = []
+    done = 0
+    try:
+        while done < count:
+            # In pieces: one call gives at most 2 GiB, and may always give less than was asked for.
+            part = os.pread(file.descriptor, min(count - done, 1 << 30), offset + done)
+            if not part:
+                break
+            parts.append(part)
+            done += len(part)
+    except OSError as error:
+        raise ReadFailure.of(file.path, error) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
