@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from bottleneck.errors import BottleneckError as BottleneckError
     from bottleneck.heads.dense import DenseHead as DenseHead
     from bottleneck.heads.logistic import LogisticHead as LogisticHead
-    from bottleneck.pipeline.bases import list_bases as list_bases
+    from bottleneck.pipeline.evaluate import evaluate as evaluate
     from bottleneck.pipeline.export import export as export
     from bottleneck.pipeline.export import merge as merge
     from bottleneck.pipeline.extract import extract as extract
     from bottleneck.pipeline.extract import features as features
     from bottleneck.pipeline.finetune import finetune as finetune
+    from bottleneck.pipeline.lookup import list_bases as list_bases
+    from bottleneck.pipeline.lookup import scan as scan
     from bottleneck.pipeline.predict import predict as predict
-    from bottleneck.pipeline.scan import scan as scan
-    from bottleneck.pipeline.train import evaluate as evaluate
     from bottleneck.pipeline.train import train as train
 
 __version__ = "0.1.0"
@@ -29,12 +29,12 @@ __version__ = "0.1.0"
 #: Public name -> where it lives. Never `nan*`, `move_*`, `push`, `rankdata`, `median`, `ss`, `replace` or
 #: `partition`: those are the other package's, and pandas would call them.
 _FACE = {
-    "list_bases": "bottleneck.pipeline.bases",
-    "scan": "bottleneck.pipeline.scan",
+    "list_bases": "bottleneck.pipeline.lookup",
+    "scan": "bottleneck.pipeline.lookup",
     "extract": "bottleneck.pipeline.extract",
     "features": "bottleneck.pipeline.extract",
     "train": "bottleneck.pipeline.train",
-    "evaluate": "bottleneck.pipeline.train",
+    "evaluate": "bottleneck.pipeline.evaluate",
     "predict": "bottleneck.pipeline.predict",
     "finetune": "bottleneck.pipeline.finetune",
     "merge": "bottleneck.pipeline.export",

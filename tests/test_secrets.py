@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import bottleneck
 from bottleneck import runs
 from bottleneck.errors import BottleneckError, SourceError
-from bottleneck.pipeline import stores
+from bottleneck.schema import Cache
 from bottleneck.sources import open_source
 from bottleneck.system import addresses
 from bottleneck.system.addresses import redact, redact_text
@@ -270,7 +270,7 @@ def test_a_cache_elsewhere_keeps_its_password_to_itself(call: Call, tmp_path: Pa
         ):
             said = call(*command)
             assert said.status == 0, said.err
-        assert not any(trace in repr(stores.cache_at(None, url)) for trace in TRACES)
+        assert not any(trace in repr(Cache.at(None, url)) for trace in TRACES)
     nothing_is_written(tmp_path)
 
 

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from bottleneck.catalog import BASES
 from bottleneck.contracts import BaseFamily
+from bottleneck.errors import UnknownName
 from bottleneck.schema import BaseSpec
 
 
@@ -27,6 +28,14 @@ def specs() -> dict[str, BaseSpec]:
     (7, 7, 512)
     """
     return {name: spec for family in families().values() for name, spec in family.specs().items()}
+
+
+def base_named(name: str) -> BaseSpec:
+    """Look up one base of the catalog. Raises `UnknownName` with the nearest ones."""
+    known = specs()
+    if name.lower() not in known:
+        raise UnknownName("base", name, known, "or give FILE.keras or module:function")
+    return known[name.lower()]
 
 
 def family_of(name: str) -> BaseFamily:

@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bottleneck.bases import custom, family_of, precision, preprocess, specs
+from bottleneck.bases import base_named, custom, family_of, precision, preprocess
 from bottleneck.bases import cut as cuts
 from bottleneck.bases.calibrate import CALIBRATION_VERSION, calibrate, seeded
 from bottleneck.bases.digest import digest
 from bottleneck.bases.weights import WeightSource, check_finite, load_file, parse_weights
-from bottleneck.errors import BaseError, UnknownName, UsageError
+from bottleneck.errors import BaseError, UsageError
 from bottleneck.schema import (
     BaseRequest,
     BaseSpec,
@@ -122,11 +122,8 @@ def load_cuts(requests: Sequence[BaseRequest], cache: Cache) -> tuple[LoadedBase
     _need_tensorflow()
     request = requests[0]
     source = parse_weights(request.weights)
-    spec = specs().get(request.base.lower())
-    if spec is not None:
-        return _from_catalog(requests, spec, source, cache)
     if not custom.is_file(request.base) and not custom.is_function(request.base):
-        raise UnknownName("base", request.base, specs(), "or give FILE.keras or module:function")
+        return _from_catalog(requests, base_named(request.base), source, cache)
     preprocessing = custom.need_preprocessing(request.preprocessing, request.base)
     if source.kind == "imagenet":
         raise UsageError(

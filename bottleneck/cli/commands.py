@@ -32,11 +32,10 @@ def app() -> None:
 @SESSION
 def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
-    import bottleneck
     from bottleneck.cli.tables import training
-    from bottleneck.pipeline.bases import base_named
+    from bottleneck.pipeline.lookup import base_named, list_bases
 
-    found = bottleneck.list_bases() if name is None else [base_named(name)]
+    found = list_bases() if name is None else [base_named(name)]
     show(
         as_json,
         quiet,
@@ -57,7 +56,7 @@ def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: A
     """Fill the store: each image that it lacks goes through the base once."""
     import bottleneck
     from bottleneck.cli.tables import extraction
-    from bottleneck.pipeline.extract import foresee
+    from bottleneck.pipeline.foresee import foresee
 
     base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
     if len(cuts) > 1:
@@ -92,7 +91,8 @@ def _extract_cuts(
 ) -> None:
     """The same at several cuts, a table and an entry of ``cuts`` each."""
     from bottleneck.cli.tables import common, extraction
-    from bottleneck.pipeline.extract import extract_cuts, foresee_cuts
+    from bottleneck.pipeline.extract import extract_cuts
+    from bottleneck.pipeline.foresee import foresee_cuts
 
     if dry_run:
         left = foresee_cuts(source, base, cuts, **session(quiet, options))

@@ -160,9 +160,9 @@ def tune_after(
     import bottleneck
     from bottleneck.cli.tables import common, training
     from bottleneck.cli.tables import finetune as tuning_tables
-    from bottleneck.pipeline.session import Session
+    from bottleneck.pipeline.session import SessionOptions
 
-    where = {name: options[name] for name in Session.__annotations__ if name in options}
+    where = {name: options[name] for name in SessionOptions.__annotations__ if name in options}
     # The base was named in this very command.
     where["trust"] = True
     done = bottleneck.finetune(

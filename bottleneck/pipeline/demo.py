@@ -1,4 +1,4 @@
-"""The whole trip on real images, without any network but a package index: scikit-learn's digits through SqueezeNet."""
+"""The whole trip on real images: scikit-learn's digits through SqueezeNet."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def run_demo(
     say: Callable[[str], None],
     session: Mapping[str, Any],
 ) -> DemoResult:
-    """Images, features, two heads, the better one merged and certified, everything below `out`.
+    """Extract, train two heads, merge the better one and certify it.
 
     Parameters
     ----------
     out : Path
-        Made when it is not there.
+        Everything is written below it; made when it is not there.
     images : str or None
         The user's own source; the digits by default.
     seed : int
@@ -109,7 +109,7 @@ def _held_out(metrics: Mapping[str, Metrics]) -> Metrics:
 
 
 def write_digits(folder: Path) -> None:
-    """scikit-learn's digits as PNG files in class folders; nothing is done where all of them are there."""
+    """Write scikit-learn's digits as PNG files, unless they are there."""
     import tensorflow as tf
     from sklearn.datasets import load_digits
 

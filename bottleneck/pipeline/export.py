@@ -1,19 +1,12 @@
-"""The trip, one function a stage: the Python API, which the command line calls and nothing else."""
+"""A run's model, as one Keras file or as a folder of artefacts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bottleneck import runs
 from bottleneck.errors import UsageError
-from bottleneck.pipeline.session import (
-    PathLike,
-    Session,
-    cache_of,
-    options_of_run,
-    progress_of,
-)
+from bottleneck.pipeline.session import PathLike, SessionOptions, open_run, refuse_unknown
 from bottleneck.schema import Score
 from bottleneck.system.objects import local_path
 
@@ -25,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def merge(
-    run: PathLike, out: PathLike, *, score: Score | None = None, **session: Unpack[Session]
+    run: PathLike, out: PathLike, *, score: Score | None = None, **options: Unpack[SessionOptions]
 ) -> MergedModel:
-    """One `keras.Model` from image to probabilities, certified equal to the run's cached head, at `out`.
+    """Write one certified Keras model from image to probabilities.
 
     Beside it lie ``decode.py`` (the pixel contract as one file) and ``<name>.parity.json``.
 
@@ -39,8 +32,8 @@ def merge(
         The ``.keras`` file.
     score : {"energy"}, optional
         A second output that says how little the head knows an image: low for images like those it learnt from.
-    **session
-        See `Session`.
+    **options
+        See `SessionOptions`.
 
     Raises
     ------
@@ -49,12 +42,12 @@ def merge(
     """
     from bottleneck.exports.merged_file import write_merged
 
+    refuse_unknown(merge, options, SessionOptions)
     target = local_path(out, "--out")
-    folder = runs.read_run(run, session.get("allow_host", ()))
+    folder, session = open_run(run, options)
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
-    where = cache_of(options_of_run(folder.run, session))
-    return write_merged(folder, target, where, progress_of(session), score=score)
+    return write_merged(folder, target, session.cache, session.progress, score=score)
 
 
 def export(
@@ -65,9 +58,9 @@ def export(
     gate: float = 0.97,
     images: int = 256,
     score: Score | None = None,
-    **session: Unpack[Session],
+    **options: Unpack[SessionOptions],
 ) -> Exported:
-    """A folder of artefacts of a run's model, each run by a process without this package and proved equal.
+    """Write artefacts of a run's model, each proved without this package.
 
     Parameters
     ----------
@@ -85,8 +78,8 @@ def export(
         Up to so many of the run's images are compared on, those that it did not learn from first.
     score : {"energy"}, optional
         As for `merge`.
-    **session
-        See `Session`.
+    **options
+        See `SessionOptions`.
 
     Returns
     -------
@@ -106,14 +99,13 @@ def export(
     """
     from bottleneck.exports import export as exporting
 
+    refuse_unknown(export, options, SessionOptions)
     if not 0.0 <= gate <= 1.0:
         raise UsageError(f"--gate {gate:g}: a share of first choices lies between 0 and 1")
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
     target = local_path(out, "--out")
-    folder = runs.read_run(run, session.get("allow_host", ()))
-    where = cache_of(options_of_run(folder.run, session))
-    progress = progress_of(session)
+    folder, session = open_run(run, options)
     return exporting.export_artefacts(
-        folder, target, formats, where, progress, gate=gate, images=images, score=score
+        folder, target, formats, session.cache, session.progress, gate=gate, images=images, score=score
     )

@@ -1,10 +1,9 @@
-"""From a source and a base to a store that has a row for every image: the stages before any head."""
+"""From a source and a base to stores that have a row for every image."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,38 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bottleneck.bases import digest_cache as known
-from bottleneck.bases.custom import is_file, is_function
 from bottleneck.errors import UsageError
 from bottleneck.extraction.filler import FillOptions
 from bottleneck.extraction.report import Extraction, check_bad
 from bottleneck.extraction.run import Filled, fill_cuts
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory import scan as scanning
-from bottleneck.pipeline.bases import base_named
-from bottleneck.pipeline.scan import opened, readers_of
-from bottleneck.pipeline.session import (
-    Options,
-    PathLike,
-    cache_of,
-    limits_of,
-    progress_of,
-    request_of,
-    requests_of,
-    team_of,
-    views_of,
-)
-from bottleneck.schema import BaseRequest, Cache, Inventory, Views
+from bottleneck.pipeline.session import Options, PathLike, Request, Session, refuse_unknown
+from bottleneck.schema import Cache, Inventory, Views
 from bottleneck.store.join import Features, join
 from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import views_wanted
 from bottleneck.store.writers import Format, check_out, take_out
-from bottleneck.system.progress import Silent
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from bottleneck.extraction.forecast.estimate import Estimate
+    from bottleneck.contracts import Source
 
 
 def extract(source: PathLike, base: Any, **options: Unpack[Options]) -> Extraction:
@@ -57,7 +40,7 @@ def extract(source: PathLike, base: Any, **options: Unpack[Options]) -> Extracti
     base : str or keras.Model
         A catalog name, a ``.keras`` file, ``module:function``, or a model (which then runs in this process).
     **options
-        See `BaseOptions` and `Session`.
+        See `BaseOptions`, `ViewOptions` and `SessionOptions`.
 
     Returns
     -------
@@ -75,14 +58,16 @@ def extract(source: PathLike, base: Any, **options: Unpack[Options]) -> Extracti
     >>> done.computed, done.rows  # doctest: +SKIP
     (1797, 1797)
     """
-    report, _, _ = filled(source, base, options)
-    return report
+    refuse_unknown(extract, options, Options)
+    session, request = Session.parse(options), Request.parse(base, options)
+    (done,), _ = extract_missing(session.open(source), request, session)
+    return done.report
 
 
 def extract_cuts(
     source: PathLike, base: Any, cuts: Sequence[str], **options: Unpack[Options]
 ) -> dict[str, Extraction]:
-    """`extract` at several cuts in one pass: an image goes through the base once for all stores that lack it.
+    """Extract at several cuts in one pass over the images.
 
     Parameters
     ----------
@@ -108,7 +93,10 @@ def extract_cuts(
     >>> {cut: one.spec.shape for cut, one in done.items()}  # doctest: +SKIP
     {'pool4': (512,), 'pool5': (512,)}
     """
-    return filled_cuts(source, base, cuts, options)
+    refuse_unknown(extract_cuts, options, Options)
+    session, request = Session.parse(options), Request.parse(base, options, cuts)
+    done, _ = extract_missing(session.open(source), request, session)
+    return dict(zip(cuts, (one.report for one in done), strict=True))
 
 
 def features(
@@ -119,7 +107,16 @@ def features(
     format: Format = "npy",  # noqa: A002 - the option's name on the command line
     **options: Unpack[Options],
 ) -> Features:
-    """The features of `source`, extracted where they are missing; written to `out` for other tools when given.
+    """Give the features of `source`, extracted where they are missing.
+
+    Parameters
+    ----------
+    source, base, **options
+        As for `extract`.
+    out : path, optional
+        Folder to write them to, for other tools.
+    format : {"npy", "parquet", "h5"}
+        Of the matrix there.
 
     Returns
     -------
@@ -127,171 +124,96 @@ def features(
         ``X`` (n, *shape), ``y``, ``keys``, ``groups``, ``paths``, ``splits`` in path order; with ``views=K``,
         ``views`` (n, K, *shape) too, which is not written to `out`.
     """
+    refuse_unknown(features, options, Options)
+    session, request = Session.parse(options), Request.parse(base, options)
     if out is not None:
         check_out(Path(out), format)  # before hours of extraction
-    _, inventory, store = filled(source, base, options)
-    rows = join(store, inventory, views=views_store(store, views_of(options), cache_of(options)))
+    (done,), inventory = extract_missing(session.open(source), request, session)
+    rows = join_views(done.store, inventory, request.views, session.cache)
     if out is not None:
         take_out(rows, Path(out), format)
     return rows
 
 
-def filled(
-    source: PathLike,
-    base: Any,
-    options: Options,
+def extract_missing(
+    images: Source,
+    request: Request,
+    session: Session,
     *,
     examine: Callable[[Inventory], object] = lambda _: None,
-) -> tuple[Extraction, Inventory, Store]:
-    """Extract what is missing; `examine` may refuse what the scan found before anything is computed."""
-    (done,), inventory = _filled(source, base, [request_of(base, options)], options, examine)
-    return done.report, inventory, done.store
-
-
-def filled_cuts(source: PathLike, base: Any, cuts: Sequence[str], options: Options) -> dict[str, Extraction]:
-    """Extract what is missing at any of `cuts`, in one pass; what was done for each."""
-    found, _ = _filled(source, base, requests_of(base, cuts, options), options, lambda _: None)
-    return dict(zip(cuts, (done.report for done in found), strict=True))
-
-
-def _filled(
-    source: PathLike,
-    base: Any,
-    requests: Sequence[BaseRequest],
-    options: Options,
-    examine: Callable[[Inventory], object],
 ) -> tuple[list[Filled], Inventory]:
-    cache = cache_of(options)
-    images = opened(source, options)
-    progress = options.get("progress") or Silent()
-    rehash = options.get("rehash", False)
-    max_bad, limits, views = options.get("max_bad", 0.01), limits_of(options), views_of(options)
-    team = team_of(options)
-    if isinstance(base, str) and not is_file(base) and not is_function(base):
-        base_named(base)  # before a long scan, not after it
+    """Compute what the stores of `request` lack of `images`, and of their views.
 
-    def scanned() -> Inventory:
-        readers = readers_of(options)
-        found = scanning.scan(images, cache.scans, rehash=rehash, readers=readers, progress=progress)
-        if len(found):
-            examine(found)
-        return found
+    Parameters
+    ----------
+    images : Source
+    request : Request
+    session : Session
+    examine : callable
+        May refuse what the scan found, before anything is computed.
 
-    # A model object lives in this process already, so its worker does too.
-    here = isinstance(base, (str, BaseRequest))
-    if team is not None and not here:
+    Returns
+    -------
+    list of Filled, Inventory
+        For each base of `request` what was done and its store as it is after; the images as last scanned.
+
+    Raises
+    ------
+    TooManyBadImages, SourceError, BaseError, StoreError, UsageError
+    """
+
+    def scan() -> Inventory:
+        inventory = session.scan(images)
+        if len(inventory):
+            examine(inventory)
+        return inventory
+
+    workers, cache = session.engine_workers, session.cache
+    if workers is not None and request.model is not None:
         raise UsageError(
             "a model object is in this process alone: for --engine or --workers name a file of it"
         )
-    with contextlib.nullcontext() if here else _in_process(base, requests, cache) as worker:
-        fill: FillOptions = {"worker": worker, "limits": limits, "team": team}
-        plain, inventory = fill_cuts(images, scanned, requests, cache, progress, **fill)
+    worker = None if request.model is None else worker_here(request, cache)
+    with contextlib.nullcontext() if worker is None else worker:
+        fill: FillOptions = {"worker": worker, "limits": session.limits, "team": workers}
+        plain, inventory = fill_cuts(images, scan, request.bases, cache, session.progress, **fill)
         for done in plain:
-            check_bad(done.report, max_bad)
-        if views is None:
+            check_bad(done.report, session.max_bad)
+        if request.views is None:
             return list(plain), inventory
         # Where `auto` took a store that was complete, views go with it.
         resolved = [
-            request.computed_in(done.store.spec.recipe.precision)
-            for request, done in zip(requests, plain, strict=True)
+            base.computed_in(done.store.spec.recipe.precision)
+            for base, done in zip(request.bases, plain, strict=True)
         ]
         # Of what has a row; where the base or a decoder fails an image, its views would fail too.
         whole = np.all([done.store.find(inventory.keys) >= 0 for done in plain], axis=0)
-        wanted = views_wanted(inventory, whole, views.count)
-        fill["views"] = views.policy
-        made, _ = fill_cuts(images, lambda: wanted, resolved, cache, progress, **fill)
-        for done in made:
-            check_bad(done.report, max_bad)
+        wanted = views_wanted(inventory, whole, request.views.count)
+        fill["views"] = request.views.policy
+        views, _ = fill_cuts(images, lambda: wanted, resolved, cache, session.progress, **fill)
+        for done in views:
+            check_bad(done.report, session.max_bad)
         return [
             done._replace(report=replace(done.report, views=seen.report))
-            for done, seen in zip(plain, made, strict=True)
+            for done, seen in zip(plain, views, strict=True)
         ], inventory
 
 
-def views_store(store: Store, views: Views | None, cache: Cache) -> tuple[Store, int] | None:
-    """The store of the views of what `store` holds, and how many an image has, as `join` takes them."""
+def views_of(store: Store, views: Views | None, cache: Cache) -> tuple[Store, int] | None:
+    """Open the store of the views of `store`'s images, as `join` takes it."""
     if views is None:
         return None
     return open_store(cache, store.spec.model_copy(update={"views": views.policy})), views.count
 
 
-def foresee(source: PathLike, base: Any, **options: Unpack[Options]) -> Estimate:
-    """What `extract` with the same arguments would do, and how long it would take; writes nothing.
-
-    A sample of the images, about ten seconds of them, is run on this machine and thrown away.
-
-    Parameters
-    ----------
-    source, base, **options
-        As for `extract`.
-
-    Returns
-    -------
-    Estimate
-
-    Raises
-    ------
-    WorkerDied
-        An image of the sample ended the worker; `extract` would do without it.
-    """
-    return _foreseen(source, base, [request_of(base, options)], options)[0]
+def join_views(store: Store, inventory: Inventory, views: Views | None, cache: Cache) -> Features:
+    """Join the images with their rows, and with those of their views."""
+    return join(store, inventory, views=views_of(store, views, cache))
 
 
-def foresee_cuts(
-    source: PathLike, base: Any, cuts: Sequence[str], **options: Unpack[Options]
-) -> dict[str, Estimate]:
-    """`foresee` for each of several cuts in one pass: each tells its own bytes, and the time of the pass."""
-    found = _foreseen(source, base, requests_of(base, cuts, options), options)
-    return dict(zip(cuts, found, strict=True))
-
-
-def _foreseen(
-    source: PathLike, base: Any, requests: Sequence[BaseRequest], options: Options
-) -> list[Estimate]:
-    from bottleneck.extraction.forecast.estimate import estimate
-    from bottleneck.extraction.forecast.forecast import predict, sample
-    from bottleneck.extraction.forecast.recommend import Machine
-    from bottleneck.extraction.worker.process import WorkerProcess
-
-    cache, limits, progress = cache_of(options), limits_of(options), progress_of(options)
-    images = opened(source, options)
-    views = views_of(options)
-    here = isinstance(base, (str, BaseRequest))
-    recalled = [known.recall_digests(request, cache) if here else None for request in requests]
-    started = time.perf_counter()
-    with WorkerProcess(requests, cache, limits) if here else _in_process(base, requests, cache) as worker:
-        if isinstance(worker, WorkerProcess) and None in recalled:
-            worker.begin()  # as the run will
-        inventory = scanning.scan(
-            images,
-            cache.scans,
-            rehash=options.get("rehash", False),
-            keep=False,
-            readers=readers_of(options),
-            progress=progress,
-        )
-        specs = [spec or worker.specs[number] for number, spec in enumerate(recalled)]
-        ready = time.perf_counter() - started
-        found = [estimate(inventory, spec, cache, limits, views) for spec in specs]
-        plans = [
-            [part.todo for part in (left, left.views) if part is not None and part.to_compute]
-            for left in found
-        ]
-        longest = max(plans, key=lambda parts: sum(todo.images for todo in parts))
-        if not longest:
-            return found
-        task = sample(longest[0])
-        with progress.bar("sample", len(task.keys)) as bar:
-            trial = worker.attempt(images, task, bar.update)
-        machine = Machine.here()
-        return [
-            replace(left, prediction=predict(longest, left.spec, trial, ready, machine)) if parts else left
-            for left, parts in zip(found, plans, strict=True)
-        ]
-
-
-def _in_process(model: Any, requests: Sequence[BaseRequest], cache: Cache) -> Worker:
+def worker_here(request: Request, cache: Cache) -> Worker:
+    """Make a worker in this process, where a model object lives already."""
     from bottleneck.bases.load import load_model
     from bottleneck.forward.keras_forward import keras_forward
 
-    return Worker(keras_forward(functools.partial(load_model, model), requests, cache), cache)
+    return Worker(keras_forward(functools.partial(load_model, request.model), request.bases, cache), cache)

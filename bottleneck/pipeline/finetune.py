@@ -1,4 +1,4 @@
-"""The stage after a run: its head and the top of its base train together, into a run of its own."""
+"""A run's head and the top of its base train together."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bottleneck import runs
 from bottleneck.errors import UsageError
-from bottleneck.pipeline.extract import filled
+from bottleneck.pipeline.extract import extract_missing
 from bottleneck.pipeline.finetune_data import TuningData
 from bottleneck.pipeline.session import (
     PathLike,
-    Session,
-    cache_of,
-    options_of_run,
-    progress_of,
+    Request,
+    SessionOptions,
+    open_run,
+    parse_views,
+    refuse_unknown,
     versions,
-    views_of,
 )
 from bottleneck.schema import (
     BaseRequest,
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 CHECKPOINT = ".finetune.npz"
 
 
-class TuneOptions(Session, total=False):
-    """What may be said of a fine-tuning besides where things lie: the fields of `TuneSettings`."""
+class TuneOptions(SessionOptions, total=False):
+    """The fields of `TuneSettings`, and the options of a session."""
 
     epochs: int
     patience: int | None
@@ -74,7 +74,7 @@ class TuneOptions(Session, total=False):
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """What `finetune` gives: the new run's folder, the figures before and after, what was worth saying."""
+    """What `finetune` gives: the new run, figures before and after, advice."""
 
     folder: runs.RunFolder
     before: Mapping[str, Metrics]
@@ -111,7 +111,7 @@ def finetune(
     on_message: Callable[[str], None] = lambda _: None,
     **options: Unpack[TuneOptions],
 ) -> FineTuned:
-    """Train the top of a run's base together with its head; the result is a run like any other.
+    """Train the top of a run's base together with its head, into a run.
 
     What lies below everything that trains is computed once and cached, where that is exact.
 
@@ -129,7 +129,7 @@ def finetune(
     on_message : callable
         Hears remarks before and during the training.
     **options
-        Fields of `TuneSettings`, and `Session`.
+        Fields of `TuneSettings`, and `SessionOptions`.
 
     Returns
     -------
@@ -156,28 +156,26 @@ def finetune(
     from bottleneck.forward.keras_forward import prepare_process
 
     started = time.perf_counter()
-    settings, session = _settings(options)
-    stages = _stages(unfreeze)
-    cache_of(session)  # refused before a folder is made or TensorFlow imported
-    folder = runs.read_run(run, session.get("allow_host", ()))
+    refuse_unknown(finetune, options, TuneOptions)
+    settings, stages = _settings(options), _stages(unfreeze)
+    folder, session = open_run(run, options)
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
     if target.resolve() == folder.path.resolve():
         raise UsageError(
             f"--run {shown(str(target))} is the run that the fine-tuning begins from: give another"
         )
-    here = options_of_run(folder.run, session)
     head = folder.head()
     runs.prepare(target)
     prepare_process()
-    base = load_base(folder.run.request, cache_of(here))
+    base = load_base(folder.run.request, session.cache)
     runs.check_base(folder.run, base.spec)
     blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
     planned = tuning.plan(base, blocks, stages, settings)
-    data = TuningData(folder, base, settings, here, on_message)
+    data = TuningData(folder, base, settings, session, on_message)
     advice = (*planned.remarks, *data.remarks)
     for remark in advice:
         on_message(remark)
-    with _alone(target):
+    with _locked(target):
         outcome = tuning.finetune(
             base,
             head,
@@ -191,7 +189,7 @@ def finetune(
                 [str(stage) for stage in stages],
                 *(sha256_of(folder.path / name) for name in (runs.RECORD, "table.parquet", "head/head.json")),
             ),
-            progress=progress_of(here),
+            progress=session.progress,
             told=on_message,
         )
         facts = Tuned(
@@ -212,7 +210,8 @@ def finetune(
 
 
 def check_tuning(unfreeze: str | Sequence[str], **options: Unpack[TuneOptions]) -> None:
-    """Raise the `UsageError` that `finetune` would raise before it looks at its run."""
+    """Raise what `finetune` would raise before it reads its run."""
+    refuse_unknown(finetune, options, TuneOptions)
     _stages(unfreeze)
     _settings(options)
 
@@ -224,28 +223,27 @@ def _stages(unfreeze: str | Sequence[str]) -> tuple[TuneStage, ...]:
     return tuple(TuneStage.parse(text) for text in texts)
 
 
-def _settings(options: TuneOptions) -> tuple[TuneSettings, Session]:
-    """A fine-tuning's own options, parsed, and the others."""
-    given: dict[str, Any] = dict(options)
-    own = {name: given.pop(name) for name in TuneSettings.model_fields if name in given}
-    if isinstance(own.get("augment"), str):
-        own["augment"] = ViewPolicy.parse(own["augment"])
-    settings = parse(TuneSettings, own, "fine-tuning")
+def _settings(options: TuneOptions) -> TuneSettings:
+    given: dict[str, Any] = {
+        name: value for name, value in options.items() if name in TuneSettings.model_fields
+    }
+    if isinstance(given.get("augment"), str):
+        given["augment"] = ViewPolicy.parse(given["augment"])
+    settings = parse(TuneSettings, given, "fine-tuning")
     if settings.augment is not None and settings.augment.is_identity:
         raise UsageError(
             f"--augment {str(settings.augment)!r} changes nothing: name what may vary, or leave it out"
         )
     if settings.views > 1:
-        views = views_of({"views": settings.views, "augment": settings.augment})
+        views = parse_views(settings.views, settings.augment)
         # Written out, so that what was trained on does not depend on what is the default later.
         settings = settings.model_copy(update={"augment": views and views.policy})
-    session: Session = given  # type: ignore[assignment]
-    return settings, session
+    return settings
 
 
 @contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """No other process fine-tunes into this folder meanwhile: they would go on from each other's checkpoints."""
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other processes from this folder: they would take each other's checkpoints."""
     from filelock import FileLock, Timeout
 
     try:
@@ -266,9 +264,9 @@ def _write(
     data: TuningData,
     started: float,
 ) -> None:
-    """The new run: measured on rows of the base as it was saved, or the run before under a new name."""
+    """Write the new run: the tuned base and its figures, or the old run."""
     from bottleneck.evaluation.fit import measure_splits
-    from bottleneck.pipeline.train import rows_to_measure
+    from bottleneck.pipeline.evaluate import rows_to_measure
 
     run, name = folder.run, f"{safe_name(facts.base)}{runs.TUNED}"
     record = run.model_copy(
@@ -286,11 +284,11 @@ def _write(
             with about(aside):
                 base.model.save(aside)
             asked = _request(base, run.request, aside)
-            _, _, store = filled(run.source, asked, data.options)
-            data.check_tuned(store, outcome)
-            record = record.model_copy(update={"request": asked, "spec": store.spec, "views": None})
+            (done,), _ = extract_missing(data.source, Request((asked,)), data.session)
+            data.check_tuned(done.store, outcome)
+            record = record.model_copy(update={"request": asked, "spec": done.store.spec, "views": None})
             rows, splits = rows_to_measure(
-                replace(folder, run=record), None, data.on_message, data.options, None
+                replace(folder, run=record), None, data.on_message, data.session, None
             )
             by_split = measure_splits(outcome.head, rows, splits, run.classes)
         elif runs.has_own_base(folder):
@@ -305,7 +303,7 @@ def _write(
 
 
 def _request(base: LoadedBase, before: BaseRequest, path: Path) -> BaseRequest:
-    """How the tuned base at `path` is asked for: everything that was the old base's own default, said."""
+    """Ask for the tuned base at `path`; the old base's defaults are spelled out."""
     return BaseRequest(
         base=os.path.abspath(path),
         pooling=base.pooling,

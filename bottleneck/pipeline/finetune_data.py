@@ -1,4 +1,4 @@
-"""The images of a run as a fine-tuning takes them: by split, with class codes, as cached rows or as pixels."""
+"""The images of a run as a fine-tuning takes them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 from bottleneck import runs
 from bottleneck.errors import Rejected, TuningError
 from bottleneck.inventory.checks import not_validated
-from bottleneck.pipeline.extract import filled, views_store
-from bottleneck.pipeline.scan import scan_for
-from bottleneck.pipeline.session import Options, cache_of, views_of
+from bottleneck.pipeline.extract import extract_missing, join_views
+from bottleneck.pipeline.session import Request, Session, parse_views
 from bottleneck.schema import BaseRequest, Recipe, TuneSettings
-from bottleneck.store.join import Features, join
+from bottleneck.store.join import Features
 from bottleneck.store.views import view_keys
 from bottleneck.system.durable import shown
 
@@ -43,7 +42,7 @@ def _tolerance(recipe: Recipe) -> float:
 
 
 class TuningData:
-    """The images of a run as a fine-tuning takes them: by split, with class codes, as rows or as pixels.
+    """The images of a run by split, with class codes, as rows or pixels.
 
     Parameters
     ----------
@@ -51,8 +50,7 @@ class TuningData:
     base : LoadedBase
         As loaded, before anything trains.
     settings : TuneSettings
-    options : Options
-        Where things lie.
+    session : Session
     on_message : callable
         Hears of images that are gone.
 
@@ -70,14 +68,14 @@ class TuningData:
         folder: runs.RunFolder,
         base: LoadedBase,
         settings: TuneSettings,
-        options: Options,
+        session: Session,
         on_message: Callable[[str], None],
     ) -> None:
         from bottleneck.heads.inputs import class_weights
 
         self._folder, self.run, self.inventory = folder, folder.run, folder.inventory()
         self._base, self._settings, self.on_message = base, settings, on_message
-        self.options = options
+        self.session = session
         self.probe: tuple[np.ndarray, np.ndarray]
         known, codes, splits = self._coded(self.inventory.table)
         training = codes[known & (splits == "train")]
@@ -98,7 +96,7 @@ class TuningData:
             )
 
     def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(n,) which images are of a class of the run, their codes, and their splits."""
+        """Say which images are of a class of the run, with codes and splits."""
         place = {name: code for code, name in enumerate(self.run.classes)}
         codes = np.array([place.get(label, -1) for label in table.column("label").to_pylist()], np.int64)
         return codes >= 0, codes, np.array(table.column("split").to_pylist(), object)
@@ -133,12 +131,12 @@ class TuningData:
         )
 
     def _joined(self, request: BaseRequest) -> Features:
-        """The run's images with their rows under `request`, computed where they are missing."""
-        options, cache = self.options.copy(), cache_of(self.options)
-        if self._settings.views > 1:
-            options["views"], options["augment"] = self._settings.views, self._settings.augment
-        _, _, store = filled(self.run.source, request, options)
-        rows = join(store, self.inventory, views=views_store(store, views_of(options), cache))
+        """Join the run's images with their rows under `request`."""
+        views = (
+            parse_views(self._settings.views, self._settings.augment) if self._settings.views > 1 else None
+        )
+        (done,), _ = extract_missing(self.source, Request((request,), views), self.session)
+        rows = join_views(done.store, self.inventory, views, self.session.cache)
         lost = len(self.inventory) - len(rows)
         if lost:
             self.on_message(
@@ -147,7 +145,7 @@ class TuningData:
         return rows
 
     def _check_prefix(self, joined: Features, prefix: str) -> None:
-        """That cached rows are what this very base gives there, on a few images that can still be read."""
+        """Check cached rows of a few images against this very base."""
         from bottleneck.bases.cut import cut_at
         from bottleneck.finetuning.run import check_rows
 
@@ -164,7 +162,7 @@ class TuningData:
         )
 
     def check_tuned(self, store: Store, outcome: Outcome) -> None:
-        """That the base as it was saved gives what the tail gave when it was trained."""
+        """Check the saved base against the tail as it was trained."""
         from bottleneck.finetuning.run import check_rows
 
         keys, fed = self.probe
@@ -199,21 +197,24 @@ class TuningData:
         from bottleneck.forward.keras_forward import KerasForward, batch_for
 
         # For its pixels alone.
-        return KerasForward([self._base], batch_for(self.run.request, cache_of(self.options)), "float32")
+        return KerasForward([self._base], batch_for(self.run.request, self.session.cache), "float32")
 
     @cached_property
-    def _there(self) -> tuple[Source, dict[bytes, bytes]]:
-        """The source, and under which name each content lies there now."""
-        found = scan_for(self.run.source, self.options)
-        source = self._folder.source(cache_of(self.options).fetched)
-        return source, {image.content: image.path for image in found}
+    def source(self) -> Source:
+        """The run's source, opened when it is first needed."""
+        return self.session.open(self.run.source)
+
+    @cached_property
+    def _names(self) -> dict[bytes, bytes]:
+        """Under which name each content lies in the source now."""
+        return {image.content: image.path for image in self.session.scan(self.source)}
 
     def _image(self, number: int, view: int) -> np.ndarray:
-        """(height, width, 3) float32 in 0..255 of image `number`, found by content, under whatever name; or a view."""
-        key, (source, names) = self.inventory.keys[number], self._there
-        path = names.get(key.tobytes(), self.inventory[number].path)
+        """Decode image `number`, or a view of it; its content finds it, whatever its name."""
+        key = self.inventory.keys[number]
+        path = self._names.get(key.tobytes(), self.inventory[number].path)
         try:
-            data = source.read(path)
+            data = self.source.read(path)
         except (OSError, Rejected) as error:
             raise TuningError(
                 f"{shown(path)} cannot be read ({error}): fine-tuning needs the images"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,15 @@ from bottleneck.errors import BaseError, Rejected, UsageError
 from bottleneck.exports.keras_archive import read_document
 from bottleneck.extraction.report import refuse_bad
 from bottleneck.models.outputs import ENERGY
-from bottleneck.pipeline.extract import filled
-from bottleneck.pipeline.scan import opened, scan_for
-from bottleneck.pipeline.session import PathLike, Session, options_of_run, progress_of
+from bottleneck.pipeline.extract import extract_missing
+from bottleneck.pipeline.session import (
+    PathLike,
+    Request,
+    Session,
+    SessionOptions,
+    open_run,
+    refuse_unknown,
+)
 from bottleneck.pixels import header
 from bottleneck.pixels.reasons import reason_for
 from bottleneck.schema import Inventory, Pixels, Rejection
@@ -136,33 +141,46 @@ def _csv_line(cells: list[str]) -> bytes:
     return buffer.getvalue()[:-2].encode("utf-8", "surrogateescape") + b"\n"
 
 
-def predict(run_or_model: PathLike, source: PathLike, **session: Unpack[Session]) -> Predictions:
-    """Class probabilities for every image of `source`, from a run (through the cache) or a merged `.keras` file.
+def predict(run_or_model: PathLike, source: PathLike, **options: Unpack[SessionOptions]) -> Predictions:
+    """Give class probabilities for every image of `source`.
+
+    Parameters
+    ----------
+    run_or_model : path
+        A run, which goes through the cache, or a merged `.keras` file.
+    source : path
+        As for `extract`.
+    **options
+        See `SessionOptions`.
 
     Returns
     -------
     Predictions
         One row for each image-like file, in path order; rejected ones carry a reason instead of probabilities.
     """
+    refuse_unknown(predict, options, SessionOptions)
     path = Path(run_or_model)
     if path.suffix == ".keras" and not path.exists():
         settle(path.parent)  # a merge was killed in the midst of giving its files their names
     # A bad image has a line of its own here, with the reason: by default that is answer enough.
-    session = {"max_bad": 1.0, **session}
+    options = {"max_bad": 1.0, **options}
     if path.is_file():
-        inventory = scan_for(source, session)
+        session = Session.parse(options)
+        images = session.open(source)
+        inventory = session.scan(images)
         refuse_bad(len(inventory) + len(inventory.unreadable), (), inventory.ignored, 1.0, "")
-        images = opened(source, session)
-        found = with_model(path, inventory, images, progress_of(session))
-        refuse_bad(len(found), found.problems, inventory.ignored, session["max_bad"], "have no prediction")
-        return found
+        predictions = with_model(path, inventory, images, session.progress)
+        refuse_bad(
+            len(predictions), predictions.problems, inventory.ignored, session.max_bad, "have no prediction"
+        )
+        return predictions
     if path.suffix == ".keras":
         raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
-    folder = runs.read_run(path, session.get("allow_host", ()))
-    report, inventory, store = filled(source, folder.run.request, options_of_run(folder.run, session))
-    runs.check_base(folder.run, store.spec, any_precision=True)
-    again = functools.partial(opened, source, session)
-    return with_head(folder.head(), folder.run.classes, inventory, store, report.rejections, again)
+    folder, session = open_run(path, options)
+    images = session.open(source)
+    (done,), inventory = extract_missing(images, Request((folder.run.request,)), session)
+    runs.check_base(folder.run, done.store.spec, any_precision=True)
+    return with_head(folder.head(), folder.run.classes, inventory, done.store, done.report.rejections, images)
 
 
 def with_head(
@@ -171,9 +189,9 @@ def with_head(
     inventory: Inventory,
     store: Store,
     rejections: Iterable[Rejection],
-    images: Callable[[], Source],
+    source: Source,
 ) -> Predictions:
-    """From cached features, a part at a time; `images` opens the source that `inventory` is of."""
+    """Predict from cached features, a part at a time."""
     positions = store.find(inventory.keys)
     found = np.full((len(inventory), len(classes)), np.nan, np.float32)
     there = np.flatnonzero(positions >= 0)
@@ -191,7 +209,7 @@ def with_head(
         return reasons.get(inventory.keys[row].tobytes().hex(), by_path)
 
     errors = ["" if position >= 0 else reason(row) for row, position in enumerate(positions)]
-    return _with_unreadable(paths, found, classes, errors, inventory, images)
+    return _with_unreadable(paths, found, classes, errors, inventory, source)
 
 
 def with_model(path: Path, inventory: Inventory, source: Source, progress: Progress) -> Predictions:
@@ -255,7 +273,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
             else:
                 found[places], scores[places] = answers["probabilities"][good], answers[ENERGY][good]
             bar.update(min(_BATCH, len(paths) - start))
-    return _with_unreadable(paths, found, classes, errors, inventory, lambda: source, scores)
+    return _with_unreadable(paths, found, classes, errors, inventory, source, scores)
 
 
 def _with_unreadable(
@@ -264,12 +282,12 @@ def _with_unreadable(
     classes: tuple[str, ...],
     errors: list[str],
     inventory: Inventory,
-    images: Callable[[], Source],
+    source: Source,
     scores: np.ndarray | None = None,
 ) -> Predictions:
     lost = inventory.unreadable
     more = np.full((len(lost), len(classes)), np.nan, np.float32)
-    everything = [*paths, *_names(inventory, images)]
+    everything = [*paths, *_names(inventory, source)]
     errors = [*errors, *(f"{r.stage}: {r.reason}" for r in lost)]
     order = sorted(range(len(everything)), key=everything.__getitem__)
     return Predictions(
@@ -281,12 +299,12 @@ def _with_unreadable(
     )
 
 
-def _names(inventory: Inventory, images: Callable[[], Source]) -> list[bytes]:
+def _names(inventory: Inventory, source: Source) -> list[bytes]:
     """Paths of unreadable files in bytes: their rejections carry them as a person sees them, escaped."""
     texts = [r.path for r in inventory.unreadable]
     if not any("\\" in text for text in texts):
         return [os.fsencode(text) for text in texts]
     wanted = set(texts)
-    listed = {shown(entry.path): entry.path for entry in images().entries()}
+    listed = {shown(entry.path): entry.path for entry in source.entries()}
     raw = {text: path for text, path in listed.items() if text in wanted}
     return [raw.get(text, os.fsencode(text)) for text in texts]

@@ -1,20 +1,21 @@
-"""Rows of a store computed again from a source, aside, by the store's own base: for `store verify`."""
+"""Rows of a store computed again, aside, for `store verify`."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bottleneck.bases.trust import require_trust
 from bottleneck.errors import ForeignEnvironment, StoreError
 from bottleneck.extraction.run import fill
-from bottleneck.pipeline.extract import filled
-from bottleneck.pipeline.scan import opened, scan_for
-from bottleneck.pipeline.session import Options, PathLike, Session, limits_of, progress_of
-from bottleneck.schema import BaseRequest, Cache, Inventory
+from bottleneck.pipeline.extract import extract_missing
+from bottleneck.pipeline.session import Request, Session
+from bottleneck.schema import BaseRequest, Cache, Inventory, Views
 from bottleneck.store.canary import CANARY, NO_CANARY, compare_decoder
 from bottleneck.store.listing import Listing, list_store
 from bottleneck.store.maintenance.prune import KeptContents
@@ -22,24 +23,26 @@ from bottleneck.store.maintenance.repair import Recomputed
 from bottleneck.store.maintenance.shard_check import read_contents
 from bottleneck.store.views import CONTENT_BYTES, views_wanted
 
+if TYPE_CHECKING:
+    from bottleneck.contracts import Source
+
 
 class Recomputation:
     """The rows that `source` gives for a store.
 
     Parameters
     ----------
-    cache : Cache
     listing : Listing
         Of the store: its header says how its base is built.
-    source : path
+    source : Source
     session : Session
     """
 
-    def __init__(self, cache: Cache, listing: Listing, source: PathLike, session: Session) -> None:
-        self._cache, self._listing, self._source, self._session = cache, listing, source, session
+    def __init__(self, listing: Listing, source: Source, session: Session) -> None:
+        self._listing, self._source, self._session = listing, source, session
 
     def recompute(self, keys: np.ndarray) -> Recomputed:
-        """The rows of the contents `keys` (n, 32), computed in a store of their own for a moment.
+        """Compute the rows of the contents `keys` (n, 32) once more.
 
         Raises
         ------
@@ -50,22 +53,22 @@ class Recomputation:
         Untrusted
             It is built by code, and nobody said that it may run.
         """
-        request, header = self._request(), self._listing.header
+        request, header, cache = self._request(), self._listing.header, self._session.cache
         inventory = _only(self._inventory(keys), keys)
         with tempfile.TemporaryDirectory(prefix="bottleneck-") as scratch:
-            own = _aside(Path(scratch), self._cache, self._listing)
+            aside = _aside(Path(scratch), cache, self._listing)
             try:
                 _, _, store = fill(
-                    opened(self._source, self._session),
+                    self._source,
                     lambda: inventory,
                     request,
-                    own,
-                    progress_of(self._session),
-                    limits=limits_of(self._session),
+                    aside,
+                    self._session.progress,
+                    limits=self._session.limits,
                     views=header.spec.views,
                 )
             except ForeignEnvironment as error:
-                raise ForeignEnvironment(str(error).replace(scratch, str(self._cache.root))) from error
+                raise ForeignEnvironment(str(error).replace(scratch, str(cache.root))) from error
             if store.spec.recipe != header.spec.recipe:
                 raise StoreError(
                     f"{request.base}, as it is built now, has recipe {store.spec.recipe.fingerprint[:12]} and not "
@@ -87,16 +90,16 @@ class Recomputation:
 
     def refill(self) -> None:
         """Compute, into the store itself, what it lacks of the source."""
-        options: Options = {**self._session, "max_bad": 1.0}  # type: ignore[typeddict-item]
-        views = self._listing.header.spec.views
-        if views is not None:
+        policy, views = self._listing.header.spec.views, None
+        if policy is not None:
             known = [read_contents(self._listing.shards, r) for r in self._listing.standing.values()]
-            options |= {"views": max((_views(keys) for keys in known), default=2), "augment": views}
-        filled(self._source, self._request(), options)
+            views = Views(count=max((_views(keys) for keys in known), default=2), policy=policy)
+        session = replace(self._session, max_bad=1.0)
+        extract_missing(self._source, Request((self._request(),), views), session)
 
     def _inventory(self, keys: np.ndarray) -> Inventory:
-        """What the source lists: its images, or as many views of each as `keys` are of."""
-        inventory = scan_for(self._source, self._session)
+        """List the images of the source, or the views that `keys` are of."""
+        inventory = self._session.scan(self._source)
         if self._listing.header.spec.views is None:
             return inventory
         return views_wanted(
@@ -110,26 +113,29 @@ class Recomputation:
                 f"{name} does not say how its base is built (a model object, or an early version): run the "
                 "extraction that made it again, which computes what is missing"
             )
-        require_trust(header.request.base, self._session.get("trust", False), f"store {name}")
+        require_trust(header.request.base, self._session.trust, f"store {name}")
         return header.request.model_copy(update={"batch": header.batch})
 
 
 def _aside(scratch: Path, cache: Cache, listing: Listing) -> Cache:
-    """A cache for a moment, with the store's own header and canary: a machine that computes otherwise is refused."""
-    own = Cache(scratch)
-    folder = own.stores / listing.folder.name
+    """Make a cache for a moment, with the store's own header and canary.
+
+    By the canary, a machine that computes otherwise is refused.
+    """
+    aside = Cache(scratch)
+    folder = aside.stores / listing.folder.name
     folder.mkdir(parents=True)
     for name in ("recipe.json", CANARY):
         with contextlib.suppress(FileNotFoundError):
             (folder / name).write_bytes((listing.folder / name).read_bytes())
     if cache.bases.is_dir():
         with contextlib.suppress(OSError, NotImplementedError):
-            own.bases.symlink_to(cache.bases.resolve(), target_is_directory=True)
-    return own
+            aside.bases.symlink_to(cache.bases.resolve(), target_is_directory=True)
+    return aside
 
 
 def _views(keys: np.ndarray) -> int:
-    """How many views an image has, itself included, where these keys are all there are."""
+    """Count the views of an image, itself included, of which `keys` are all."""
     return 1 + int(np.ascontiguousarray(keys[:, CONTENT_BYTES:]).view(">u2").max(initial=1))
 
 

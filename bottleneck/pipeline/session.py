@@ -1,39 +1,48 @@
-"""What may be said of a base and of a session, in Python and on the command line, and what is meant where it is not."""
+"""The options of every verb: their names, and the frozen values that they are parsed into once."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
+from bottleneck import catalog, runs
+from bottleneck.bases import base_named
+from bottleneck.bases.custom import is_file, is_function
 from bottleneck.bases.trust import require_trust
-from bottleneck.catalog import ENGINES
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.resources import gpus_here
+from bottleneck.inventory import scan as scanning
 from bottleneck.schema import (
     DEFAULT_VIEWS,
     AskedPrecision,
     BaseRequest,
     Cache,
+    Inventory,
     Limits,
     Preprocessing,
-    Run,
     Team,
     ViewPolicy,
     Views,
     parse,
 )
+from bottleneck.sources.open import open_source
 from bottleneck.system.durable import shown
 from bottleneck.system.objects import is_url, local_path
 from bottleneck.system.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from bottleneck.contracts import Source
 
 PathLike = str | os.PathLike[str]
 
 
 class BaseOptions(TypedDict, total=False):
-    """What may be said of a base besides its name; what is absent (None, where it may be) is the base's own default."""
+    """How a base is built and cut; what is absent or None is its default."""
 
     weights: str | None
     cut: str | None
@@ -46,7 +55,7 @@ class BaseOptions(TypedDict, total=False):
     batch: int | None
 
 
-class Session(TypedDict, total=False):
+class SessionOptions(TypedDict, total=False):
     """Where things lie, how a run behaves, and whom it may trust."""
 
     cache: PathLike | None
@@ -66,79 +75,185 @@ class Session(TypedDict, total=False):
 
 
 class ViewOptions(TypedDict, total=False):
-    """How many views of each image there are, itself included, and how the others are made."""
+    """How many views of each image there are, and how they are made."""
 
     views: int
     augment: str | ViewPolicy | None
 
 
-class Options(BaseOptions, ViewOptions, Session, total=False):
+class Options(BaseOptions, ViewOptions, SessionOptions, total=False):
     """All keyword options of an extraction."""
 
 
+def refuse_unknown(verb: Callable[..., Any], options: Mapping[str, Any], kind: Any) -> None:
+    """Raise `UnknownName` for an option that `verb`, which takes those of `kind`, does not have."""
+    for name in options:
+        if name not in kind.__annotations__:
+            parameters = inspect.signature(verb).parameters.values()
+            own = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+            raise UnknownName(f"option of {verb.__name__}", name, [*own, *kind.__annotations__])
+
+
 def cache_at(given: PathLike | None, remote: str | None = None) -> Cache:
-    """The cache: as given, else ``$BOTTLENECK_CACHE``, else the user's cache folder; and what stands behind it."""
+    """The cache at `given` or at its default place, and the one behind it."""
     local_path(given or os.environ.get("BOTTLENECK_CACHE") or "", "--cache")
     return Cache.at(given, remote)
 
 
-def cache_of(session: Session) -> Cache:
-    """The cache that a session names, and the one behind it: as given, else ``$BOTTLENECK_REMOTE``.
+@dataclass(frozen=True)
+class Session:
+    """The options of a session, parsed: what each of its steps needs to know.
 
-    Raises `UsageError` where that is no URL.
+    Attributes
+    ----------
+    cache : Cache
+        With the one behind it.
+    progress : Progress
+    limits : Limits
+        What one image may cost.
+    workers : Team
+        As they were asked for.
+    rehash : bool
+        Read every file, whatever the index of scans says.
+    max_bad : float
+        Share of images that may be rejected.
+    trust : bool
+        Code that a run or a store names may run.
+    allow_host : tuple of str
+        Hosts that a table behind a URL may name.
     """
-    remote = session.get("remote") or os.environ.get("BOTTLENECK_REMOTE") or None
-    if remote is not None and not is_url(remote):
-        raise UsageError(
-            f"--remote {shown(remote)}: expected the URL of a cache, such as s3://bucket/cache or file:///folder"
+
+    cache: Cache
+    progress: Progress
+    limits: Limits
+    workers: Team
+    rehash: bool
+    max_bad: float
+    trust: bool
+    allow_host: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], **default: Any) -> Self:
+        """Parse the `SessionOptions` among `options`; a missing one is as in `default`.
+
+        Raises
+        ------
+        UsageError
+            One that cannot be, or two that cannot go together.
+        """
+        remote = options.get("remote") or os.environ.get("BOTTLENECK_REMOTE") or None
+        if remote is not None and not is_url(remote):
+            raise UsageError(
+                f"--remote {shown(remote)}: expected the URL of a cache, such as s3://bucket/cache or file:///folder"
+            )
+        limits = {
+            "deadline": options.get("deadline", 60.0),
+            "memory": options.get("memory_limit"),
+            "retry": options.get("retry_rejected", False),
+        }
+        return cls(
+            cache_at(options.get("cache") or default.get("cache"), remote),
+            options.get("progress") or Silent(),
+            parse(Limits, limits, "--deadline, --memory-limit, --retry-rejected"),
+            _workers(options),
+            options.get("rehash", False),
+            options.get("max_bad", default.get("max_bad", 0.01)),
+            options.get("trust", False),
+            tuple(options.get("allow_host", ())),
         )
-    return cache_at(session.get("cache"), remote)
+
+    @property
+    def engine_workers(self) -> Team | None:
+        """The workers of an engine; None: one worker here, which has the whole machine."""
+        return None if self.workers.is_alone and len(gpus_here()) < 2 else self.workers
+
+    def open(self, source: PathLike) -> Source:
+        """The source at `source`. Raises `SourceError`."""
+        return open_source(source, fetched=self.cache.fetched, allow_host=self.allow_host)
+
+    def scan(self, source: Source, *, keep: bool = True) -> Inventory:
+        """Which images `source` holds; with `keep`, the index remembers them."""
+        # Threads here read the files, unless the workers are elsewhere, where the files may be nearer.
+        readers = None
+        if self.workers.address:
+            readers = catalog.load("engine", catalog.READERS, self.workers.engine)(self.workers)
+        return scanning.scan(
+            source,
+            self.cache.scans,
+            rehash=self.rehash,
+            keep=keep,
+            readers=readers,
+            progress=self.progress,
+        )
 
 
-def progress_of(session: Session) -> Progress:
-    """The session's progress; silent where none was given."""
-    return session.get("progress") or Silent()
-
-
-def limits_of(session: Session) -> Limits:
-    """What one image may cost. Raises `UsageError`."""
-    given = {
-        "deadline": session.get("deadline", 60.0),
-        "memory": session.get("memory_limit"),
-        "retry": session.get("retry_rejected", False),
-    }
-    return parse(Limits, given, "--deadline, --memory-limit, --retry-rejected")
-
-
-def team_of(session: Session) -> Team | None:
-    """Who computes; None: one worker on this machine, which has it all. Raises `UsageError`."""
+def _workers(options: Mapping[str, Any]) -> Team:
     names = ("engine", "workers", "threads", "address")
-    given = {name: session[name] for name in names if name in session}  # type: ignore[literal-required]
-    team = parse(Team, given, "--engine, --workers, --threads, --address")
-    if team.engine not in ENGINES:
-        raise UnknownName("engine", team.engine, ENGINES)
-    if team.address and team.engine == "local":
+    given = {name: options[name] for name in names if name in options}
+    workers = parse(Team, given, "--engine, --workers, --threads, --address")
+    if workers.engine not in catalog.ENGINES:
+        raise UnknownName("engine", workers.engine, catalog.ENGINES)
+    if workers.address and workers.engine == "local":
         raise UsageError(
-            f"--address {team.address}: the local engine has none; give --engine dask or ray too"
+            f"--address {workers.address}: the local engine has none; give --engine dask or ray too"
         )
-    return None if team.is_alone and len(gpus_here()) < 2 else team
+    return workers
 
 
-def request_of(base: Any, options: BaseOptions) -> BaseRequest:
-    """What is asked of `base`, a name, a request or a model object, with `options` parsed. Raises `UsageError`."""
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is asked of a base and of each image, parsed.
+
+    Attributes
+    ----------
+    bases : tuple of BaseRequest
+        One base, at one cut or at several.
+    views : Views or None
+        None: each image as it is.
+    model : keras.Model or None
+        The base where it is an object, which is in this process alone.
+    """
+
+    bases: tuple[BaseRequest, ...]
+    views: Views | None = None
+    model: Any = None
+
+    @classmethod
+    def parse(cls, base: Any, options: Options, cuts: Sequence[str] | None = None) -> Self:
+        """Parse what is asked of `base`, a name, a request or a model object, at its cut or at `cuts`.
+
+        Raises
+        ------
+        UsageError
+            An option that cannot be, a name that is not known, or a cut that is named twice.
+        """
+        views = parse_views(options.get("views"), options.get("augment"))
+        if cuts is None:
+            if "," in (options.get("cut") or ""):
+                raise UsageError(
+                    f"--cut {options['cut']}: here one cut is meant; `bottleneck extract` takes several, and fills a "
+                    "store for each"
+                )
+            bases: tuple[BaseRequest, ...] = (_base_request(base, options),)
+        elif len(set(cuts)) < len(cuts) or not cuts:
+            raise UsageError(f"--cut {','.join(cuts)!r}: expected names with commas between them, each once")
+        else:
+            request = _base_request(base, {**options, "cut": None})  # type: ignore[typeddict-unknown-key]
+            bases = tuple(request.model_copy(update={"cut": cut}) for cut in cuts)
+        return cls(bases, views, None if isinstance(base, (str, BaseRequest)) else base)
+
+
+def _base_request(base: Any, options: BaseOptions) -> BaseRequest:
     if isinstance(base, BaseRequest):
         return base
-    if "," in (options.get("cut") or ""):
-        raise UsageError(
-            f"--cut {options['cut']}: here one cut is meant; `bottleneck extract` takes several, and fills a store "
-            "for each"
-        )
     given: dict[str, Any] = {name: options[name] for name in BaseOptions.__annotations__ if name in options}  # type: ignore[literal-required]
     if isinstance(given.get("preprocessing"), str):
         given["preprocessing"] = Preprocessing.parse(given["preprocessing"])
     name = base if isinstance(base, str) else f"object:{getattr(base, 'name', 'model')}"
-    if name.lower().endswith(".keras"):
+    if is_file(name):
         name = os.path.abspath(name)
+    elif isinstance(base, str) and not is_function(name):
+        base_named(name)
     # A run remembers its request: files must be found again from another folder.
     weights = given.get("weights")
     if weights and weights.endswith((".h5", ".keras")):
@@ -146,17 +261,8 @@ def request_of(base: Any, options: BaseOptions) -> BaseRequest:
     return parse(BaseRequest, {"base": name, **given}, "the base's options")
 
 
-def requests_of(base: Any, cuts: Sequence[str], options: BaseOptions) -> list[BaseRequest]:
-    """The same of `base` at each of `cuts`. Raises `UsageError` where one is named twice."""
-    if len(set(cuts)) < len(cuts) or not cuts:
-        raise UsageError(f"--cut {','.join(cuts)!r}: expected names with commas between them, each once")
-    asked = request_of(base, {**options, "cut": None})
-    return [asked.model_copy(update={"cut": cut}) for cut in cuts]
-
-
-def views_of(options: ViewOptions) -> Views | None:
-    """What is asked of views; None where each image is taken as it is. Raises `UsageError`."""
-    count, augment = options.get("views"), options.get("augment")
+def parse_views(count: int | None, augment: str | ViewPolicy | None) -> Views | None:
+    """Parse ``views`` and ``augment``; None where each image is taken as it is."""
     if count is None or count == 1:
         if augment:
             raise UsageError(
@@ -172,17 +278,20 @@ def views_of(options: ViewOptions) -> Views | None:
     return parse(Views, {"count": count, "policy": policy}, f"--views {count}")
 
 
-def options_of_run(record: Run, session: Session) -> Options:
-    """A session that lies where the run lay, unless it says otherwise.
+def open_run(run: PathLike, options: Mapping[str, Any], **default: Any) -> tuple[runs.RunFolder, Session]:
+    """Read a run, and parse the session of a command that acts on it.
 
-    Every command that acts on a run comes through here. Raises `Untrusted` where the run needs code.
+    Its cache is the run's, unless the command names another.
+
+    Raises
+    ------
+    Untrusted
+        The run's base is code, and the command does not trust it.
+    UsageError
     """
-    require_trust(record.request.base, session.get("trust", False), f"run {record.name}")
-    options: Options = {"cache": record.cache}
-    options.update(session)  # type: ignore[typeddict-item]
-    if not options.get("cache"):
-        options["cache"] = record.cache
-    return options
+    folder = runs.read_run(run, options.get("allow_host", ()))
+    require_trust(folder.run.request.base, options.get("trust", False), f"run {folder.run.name}")
+    return folder, Session.parse(options, **{**default, "cache": folder.run.cache})
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bottleneck.errors import ForeignEnvironment, NewerFormat, SourceError, StoreError, UsageError
 from bottleneck.pipeline.recompute import Recomputation
-from bottleneck.pipeline.session import PathLike, Session, cache_at, progress_of
+from bottleneck.pipeline.session import PathLike, Session, SessionOptions, refuse_unknown
 from bottleneck.schema import Cache, json_value
 from bottleneck.store.canary import CANARY
 from bottleneck.store.listing import find_folder, list_store, store_folders
@@ -78,13 +78,14 @@ class Checked:
         return document | {name: json_value(check) for name, check in checks.items() if check is not None}
 
 
-def list_stores(**session: Unpack[Session]) -> list[StoreState]:
+def list_stores(**options: Unpack[SessionOptions]) -> list[StoreState]:
     """Every store of the cache, by name. Writes nothing."""
-    cache = cache_at(session.get("cache"))
+    refuse_unknown(list_stores, options, SessionOptions)
+    cache = Cache(Session.parse(options).cache.root)  # without the one behind it
     return [store_state(cache, folder) for folder in store_folders(cache)]
 
 
-def show_store(name: str, **session: Unpack[Session]) -> StoreState:
+def show_store(name: str, **options: Unpack[SessionOptions]) -> StoreState:
     """One store: a folder's name, a part of it that is unique, or the 12 hex digits of its recipe.
 
     Raises
@@ -92,7 +93,8 @@ def show_store(name: str, **session: Unpack[Session]) -> StoreState:
     UnknownName
         There is none; the nearest are listed.
     """
-    cache = cache_at(session.get("cache"))
+    refuse_unknown(show_store, options, SessionOptions)
+    cache = Cache(Session.parse(options).cache.root)  # without the one behind it
     return store_state(cache, find_folder(cache, name))
 
 
@@ -103,7 +105,7 @@ def verify(
     sample: int = 0,
     source: PathLike | None = None,
     seed: int | None = None,
-    **session: Unpack[Session],
+    **options: Unpack[SessionOptions],
 ) -> list[Checked]:
     """Hash every byte of stores and look at the structure of their files; put right, or compute rows again, on demand.
 
@@ -131,13 +133,14 @@ def verify(
     NewerFormat
         A store that was named is of a newer version; where none was named it is passed over, with a word.
     """
-    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    refuse_unknown(verify, options, SessionOptions)
+    session = Session.parse(options)
     images = source or repair
     if sample and images is None:
         raise UsageError("--sample N computes rows again: name the images, --source SOURCE")
-    folders = _chosen(cache, names)
+    folders = _chosen(session.cache, names)
     found: list[Checked] = []
-    with progress.bar("verify", sum(bytes_of(folder) for folder in folders), "B", brief=True) as bar:
+    with session.progress.bar("verify", sum(bytes_of(folder) for folder in folders), "B", brief=True) as bar:
         for folder in folders:
             try:
                 found.append(Checked(folder, verdict=verify_store(folder, bar.update)))
@@ -148,14 +151,14 @@ def verify(
             except StoreError as error:
                 found.append(Checked(folder, problem=str(error)))
     if repair is not None:
-        found = [_repaired(cache, checked, repair, session) for checked in found]
+        found = [_repaired(checked, repair, session) for checked in found]
     if sample and images is not None:
-        found = [_sampled(cache, checked, images, sample, seed, session) for checked in found]
+        found = [_sampled(checked, images, sample, seed, session) for checked in found]
     return found
 
 
 def compact(
-    names: Sequence[str] = (), *, target: int = TARGET, **session: Unpack[Session]
+    names: Sequence[str] = (), *, target: int = TARGET, **options: Unpack[SessionOptions]
 ) -> list[Compaction | StoreState]:
     """Many small shards into few, in the stores `names`, or in all. Safe to kill; the next time finishes.
 
@@ -171,10 +174,11 @@ def compact(
     """
     if target < 1:
         raise UsageError(f"--target {target}: expected a number of bytes, at least 1")
-    cache, progress = cache_at(session.get("cache")), progress_of(session)
-    folders, problems = _readable(_chosen(cache, names), bool(names))
+    refuse_unknown(compact, options, SessionOptions)
+    session = Session.parse(options)
+    folders, problems = _readable(_chosen(session.cache, names), bool(names))
     total = sum(bytes_to_compact(folder, target) for folder in folders)
-    with progress.bar("compact", total, "B", brief=True) as bar:
+    with session.progress.bar("compact", total, "B", brief=True) as bar:
         return [
             *problems,
             *(compact_store(folder, target=target, moved=bar.update, waiting=bar.note) for folder in folders),
@@ -182,7 +186,11 @@ def compact(
 
 
 def prune(
-    names: Sequence[str] = (), *, keep: Sequence[PathLike] = (), yes: bool = False, **session: Unpack[Session]
+    names: Sequence[str] = (),
+    *,
+    keep: Sequence[PathLike] = (),
+    yes: bool = False,
+    **options: Unpack[SessionOptions],
 ) -> list[Pruning | StoreState]:
     """Remove what none of the sources `keep` refers to; what no record refers to where none is given.
 
@@ -205,17 +213,18 @@ def prune(
     SourceError
         A source cannot be scanned, has unreadable files or no images: what it refers to is not known.
     """
-    cache, progress = cache_at(session.get("cache")), progress_of(session)
-    folders, problems = _readable(_chosen(cache, names), bool(names))
+    refuse_unknown(prune, options, SessionOptions)
+    session = Session.parse(options)
+    folders, problems = _readable(_chosen(session.cache, names), bool(names))
     kept = _kept(keep, session) if keep else None
-    with progress.bar("prune", None, "shards", brief=True) as bar:
+    with session.progress.bar("prune", None, "shards", brief=True) as bar:
         return [
             *problems,
             *(prune_store(folder, kept, done=yes, moved=bar.update, waiting=bar.note) for folder in folders),
         ]
 
 
-def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> list[Copied]:
+def copy(names: Sequence[str], target: PathLike, **options: Unpack[SessionOptions]) -> list[Copied]:
     """Copy stores to another cache. Safe to kill; the next time goes on.
 
     Parameters
@@ -237,18 +246,19 @@ def copy(names: Sequence[str], target: PathLike, **session: Unpack[Session]) -> 
     StoreError
         A URL leads to no store, or one of the two sides cannot be read or written.
     """
-    cache, progress = cache_at(session.get("cache")), progress_of(session)
+    refuse_unknown(copy, options, SessionOptions)
+    session = Session.parse(options)
     where = os.fspath(target) if is_url(os.fspath(target)) else os.path.abspath(os.fspath(target))
     sources: list[StoreLocation] = (
-        [] if names else [FolderLocation(folder) for folder in store_folders(cache)]
+        [] if names else [FolderLocation(folder) for folder in store_folders(session.cache)]
     )
     for name in names:
-        sources += locate_stores(name) if is_url(name) else [FolderLocation(find_folder(cache, name))]
+        sources += locate_stores(name) if is_url(name) else [FolderLocation(find_folder(session.cache, name))]
     if not sources:
         raise StoreError(
-            f"the cache {cache.root} has no stores to copy; name another by --cache DIR, or by its URL"
+            f"the cache {session.cache.root} has no stores to copy; name another by --cache DIR, or by its URL"
         )
-    with progress.bar("copy", None, "B", brief=True) as bar:
+    with session.progress.bar("copy", None, "B", brief=True) as bar:
         return [copy_store(source, where, bar.update, bar.note) for source in sources]
 
 
@@ -275,11 +285,9 @@ def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[St
 
 
 def _kept(keep: Sequence[PathLike], session: Session) -> KeptContents:
-    from bottleneck.pipeline.scan import scan_for
-
     keys: list[np.ndarray] = []
     for source in keep:
-        inventory = scan_for(source, session)
+        inventory = session.scan(session.open(source))
         where = shown(os.fspath(source))
         if inventory.unreadable:
             first = inventory.unreadable[0]
@@ -293,38 +301,29 @@ def _kept(keep: Sequence[PathLike], session: Session) -> KeptContents:
     return KeptContents(np.concatenate(keys))
 
 
-def _repaired(cache: Cache, checked: Checked, source: PathLike, session: Session) -> Checked:
+def _repaired(checked: Checked, source: PathLike, session: Session) -> Checked:
     verdict = checked.verdict
     if verdict is None or not any(damage.shard for damage in verdict.damaged):
         return checked
-    listing = list_store(checked.folder)
-    again = Recomputation(cache, listing, source, session)
-    with progress_of(session).bar("repair", None, "shards", brief=True) as bar:
-        repair = repair_store(checked.folder, verdict.damaged, again.recompute, again.refill, bar.note)
+    rows = Recomputation(list_store(checked.folder), session.open(source), session)
+    with session.progress.bar("repair", None, "shards", brief=True) as bar:
+        repair = repair_store(checked.folder, verdict.damaged, rows.recompute, rows.refill, bar.note)
     return Checked(checked.folder, verdict=verify_store(checked.folder), repair=repair)
 
 
-def _sampled(
-    cache: Cache, checked: Checked, source: PathLike, count: int, seed: int | None, session: Session
-) -> Checked:
+def _sampled(checked: Checked, source: PathLike, count: int, seed: int | None, session: Session) -> Checked:
     verdict = checked.verdict
     if verdict is None:
         return checked
     if verdict.damaged:
-        return Checked(checked.folder, "rows are computed again once it is repaired", verdict, checked.repair)
-    from bottleneck.pipeline.scan import scan_for
-
-    listing = list_store(checked.folder)
-    drawn = draw_sample(listing, keeper(listing, KeptContents(scan_for(source, session).keys)), count, seed)
+        return replace(checked, problem="rows are computed again once it is repaired")
+    images, listing = session.open(source), list_store(checked.folder)
+    drawn = draw_sample(listing, keeper(listing, KeptContents(session.scan(images).keys)), count, seed)
     if not len(drawn.keys):
-        return Checked(
-            checked.folder, f"none of its rows is of {shown(os.fspath(source))}", verdict, checked.repair
-        )
+        return replace(checked, problem=f"none of its rows is of {shown(os.fspath(source))}")
     try:
-        again = Recomputation(cache, listing, source, session).recompute(drawn.keys)
+        again = Recomputation(listing, images, session).recompute(drawn.keys)
     except ForeignEnvironment as error:
         damage = Damage(CANARY, "", None, str(error))
-        verdict = replace(verdict, damaged=(*verdict.damaged, damage))
-        return Checked(checked.folder, "", verdict, checked.repair)
-    found = compare_sample(drawn, again, listing.header.spec)
-    return Checked(checked.folder, "", verdict, checked.repair, found)
+        return replace(checked, problem="", verdict=replace(verdict, damaged=(*verdict.damaged, damage)))
+    return replace(checked, problem="", sample=compare_sample(drawn, again, listing.header.spec))

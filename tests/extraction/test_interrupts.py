@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import StoreError
-from bottleneck.pipeline.extract import foresee
+from bottleneck.pipeline.foresee import foresee
 from tests.extraction.test_run import check_served, counts, here
 from tests.extraction.test_scheduler import store_of, wait_for_records
 from tests.fakes import FakeForward, write_images

@@ -8,7 +8,7 @@ import pytest
 
 from bottleneck.errors import UsageError
 from bottleneck.extraction.resources import Pins, Post, gpus_here, pins, posts
-from bottleneck.pipeline import session
+from bottleneck.pipeline.session import Session
 from bottleneck.schema import Team
 
 
@@ -57,11 +57,14 @@ def test_gpus_are_counted_without_asking_cuda(tmp_path: Path, monkeypatch: pytes
 
 def test_one_worker_here_needs_no_engine_and_several_gpus_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert session.team_of({}) is None
-    assert session.team_of({"engine": "local", "workers": None, "threads": None, "address": None}) is None
-    assert session.team_of({"workers": 2}) == Team(workers=2)
+    assert Session.parse({}).engine_workers is None
+    assert (
+        Session.parse({"engine": "local", "workers": None, "threads": None, "address": None}).engine_workers
+        is None
+    )
+    assert Session.parse({"workers": 2}).engine_workers == Team(workers=2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert session.team_of({}) == Team()
+    assert Session.parse({}).engine_workers == Team()
 
 
 @pytest.mark.parametrize(
@@ -74,4 +77,4 @@ def test_one_worker_here_needs_no_engine_and_several_gpus_do(monkeypatch: pytest
 )
 def test_teams_that_cannot_be_are_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        session.team_of(given)  # type: ignore[arg-type]
+        Session.parse(given)

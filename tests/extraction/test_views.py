@@ -16,7 +16,8 @@ from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan
-from bottleneck.pipeline.extract import filled
+from bottleneck.pipeline.extract import extract_missing
+from bottleneck.pipeline.session import Request, Session
 from bottleneck.schema import BaseRequest, Cache, Inventory, ViewPolicy
 from bottleneck.sources.open import open_source
 from bottleneck.store.read import Store, open_store
@@ -180,6 +181,12 @@ def test_views_of_a_file_that_changed_are_not_taken_from_its_new_bytes(tmp_path:
     rows = np.asarray(view_rows(store, made, inventory.keys, 3))
     for image, path in enumerate(inventory.table.column("path").to_pylist()[:5]):
         np.testing.assert_array_equal(rows[image, 2], by_hand(source, path, 2))
+
+
+def filled(source: Path, base: str, options: dict) -> tuple[Extraction, Inventory, Store]:
+    session, request = Session.parse(options), Request.parse(base, options)
+    (done,), inventory = extract_missing(session.open(source), request, session)
+    return done.report, inventory, done.store
 
 
 def test_a_worker_process_makes_them_and_copies_cost_nothing(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 import bottleneck
 from bottleneck import runs
-from bottleneck.errors import SourceError, TooManyBadImages, UsageError
+from bottleneck.errors import SourceError, TooManyBadImages, UnknownName, UsageError
+from bottleneck.pipeline import stores
 from tests.fakes import FakeForward, rows_by_hand, write_images
 from tests.in_process import FAKE, Call, InProcessWorker, caller
 
@@ -419,3 +420,16 @@ def test_bad_images_have_a_line_of_their_own_in_predictions(call: Call, source: 
     shutil.rmtree(bad / "x")
     with pytest.raises(SourceError, match="no images were found"):
         bottleneck.predict(run, bad, trust=True)
+
+
+def test_an_option_that_no_verb_has_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="no option of extract called 'max_bat'; nearest: max_bad"):
+        bottleneck.extract(tmp_path, "squeezenet", max_bat=0.5)
+    with pytest.raises(UnknownName, match="no option of train called 'validaton'; nearest: validation"):
+        bottleneck.train(tmp_path, "squeezenet", run=tmp_path / "run", validaton=0.5)
+    with pytest.raises(UnknownName, match="no option of finetune called 'epoch'; nearest: epochs"):
+        bottleneck.finetune(tmp_path / "run", "top:1", epoch=3)
+    with pytest.raises(UnknownName, match="no option of merge called 'weights'"):
+        bottleneck.merge(tmp_path / "run", tmp_path / "model.keras", weights="imagenet")
+    with pytest.raises(UnknownName, match="no option of list_stores called 'cash'; nearest: cache"):
+        stores.list_stores(cash=tmp_path)

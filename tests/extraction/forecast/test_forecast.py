@@ -15,7 +15,7 @@ from bottleneck.extraction.forecast.recommend import Machine, suggest
 from bottleneck.extraction.profile import Clock
 from bottleneck.extraction.worker.trial import Trial, sample_size
 from bottleneck.inventory.scan import scan
-from bottleneck.pipeline.extract import foresee
+from bottleneck.pipeline.foresee import foresee
 from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks

@@ -30,7 +30,7 @@ from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import Watch
 from bottleneck.inventory import scan as scanning
 from bottleneck.inventory.scan import scan
-from bottleneck.pipeline.extract import foresee
+from bottleneck.pipeline.foresee import foresee
 from bottleneck.pixels.header import check_header
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.sources.open import open_source
