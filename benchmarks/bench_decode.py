@@ -41,7 +41,7 @@ def decode(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
     folder, made_of = photos(given.work, given.images, extent)
     size = given.size or BASES[given.base][2]
     command = [sys.executable, __file__, str(folder), "--size", str(size), "--rounds", str(given.rounds)]
-    as_a_worker = channel.surroundings()
+    as_a_worker = channel.worker_environment()
     found = steps.run("all rounds", lambda: watched(command, timeout=given.timeout, extra=as_a_worker).json())
     rates = {name: spread(values) for name, values in found.items()}
     ratios = {

@@ -32,7 +32,7 @@ def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict
     """A whole extraction in this process, and its steady rate."""
     from bottleneck.extraction.run import fill
     from bottleneck.inventory.scan import scan
-    from bottleneck.schema import BaseRequest, Cache, Team
+    from bottleneck.schema import BaseRequest, Cache, WorkerConfig
     from bottleneck.sources.open import open_source
     from bottleneck.system.progress import Silent
 
@@ -45,7 +45,7 @@ def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict
         request,
         where,
         Silent(),
-        team=Team(engine=engine, workers=workers, threads=1),
+        team=WorkerConfig(engine=engine, workers=workers, threads=1),
         task_rows=TASK_ROWS,
     )
     times = sorted(path.stat().st_mtime for path in (store.folder / "shards").glob("*.json"))

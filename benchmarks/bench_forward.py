@@ -81,7 +81,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from bottleneck.forward.rounding import drift
+    from bottleneck.forward.rounding import measure_drift
 
     parser = arguments()
     parser.add_argument("--rounds", type=int, default=5)
@@ -105,7 +105,7 @@ def main() -> None:
             if number >= 0:
                 rates[name].append(passes * BATCH / (time.perf_counter() - started))
     costs = {
-        name: drift(rows["keras"], rows[name]).model_dump(exclude={"format"})
+        name: measure_drift(rows["keras"], rows[name]).model_dump(exclude={"format"})
         for name in rows
         if name != "keras"
     }

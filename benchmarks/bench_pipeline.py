@@ -60,7 +60,7 @@ def pipeline(
     def parts(_: int) -> dict[str, Any]:
         cache = measuring.fresh_cache(given.work, "bench-pipeline-parts")
         command = [sys.executable, __file__, str(folder), *base, "--cache", str(cache)]
-        as_a_worker = channel.surroundings()
+        as_a_worker = channel.worker_environment()
         found: dict[str, Any] = watched(command, timeout=given.timeout, extra=as_a_worker).json()
         return found
 
@@ -108,7 +108,7 @@ def main() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from bottleneck.extraction.worker.task import IN_FLIGHT
-    from bottleneck.forward.cuts import rows_of
+    from bottleneck.forward.cuts import forward_rows
     from bottleneck.forward.keras_forward import open_forward
     from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache
@@ -139,12 +139,12 @@ def main() -> None:
     size = forward.spec.recipe.pixels
     pixels = probes(forward.batch, size.height, size.width)
     with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        list(pool.map(lambda _: rows_of(forward, pixels), range(2)))
+        list(pool.map(lambda _: forward_rows(forward, pixels), range(2)))
         started = time.perf_counter()
-        rows_of(forward, pixels)
+        forward_rows(forward, pixels)
         passes = max(_PASSES, int(_SECONDS / (time.perf_counter() - started)))
         started = time.perf_counter()
-        for _ in pool.map(lambda _: rows_of(forward, pixels), range(passes)):
+        for _ in pool.map(lambda _: forward_rows(forward, pixels), range(passes)):
             pass
         computing = passes * forward.batch / (time.perf_counter() - started)
     print(json.dumps({"decode": decoding, "forward": computing}))

@@ -43,7 +43,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
 
     from bottleneck.bases.load import load_base
     from bottleneck.bases.precision import here
-    from bottleneck.forward.frozen_graph import freeze
+    from bottleneck.forward.frozen_graph import freeze_graph
     from bottleneck.forward.keras_forward import prepare_process
     from bottleneck.pixels.probes import probes
     from bottleneck.schema import BaseRequest, Cache, Precision
@@ -63,7 +63,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
         return call
 
     def frozen(precision: Precision) -> Callable[[Any], Any]:
-        call = freeze(model, shape, precision)
+        call = freeze_graph(model, shape, precision)
         return lambda x: call(x)[0]
 
     makers: dict[str, Callable[[], Callable[[Any], Any]]] = {

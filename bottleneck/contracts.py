@@ -251,7 +251,7 @@ class Exporter(Protocol):
         """
 
 
-class Seat(Protocol):
+class EngineWorker(Protocol):
     """Where one worker of an engine works: one task at a time, asked from one thread at a time."""
 
     def compute(self, task: Task, done: Callable[[int], None]) -> Any:
@@ -263,7 +263,7 @@ class Seat(Protocol):
 
 
 class Readers(Protocol):
-    """Processes somewhere that read files, made from a `Team`.
+    """Processes somewhere that read files, made from a `WorkerConfig`.
 
     Entered, they can be asked; left, what was asked of them is forgotten.
 
@@ -289,14 +289,14 @@ class Readers(Protocol):
 
 
 class Engine(Protocol):
-    """Workers somewhere, made from a `Team` and an `extraction.engines.supervisor.Assignment`.
+    """Workers somewhere, made from a `WorkerConfig` and an `extraction.engines.supervisor.Assignment`.
 
-    Entered, it has a `Supervisor` made for each worker, which looks round first, and gives their seats. Left, it ends
-    all of them at once, in the midst of tasks too, and leaves no process behind; a seat that is waited for then
-    raises.
+    Entered, it has a `Supervisor` made for each worker, which checks its machine first, and gives an `EngineWorker` for
+    each. Left, it ends all of them at once, in the midst of tasks too, and leaves no process behind; one that is waited
+    for then raises.
     """
 
-    def __enter__(self) -> Sequence[Seat]: ...
+    def __enter__(self) -> Sequence[EngineWorker]: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,4 @@
-"""Who computes tasks: one worker, at once; `engines.crew` has those that do several at a time."""
+"""Who computes tasks: one worker, at once; `engines.pool` has those that do several at a time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError
 from bottleneck.extraction.worker.messages import Proof
-from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.schema import Cache, StoreSpec, Task
 from bottleneck.store.canary import DECODER, NO_CANARY, prove_unchanged
 from bottleneck.store.read import Store
 
 
-class Computes(Protocol):
+class TaskWorker(Protocol):
     """A worker, here or in a process of its own."""
 
     @property
@@ -25,37 +25,39 @@ class Computes(Protocol):
     def prove(self) -> Proof:
         """What it gives for the canary pictures, at each cut."""
 
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(
+        self, source: Source, task: Task, on_progress: Callable[[int], None]
+    ) -> tuple[TaskOutcome, ...]:
         """Run one task: an outcome for each of its cuts."""
 
 
-class Hands(Protocol):
+class TaskExecutor(Protocol):
     """Takes tasks, `room` of them at once."""
 
     @property
     def room(self) -> int:
         """How many tasks may be begun and not ended."""
 
-    def begin(self, task: Task, moved_on: Callable[[int], None]) -> Future[tuple[Outcome, ...]]:
-        """Have a task run; `moved_on` is told how many images are done, from whichever thread."""
+    def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
+        """Have a task run; `on_progress` is told how many images are done, from whichever thread."""
 
 
-class Lone:
+class SingleWorker:
     """One worker: a task that is begun is done."""
 
     room = 1
 
-    def __init__(self, worker: Computes, source: Source) -> None:
+    def __init__(self, worker: TaskWorker, source: Source) -> None:
         self._worker, self._source = worker, source
 
-    def begin(self, task: Task, moved_on: Callable[[int], None]) -> Future[tuple[Outcome, ...]]:
+    def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
         """Run it now; what goes wrong is raised here."""
-        future: Future[tuple[Outcome, ...]] = Future()
-        future.set_result(self._worker.compute(self._source, task, moved_on))
+        future: Future[tuple[TaskOutcome, ...]] = Future()
+        future.set_result(self._worker.compute(self._source, task, on_progress))
         return future
 
 
-def prove(computing: Computes, stores: Sequence[Store]) -> None:
+def prove(computing: TaskWorker, stores: Sequence[Store]) -> None:
     """Hold what `computing` gives for the canary pictures to the rows that `stores` have, one store a cut.
 
     Raises

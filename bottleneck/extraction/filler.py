@@ -16,17 +16,17 @@ from bottleneck.bases import digest_cache
 from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Source
 from bottleneck.errors import StoreError
-from bottleneck.extraction.engines.pool import crew
+from bottleneck.extraction.engines.pool import start_pool
 from bottleneck.extraction.engines.supervisor import Assignment
-from bottleneck.extraction.executor import Computes, Hands, Lone, check_recalled, prove
-from bottleneck.extraction.profile import together
+from bottleneck.extraction.executor import SingleWorker, TaskExecutor, TaskWorker, check_recalled, prove
+from bottleneck.extraction.profile import combine_clocks
 from bottleneck.extraction.report import Extraction, report, unexplained
-from bottleneck.extraction.scheduler import PATIENCE, Builder, Look, Shared, circumstances
+from bottleneck.extraction.scheduler import PATIENCE, RetryPolicy, TaskScheduler, WorkDone, circumstances
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.process import WorkerProcess
-from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.forward.batch_size import FEWEST
-from bottleneck.forward.cuts import share
+from bottleneck.forward.cuts import group_missing
 from bottleneck.schema import (
     BaseRequest,
     Cache,
@@ -34,8 +34,8 @@ from bottleneck.schema import (
     Limits,
     Precision,
     StoreSpec,
-    Team,
     ViewPolicy,
+    WorkerConfig,
 )
 from bottleneck.store.header import begin_store, find_store, open_for_building
 from bottleneck.store.log import write_log
@@ -62,9 +62,9 @@ class FillOptions(TypedDict, total=False):
         Seconds after which work that another builder holds is done here too; for tests.
     """
 
-    worker: Computes | None
+    worker: TaskWorker | None
     limits: Limits | None
-    team: Team | None
+    team: WorkerConfig | None
     views: ViewPolicy | None
     task_rows: int | None
     patience: float
@@ -83,14 +83,14 @@ def complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreSpec |
 class _Filling:
     """One run's own part of the work on one store, counted as it goes."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: TaskScheduler) -> None:
         self.builder = builder
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[TaskOutcome] = []
         self.by_others = 0
 
     def log(self, request: BaseRequest, ended: str, seconds: float) -> dict[str, Any]:
         """The run in a few figures."""
-        clock = together([outcome.clock for outcome in self.outcomes])
+        clock = combine_clocks([outcome.clock for outcome in self.outcomes])
         return {
             "ended": ended,
             "seconds": round(seconds, 3),
@@ -132,13 +132,13 @@ class Filler:
         self._in_process = options.get("worker") is not None
         self._recalled: list[StoreSpec | None] = []
         self._specs: list[StoreSpec] = []
-        self._computing: Computes
-        self._hands: Hands | None = None
+        self._computing: TaskWorker
+        self._executor: TaskExecutor | None = None
         self._fillings: dict[int, _Filling] = {}
         self._limits = options.get("limits") or Limits()
         self._circumstances = circumstances(self._limits)
 
-    def begin(self, computing: Computes) -> None:
+    def begin(self, computing: TaskWorker) -> None:
         """Before the images are known: where the base has to be built in any case, that begins beside the scan."""
         self._computing = computing
         self._recalled = [
@@ -164,7 +164,7 @@ class Filler:
         if not self._in_process and not is_function(self._requests[0].base):
             return  # of a file or the catalog: all of it is in the digest
         for store in stores:
-            if not Look.first(self._limits).masks(store, inventory.keys)[0].all():
+            if not RetryPolicy.first(self._limits).masks(store, inventory.keys)[0].all():
                 open_for_building(self._cache, store.folder)  # refused before anything is built
         computing = self._computing
         if isinstance(computing, WorkerProcess):
@@ -177,11 +177,11 @@ class Filler:
         """As they are now."""
         return [open_store(self._cache, spec) for spec in self._specs]
 
-    def looks(self) -> Iterator[Look]:
+    def looks(self) -> Iterator[RetryPolicy]:
         """What the first look is for, and those after it: whoever was given up before is tried once a run."""
-        yield Look.first(self._limits)
+        yield RetryPolicy.first(self._limits)
         while True:
-            yield Look(self._circumstances, "fresh")
+            yield RetryPolicy(self._circumstances, "fresh")
 
     def try_again(self, inventory: Inventory, stores: list[Store]) -> list[Store]:
         """Have those that circumstances failed in this run tried once more, last and alone: what comes of it is kept.
@@ -191,21 +191,21 @@ class Filler:
         if self._in_process or not self._fillings:
             return stores  # where nothing was missing nobody was due either
         for _ in range(2):
-            if self.round(inventory, stores, Look(self._circumstances, "suspects")) is None:
+            if self.round(inventory, stores, RetryPolicy(self._circumstances, "suspects")) is None:
                 break
             stores = self.open_stores()
         return stores
 
     def round(
-        self, inventory: Inventory, stores: Sequence[Store], look: Look
+        self, inventory: Inventory, stores: Sequence[Store], look: RetryPolicy
     ) -> Callable[[Sequence[Store]], bool] | None:
         """Plan and bring about what is missing; None where nothing is.
 
         What comes back says of the stores as they are afterwards whether anything is left to do: files moved on while
-        they were read, here or under another builder's hands, or rows that were there were removed.
+        they were read, here or under another builder's executor, or rows that were there were removed.
         """
-        done: list[Shared] = []
-        parts = share(inventory, [~look.masks(store, inventory.keys)[0] for store in stores])
+        done: list[WorkDone] = []
+        parts = group_missing(inventory, [~look.masks(store, inventory.keys)[0] for store in stores])
         self._agree_on_batch(sum(len(part.inventory) for part in parts))
         for part in parts:
             # The widest rows decide how many make a task, so their store has the plan.
@@ -215,10 +215,10 @@ class Filler:
             first = self._fillings[cuts[0]]
             rows = self._options.get("task_rows")
             todo = replace(first.builder.agree(part.inventory, look, task_rows=rows), cuts=cuts)
-            hands = self._hands or self._gather(inventory)
+            executor = self._executor or self._gather(inventory)
             with self._progress.bar("views" if todo.views else "extract", todo.images) as bar:
                 ended = functools.partial(self._ended, cuts, bar)
-                shared = first.builder.work(todo, hands, bar.update, ended)
+                shared = first.builder.work(todo, executor, bar.update, ended)
             first.by_others += len(shared.by_others)
             done.append(shared)
         if not done:
@@ -231,7 +231,7 @@ class Filler:
     def _unexplained(self, inventory: Inventory, cut: int, store: Store) -> np.ndarray:
         return unexplained(inventory, store, self._outcomes(cut))
 
-    def _outcomes(self, cut: int) -> list[Outcome]:
+    def _outcomes(self, cut: int) -> list[TaskOutcome]:
         return self._fillings[cut].outcomes if cut in self._fillings else []
 
     def _begin(self, cut: int, store: Store) -> None:
@@ -239,7 +239,7 @@ class Filler:
             return
         open_for_building(self._cache, store.folder)
         patience = self._options.get("patience", PATIENCE)
-        builder = Builder(self._cache, self._specs[cut], store.folder, patience=patience)
+        builder = TaskScheduler(self._cache, self._specs[cut], store.folder, patience=patience)
         self._fillings[cut] = _Filling(builder)
         builder.sweep()
 
@@ -269,20 +269,20 @@ class Filler:
         self._requests = [request.model_copy(update={"batch": agreed}) for request in self._requests]
         computing.reopen(self._requests)
 
-    def _gather(self, inventory: Inventory) -> Hands:
+    def _gather(self, inventory: Inventory) -> TaskExecutor:
         """Who computes, gathered once: the worker that is here, or the workers of an engine, which look round first."""
         team, computing = self._options.get("team"), self._computing
         if team is None:
             for planned, built in zip(self._specs, computing.specs, strict=True):
                 check_recalled(planned, built, self._cache)
-            self._hands = Lone(computing, self._source)
-            return self._hands
+            self._executor = SingleWorker(computing, self._source)
+            return self._executor
         if isinstance(computing, WorkerProcess):
             computing.rest()  # it was here to say what the rows are
         requests = self._resolved()  # `auto` may be another precision there
         there = Assignment(self._source, requests, self._cache, self._limits, tuple(self._specs))
-        self._hands = self._engine.enter_context(crew(team, there, inventory))
-        return self._hands
+        self._executor = self._engine.enter_context(start_pool(team, there, inventory))
+        return self._executor
 
     def _resolved(self) -> tuple[BaseRequest, ...]:
         """How the base is asked for so that any machine computes these very rows."""
@@ -291,7 +291,7 @@ class Filler:
             for request, spec in zip(self._requests, self._specs, strict=True)
         )
 
-    def _ended(self, cuts: tuple[int, ...], bar: Bar, outcomes: tuple[Outcome, ...]) -> None:
+    def _ended(self, cuts: tuple[int, ...], bar: Bar, outcomes: tuple[TaskOutcome, ...]) -> None:
         for cut, outcome in zip(cuts, outcomes, strict=True):
             self._fillings[cut].outcomes.append(outcome)
         bad = sum(len(one.rejections) for one in self._fillings[cuts[0]].outcomes)
@@ -299,7 +299,7 @@ class Filler:
             bar.note(f"{bad} rejected")
 
     def check_there(self) -> None:
-        """Raise `StoreError` where a store was removed under our hands."""
+        """Raise `StoreError` where a store was removed under our executor."""
         for filling in self._fillings.values():
             folder = filling.builder.folder
             if not folder.is_dir():

@@ -53,12 +53,12 @@ class Clock:
     has_numba: bool = True
 
 
-def together(clocks: Sequence[Clock]) -> Clock:
+def combine_clocks(clocks: Sequence[Clock]) -> Clock:
     """The clocks of several tasks as one: waits add up, of rates and shares the median counts.
 
     Examples
     --------
-    >>> both = together([Clock({"decode": 1.0}, {"forward": 90.0}), Clock({"decode": 2.0}, {"forward": 110.0})])
+    >>> both = combine_clocks([Clock({"decode": 1.0}, {"forward": 90.0}), Clock({"decode": 2.0}, {"forward": 110.0})])
     >>> dict(both.waited), dict(both.alone)
     ({'decode': 3.0}, {'forward': 100.0})
     """
@@ -101,15 +101,15 @@ def bottleneck_stage(clock: Clock) -> str:
     return "forward" if is_crowded_out else "decode"
 
 
-def explain(clock: Clock) -> str:
+def explain_profile(clock: Clock) -> str:
     """One line for a person: the bottleneck, what the stages could do alone, and what would help.
 
     Examples
     --------
-    >>> line = explain(Clock({"decode": 9.0, "forward": 1.0}, {"decode": 850.0, "forward": 1400.0}, 0.1, 2))
+    >>> line = explain_profile(Clock({"decode": 9.0, "forward": 1.0}, {"decode": 850.0, "forward": 1400.0}, 0.1, 2))
     >>> print(line.partition(". ")[0])
     decode-bound: 2 processors decode 850 images/s, the base could take 1,400
-    >>> explain(Clock())
+    >>> explain_profile(Clock())
     ''
     """
     stage, processors = bottleneck_stage(clock), clock.processors

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bottleneck.errors import SourceError, TooManyBadImages
-from bottleneck.extraction.profile import Clock, bottleneck_stage, together
-from bottleneck.extraction.worker.task import Outcome
-from bottleneck.forward.rounding import worst
+from bottleneck.extraction.profile import Clock, bottleneck_stage, combine_clocks
+from bottleneck.extraction.worker.task import TaskOutcome
+from bottleneck.forward.rounding import worst_rounding
 from bottleneck.schema import (
     Drift,
     Inventory,
@@ -41,7 +41,7 @@ class Extraction:
     """What an extraction did, counted in files of the source.
 
     ``images = computed + reused + duplicates + rejected`` and ``rows = computed + reused``; what other builders
-    computed meanwhile is reused. `classes` counts by label, `rounding` is the worst of the store's shards, and
+    computed meanwhile is reused. `classes` counts by label, `rounding` is the worst_rounding of the store's shards, and
     `environments` is how many numeric environments its rows were computed in (their canaries agree), `clock` where this
     run's time went, `drift` what reduced precision costs, on a few of the images. `views` is the
     same of augmented views, where they were asked for: there an image is one of its views.
@@ -97,7 +97,7 @@ class Extraction:
 def report(
     inventory: Inventory,
     store: Store,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[TaskOutcome],
     seconds: float,
     damaged: Mapping[str, str],
 ) -> Extraction:
@@ -106,7 +106,7 @@ def report(
     rows = len(first_rows(inventory.keys, there))
     # Files may have gone between planning and the last scan: then more was computed than is still there.
     computed = min(sum(outcome.computed for outcome in outcomes), rows)
-    clock = together([outcome.clock for outcome in outcomes])
+    clock = combine_clocks([outcome.clock for outcome in outcomes])
     return Extraction(
         images=len(inventory) + len(inventory.unreadable),
         computed=computed,
@@ -125,7 +125,9 @@ def report(
         ignored_why=dict(inventory.ignored),
         damaged=dict(damaged),
         classes=_classes(inventory, there),
-        rounding=worst([s.record.rounding for s in store.shards.files if s.record.rounding is not None]),
+        rounding=worst_rounding(
+            [s.record.rounding for s in store.shards.files if s.record.rounding is not None]
+        ),
         environments=len({canonical_json(dict(s.record.environment)) for s in store.shards.files}),
     )
 
@@ -141,7 +143,7 @@ def _classes(inventory: Inventory, there: np.ndarray) -> dict[str, ClassCount]:
 
 
 def _rejections(
-    inventory: Inventory, store: Store, there: np.ndarray, outcomes: Sequence[Outcome]
+    inventory: Inventory, store: Store, there: np.ndarray, outcomes: Sequence[TaskOutcome]
 ) -> tuple[Rejection, ...]:
     """Every image-like file without a row, each with a reason: from the records, from this run, or none."""
     this_run = {why.path: why for outcome in outcomes for why in outcome.rejections}
@@ -163,7 +165,7 @@ def _rejections(
     return tuple(found)
 
 
-def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[Outcome]) -> np.ndarray:
+def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[TaskOutcome]) -> np.ndarray:
     """(n,) int64: rows of `inventory` that `store` has nothing of, and that this run did not reject.
 
     Their files changed while they were read, here or under another builder's hands; or what the store had of them was

@@ -12,7 +12,7 @@ _DEVICE = re.compile(r"nvidia[0-9]+")
 
 
 @dataclass(frozen=True)
-class Pins:
+class WorkerResources:
     """What one worker may use.
 
     Attributes
@@ -31,7 +31,8 @@ class Pins:
 
         Examples
         --------
-        >>> Pins(2, "1").environment()["TF_NUM_INTRAOP_THREADS"], Pins(2, "1").environment()["CUDA_VISIBLE_DEVICES"]
+        >>> environment = WorkerResources(2, "1").environment()
+        >>> environment["TF_NUM_INTRAOP_THREADS"], environment["CUDA_VISIBLE_DEVICES"]
         ('2', '1')
         """
         said = dict.fromkeys(
@@ -41,35 +42,39 @@ class Pins:
 
 
 @dataclass(frozen=True)
-class Post:
+class WorkerSlot:
     """A worker's place among the `of` workers of this run on its machine."""
 
     index: int = 0
     of: int = 1
 
 
-def pins(post: Post, cores: int, gpus: Sequence[str] = (), threads: int | None = None) -> Pins:
-    """The share of a machine with so many `cores` and these `gpus` that falls to the worker at `post`.
+def worker_resources(
+    slot: WorkerSlot, cores: int, gpus: Sequence[str] = (), threads: int | None = None
+) -> WorkerResources:
+    """The share of a machine with so many `cores` and these `gpus` that falls to the worker at `slot`.
 
     Examples
     --------
-    >>> [pins(Post(index, 3), cores=8) for index in range(3)]
-    [Pins(threads=2, gpu=None), Pins(threads=2, gpu=None), Pins(threads=2, gpu=None)]
-    >>> [pins(Post(index, 4), cores=2, gpus=["0", "1"]).gpu for index in range(4)]
+    >>> [worker_resources(WorkerSlot(index, 3), cores=8) for index in range(3)]
+    [WorkerResources(threads=2, gpu=None), WorkerResources(threads=2, gpu=None), WorkerResources(threads=2, gpu=None)]
+    >>> [worker_resources(WorkerSlot(index, 4), cores=2, gpus=["0", "1"]).gpu for index in range(4)]
     ['0', '1', '0', '1']
     """
-    return Pins(threads or max(1, cores // post.of), gpus[post.index % len(gpus)] if gpus else None)
+    return WorkerResources(
+        threads or max(1, cores // slot.of), gpus[slot.index % len(gpus)] if gpus else None
+    )
 
 
-def posts(hosts: Sequence[str]) -> list[Post]:
+def number_slots(hosts: Sequence[str]) -> list[WorkerSlot]:
     """Workers, given by the machine that each is on, numbered machine by machine.
 
     Examples
     --------
-    >>> posts(["a", "b", "a"])
-    [Post(index=0, of=2), Post(index=0, of=1), Post(index=1, of=2)]
+    >>> number_slots(["a", "b", "a"])
+    [WorkerSlot(index=0, of=2), WorkerSlot(index=0, of=1), WorkerSlot(index=1, of=2)]
     """
-    return [Post(hosts[:at].count(host), hosts.count(host)) for at, host in enumerate(hosts)]
+    return [WorkerSlot(hosts[:at].count(host), hosts.count(host)) for at, host in enumerate(hosts)]
 
 
 def cores_here() -> int:

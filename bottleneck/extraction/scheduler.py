@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from bottleneck.extraction.executor import Hands
-from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.executor import TaskExecutor
+from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.pixels.header import pixel_limit
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
 from bottleneck.store.commit import read_sound_record
@@ -44,15 +44,15 @@ _LOOKS = 5
 
 
 @dataclass
-class Shared:
+class WorkDone:
     """What became of a plan here: outcomes of own tasks, numbers of tasks that others committed."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[TaskOutcome] = field(default_factory=list)
     by_others: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Look:
+class RetryPolicy:
     """What a look at a store is for.
 
     Attributes
@@ -68,16 +68,16 @@ class Look:
     at: Literal["all", "fresh", "suspects"] = "all"
 
     @classmethod
-    def first(cls, limits: Limits) -> Look:
+    def first(cls, limits: Limits) -> RetryPolicy:
         """A run's first: whoever was given up before is tried once more, where that was not final under `limits`."""
         return cls(frozenset() if limits.retry else circumstances(limits))
 
     def masks(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n,) bool and (n,) bool of contents (n, 32): not to be tried now; to be tried now, as suspects."""
-        done, suspects = settled(store, keys, self.here), np.zeros(len(keys), bool)
+        done, suspects = settled_contents(store, keys, self.here), np.zeros(len(keys), bool)
         if store.suspects:
             left = np.flatnonzero(~done)
-            suspects[left] = suspected(store, keys[left])
+            suspects[left] = suspected_contents(store, keys[left])
         if self.at == "fresh":
             done, suspects = done | suspects, np.zeros(len(keys), bool)
         elif self.at == "suspects":
@@ -90,7 +90,7 @@ def circumstances(limits: Limits) -> frozenset[str]:
     return frozenset((limits.circumstances, pixel_limit()))
 
 
-def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
+def suspected_contents(store: Store, keys: np.ndarray) -> np.ndarray:
     """(n,) bool: the store says of the content (n, 32) that its circumstances failed it."""
     found = np.zeros(len(keys), bool)
     if store.suspects:
@@ -98,7 +98,7 @@ def suspected(store: Store, keys: np.ndarray) -> np.ndarray:
     return found
 
 
-def settled(store: Store, keys: np.ndarray, here: frozenset[str]) -> np.ndarray:
+def settled_contents(store: Store, keys: np.ndarray, here: frozenset[str]) -> np.ndarray:
     """(n,) bool: there is a row, a lasting rejection, or one that is final under the circumstances `here`."""
     known = store.known(keys)
     if here and store.given_up:
@@ -108,8 +108,8 @@ def settled(store: Store, keys: np.ndarray, here: frozenset[str]) -> np.ndarray:
     return known
 
 
-def cut(
-    inventory: Inventory, spec: StoreSpec, store: Store, look: Look, *, task_rows: int | None = None
+def plan_missing(
+    inventory: Inventory, spec: StoreSpec, store: Store, look: RetryPolicy, *, task_rows: int | None = None
 ) -> Plan:
     """What `store` lacks of `inventory`, after the plans that are published now."""
     done, suspects = look.masks(store, inventory.keys)
@@ -130,31 +130,31 @@ class _Work:
 
     def __init__(
         self,
-        hands: Hands,
-        moved_on: Callable[[int], None],
-        ended: Callable[[tuple[Outcome, ...]], None],
+        executor: TaskExecutor,
+        on_progress: Callable[[int], None],
+        ended: Callable[[tuple[TaskOutcome, ...]], None],
         slowest: float,
     ) -> None:
-        self.done = Shared()
+        self.done = WorkDone()
         self.slowest = slowest
-        self._hands, self._moved_on, self._ended = hands, moved_on, ended
-        self._begun: dict[Future[tuple[Outcome, ...]], tuple[TaskLock, float]] = {}
+        self._executor, self._on_progress, self._ended = executor, on_progress, ended
+        self._begun: dict[Future[tuple[TaskOutcome, ...]], tuple[TaskLock, float]] = {}
 
     def by_others(self, number: int, images: int) -> None:
         """Somebody else has done it."""
         self.done.by_others.append(number)
-        self._moved_on(images)
+        self._on_progress(images)
 
     def begin(self, task: Task, lock: TaskLock) -> None:
         """Have a task computed, and wait until there is room for the next; then its lock is let go."""
         started = time.monotonic()
         try:
-            future = self._hands.begin(task, self._moved_on)
+            future = self._executor.begin(task, self._on_progress)
         except BaseException:
             lock.release()
             raise
         self._begun[future] = lock, started
-        self.collect(self._hands.room - 1)
+        self.collect(self._executor.room - 1)
 
     def collect(self, left: int) -> None:
         """Take in what has ended, and wait until no more than `left` are under way."""
@@ -182,7 +182,7 @@ class _Work:
             lock.release()
 
 
-class Builder:
+class TaskScheduler:
     """One of the builders of a store.
 
     Parameters
@@ -205,7 +205,7 @@ class Builder:
         self._tried: Mapping[bytes, frozenset[str]] = {}
         self._slowest = 0.0
 
-    def agree(self, inventory: Inventory, look: Look, *, task_rows: int | None) -> Plan:
+    def agree(self, inventory: Inventory, look: RetryPolicy, *, task_rows: int | None) -> Plan:
         """The plan that all builders of these images come to; its new part is published before anything is computed.
 
         Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
@@ -220,7 +220,7 @@ class Builder:
             self._before = self._records()
             store = open_store(self._cache, self._spec)
             self._damaged, self._tried = frozenset(store.damaged), store.tried
-            todo = cut(inventory, self._spec, store, look, task_rows=task_rows)
+            todo = plan_missing(inventory, self._spec, store, look, task_rows=task_rows)
             if not len(todo.anew) or self._before == self._records():
                 break
         if len(todo.anew):
@@ -230,23 +230,23 @@ class Builder:
     def work(
         self,
         todo: Plan,
-        hands: Hands,
-        moved_on: Callable[[int], None],
-        ended: Callable[[tuple[Outcome, ...]], None] = lambda _: None,
-    ) -> Shared:
+        executor: TaskExecutor,
+        on_progress: Callable[[int], None],
+        ended: Callable[[tuple[TaskOutcome, ...]], None] = lambda _: None,
+    ) -> WorkDone:
         """Bring every task of `todo` to a record: by having it computed, or by another builder's doing so.
 
         Parameters
         ----------
         todo : Plan
-        hands : Hands
+        executor : TaskExecutor
             Run tasks, and tell progress themselves.
-        moved_on : callable
-            Told how many images others have done, and by `hands` how many they have.
+        on_progress : callable
+            Told how many images others have done, and by `executor` how many they have.
         ended : callable, optional
             Told of each own task, as soon as it is done, what became of it at each cut.
         """
-        work = _Work(hands, moved_on, ended, self._slowest)
+        work = _Work(executor, on_progress, ended, self._slowest)
         try:
             shared = len(todo) - todo.lone
             self._share(todo, range(shared), work)
@@ -265,7 +265,9 @@ class Builder:
 
     def settle(self, store: Store) -> None:
         """Remove the plans that `store` has outgrown, with what their tasks left of locks, and `sweep`."""
-        gone = remove_settled(self.folder / "plans", lambda keys: store.known(keys) | suspected(store, keys))
+        gone = remove_settled(
+            self.folder / "plans", lambda keys: store.known(keys) | suspected_contents(store, keys)
+        )
         for task in gone:
             lock = self.locks.take(task)
             if lock is not None:

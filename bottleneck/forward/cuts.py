@@ -11,14 +11,14 @@ from bottleneck.contracts import Forward, SeveralCuts
 from bottleneck.schema import Inventory, StoreSpec
 
 
-class Lacking(NamedTuple):
+class MissingImages(NamedTuple):
     """Images that the stores of the same cuts lack: the cuts' numbers, ascending, and the images."""
 
     cuts: tuple[int, ...]
     inventory: Inventory
 
 
-def share(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[Lacking]:
+def group_missing(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[MissingImages]:
     """`inventory` by which stores lack an image: those that most of them lack first, none where nothing is lacking.
 
     Parameters
@@ -36,19 +36,19 @@ def share(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[Lacking]:
     --------
     >>> import pyarrow as pa
     >>> table = pa.table({"path": pa.array([b"a", b"b", b"c"], pa.binary())})
-    >>> parts = share(Inventory(table, "/photos"), [np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)])
+    >>> parts = group_missing(Inventory(table, "/photos"), [np.array([1, 1, 0], bool), np.array([1, 0, 0], bool)])
     >>> [(part.cuts, part.inventory.table["path"].to_pylist()) for part in parts]
     [((0, 1), [b'a']), ((0,), [b'b'])]
     """
     if len(lacking) == 1:
-        return [Lacking((0,), inventory)] if lacking[0].any() else []
+        return [MissingImages((0,), inventory)] if lacking[0].any() else []
     found = []
     patterns, which = np.unique(np.stack(lacking), axis=1, return_inverse=True)
     for number in sorted(range(patterns.shape[1]), key=lambda n: -int(patterns[:, n].sum())):
         cuts = tuple(int(cut) for cut in np.flatnonzero(patterns[:, number]))
         if cuts:
             rows = np.flatnonzero(which.ravel() == number)
-            found.append(Lacking(cuts, Inventory(inventory.table.take(rows), inventory.location)))
+            found.append(MissingImages(cuts, Inventory(inventory.table.take(rows), inventory.location)))
     return found
 
 
@@ -57,6 +57,6 @@ def specs_of(forward: Forward) -> tuple[StoreSpec, ...]:
     return forward.specs if isinstance(forward, SeveralCuts) else (forward.spec,)
 
 
-def rows_of(forward: Forward, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+def forward_rows(forward: Forward, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
     """Rows (batch, *shape) of each of its cuts from pixels (batch, height, width, 3), in one forward pass."""
     return forward.several(pixels) if isinstance(forward, SeveralCuts) else (forward.features(pixels),)

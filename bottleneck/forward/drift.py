@@ -9,8 +9,8 @@ import numpy as np
 
 from bottleneck.contracts import Exact, Forward, Source
 from bottleneck.errors import Rejected
-from bottleneck.forward.cuts import rows_of, specs_of
-from bottleneck.forward.rounding import drift
+from bottleneck.forward.cuts import forward_rows, specs_of
+from bottleneck.forward.rounding import measure_drift
 from bottleneck.schema import Drift, Task
 
 #: A mean can be taken of these; float32 takes seconds for more where it is slow.
@@ -48,11 +48,11 @@ def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | N
                 count += 1
     if not count:
         return tuple(None for _ in specs_of(forward))
-    both = zip(forward.exact(pixels[:count]), rows_of(forward, pixels), strict=True)
+    both = zip(forward.exact(pixels[:count]), forward_rows(forward, pixels), strict=True)
     return tuple(_finite_drift(full, reduced[:count]) for full, reduced in both)
 
 
 def _finite_drift(full: np.ndarray, reduced: np.ndarray) -> Drift | None:
     there = np.isfinite(full.reshape(len(full), -1)).all(axis=1)
     there &= np.isfinite(reduced.reshape(len(full), -1)).all(axis=1)
-    return drift(full[there], reduced[there]) if there.any() else None
+    return measure_drift(full[there], reduced[there]) if there.any() else None

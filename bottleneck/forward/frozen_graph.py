@@ -47,7 +47,7 @@ def fits(model: Any) -> bool:
     return held < _MOST_BYTES
 
 
-def folds(model: Any) -> bool:
+def has_batchnorm(model: Any) -> bool:
     """Whether constants let anything of `model` be folded: BatchNormalization, known by its statistics.
 
     Without any the graph that has variables gives the same bits at the same speed, and weights are not copied: VGG16
@@ -56,7 +56,7 @@ def folds(model: Any) -> bool:
     return any(weight.name == "moving_variance" for weight in model.weights)
 
 
-def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], list[Any]]:
+def freeze_graph(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], list[Any]]:
     """The function of `model` at one input shape, in inference mode.
 
     Parameters
@@ -80,7 +80,7 @@ def freeze(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable
 
     Examples
     --------
-    >>> (rows,) = freeze(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
+    >>> (rows,) = freeze_graph(model, (32, 96, 96, 3), "float32")(pixels)  # doctest: +SKIP
     """
     frozen = _traced(model, shape)
     if precision != "float32":

@@ -161,7 +161,7 @@ class KerasForward:
                 "hold; use --precision float32"
             )
         self._precision, self._again = precision, again
-        self.environment: Mapping[str, str] = environment(
+        self.environment: Mapping[str, str] = tensorflow_environment(
             frozen_graph.IMPLEMENTATION if self._is_frozen(model) else _KERAS_GRAPH
         )
         self._call = self._made(model, self._shape)
@@ -230,11 +230,13 @@ class KerasForward:
 
     def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
         if self._is_frozen(model):
-            return frozen_graph.freeze(model, shape, self._precision)
+            return frozen_graph.freeze_graph(model, shape, self._precision)
         return _keras_graph(model, shape)
 
     def _is_frozen(self, model: Any) -> bool:
-        return frozen_graph.fits(model) and (self._precision != "float32" or frozen_graph.folds(model))
+        return frozen_graph.fits(model) and (
+            self._precision != "float32" or frozen_graph.has_batchnorm(model)
+        )
 
 
 def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
@@ -247,7 +249,7 @@ def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any
     return in_turn(call, call.get_concrete_function().graph)
 
 
-def environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
+def tensorflow_environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
     """What the bits of a row depend on besides the recipe and the batch shape."""
     import tensorflow as tf
 

@@ -13,7 +13,7 @@ _AT_ONCE = 1 << 22
 _RESOLUTION = 1e-6
 
 
-def measure(full: np.ndarray, stored: np.ndarray) -> Rounding:
+def measure_rounding(full: np.ndarray, stored: np.ndarray) -> Rounding:
     """Largest relative error and smallest centred cosine of `stored` against `full`.
 
     Parameters
@@ -31,7 +31,7 @@ def measure(full: np.ndarray, stored: np.ndarray) -> Rounding:
     Examples
     --------
     >>> rows = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
-    >>> cost = measure(rows, rows.astype(np.float16))
+    >>> cost = measure_rounding(rows, rows.astype(np.float16))
     >>> 0 < cost.relative < 2 ** -11, 0.9999 < cost.cosine <= 1
     (True, True)
     """
@@ -40,7 +40,7 @@ def measure(full: np.ndarray, stored: np.ndarray) -> Rounding:
     return Rounding(relative=float(f"{relative:.6g}"), cosine=max(-1.0, float(f"{cosine:.8g}")))
 
 
-def drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
+def measure_drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
     """What a forward pass of reduced precision gives against `full`, its float32 rows.
 
     Parameters
@@ -55,7 +55,7 @@ def drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
     Examples
     --------
     >>> rows = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
-    >>> drift(rows, rows).mean_cosine
+    >>> measure_drift(rows, rows).mean_cosine
     1.0
     """
     relative, cosines = _costs(full, reduced)
@@ -87,7 +87,7 @@ def _costs(full: np.ndarray, stored: np.ndarray) -> tuple[float, np.ndarray]:
     return relative, np.concatenate(cosines)
 
 
-def worst(found: list[Rounding]) -> Rounding | None:
+def worst_rounding(found: list[Rounding]) -> Rounding | None:
     """The largest error and the smallest cosine of several; None of none."""
     if not found:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bottleneck.bases import digest_cache
 from bottleneck.extraction.forecast.estimate import Estimate, estimate
-from bottleneck.extraction.forecast.forecast import predict, sample
+from bottleneck.extraction.forecast.forecast import forecast_run, sample_task
 from bottleneck.extraction.forecast.recommend import Machine
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.pipeline.extract import worker_here
@@ -82,11 +82,13 @@ def _foresee(images: Source, request: Request, session: Session) -> list[Estimat
         longest = max(plans, key=lambda parts: sum(todo.images for todo in parts))
         if not longest:
             return estimates
-        task = sample(longest[0])
+        task = sample_task(longest[0])
         with session.progress.bar("sample", len(task.keys)) as bar:
             trial = worker.attempt(images, task, bar.update)
         machine = Machine.here()
         return [
-            replace(left, prediction=predict(longest, left.spec, trial, ready, machine)) if parts else left
+            replace(left, prediction=forecast_run(longest, left.spec, trial, ready, machine))
+            if parts
+            else left
             for left, parts in zip(estimates, plans, strict=True)
         ]

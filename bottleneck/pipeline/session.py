@@ -25,9 +25,9 @@ from bottleneck.schema import (
     Inventory,
     Limits,
     Preprocessing,
-    Team,
     ViewPolicy,
     Views,
+    WorkerConfig,
     parse,
 )
 from bottleneck.sources.open import open_source
@@ -111,7 +111,7 @@ class Session:
     progress : Progress
     limits : Limits
         What one image may cost.
-    workers : Team
+    workers : WorkerConfig
         As they were asked for.
     rehash : bool
         Read every file, whatever the index of scans says.
@@ -126,7 +126,7 @@ class Session:
     cache: Cache
     progress: Progress
     limits: Limits
-    workers: Team
+    workers: WorkerConfig
     rehash: bool
     max_bad: float
     trust: bool
@@ -163,7 +163,7 @@ class Session:
         )
 
     @property
-    def engine_workers(self) -> Team | None:
+    def engine_workers(self) -> WorkerConfig | None:
         """The workers of an engine; None: one worker here, which has the whole machine."""
         return None if self.workers.is_alone and len(gpus_here()) < 2 else self.workers
 
@@ -187,10 +187,10 @@ class Session:
         )
 
 
-def _workers(options: Mapping[str, Any]) -> Team:
+def _workers(options: Mapping[str, Any]) -> WorkerConfig:
     names = ("engine", "workers", "threads", "address")
     given = {name: options[name] for name in names if name in options}
-    workers = parse(Team, given, "--engine, --workers, --threads, --address")
+    workers = parse(WorkerConfig, given, "--engine, --workers, --threads, --address")
     if workers.engine not in catalog.ENGINES:
         raise UnknownName("engine", workers.engine, catalog.ENGINES)
     if workers.address and workers.engine == "local":

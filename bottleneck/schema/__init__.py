@@ -30,7 +30,7 @@ from bottleneck.schema.limits import Limits
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import NAMED_BY_SOURCE, FitFacts, HeadSpec, Run, Score, SplitPolicy
-from bottleneck.schema.team import Team
+from bottleneck.schema.team import WorkerConfig
 from bottleneck.schema.tuning import (
     StageDone,
     Tuned,
@@ -100,13 +100,13 @@ __all__ = [
     "Stillness",
     "StoreSpec",
     "Task",
-    "Team",
     "TunePrecision",
     "TuneSettings",
     "TuneStage",
     "Tuned",
     "ViewPolicy",
     "Views",
+    "WorkerConfig",
     "canonical_json",
     "explain",
     "json_fields",

@@ -7,7 +7,7 @@ from pydantic import Field
 from bottleneck.schema.values import Frozen
 
 
-class Team(Frozen):
+class WorkerConfig(Frozen):
     """The workers of an extraction.
 
     Attributes
@@ -23,8 +23,8 @@ class Team(Frozen):
 
     Examples
     --------
-    >>> Team(), Team().is_alone, Team(workers=2).is_alone
-    (Team(engine='local', workers=None, threads=None, address=None), True, False)
+    >>> WorkerConfig(), WorkerConfig().is_alone, WorkerConfig(workers=2).is_alone
+    (WorkerConfig(engine='local', workers=None, threads=None, address=None), True, False)
     """
 
     engine: str = "local"

@@ -21,12 +21,12 @@ import pytest
 
 from bottleneck import catalog
 from bottleneck.errors import EngineError
-from bottleneck.extraction.engines.pool import crew
+from bottleneck.extraction.engines.pool import start_pool
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
 from bottleneck.inventory.scan import scan
-from bottleneck.schema import BaseRequest, Cache, Limits, Team
+from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building
@@ -74,7 +74,7 @@ def straight(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def run(
     source: Path,
     cache: Path,
-    team: Team | None,
+    team: WorkerConfig | None,
     *,
     base: str = "tests.fakes:base",
     progress: object = None,
@@ -164,7 +164,7 @@ def test_two_workers_make_the_same_files_and_leave_no_process(
     engine: str, source: Path, tmp_path: Path, straight: dict[str, str]
 ) -> None:
     counted = Counting()
-    done = run(source, tmp_path, Team(engine=engine, workers=2), progress=counted)
+    done = run(source, tmp_path, WorkerConfig(engine=engine, workers=2), progress=counted)
     assert done.computed == TASKS * ROWS == counted.images
     assert shards(tmp_path) == straight
     assert leftovers(tmp_path) == []
@@ -222,7 +222,9 @@ def test_what_a_scheduler_started_here_says_of_its_end_is_not_the_users(
         open_source(source), (BaseRequest(base="tests.fakes:base"),), Cache(tmp_path), Limits(), ()
     )
     try:
-        with catalog.load("engine", catalog.ENGINES, engine)(Team(engine=engine, workers=1), assignment):
+        with catalog.load("engine", catalog.ENGINES, engine)(
+            WorkerConfig(engine=engine, workers=1), assignment
+        ):
             logging.getLogger("distributed.scheduler").critical("of no use to anybody")
         assert said.getvalue() == ""
         logger.critical("of use")
@@ -243,9 +245,9 @@ def test_a_shard_that_is_run_twice_at_once_is_one_shard(
     open_for_building(cache, open_store(cache, spec).folder)
     todo = plan_tasks(inventory, spec, np.zeros(len(inventory), bool), task_rows=ROWS)
     assignment = Assignment(opened, (request,), cache, Limits(), (spec,))
-    with crew(Team(engine=engine, workers=2), assignment, inventory) as hands:
-        at_once = [hands.begin(todo[0], lambda _: None) for _ in range(2)]
-        late = [future.result() for future in at_once] and hands.begin(todo[0], lambda _: None)
+    with start_pool(WorkerConfig(engine=engine, workers=2), assignment, inventory) as pool:
+        at_once = [pool.begin(todo[0], lambda _: None) for _ in range(2)]
+        late = [future.result() for future in at_once] and pool.begin(todo[0], lambda _: None)
         outcomes = [future.result() for future in [*at_once, late]]
     assert [outcome.computed for (outcome,) in outcomes] == [ROWS] * 3
     made = shards(tmp_path)
@@ -279,7 +281,7 @@ def test_a_cluster_that_does_not_see_the_source_is_told_so_before_anything_is_co
             BaseRequest(base="tests.fakes:base"),
             cache,
             Silent(),
-            team=Team(engine=engine, workers=2),
+            team=WorkerConfig(engine=engine, workers=2),
         )
     assert list(tmp_path.glob("stores/*/shards/*")) == []
 
@@ -293,5 +295,5 @@ def test_an_address_where_nobody_listens_is_said_to_be_one(
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         with pytest.raises(EngineError, match=f"--engine {engine}: no .* at {address}"):
-            run(source, tmp_path, Team(engine=engine, address=address))
+            run(source, tmp_path, WorkerConfig(engine=engine, address=address))
     assert list(tmp_path.glob(".*")) == []

@@ -16,7 +16,7 @@ from bottleneck import catalog
 from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
 from bottleneck.inventory.scan import scan
-from bottleneck.schema import Team
+from bottleneck.schema import WorkerConfig
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
 from tests.contracts.test_engine_contract import NEEDS, OnlyHere, on_clusters
@@ -51,8 +51,8 @@ def cluster(engine: str) -> Iterator[str]:
 def readers(engine: str) -> Iterator[Readers]:
     """Of such a cluster."""
     with cluster(engine) as address:
-        made: Callable[[Team], Readers] = catalog.load("engine", catalog.READERS, engine)
-        yield made(Team(engine=engine, address=address))
+        made: Callable[[WorkerConfig], Readers] = catalog.load("engine", catalog.READERS, engine)
+        yield made(WorkerConfig(engine=engine, address=address))
 
 
 @pytest.fixture

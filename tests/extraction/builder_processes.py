@@ -16,7 +16,7 @@ from typing import Any
 
 from bottleneck.extraction.run import fill
 from bottleneck.inventory.scan import scan
-from bottleneck.schema import BaseRequest, Cache, Limits, Team
+from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.open import open_source
 from bottleneck.system.progress import Silent
 
@@ -76,7 +76,7 @@ def main(
         where,
         Silent(),
         limits=Limits(deadline=5),
-        team=Team(engine=engine, workers=int(workers)) if engine else None,
+        team=WorkerConfig(engine=engine, workers=int(workers)) if engine else None,
         task_rows=int(task_rows),
         patience=float(patience),
     )

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.extraction.forecast.forecast import sample
-from bottleneck.extraction.profile import Clock, bottleneck_stage, explain, together
+from bottleneck.extraction.forecast.forecast import sample_task
+from bottleneck.extraction.profile import Clock, bottleneck_stage, combine_clocks, explain_profile
 from bottleneck.extraction.worker import main as worker_module
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan
@@ -39,7 +39,7 @@ def test_the_stage_that_is_waited_for_is_the_bottleneck(
 ) -> None:
     clock = Clock(waited, {"decode": 6.04, "forward": 850.4}, reading, 2)
     assert bottleneck_stage(clock) == stage
-    line = explain(clock)
+    line = explain_profile(clock)
     assert line.startswith(f"{stage}-bound: ")
     assert "6.0 images/s" in line and "the base could take 850" in line
     assert "What would help: " in line
@@ -54,18 +54,20 @@ def test_a_base_on_the_processors_that_decode_is_the_bottleneck_where_it_is_the_
 
 
 def test_without_measured_rates_the_line_claims_none() -> None:
-    line = explain(Clock({"forward": 2.0}, {}, 0.0, 1))
+    line = explain_profile(Clock({"forward": 2.0}, {}, 0.0, 1))
     assert line.startswith("forward-bound. What would help: ")
-    assert explain(Clock()) == ""
-    assert "1 processor decodes 9.0 images/s" in explain(Clock({"decode": 1.0}, {"decode": 9.0}, 0.0, 1))
+    assert explain_profile(Clock()) == ""
+    assert "1 processor decodes 9.0 images/s" in explain_profile(
+        Clock({"decode": 1.0}, {"decode": 9.0}, 0.0, 1)
+    )
 
 
 def test_where_numba_is_not_installed_it_is_what_helps_to_decode() -> None:
     waits = {"decode": 5.0, "forward": 1.0}
-    without = together([Clock(waits), Clock(waits, has_numba=False)])
-    assert "pip install numba" in explain(without)
-    assert "numba" not in explain(Clock(waits))
-    assert "numba" not in explain(Clock({"forward": 9.0}, has_numba=False))
+    without = combine_clocks([Clock(waits), Clock(waits, has_numba=False)])
+    assert "pip install numba" in explain_profile(without)
+    assert "numba" not in explain_profile(Clock(waits))
+    assert "numba" not in explain_profile(Clock({"forward": 9.0}, has_numba=False))
 
 
 @given(
@@ -81,7 +83,7 @@ def test_where_numba_is_not_installed_it_is_what_helps_to_decode() -> None:
     )
 )
 def test_tasks_together_wait_as_long_as_each_alone(clocks: list[Clock]) -> None:
-    whole = together(clocks)
+    whole = combine_clocks(clocks)
     for stage in ("decode", "forward", "write"):
         assert whole.waited[stage] == pytest.approx(sum(clock.waited[stage] for clock in clocks))
     for stage, rate in whole.alone.items():
@@ -147,7 +149,7 @@ class SetsUpForMany(FakeForward):
 
 def test_a_sample_is_run_as_a_long_run_would_be_once_it_is_set_up(tmp_path: Path) -> None:
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
     forward = SetsUpForMany()
     with Worker(forward, Cache(tmp_path / "cache")) as worker:
         worker.attempt(source, task, lambda _: None)
@@ -187,7 +189,7 @@ class HangsAtItsFirstFile(SetsUpAtItsFirstFile):
 def test_a_first_file_that_hangs_is_left_to_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "_FIRST_FILE", 0.2)
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
     forward = HangsAtItsFirstFile()
     with Worker(forward, Cache(tmp_path / "cache")) as worker:
         worker.see_first(source, task)
@@ -205,7 +207,7 @@ def test_and_before_a_sample_whatever_the_first_file_is(
     tmp_path: Path, first: bytes | None, forward: type[FakeForward]
 ) -> None:
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
     path = tmp_path / "in" / os.fsdecode(task.paths[0])
     path.write_bytes(first) if first else path.unlink()
     with Worker(forward(), Cache(tmp_path / "cache")) as worker:

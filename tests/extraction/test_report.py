@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.cli.tables.extraction import extraction_table
-from bottleneck.forward.rounding import measure, worst
+from bottleneck.forward.rounding import measure_rounding, worst_rounding
 from bottleneck.schema import Rounding
 from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, half_base, rows_by_hand, write_images
@@ -82,7 +82,7 @@ def test_rounding_is_what_plain_numpy_says(seed: int, rows: int, width: int) -> 
     full = (100 + draw.normal(size=(rows, width))).astype(np.float32)
     stored = full.astype(np.float16)
     x, y = full.astype(np.float64), stored.astype(np.float64)
-    found = measure(full, stored)
+    found = measure_rounding(full, stored)
     assert found.relative == pytest.approx(
         max(np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(x, y, strict=True)), rel=1e-5, abs=1e-12
     )
@@ -97,13 +97,13 @@ def test_rounding_is_what_plain_numpy_says(seed: int, rows: int, width: int) -> 
 
 def test_a_raw_cosine_would_hide_what_the_centred_one_shows() -> None:
     full = (2000 + np.random.default_rng(0).normal(size=(50, 20)) * 0.4).astype(np.float32)
-    assert measure(full, full.astype(np.float16)).cosine < 0.9
+    assert measure_rounding(full, full.astype(np.float16)).cosine < 0.9
 
 
 def test_nothing_is_worst_of_nothing() -> None:
-    assert worst([]) is None
+    assert worst_rounding([]) is None
     zeros = np.zeros((2, 3), np.float32)
-    assert measure(zeros, zeros.astype(np.float16)) == Rounding(relative=0.0, cosine=1.0)
+    assert measure_rounding(zeros, zeros.astype(np.float16)) == Rounding(relative=0.0, cosine=1.0)
 
 
 def test_each_run_with_work_leaves_one_small_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

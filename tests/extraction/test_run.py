@@ -16,7 +16,7 @@ from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, T
 from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
-from bottleneck.extraction.scheduler import Look
+from bottleneck.extraction.scheduler import RetryPolicy
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache
@@ -85,7 +85,7 @@ def test_where_nothing_is_missing_the_images_are_gone_through_once(
     rounds: list[str] = []
     planned = Filler.round
 
-    def counted(run: Filler, inventory: Any, stores: Any, look: Look) -> Any:
+    def counted(run: Filler, inventory: Any, stores: Any, look: RetryPolicy) -> Any:
         rounds.append(look.at)
         return planned(run, inventory, stores, look)
 

@@ -23,7 +23,7 @@ from bottleneck.cli.commands import app
 from bottleneck.errors import TooManyBadImages, UsageError
 from bottleneck.extraction.run import Filled, fill_cuts
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.forward.cuts import share
+from bottleneck.forward.cuts import group_missing
 from bottleneck.inventory.scan import scan
 from bottleneck.pipeline.extract import extract_cuts
 from bottleneck.schema import BaseRequest, Cache, Inventory
@@ -61,7 +61,9 @@ def both(
 def test_what_is_lacking_is_shared_out_once(lacking: list[list[bool]]) -> None:
     wanted = np.array(lacking, bool).reshape(len(lacking), -1)
     paths = [b"%d" % number for number in range(wanted.shape[1])]
-    parts = share(Inventory(pa.table({"path": pa.array(paths, pa.binary())}), "/photos"), list(wanted))
+    parts = group_missing(
+        Inventory(pa.table({"path": pa.array(paths, pa.binary())}), "/photos"), list(wanted)
+    )
     seen = {path: part.cuts for part in parts for path in part.inventory.table["path"].to_pylist()}
     assert sum(len(part.inventory) for part in parts) == len(seen)
     for number, path in enumerate(paths):

@@ -203,7 +203,7 @@ def test_rows_are_those_of_keras(body: Any, norms: int, count: int, pixels: np.n
     model = model_of(body)
     wanted = [np.asarray(part) for part in keras.tree.flatten(model(pixels, training=False))]
     before = [weight.numpy() for weight in model.weights]
-    found = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    found = frozen_graph.freeze_graph(model, SHAPE, "float32")(tf.constant(pixels))
     # A processor that has float16 in hardware rounds in another place in a graph than in single operations.
     tolerance = 1e-5 if body is not in_float16 else 1e-3
     for ours, theirs in zip(found, wanted, strict=True):
@@ -265,7 +265,7 @@ def test_zeros_are_taken_in_where_the_convolution_can_add_them(
     assert is_same or not taken
     assert taken or (size, kernel, stride, zeros) not in TAKEN
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
-    (found,) = frozen_graph.freeze(model, pixels.shape, "float32")(tf.constant(pixels))
+    (found,) = frozen_graph.freeze_graph(model, pixels.shape, "float32")(tf.constant(pixels))
     wanted = np.asarray(model(pixels, training=False))
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5, atol=1e-5)
 
@@ -294,8 +294,8 @@ def test_a_cut_gives_the_same_bits_with_other_cuts_and_alone(pixels: np.ndarray)
 
     both = model_of(cut_below)
     alone = keras.Model(both.inputs, both.outputs[1])
-    together = frozen_graph.freeze(both, SHAPE, "float32")(tf.constant(pixels))
-    (single,) = frozen_graph.freeze(alone, SHAPE, "float32")(tf.constant(pixels))
+    together = frozen_graph.freeze_graph(both, SHAPE, "float32")(tf.constant(pixels))
+    (single,) = frozen_graph.freeze_graph(alone, SHAPE, "float32")(tf.constant(pixels))
     np.testing.assert_array_equal(np.asarray(together[1]), np.asarray(single))
 
 
@@ -312,7 +312,7 @@ def test_a_layer_of_ones_own_keeps_what_is_inside_it(pixels: np.ndarray) -> None
             return self.norm(self.conv(x), training=training)
 
     model = model_of(lambda x: norm()(Own()(x)))
-    (found,) = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    (found,) = frozen_graph.freeze_graph(model, SHAPE, "float32")(tf.constant(pixels))
     wanted = np.asarray(model(pixels, training=False))
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-5, atol=1e-5)
 
@@ -325,6 +325,6 @@ def test_statistics_of_any_size_are_folded_exactly(pixels: np.ndarray) -> None:
     layer = next(layer for layer in model.layers if type(layer).__name__ == "BatchNormalization")
     layer.moving_variance.assign([0.0, 1e8, 1.0, 1e-3, 1e3, 0.5])
     layer.moving_mean.assign([0.0, 1e4, -3.0, 0.1, 5.0, 0.5])
-    (found,) = frozen_graph.freeze(model, SHAPE, "float32")(tf.constant(pixels))
+    (found,) = frozen_graph.freeze_graph(model, SHAPE, "float32")(tf.constant(pixels))
     wanted = np.asarray(model(pixels, training=False))
     np.testing.assert_allclose(np.asarray(found), wanted, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ import pytest
 from bottleneck.bases.precision import isa
 from bottleneck.errors import NotReducible
 from bottleneck.forward import frozen_graph
-from bottleneck.forward.rounding import drift
+from bottleneck.forward.rounding import measure_drift
 from tests.bases.networks import fill, nested, plain
 from tests.models.tiny_network import SIZE, network
 
@@ -38,14 +38,14 @@ def rows(call: Any, pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("make", [network, plain, nested])
 def test_it_gives_what_keras_gives_in_inference_mode(make: Any, pixels: np.ndarray) -> None:
     model = make()
-    call = frozen_graph.freeze(model, SHAPE, "float32")
+    call = frozen_graph.freeze_graph(model, SHAPE, "float32")
     wanted = np.asarray(model(pixels, training=False))
     np.testing.assert_allclose(rows(call, pixels), wanted, rtol=1e-5, atol=1e-5 * wanted.std())
 
 
 def test_its_weights_are_its_own_and_its_bits_are_of_the_image_alone(pixels: np.ndarray) -> None:
     model = network()
-    call = frozen_graph.freeze(model, SHAPE, "float32")
+    call = frozen_graph.freeze_graph(model, SHAPE, "float32")
     before = rows(call, pixels)
     for weight in model.weights:
         weight.assign(weight.value * 0)
@@ -54,7 +54,7 @@ def test_its_weights_are_its_own_and_its_bits_are_of_the_image_alone(pixels: np.
     alone = np.zeros_like(pixels)
     alone[2] = pixels[0]
     np.testing.assert_array_equal(rows(call, alone)[2], before[0])
-    again = frozen_graph.freeze(network(), SHAPE, "float32")
+    again = frozen_graph.freeze_graph(network(), SHAPE, "float32")
     np.testing.assert_array_equal(rows(again, pixels), before)
 
 
@@ -71,7 +71,7 @@ def test_a_variable_that_keras_does_not_know_of_is_inside_too(pixels: np.ndarray
     image = keras.Input((SIZE, SIZE, 3))
     model = fill(keras.Model(image, keras.layers.Conv2D(4, 3)(Gain()(image))))
     wanted = np.asarray(model(pixels, training=False))
-    call = frozen_graph.freeze(model, SHAPE, "float32")
+    call = frozen_graph.freeze_graph(model, SHAPE, "float32")
     gain.assign(tf.zeros(3))
     np.testing.assert_allclose(rows(call, pixels), wanted, rtol=1e-5, atol=1e-5 * wanted.std())
 
@@ -80,11 +80,11 @@ def test_a_variable_that_keras_does_not_know_of_is_inside_too(pixels: np.ndarray
 @pytest.mark.skipif(not HAS_BFLOAT16, reason="this processor has no bfloat16")
 def test_bfloat16_changes_this_graph_and_no_other(pixels: np.ndarray) -> None:
     model = network()
-    other = frozen_graph.freeze(model, SHAPE, "float32")
+    other = frozen_graph.freeze_graph(model, SHAPE, "float32")
     before, keras = rows(other, pixels), np.asarray(model(pixels, training=False))
-    reduced = rows(frozen_graph.freeze(model, SHAPE, "bfloat16"), pixels)
+    reduced = rows(frozen_graph.freeze_graph(model, SHAPE, "bfloat16"), pixels)
     assert reduced.dtype == np.float32
-    cost = drift(before, reduced)
+    cost = measure_drift(before, reduced)
     assert 1e-5 < cost.relative < 0.1
     assert cost.cosine > 0.95
     np.testing.assert_array_equal(rows(other, pixels), before)
@@ -112,7 +112,7 @@ def test_cheap_convolutions_next_to_the_pixels_stay_float32_in_bfloat16(
 
     model = stem(second)
     full, reduced = (
-        frozen_graph.freeze(model, SHAPE, precision)(tf.constant(pixels))
+        frozen_graph.freeze_graph(model, SHAPE, precision)(tf.constant(pixels))
         for precision in ("float32", "bfloat16")
     )
     pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(full, reduced, strict=True)]
@@ -132,7 +132,7 @@ def test_bias_and_activation_stay_float32_with_the_first_convolution(pixels: np.
     two = layers.ReLU()(layers.Conv2D(8, 3)(one))
     model = fill(keras.Model(image, [one, two]))
     full, reduced = (
-        frozen_graph.freeze(model, SHAPE, precision)(tf.constant(pixels))
+        frozen_graph.freeze_graph(model, SHAPE, precision)(tf.constant(pixels))
         for precision in ("float32", "bfloat16")
     )
     same = [np.array_equal(a, b) for a, b in zip(full, reduced, strict=True)]
@@ -148,7 +148,7 @@ def test_a_base_with_nothing_to_reduce_is_refused_by_name(last: str) -> None:
     layer = keras.layers.Conv2D(8, 3) if last == "Conv2D" else keras.layers.GlobalMaxPooling2D()
     model = keras.Model(image, layer(image))
     with pytest.raises(NotReducible, match=r"--precision bfloat16: .* use --precision float32"):
-        frozen_graph.freeze(model, SHAPE, "bfloat16")
+        frozen_graph.freeze_graph(model, SHAPE, "bfloat16")
 
 
 def test_two_gigabytes_of_weights_do_not_fit_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +174,11 @@ def test_float32_is_frozen_where_there_is_something_to_fold(
     # Deep inside, as networks of networks have it.
     inner = keras.Sequential([keras.layers.BatchNormalization()] if normalized else [keras.layers.ReLU()])
     model = fill(keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(inner(x)))))
-    assert frozen_graph.folds(model) == normalized
+    assert frozen_graph.has_batchnorm(model) == normalized
     request = BaseRequest(base="object:toy", preprocessing=Preprocessing.parse("scale=1/127.5,offset=-1"))
     forward = KerasForward(load_model(model, [request]), lambda _: BATCH)
     assert forward.environment["forward"].startswith(f"{graph} graph")
-    by_freezing = rows(frozen_graph.freeze(model, SHAPE, "float32"), pixels)
+    by_freezing = rows(frozen_graph.freeze_graph(model, SHAPE, "float32"), pixels)
     found = forward.features(127.5 * (pixels + 1))
     np.testing.assert_allclose(found, by_freezing, rtol=1e-5, atol=1e-5 * by_freezing.std())
 

@@ -13,7 +13,7 @@ import pytest
 
 from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
-from bottleneck.extraction.engines.relay import relayed
+from bottleneck.extraction.engines.relay import relay_errors
 from bottleneck.inventory import hashing
 from bottleneck.inventory.scan import scan
 from bottleneck.sources import open_source
@@ -40,7 +40,7 @@ class Processes:
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         self.calls += 1
-        return relayed(self._pool.submit(work, *arguments), "processes")
+        return relay_errors(self._pool.submit(work, *arguments), "processes")
 
 
 class Told(FolderSource):

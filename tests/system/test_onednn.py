@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bottleneck import cli
-from bottleneck.extraction.worker.channel import Link
+from bottleneck.extraction.worker.channel import WorkerChannel
 from bottleneck.schema import BaseRequest, Cache, Limits
 from bottleneck.system import onednn
 from tests.fakes import FakeForward
@@ -68,7 +68,7 @@ def test_a_worker_is_asked_to_where_its_user_has_said_nothing(
     if said:
         monkeypatch.setenv(ASKED, said)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    link = Link([BaseRequest(base="tests.system.test_onednn:telling")], Cache(tmp_path), Limits())
+    link = WorkerChannel([BaseRequest(base="tests.system.test_onednn:telling")], Cache(tmp_path), Limits())
     try:
         link.start()
         assert link.specs[0].cut == (said or "1")

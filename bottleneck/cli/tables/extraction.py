@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bottleneck.cli.tables.common import columns, duration, extents, listed, plain, size, stacked
-from bottleneck.extraction.profile import explain
+from bottleneck.extraction.profile import explain_profile
 from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def extraction_table(done: Extraction) -> RenderableType:
         ),
     ]
     if done.computed:
-        counts.append(("bottleneck", explain(done.clock)))
+        counts.append(("bottleneck", explain_profile(done.clock)))
     if done.environments > 1:
         # Their canaries agree, or the later ones were refused; bits may differ all the same.
         several = f"{done.environments} numeric environments; `bottleneck store show` lists them"

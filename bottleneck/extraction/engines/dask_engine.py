@@ -15,15 +15,20 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from bottleneck.contracts import Seat
+from bottleneck.contracts import EngineWorker
 from bottleneck.errors import BottleneckError, EngineError
-from bottleneck.extraction.engines.relay import relayed
-from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
-from bottleneck.extraction.resources import Post, gpus_here, posts
+from bottleneck.extraction.engines.relay import relay_errors
+from bottleneck.extraction.engines.supervisor import (
+    Assignment,
+    Supervisor,
+    compute_or_failure,
+    outcomes_or_raise,
+)
+from bottleneck.extraction.resources import WorkerSlot, gpus_here, number_slots
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.messages import Failure
-from bottleneck.extraction.worker.task import Outcome
-from bottleneck.schema import Task, Team
+from bottleneck.extraction.worker.task import TaskOutcome
+from bottleneck.schema import Task, WorkerConfig
 
 #: Tries of a task whose worker process died of something that is no image's fault, or whose own code broke.
 _RETRIES = 2
@@ -43,39 +48,39 @@ class DaskEngine:
 
     Parameters
     ----------
-    team : Team
+    config : WorkerConfig
         With an address, `workers` bounds how many tasks are there at once; without, so many processes are started.
     assignment : Assignment
     """
 
-    def __init__(self, team: Team, assignment: Assignment) -> None:
-        self._team, self._assignment = team, assignment
+    def __init__(self, config: WorkerConfig, assignment: Assignment) -> None:
+        self._config, self._assignment = config, assignment
         self._topic = f"bottleneck-{assignment.token}"
         self._open = ExitStack()
-        self._told: dict[str, Callable[[int], None]] = {}
+        self._listeners: dict[str, Callable[[int], None]] = {}
 
-    def __enter__(self) -> Sequence[Seat]:
+    def __enter__(self) -> Sequence[EngineWorker]:
         with ExitStack() as opening:
-            client = opening.enter_context(_connected(self._team, opening))
+            client = opening.enter_context(_connected(self._config, opening))
             # The last to be entered is the first to go: no worker goes on for a parent that has left.
             opening.callback(self._end_supervisors, client)
-            places = self._start_supervisors(client)
+            slots = self._start_supervisors(client)
             client.subscribe_topic(self._topic, self._news)
             self._open = opening.pop_all()
-        count = min(self._team.workers or len(places), len(places))
-        return [_Seat(client, self._assignment, places, self._told) for _ in range(count)]
+        count = min(self._config.workers or len(slots), len(slots))
+        return [_DaskWorker(client, self._assignment, slots, self._listeners) for _ in range(count)]
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def _start_supervisors(self, client: Any) -> dict[str, Post]:
+    def _start_supervisors(self, client: Any) -> dict[str, WorkerSlot]:
         """Every process looks round before any computes; by its nanny, which outlives it, or itself: its place."""
         workers = client.scheduler_info()["workers"]
         if not workers:
-            raise _no_workers(self._team)
+            raise _no_workers(self._config)
         names = [str(worker.get("nanny") or address) for address, worker in workers.items()]
-        places = dict(zip(names, posts([worker["host"] for worker in workers.values()]), strict=True))
-        said = client.run(_start, self._assignment, places, workers=list(workers), on_error="return")
+        slots = dict(zip(names, number_slots([worker["host"] for worker in workers.values()]), strict=True))
+        said = client.run(_start, self._assignment, slots, workers=list(workers), on_error="return")
         for address, came in said.items():
             if isinstance(came, Failure):
                 raise came.error()
@@ -84,7 +89,7 @@ class DaskEngine:
                     f"the Dask worker at {address} cannot start ({type(came).__name__}: {came}): "
                     f"it needs bottleneck-features {self._assignment.version} too"
                 )
-        return places
+        return slots
 
     def _end_supervisors(self, client: Any) -> None:
         with suppress(Exception):  # whoever is gone has ended its worker already
@@ -92,9 +97,9 @@ class DaskEngine:
 
     def _news(self, event: tuple[float, Mapping[str, Any]]) -> None:
         _, news = event
-        told = self._told.get(news["call"])
-        if told is not None:
-            told(news["done"])
+        listener = self._listeners.get(news["call"])
+        if listener is not None:
+            listener(news["done"])
 
 
 class DaskReaders:
@@ -102,22 +107,22 @@ class DaskReaders:
 
     Parameters
     ----------
-    team : Team
+    config : WorkerConfig
         With an address.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         self.room = 0
-        self._team = team
+        self._config = config
         self._open = ExitStack()
         self._pool: Any = None
 
     def __enter__(self) -> DaskReaders:
         with ExitStack() as opening:
-            client = opening.enter_context(_connected(self._team, opening))
+            client = opening.enter_context(_connected(self._config, opening))
             threads = sum(client.nthreads().values())
             if not threads:
-                raise _no_workers(self._team)
+                raise _no_workers(self._config)
             # One call in hand and one that waits, for each thread that may read.
             self.room = 2 * threads
             self._pool = client.get_executor(pure=False, retries=_RETRIES)
@@ -130,31 +135,31 @@ class DaskReaders:
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         """As `Readers.submit`."""
-        return relayed(self._pool.submit(work, *arguments), "dask")
+        return relay_errors(self._pool.submit(work, *arguments), "dask")
 
 
-class _Seat:
+class _DaskWorker:
     """One task at a time, on whichever worker the scheduler finds free."""
 
     def __init__(
         self,
         client: Any,
         assignment: Assignment,
-        places: dict[str, Post],
-        told: dict[str, Callable[[int], None]],
+        slots: dict[str, WorkerSlot],
+        listeners: dict[str, Callable[[int], None]],
     ) -> None:
-        self._client, self._assignment, self._places, self._told = client, assignment, places, told
+        self._client, self._assignment, self._slots, self._listeners = client, assignment, slots, listeners
 
-    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         from distributed import CancelledError, KilledWorker
 
         call = secrets.token_hex(8)
-        self._told[call] = done
+        self._listeners[call] = done
         try:
             future = self._client.submit(
-                _compute, self._assignment, self._places, task, call, pure=False, retries=_RETRIES
+                _compute, self._assignment, self._slots, task, call, pure=False, retries=_RETRIES
             )
-            return outcome_of(future.result())
+            return outcomes_or_raise(future.result())
         except BottleneckError:
             raise
         except KilledWorker as error:
@@ -165,21 +170,21 @@ class _Seat:
         except (CancelledError, Exception) as error:
             raise EngineError(f"--engine dask: {type(error).__name__}: {error}") from error
         finally:
-            del self._told[call]
+            del self._listeners[call]
 
 
-def _connected(team: Team, opening: ExitStack) -> Any:
-    """A client of the team's scheduler, or of one that ends with `opening`. Raises `EngineError`."""
+def _connected(config: WorkerConfig, opening: ExitStack) -> Any:
+    """A client of the config's scheduler, or of one that ends with `opening`. Raises `EngineError`."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise EngineError(f'--engine dask: {error}: pip install "bottleneck-features[dask]"') from error
     try:
-        if team.address:
-            return Client(team.address, timeout=_CONNECT)
+        if config.address:
+            return Client(config.address, timeout=_CONNECT)
         cluster = opening.enter_context(
             LocalCluster(
-                n_workers=team.workers or len(gpus_here()) or 1,
+                n_workers=config.workers or len(gpus_here()) or 1,
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address="127.0.0.1:0",
@@ -192,32 +197,32 @@ def _connected(team: Team, opening: ExitStack) -> Any:
         return Client(cluster, timeout=_CONNECT)
     except (OSError, TimeoutError, ValueError) as error:
         raise EngineError(
-            f"--engine dask: no scheduler answers at {team.address or 'this machine'} ({error}); "
+            f"--engine dask: no scheduler answers at {config.address or 'this machine'} ({error}); "
             "expected the address that `dask scheduler` prints, such as tcp://host:8786"
         ) from error
 
 
-def _no_workers(team: Team) -> EngineError:
-    return EngineError(f"--engine dask: the scheduler at {team.address} has no workers yet")
+def _no_workers(config: WorkerConfig) -> EngineError:
+    return EngineError(f"--engine dask: the scheduler at {config.address} has no workers yet")
 
 
-def _supervisor(worker: Any, assignment: Assignment, places: Mapping[str, Post]) -> Supervisor:
+def _supervisor(worker: Any, assignment: Assignment, slots: Mapping[str, WorkerSlot]) -> Supervisor:
     """This process's own, made at the first call: a process that was started in place of a dead one makes its own."""
     with _making:
         if assignment.token in _over:
             raise EngineError("the run was ended")
         if assignment.token not in _supervisors:
             # One that joined later shares with those that were there.
-            post = places.get(
-                str(worker.nanny or worker.address), Post(0, max(p.of for p in places.values()))
+            slot = slots.get(
+                str(worker.nanny or worker.address), WorkerSlot(0, max(p.of for p in slots.values()))
             )
-            _supervisors[assignment.token] = Supervisor(assignment, post)
+            _supervisors[assignment.token] = Supervisor(assignment, slot)
         return _supervisors[assignment.token]
 
 
-def _start(assignment: Assignment, places: Mapping[str, Post], dask_worker: Any) -> Failure | None:
+def _start(assignment: Assignment, slots: Mapping[str, WorkerSlot], dask_worker: Any) -> Failure | None:
     try:
-        _supervisor(dask_worker, assignment, places)
+        _supervisor(dask_worker, assignment, slots)
     except BottleneckError as error:
         return Failure(type(error), str(error))
     return None
@@ -232,8 +237,8 @@ def _end(token: str) -> None:
 
 
 def _compute(
-    assignment: Assignment, places: Mapping[str, Post], task: Task, call: str
-) -> tuple[Outcome, ...] | Failure:
+    assignment: Assignment, slots: Mapping[str, WorkerSlot], task: Task, call: str
+) -> tuple[TaskOutcome, ...] | Failure:
     from distributed import get_worker
 
     worker, topic, said = get_worker(), f"bottleneck-{assignment.token}", 0.0
@@ -244,4 +249,4 @@ def _compute(
             said = time.monotonic()
             worker.log_event(topic, {"call": call, "done": images})
 
-    return answer(lambda: _supervisor(worker, assignment, places), task, done)
+    return compute_or_failure(lambda: _supervisor(worker, assignment, slots), task, done)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bottleneck.contracts import Seat
+from bottleneck.contracts import EngineWorker
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor
-from bottleneck.extraction.resources import Post, gpus_here
-from bottleneck.schema import Team
+from bottleneck.extraction.resources import WorkerSlot, gpus_here
+from bottleneck.schema import WorkerConfig
 
 
 class LocalEngine:
@@ -15,18 +15,18 @@ class LocalEngine:
 
     Parameters
     ----------
-    team : Team
+    config : WorkerConfig
     assignment : Assignment
     """
 
-    def __init__(self, team: Team, assignment: Assignment) -> None:
-        self._workers = team.workers or len(gpus_here()) or 1
+    def __init__(self, config: WorkerConfig, assignment: Assignment) -> None:
+        self._workers = config.workers or len(gpus_here()) or 1
         self._assignment = assignment
         self._supervisors: list[Supervisor] = []
 
-    def __enter__(self) -> Sequence[Seat]:
+    def __enter__(self) -> Sequence[EngineWorker]:
         for index in range(self._workers):
-            self._supervisors.append(Supervisor(self._assignment, Post(index, self._workers)))
+            self._supervisors.append(Supervisor(self._assignment, WorkerSlot(index, self._workers)))
         return self._supervisors
 
     def __exit__(self, *_: object) -> None:

@@ -10,68 +10,68 @@ from dataclasses import replace
 from queue import SimpleQueue
 
 from bottleneck import catalog
-from bottleneck.contracts import Engine, Seat
-from bottleneck.extraction.engines.supervisor import Assignment, in_sight
-from bottleneck.extraction.worker.task import Outcome
-from bottleneck.schema import Inventory, Task, Team
+from bottleneck.contracts import Engine, EngineWorker
+from bottleneck.extraction.engines.supervisor import Assignment, shared_probe
+from bottleneck.extraction.worker.task import TaskOutcome
+from bottleneck.schema import Inventory, Task, WorkerConfig
 
 
 @contextmanager
-def crew(team: Team, assignment: Assignment, inventory: Inventory) -> Iterator[Crew]:
-    """Start the engine of `team`, and end it at once when left.
+def start_pool(config: WorkerConfig, assignment: Assignment, inventory: Inventory) -> Iterator[WorkerPool]:
+    """Start the engine of `config`, and end it at once when left.
 
     Raises
     ------
     EngineError
         Its workers cannot be had, or do not see the source and the cache.
     """
-    made = catalog.load("engine", catalog.ENGINES, team.engine)
-    with in_sight(assignment.source, inventory, assignment.cache) as sight:
-        engine: Engine = made(team, replace(assignment, sight=sight, threads=team.threads))
-        gathered: Crew | None = None
+    made = catalog.load("engine", catalog.ENGINES, config.engine)
+    with shared_probe(assignment.source, inventory, assignment.cache) as probe:
+        engine: Engine = made(config, replace(assignment, probe=probe, threads=config.threads))
+        gathered: WorkerPool | None = None
         try:
-            with engine as seats:
-                gathered = Crew(seats)
+            with engine as workers:
+                gathered = WorkerPool(workers)
                 yield gathered
         finally:
             if gathered is not None:
                 gathered.dismiss()
 
 
-class Crew:
+class WorkerPool:
     """Seats: a task goes to whichever is free."""
 
-    def __init__(self, seats: Sequence[Seat]) -> None:
+    def __init__(self, workers: Sequence[EngineWorker]) -> None:
         # One task more than there are workers, so that none waits for us; yet each holds a lock that others want.
-        self.room = len(seats) + 1
-        self._free: SimpleQueue[Seat] = SimpleQueue()
-        for seat in seats:
-            self._free.put(seat)
-        self._threads = ThreadPoolExecutor(len(seats), thread_name_prefix="seat")
+        self.room = len(workers) + 1
+        self._free: SimpleQueue[EngineWorker] = SimpleQueue()
+        for worker in workers:
+            self._free.put(worker)
+        self._threads = ThreadPoolExecutor(len(workers), thread_name_prefix="engine-worker")
         self._counting = threading.Lock()
 
-    def begin(self, task: Task, moved_on: Callable[[int], None]) -> Future[tuple[Outcome, ...]]:
-        """Queue a task for the next free seat."""
-        return self._threads.submit(self._run, task, moved_on)
+    def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
+        """Queue a task for the next free worker."""
+        return self._threads.submit(self._run, task, on_progress)
 
     def dismiss(self) -> None:
         """Forget what has not begun and wait for the rest, which the end of its engine cuts short."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def _run(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         counted = 0
 
         def done(images: int) -> None:
             nonlocal counted
-            with self._counting:  # several seats tell one bar
-                moved_on(images - counted)
+            with self._counting:  # several workers tell one bar
+                on_progress(images - counted)
                 counted = images
 
-        seat = self._free.get()
+        worker = self._free.get()
         try:
-            outcomes: tuple[Outcome, ...] = seat.compute(task, done)
+            outcomes: tuple[TaskOutcome, ...] = worker.compute(task, done)
         finally:
-            self._free.put(seat)
-        # What a seat tells on the way may come late or never.
+            self._free.put(worker)
+        # What a worker tells on the way may come late or never.
         done(len(task.keys))
         return outcomes

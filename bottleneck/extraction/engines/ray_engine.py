@@ -16,15 +16,20 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from bottleneck.contracts import Seat
+from bottleneck.contracts import EngineWorker
 from bottleneck.errors import EngineError
-from bottleneck.extraction.engines.relay import relayed
-from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, answer, outcome_of
-from bottleneck.extraction.resources import Post, gpus_here, posts
+from bottleneck.extraction.engines.relay import relay_errors
+from bottleneck.extraction.engines.supervisor import (
+    Assignment,
+    Supervisor,
+    compute_or_failure,
+    outcomes_or_raise,
+)
+from bottleneck.extraction.resources import WorkerSlot, gpus_here, number_slots
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.messages import Failure
-from bottleneck.extraction.worker.task import Outcome
-from bottleneck.schema import Task, Team
+from bottleneck.extraction.worker.task import TaskOutcome
+from bottleneck.schema import Task, WorkerConfig
 
 #: Tries of a task whose actor or worker process died of something that is no image's fault.
 _TRIES = 3
@@ -41,32 +46,32 @@ class RayEngine:
 
     Parameters
     ----------
-    team : Team
+    config : WorkerConfig
     assignment : Assignment
     """
 
-    def __init__(self, team: Team, assignment: Assignment) -> None:
-        self._team, self._assignment = team, assignment
+    def __init__(self, config: WorkerConfig, assignment: Assignment) -> None:
+        self._config, self._assignment = config, assignment
         self._open = ExitStack()
 
-    def __enter__(self) -> Sequence[Seat]:
+    def __enter__(self) -> Sequence[EngineWorker]:
         ray = _imported()
         with ExitStack() as opening:
-            _connect(ray, self._team, opening)
+            _connect(ray, self._config, opening)
             gpus = int(ray.cluster_resources().get("GPU", 0))
             nodes = sum(node["Alive"] for node in ray.nodes())
-            count = self._team.workers or gpus or nodes
+            count = self._config.workers or gpus or nodes
             # Ray shows an actor the one GPU that it was given, and the actor's worker sees what the actor does.
-            needs = {"num_cpus": self._team.threads or 1, "num_gpus": 1 if gpus >= count else 0}
+            needs = {"num_cpus": self._config.threads or 1, "num_gpus": 1 if gpus >= count else 0}
             kind = ray.remote(max_concurrency=4, **needs)(_Actor)
-            seats = [_Seat(ray, kind, self._assignment) for _ in range(count)]
-            for seat in seats:
-                opening.callback(seat.end)
-            hosts = [seat.host() for seat in seats]
-            for seat, post in zip(seats, posts(hosts), strict=True):
-                seat.open(post)
+            workers = [_RayWorker(ray, kind, self._assignment) for _ in range(count)]
+            for worker in workers:
+                opening.callback(worker.end)
+            hosts = [worker.host() for worker in workers]
+            for worker, slot in zip(workers, number_slots(hosts), strict=True):
+                worker.open(slot)
             self._open = opening.pop_all()
-        return seats
+        return workers
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
@@ -77,20 +82,20 @@ class RayReaders:
 
     Parameters
     ----------
-    team : Team
+    config : WorkerConfig
         With an address.
     """
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, config: WorkerConfig) -> None:
         self.room = 0
-        self._team = team
+        self._config = config
         self._open = ExitStack()
         self._remote: Any = None
 
     def __enter__(self) -> RayReaders:
         ray = _imported()
         with ExitStack() as opening:
-            _connect(ray, self._team, opening)
+            _connect(ray, self._config, opening)
             # One call in hand and one that waits, for each processor.
             self.room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._remote = ray.remote(num_cpus=1, max_retries=_TRIES)(_called)
@@ -102,7 +107,7 @@ class RayReaders:
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
         """As `Readers.submit`."""
-        return relayed(self._remote.remote(work, *arguments).future(), "ray")
+        return relay_errors(self._remote.remote(work, *arguments).future(), "ray")
 
 
 def _called(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -119,8 +124,8 @@ def _imported() -> Any:
     return ray
 
 
-def _connect(ray: Any, team: Team, opening: ExitStack) -> None:
-    """Join the team's cluster, or one that ends with `opening`. Raises `EngineError`."""
+def _connect(ray: Any, config: WorkerConfig, opening: ExitStack) -> None:
+    """Join the config's cluster, or one that ends with `opening`. Raises `EngineError`."""
     if ray.is_initialized():
         return  # the caller's own
     # Else Ray hides the GPUs from actors that ask for none, and warns that it will stop doing so.
@@ -128,16 +133,16 @@ def _connect(ray: Any, team: Team, opening: ExitStack) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     with _signals_kept():
         try:
-            if team.address:
-                _knock(team.address)
-                ray.init(address=team.address, **quiet)
+            if config.address:
+                _knock(config.address)
+                ray.init(address=config.address, **quiet)
             else:
-                workers = team.workers or len(gpus_here()) or 1
-                cpus = workers * (team.threads or 1)
+                workers = config.workers or len(gpus_here()) or 1
+                cpus = workers * (config.threads or 1)
                 ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             raise EngineError(
-                f"--engine ray: no cluster at {team.address or 'this machine'} ({error}); expected the "
+                f"--engine ray: no cluster at {config.address or 'this machine'} ({error}); expected the "
                 "address that `ray start` prints (host:6379), ray://host:10001 or auto"
             ) from error
     opening.callback(ray.shutdown)
@@ -164,12 +169,12 @@ def _signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Seat:
+class _RayWorker:
     """An actor, and another one when it dies."""
 
     def __init__(self, ray: Any, kind: Any, assignment: Assignment) -> None:
         self._ray, self._kind, self._assignment = ray, kind, assignment
-        self._post = Post()
+        self._post = WorkerSlot()
         self._busy = threading.Lock()
         self._is_over = False
         self._actor = kind.remote(assignment)
@@ -179,18 +184,18 @@ class _Seat:
         host: str = self._waited(self._actor.host.remote())
         return host
 
-    def open(self, post: Post) -> None:
+    def open(self, slot: WorkerSlot) -> None:
         """Have it look round. Raises `EngineError`."""
-        self._post = post
-        came = self._waited(self._actor.open.remote(post))
+        self._post = slot
+        came = self._waited(self._actor.open.remote(slot))
         if isinstance(came, Failure):
             raise came.error()
 
-    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         with self._busy:
             for tried in range(1, _TRIES + 1):
                 try:
-                    return outcome_of(self._ask(task, done))
+                    return outcomes_or_raise(self._ask(task, done))
                 except (WorkerDied, self._ray.exceptions.RayActorError) as error:
                     if self._is_over:
                         raise EngineError("the run was ended") from error
@@ -214,11 +219,11 @@ class _Seat:
         if self._busy.acquire(timeout=10):
             self._busy.release()
 
-    def _ask(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...] | Failure:
+    def _ask(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...] | Failure:
         asked = self._actor.compute.remote(task)
         while not self._ray.wait([asked], timeout=_NEWS)[0]:
             done(self._ray.get(self._actor.done.remote()))
-        answered: tuple[Outcome, ...] | Failure = self._ray.get(asked)
+        answered: tuple[TaskOutcome, ...] | Failure = self._ray.get(asked)
         return answered
 
     def _waited(self, reference: Any) -> Any:
@@ -248,9 +253,9 @@ class _Actor:
         """For tests."""
         return os.getpid()
 
-    def open(self, post: Post) -> Failure | None:
+    def open(self, slot: WorkerSlot) -> Failure | None:
         try:
-            self._supervisor = Supervisor(self._assignment, post)
+            self._supervisor = Supervisor(self._assignment, slot)
         except EngineError as error:
             return Failure(EngineError, str(error))
         return None
@@ -258,7 +263,7 @@ class _Actor:
     def done(self) -> int:
         return self._done
 
-    def compute(self, task: Task) -> tuple[Outcome, ...] | Failure:
+    def compute(self, task: Task) -> tuple[TaskOutcome, ...] | Failure:
         self._done = 0
 
         def done(images: int) -> None:
@@ -267,6 +272,6 @@ class _Actor:
         assert self._supervisor is not None
         supervisor = self._supervisor
         try:
-            return answer(lambda: supervisor, task, done)
+            return compute_or_failure(lambda: supervisor, task, done)
         except WorkerDied as error:
             return Failure(WorkerDied, str(error))

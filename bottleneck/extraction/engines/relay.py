@@ -8,13 +8,13 @@ from typing import Any
 from bottleneck.errors import BottleneckError, EngineError
 
 
-def relayed(asked: Future[Any], engine: str) -> Future[Any]:
+def relay_errors(asked: Future[Any], engine: str) -> Future[Any]:
     """A future that ends as `asked` does, with `EngineError` in the place of whatever `engine` itself raises.
 
     Examples
     --------
     >>> asked = Future()
-    >>> answered = relayed(asked, "dask")
+    >>> answered = relay_errors(asked, "dask")
     >>> asked.set_exception(KeyError("gone"))
     >>> answered.exception()
     EngineError("--engine dask: KeyError: 'gone'")

@@ -16,11 +16,11 @@ from queue import Empty, SimpleQueue
 from bottleneck import __version__
 from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, BottleneckError, EngineError
-from bottleneck.extraction.resources import Post, cores_here, gpus_here, pins
+from bottleneck.extraction.resources import WorkerSlot, cores_here, gpus_here, worker_resources
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.messages import Failure
 from bottleneck.extraction.worker.process import WorkerProcess
-from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.inventory.source_probe import Seen, first_seen, unlike
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
 
@@ -29,11 +29,11 @@ _IDLE = 300.0
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What everybody who works must see: an image of the source, and a file of the parent's in the cache."""
+class SharedProbe:
+    """What every worker must see: an image of the source and a file in the cache."""
 
-    seen: Seen | None
-    probe: Path
+    image: Seen | None
+    path: Path
     token: str
 
 
@@ -45,7 +45,7 @@ class Assignment:
     ----------
     specs : tuple of StoreSpec
         What the rows of each cut were planned to be.
-    sight : Sight, optional
+    probe : SharedProbe, optional
         What is checked before anything is computed.
     threads : int, optional
         Of each worker; by default its share of the machine's.
@@ -60,26 +60,26 @@ class Assignment:
     cache: Cache
     limits: Limits
     specs: tuple[StoreSpec, ...]
-    sight: Sight | None = None
+    probe: SharedProbe | None = None
     threads: int | None = None
     version: str = __version__
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @contextmanager
-def in_sight(source: Source, inventory: Inventory, cache: Cache) -> Iterator[Sight]:
-    """Lay out in the cache what workers must see, for as long as some may start."""
-    seen = first_seen(source, (inventory[row].path for row in range(len(inventory))))
+def shared_probe(source: Source, inventory: Inventory, cache: Cache) -> Iterator[SharedProbe]:
+    """Write the file that workers must see, for as long as some may start."""
+    image = first_seen(source, (inventory[row].path for row in range(len(inventory))))
     token = secrets.token_hex(16)
-    probe = cache.root / f".probe-{token[:16]}.tmp"
-    probe.write_text(token, encoding="ascii")
+    path = cache.root / f".probe-{token[:16]}.tmp"
+    path.write_text(token, encoding="ascii")
     try:
-        yield Sight(seen, probe, token)
+        yield SharedProbe(image, path, token)
     finally:
-        probe.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
-def look_round(assignment: Assignment) -> None:
+def check_machine(assignment: Assignment) -> None:
     """Whether this machine can do its part.
 
     Raises
@@ -87,18 +87,18 @@ def look_round(assignment: Assignment) -> None:
     EngineError
         It names the machine, and what it does not see.
     """
-    sight, host = assignment.sight, f"{platform.node()} (process {os.getpid()})"
+    probe, host = assignment.probe, f"{platform.node()} (process {os.getpid()})"
     if __version__ != assignment.version:
         raise EngineError(
             f"the worker on {host} has bottleneck-features {__version__}, this run {assignment.version}: "
             "install the same version there"
         )
-    if sight is None:
+    if probe is None:
         return
     root = assignment.cache.root
     try:
-        seen = sight.probe.read_text(encoding="ascii")
-        mine = sight.probe.with_name(f"{sight.probe.stem}.{platform.node()}.{os.getpid()}.tmp")
+        seen = probe.path.read_text(encoding="ascii")
+        mine = probe.path.with_name(f"{probe.path.stem}.{platform.node()}.{os.getpid()}.tmp")
         mine.write_text(seen, encoding="ascii")
         mine.unlink()
     except OSError as error:
@@ -106,9 +106,9 @@ def look_round(assignment: Assignment) -> None:
             f"the worker on {host} does not see the cache {root} of this run, or cannot write to it "
             f"({error.strerror or error}): give a --cache on a file system that all workers share"
         ) from error
-    if seen != sight.token:
+    if seen != probe.token:
         raise EngineError(f"the worker on {host} sees another cache at {root} than this run does")
-    if sight.seen is not None and (problem := unlike(assignment.source, sight.seen)):
+    if probe.image is not None and (problem := unlike(assignment.source, probe.image)):
         raise EngineError(problem)
 
 
@@ -121,7 +121,7 @@ class Supervisor:
     Parameters
     ----------
     assignment : Assignment
-    post : Post
+    slot : WorkerSlot
         Its place among the workers of this machine.
 
     Raises
@@ -130,21 +130,21 @@ class Supervisor:
         This machine does not see what it must.
     """
 
-    def __init__(self, assignment: Assignment, post: Post) -> None:
-        look_round(assignment)
+    def __init__(self, assignment: Assignment, slot: WorkerSlot) -> None:
+        check_machine(assignment)
         self._assignment = assignment
-        share = pins(post, cores_here(), gpus_here(), assignment.threads)
+        share = worker_resources(slot, cores_here(), gpus_here(), assignment.threads)
         self._worker = WorkerProcess(assignment.requests, assignment.cache, assignment.limits, share)
-        self._jobs: SimpleQueue[tuple[Future[tuple[Outcome, ...]], Task, Callable[[int], None]] | None] = (
-            SimpleQueue()
-        )
+        self._jobs: SimpleQueue[
+            tuple[Future[tuple[TaskOutcome, ...]], Task, Callable[[int], None]] | None
+        ] = SimpleQueue()
         self._asking, self._is_over = threading.Lock(), False
         self._thread = threading.Thread(target=self._serve, daemon=True, name="supervisor")
         self._thread.start()
 
-    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         """Run one task; `done` is told how many of its images are done so far."""
-        future: Future[tuple[Outcome, ...]] = Future()
+        future: Future[tuple[TaskOutcome, ...]] = Future()
         with self._asking:
             if self._is_over:
                 raise EngineError("the worker was ended with its run")
@@ -175,7 +175,7 @@ class Supervisor:
                 except Exception as error:
                     future.set_exception(error)
 
-    def _compute(self, task: Task, done: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def _compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         for built, planned in zip(self._worker.specs, self._assignment.specs, strict=True):
             if built.recipe != planned.recipe:
                 raise BaseError(
@@ -185,17 +185,17 @@ class Supervisor:
                 )
         count = 0
 
-        def moved_on(images: int) -> None:
+        def on_progress(images: int) -> None:
             nonlocal count
             count += images
             done(count)
 
-        return self._worker.compute(self._assignment.source, task, moved_on)
+        return self._worker.compute(self._assignment.source, task, on_progress)
 
 
-def answer(
+def compute_or_failure(
     supervisor: Callable[[], Supervisor], task: Task, done: Callable[[int], None]
-) -> tuple[Outcome, ...] | Failure:
+) -> tuple[TaskOutcome, ...] | Failure:
     """`Supervisor.compute`, its errors as values that any scheduler carries; a dead worker is raised, to be retried."""
     try:
         return supervisor().compute(task, done)
@@ -205,7 +205,7 @@ def answer(
         return Failure(type(error), str(error))
 
 
-def outcome_of(answered: tuple[Outcome, ...] | Failure) -> tuple[Outcome, ...]:
+def outcomes_or_raise(answered: tuple[TaskOutcome, ...] | Failure) -> tuple[TaskOutcome, ...]:
     """The other side of `answer`."""
     if isinstance(answered, Failure):
         raise answered.error()

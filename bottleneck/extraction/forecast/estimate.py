@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.extraction.forecast.forecast import Prediction
-from bottleneck.extraction.scheduler import Look, cut
+from bottleneck.extraction.scheduler import RetryPolicy, plan_missing
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views, json_fields
 from bottleneck.store.content_index import first_rows
 from bottleneck.store.plan import Plan
@@ -87,7 +87,7 @@ def estimate(
     views : Views, optional
         Augmented views that are asked for too.
     """
-    store, look = open_store(cache, spec), Look.first(limits)
+    store, look = open_store(cache, spec), RetryPolicy.first(limits)
     left = _lacking(inventory, spec, store, look)
     if views is None:
         return left
@@ -97,9 +97,9 @@ def estimate(
     return replace(left, views=_lacking(wanted, spec, open_store(cache, spec), look))
 
 
-def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, look: Look) -> Estimate:
+def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, look: RetryPolicy) -> Estimate:
     there, _ = look.masks(store, inventory.keys)
-    todo = cut(inventory, spec, store, look)
+    todo = plan_missing(inventory, spec, store, look)
     return Estimate(
         images=len(inventory) + len(inventory.unreadable),
         unreadable=len(inventory.unreadable),

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from bottleneck.extraction.forecast.recommend import Machine, Suggestion, suggest
-from bottleneck.extraction.profile import explain
+from bottleneck.extraction.profile import explain_profile
 from bottleneck.extraction.worker.trial import Trial
 from bottleneck.schema import StoreSpec, Task, json_fields
 from bottleneck.schema.base import RowType
@@ -61,7 +61,7 @@ class Prediction:
         }
 
 
-def sample(todo: Plan, seed: int = 0) -> Task:
+def sample_task(todo: Plan, seed: int = 0) -> Task:
     """A task's worth of the plan's images, shuffled: any beginning of it is a fair sample.
 
     Parameters
@@ -80,7 +80,7 @@ def sample(todo: Plan, seed: int = 0) -> Task:
     return Task(task_id(keys), keys, tuple(paths), todo.views)
 
 
-def predict(
+def forecast_run(
     plans: Sequence[Plan], spec: StoreSpec, trial: Trial, ready: float, machine: Machine
 ) -> Prediction:
     """What `plans` will take, at the pace of `trial`.
@@ -117,6 +117,6 @@ def predict(
         bytes_by_dtype=by_dtype,
         sampled=trial.images,
         batch=trial.batch,
-        bottleneck=explain(trial.clock),
+        bottleneck=explain_profile(trial.clock),
         suggested=suggest(trial.clock, seconds, trial.batch, spec.recipe.precision, machine),
     )

@@ -17,8 +17,8 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction.resources import Pins
-from bottleneck.extraction.worker.messages import Failure, Founded, Moved, Open, Touching
+from bottleneck.extraction.resources import WorkerResources
+from bottleneck.extraction.worker.messages import BaseReady, Failure, ImagesDone, Open, Touching
 from bottleneck.schema import BaseRequest, Cache, Limits, StoreSpec
 from bottleneck.system import onednn
 
@@ -32,12 +32,12 @@ _TICK = 0.25
 _KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
 
-def surroundings() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """The environment of a worker: this process's, and where it does not say otherwise what serves a worker.
 
     Examples
     --------
-    >>> "MALLOC_TRIM_THRESHOLD_" in surroundings()
+    >>> "MALLOC_TRIM_THRESHOLD_" in worker_environment()
     True
     """
     return {"TF_CPP_MIN_LOG_LEVEL": "2", **_KEEPS_PAGES, **onednn.requested_environment(), **os.environ}
@@ -59,11 +59,11 @@ class OverMemory(WorkerDied):
     growth = 0.0
 
 
-class _Gone:
+class _AnswersEnd:
     """What the listening thread says when there is nothing more to hear."""
 
 
-class Link:
+class WorkerChannel:
     """To one worker process at a time. What its death means is not decided here.
 
     Parameters
@@ -72,7 +72,7 @@ class Link:
         What the worker opens first.
     cache : Cache
     limits : Limits
-    share : Pins, optional
+    share : WorkerResources, optional
 
     Attributes
     ----------
@@ -86,14 +86,18 @@ class Link:
 
     Examples
     --------
-    >>> link = Link([BaseRequest(base="squeezenet")], Cache(Path("cache")), Limits())
-    >>> link.process is None
+    >>> channel = WorkerChannel([BaseRequest(base="squeezenet")], Cache(Path("cache")), Limits())
+    >>> channel.process is None
     True
-    >>> link.close()
+    >>> channel.close()
     """
 
     def __init__(
-        self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits, share: Pins | None = None
+        self,
+        requests: Sequence[BaseRequest],
+        cache: Cache,
+        limits: Limits,
+        share: WorkerResources | None = None,
     ) -> None:
         self._requests, self._cache, self._limits, self._share = tuple(requests), cache, limits, share
         self.process: subprocess.Popen[bytes] | None = None
@@ -124,7 +128,7 @@ class Link:
         self.was_built = False
         if self._log is None:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
-        environment = surroundings()
+        environment = worker_environment()
         # The graphs are TensorFlow's, whatever the user's other work runs on.
         environment["KERAS_BACKEND"] = "tensorflow"
         # What the parent can import, the worker can: `--base module:function` from a notebook's folder too.
@@ -154,13 +158,13 @@ class Link:
             self._tell(Open(self._requests, self._cache, threads))
         self._opening = True
 
-    def ask(self, what: Any, moved_on: Callable[[int], None] = lambda _: None) -> Any:
+    def ask(self, what: Any, on_progress: Callable[[int], None] = lambda _: None) -> Any:
         """The answer to `what`. Raises `WorkerDied` where none comes, and what the worker itself raised."""
         try:
             self._tell(what)
         except OSError as error:
             raise WorkerDied(self._obituary()) from error
-        return self._hear(moved_on)
+        return self._hear(on_progress)
 
     def _tell(self, what: Any) -> None:
         assert self.process is not None
@@ -168,8 +172,8 @@ class Link:
         pickle.dump(what, self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
         self.process.stdin.flush()
 
-    def _hear(self, moved_on: Callable[[int], None]) -> Any:
-        # Building a base may download its weights, and a first pass may compile: no deadline before `Founded`.
+    def _hear(self, on_progress: Callable[[int], None]) -> Any:
+        # Building a base may download its weights, and a first pass may compile: no deadline before `BaseReady`.
         patience: float | None = None
         silence = 0.0
         while True:
@@ -186,17 +190,17 @@ class Link:
                     ) from None
                 continue
             silence = 0.0
-            if isinstance(answer, Founded):
+            if isinstance(answer, BaseReady):
                 patience = max(self._limits.deadline, _SLOWEST * answer.seconds)
-            elif isinstance(answer, Moved):
-                moved_on(answer.images)
+            elif isinstance(answer, ImagesDone):
+                on_progress(answer.images)
             elif isinstance(answer, Touching):
                 # Before the next image is touched: what is over the bound by now is the last one's doing.
                 self._resident_before = self._check_memory()
                 self.touching = answer
             elif isinstance(answer, Failure):
                 raise answer.error()
-            elif isinstance(answer, _Gone):
+            elif isinstance(answer, _AnswersEnd):
                 raise WorkerDied(self._obituary())
             else:
                 return answer
@@ -241,7 +245,7 @@ class Link:
         bound = self._limits.memory
         if bound is None or self.process is None:
             return 0
-        held = resident(self.process.pid)
+        held = resident_bytes(self.process.pid)
         if held > bound:
             death = OverMemory(
                 f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
@@ -275,12 +279,12 @@ def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:
         try:
             answer = pickle.load(answers)
         except Exception:  # half a message, or none: either way it said its last
-            heard.put(_Gone())
+            heard.put(_AnswersEnd())
             return
         heard.put(answer)
 
 
-def resident(process: int) -> int:
+def resident_bytes(process: int) -> int:
     """Bytes of memory that `process` holds; 0 where the system does not tell (it does on Linux) or it is gone."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]

@@ -21,11 +21,11 @@ from bottleneck.contracts import Forward, Preparing, Source, Tunable
 from bottleneck.errors import Rejected
 from bottleneck.extraction.independence import Canary
 from bottleneck.extraction.worker.messages import (
+    BaseReady,
     Care,
     Compute,
     Failure,
-    Founded,
-    Moved,
+    ImagesDone,
     Open,
     Proof,
     Prove,
@@ -33,8 +33,8 @@ from bottleneck.extraction.worker.messages import (
     Touching,
     Try,
 )
-from bottleneck.extraction.worker.row_writer import Place
-from bottleneck.extraction.worker.task import IN_FLIGHT, Outcome, Pools, Watch, run_task, told_before
+from bottleneck.extraction.worker.row_writer import RowTarget
+from bottleneck.extraction.worker.task import IN_FLIGHT, Pools, TaskOutcome, Watch, recorded_outcome, run_task
 from bottleneck.extraction.worker.trial import Trial, run_trial
 from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.forward.cuts import specs_of
@@ -73,7 +73,7 @@ class Worker:
         self.specs = specs_of(forward)
         self._cache = cache
         self._requests = requests
-        self._places: dict[tuple[ViewPolicy | None, int], Place] = {}
+        self._places: dict[tuple[ViewPolicy | None, int], RowTarget] = {}
         # What the catalog builds is known to be steady, and a pass of a slow base takes its time.
         self._canaries = Canary(forward, bool(requests) and requests[0].base.lower() in catalogued())
         self._first: Future[None] | None = None
@@ -83,19 +83,21 @@ class Worker:
             ThreadPoolExecutor(min(IN_FLIGHT, threads or IN_FLIGHT), thread_name_prefix="forward"),
         )
 
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(
+        self, source: Source, task: Task, on_progress: Callable[[int], None]
+    ) -> tuple[TaskOutcome, ...]:
         """Run one task; the first founds the stores and checks that this machine's numbers belong there."""
         self.see_first(source, task)
-        return self.run(source, task, Watch(moved_on), Care())
+        return self.run(source, task, Watch(on_progress), Care())
 
-    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[Outcome, ...]:
+    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[TaskOutcome, ...]:
         """`compute`, watched, and with care."""
         places = self.places(task)
         if care != Care():
-            done = [told_before(task, place, care) for place in places]
+            done = [recorded_outcome(task, place, care) for place in places]
             if all(done):
                 # Committed already: by a worker that died before it could say so, or by another builder.
-                watch.moved_on(len(task.keys))
+                watch.on_progress(len(task.keys))
                 return tuple(outcome for outcome in done if outcome is not None)
         outcomes = run_task(self.forward, source, task, places, self._pools, watch, care)
         if self.specs[0].recipe.precision != "float32" and task.views is None:
@@ -106,7 +108,7 @@ class Worker:
         self,
         source: Source,
         task: Task,
-        moved_on: Callable[[int], None],
+        on_progress: Callable[[int], None],
         warm: Callable[[float], None] = lambda _: None,
     ) -> Trial:
         """Run a sample of `task` and throw it away; founds nothing. `warm` is told the seconds of a forward pass."""
@@ -118,7 +120,7 @@ class Worker:
             self.forward.ready(len(task.keys))
         start = time.perf_counter() - started
         warm(self.pace)
-        trial = run_trial(self.forward, source, task, self._pools, Watch(moved_on), self.pace)
+        trial = run_trial(self.forward, source, task, self._pools, Watch(on_progress), self.pace)
         return replace(trial, start=start)
 
     def see_first(self, source: Source, task: Task) -> None:
@@ -147,7 +149,7 @@ class Worker:
         """What the base gives for the canary pictures, at each cut, and where."""
         return Proof(self._canary(), self._environment)
 
-    def places(self, task: Task) -> list[Place]:
+    def places(self, task: Task) -> list[RowTarget]:
         """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
         for cut in task.cuts:
             if (task.views, cut) not in self._places:
@@ -161,7 +163,7 @@ class Worker:
         self._pools.decode.shutdown(cancel_futures=True)
         self._pools.forward.shutdown(cancel_futures=True)
 
-    def _found(self, cut: int, views: ViewPolicy | None) -> Place:
+    def _found(self, cut: int, views: ViewPolicy | None) -> RowTarget:
         spec = self.specs[cut].model_copy(update={"views": views})
         rows = self._canary()[cut]
         if not (find_store(self._cache, spec)[0] / CANARY).exists():
@@ -170,7 +172,7 @@ class Worker:
         compare_decoder(folder, self._environment)
         compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
-        return Place(
+        return RowTarget(
             folder / "shards",
             header.spec,
             self._environment,
@@ -189,7 +191,7 @@ class Worker:
             return None
         return self._requests[cut].computed_in(self.specs[cut].recipe.precision)
 
-    def _tell_drift(self, source: Source, task: Task, places: Sequence[Place]) -> None:
+    def _tell_drift(self, source: Source, task: Task, places: Sequence[RowTarget]) -> None:
         """Once a store: what its precision costs, on images that came through."""
         silent = {place.cut: place.shards.parent for place in places if not read_drift(place.shards.parent)}
         found = probe_drift(self.forward, source, task) if silent else ()
@@ -229,10 +231,10 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     def founded(pace: float) -> None:
-        answer(Founded(pace))
+        answer(BaseReady(pace))
 
     watch = Watch(
-        lambda count: answer(Moved(count)),
+        lambda count: answer(ImagesDone(count)),
         lambda stage, images: answer(Touching(stage, images)),
     )
     while True:
@@ -248,11 +250,11 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 founded(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:
-                answer(worker.attempt(ask.source, ask.task, watch.moved_on, founded))
+                answer(worker.attempt(ask.source, ask.task, watch.on_progress, founded))
             elif isinstance(ask, Prove) and worker is not None:
                 answer(worker.prove())
             elif isinstance(ask, Search) and worker is not None:
-                answer(worker.best_batch(ask.images, ask.long, watch.moved_on))
+                answer(worker.best_batch(ask.images, ask.long, watch.on_progress))
             else:
                 raise TypeError(f"asked for {type(ask).__name__} with{'' if worker else 'out'} a base")
         except BrokenPipeError:

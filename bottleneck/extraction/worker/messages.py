@@ -47,7 +47,10 @@ class Care:
 
 @dataclass(frozen=True)
 class Compute:
-    """Ask: run this task. Answers: any number of `Founded`, `Moved` and `Touching`, then a tuple of `Outcome`."""
+    """Ask: run this task.
+
+    Answers: any number of `BaseReady`, `ImagesDone` and `Touching`, then a tuple of `TaskOutcome`.
+    """
 
     source: Source
     task: Task
@@ -56,7 +59,10 @@ class Compute:
 
 @dataclass(frozen=True)
 class Try:
-    """Ask: run a sample of this task and throw it away. Answers: `Founded`, any number of `Moved`, then a `Trial`."""
+    """Ask: run a sample of this task and throw it away.
+
+    Answers: `BaseReady`, any number of `ImagesDone`, then a `Trial`.
+    """
 
     source: Source
     task: Task
@@ -66,7 +72,7 @@ class Try:
 class Search:
     """Ask: which batch shape is best for so many images.
 
-    Answers: `Moved` for each that is tried, then the best; None where they take less than `long` seconds.
+    Answers: `ImagesDone` for each that is tried, then the best; None where they take less than `long` seconds.
     """
 
     images: int
@@ -87,14 +93,14 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Founded:
+class BaseReady:
     """The base works: one forward pass took so many seconds. From here on silence is suspicious."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Moved:
+class ImagesDone:
     """So many images are done; none of them is a sign of life too."""
 
     images: int

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bottleneck.contracts import Source
-from bottleneck.extraction.resources import Pins
-from bottleneck.extraction.worker.channel import Link, OverMemory, WorkerDied
+from bottleneck.extraction.resources import WorkerResources
+from bottleneck.extraction.worker.channel import OverMemory, WorkerChannel, WorkerDied
 from bottleneck.extraction.worker.messages import Care, Compute, Proof, Prove, Search, Touching, Try
-from bottleneck.extraction.worker.task import Outcome
+from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.extraction.worker.trial import Trial
 from bottleneck.forward.batch_size import LONG
 from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, Task
@@ -47,7 +47,7 @@ class WorkerProcess:
     cache : Cache
     limits : Limits, optional
         How long an image may be worked on in silence, and how much memory the worker may have.
-    share : Pins, optional
+    share : WorkerResources, optional
         The part of the machine that it gets; by default it helps itself.
 
     Examples
@@ -62,10 +62,10 @@ class WorkerProcess:
         requests: Sequence[BaseRequest],
         cache: Cache,
         limits: Limits | None = None,
-        share: Pins | None = None,
+        share: WorkerResources | None = None,
     ) -> None:
         self._limits = limits or Limits()
-        self._link = Link(requests, cache, self._limits, share)
+        self._channel = WorkerChannel(requests, cache, self._limits, share)
         self._odd_deaths = 0
 
     @property
@@ -73,29 +73,31 @@ class WorkerProcess:
         """What the rows of each cut will be; builds the base. Raises `WorkerDied` where that ends a worker twice."""
         for life in range(_LIVES):
             try:
-                self._link.start()
+                self._channel.start()
                 break
             except WorkerDied as death:
-                self._link.stop()
+                self._channel.stop()
                 if life + 1 == _LIVES:
                     raise WorkerDied(f"{death} Twice, while the base was built. {_ADVICE}") from death
-        return self._link.specs
+        return self._channel.specs
 
     def prove(self) -> Proof:
         """What the base gives for the canary pictures. Raises `WorkerDied` at the first death."""
         try:
-            self._link.start()
-            proof: Proof = self._link.ask(Prove())
+            self._channel.start()
+            proof: Proof = self._channel.ask(Prove())
         except WorkerDied:
-            self._link.stop()
+            self._channel.stop()
             raise
         return proof
 
     def begin(self) -> None:
         """Have the base built meanwhile: `specs`, and whatever else a worker is wanted for, waits for it less long."""
-        self._link.begin()
+        self._channel.begin()
 
-    def compute(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> tuple[Outcome, ...]:
+    def compute(
+        self, source: Source, task: Task, on_progress: Callable[[int], None]
+    ) -> tuple[TaskOutcome, ...]:
         """Run one task; a worker that dies is started again.
 
         Raises
@@ -113,17 +115,17 @@ class WorkerProcess:
             def count(images: int) -> None:
                 nonlocal seen
                 seen += images
-                moved_on(images)
+                on_progress(images)
 
-            self._link.touching = Touching("")
+            self._channel.touching = Touching("")
             try:
-                self._link.start()
-                answer: tuple[Outcome, ...] = self._link.ask(Compute(source, task, care), count)
+                self._channel.start()
+                answer: tuple[TaskOutcome, ...] = self._channel.ask(Compute(source, task, care), count)
                 return answer
             except WorkerDied as death:
-                self._link.stop()
-                moved_on(-seen)
-                suspects = self._link.touching.images
+                self._channel.stop()
+                on_progress(-seen)
+                suspects = self._channel.touching.images
                 if care.careful and len(suspects) > 1:
                     care = replace(care, alone=frozenset(suspects))
                 elif care.careful and suspects and not self._blames_base(death, task, seen):
@@ -131,53 +133,53 @@ class WorkerProcess:
                     # Where there are two there may be more: each then costs one death and not two.
                     care = Care(careful=len(refused) > 1, refused=refused)
                 else:
-                    unexplained += care.careful or not self._link.was_built
+                    unexplained += care.careful or not self._channel.was_built
                     if unexplained >= _LIVES or self._odd_deaths > _ODD_DEATHS:
                         raise self._despair(death, task) from death
-                    care = replace(care, careful=self._link.was_built or care.careful)
+                    care = replace(care, careful=self._channel.was_built or care.careful)
 
-    def attempt(self, source: Source, task: Task, moved_on: Callable[[int], None]) -> Trial:
+    def attempt(self, source: Source, task: Task, on_progress: Callable[[int], None]) -> Trial:
         """Run a sample of `task` and throw it away. Raises `WorkerDied` at the first death."""
         started = time.monotonic()
-        self._link.start()
+        self._channel.start()
         waited = time.monotonic() - started
-        trial: Trial = self._link.ask(Try(source, task), moved_on)
+        trial: Trial = self._channel.ask(Try(source, task), on_progress)
         return replace(trial, start=waited + trial.start)
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
         """As `Worker.best_batch` for a `LONG` run. Raises `WorkerDied` at the first death: of one that did not fit."""
         try:
-            self._link.start()
-            found: int | None = self._link.ask(Search(images, LONG), tried)
+            self._channel.start()
+            found: int | None = self._channel.ask(Search(images, LONG), tried)
         except WorkerDied:
-            self._link.stop()  # it may live yet, over its memory limit
+            self._channel.stop()  # it may live yet, over its memory limit
             raise
         return found
 
     def reopen(self, requests: Sequence[BaseRequest]) -> None:
         """From the next task on the base is built as these ask."""
-        self._link.reopen(requests)
+        self._channel.reopen(requests)
 
     def rest(self) -> None:
         """Let the worker go until the next task."""
-        self._link.stop()
+        self._channel.stop()
 
     def end(self) -> None:
         """End the worker for good, from another thread than the one that waits for it: that one hears an error."""
-        self._link.end()
+        self._channel.end()
 
     def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._link.close()
+        self._channel.close()
 
     # -------------------------------------------------------------------------------------------- deaths
 
     def _blames_base(self, death: WorkerDied, task: Task, came_through: int) -> bool:
         """Whether one image after the other ends it in a way that images do not, but bases and machines do."""
         tight = isinstance(death, OverMemory) and death.growth < _MUCH
-        odd = tight or self._link.touching.stage == "forward"
+        odd = tight or self._channel.touching.stage == "forward"
         # What is tried alone was given up before: that says nothing new of the base.
         self._odd_deaths = self._odd_deaths + 1 if odd and not came_through and len(task.keys) > 1 else 0
         return self._odd_deaths > _ODD_DEATHS
@@ -186,7 +188,7 @@ class WorkerProcess:
         return Rejection(
             content=task.keys[index].tobytes().hex(),
             path=task.paths[index].decode("utf-8", "backslashreplace"),
-            stage=self._link.touching.stage,
+            stage=self._channel.touching.stage,
             reason=f"at this image {death}"[:500],
             retry=True,
             circumstances=self._limits.circumstances,

@@ -10,13 +10,13 @@ import numpy as np
 
 from bottleneck.errors import Rejected
 from bottleneck.extraction.worker.messages import Care
-from bottleneck.forward.rounding import measure
+from bottleneck.forward.rounding import measure_rounding
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
 from bottleneck.store.commit import commit
 
 
 @dataclass(frozen=True)
-class Place:
+class RowTarget:
     """Where the rows of cut number `cut` go, what a record says of this machine, and its `pace`: seconds a pass."""
 
     shards: Path
@@ -27,10 +27,10 @@ class Place:
     cut: int = 0
 
 
-class Column:
+class RowWriter:
     """The rows of one cut: finite ones of the storage type, in task order."""
 
-    def __init__(self, task: Task, place: Place, care: Care) -> None:
+    def __init__(self, task: Task, place: RowTarget, care: Care) -> None:
         self.place, self._spec = place, place.spec
         self._stored = np.dtype(place.spec.recipe.dtype)
         shape = (len(task.keys), *place.spec.shape)
@@ -73,7 +73,7 @@ class Column:
         """What the storage type cost; None where it is the computed one."""
         if self._full is None or not self.kept:
             return None
-        return measure(self._full[: len(self.kept)], self.features[: len(self.kept)])
+        return measure_rounding(self._full[: len(self.kept)], self.features[: len(self.kept)])
 
 
 def _not_finite(row: np.ndarray, spec: StoreSpec) -> Rejected:

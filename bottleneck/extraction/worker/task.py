@@ -18,15 +18,15 @@ from bottleneck.errors import Rejected
 from bottleneck.extraction.profile import Clock
 from bottleneck.extraction.stopwatch import Stopwatch
 from bottleneck.extraction.worker.messages import Care
-from bottleneck.extraction.worker.row_writer import Column, Place
-from bottleneck.forward.cuts import rows_of
+from bottleneck.extraction.worker.row_writer import RowTarget, RowWriter
+from bottleneck.forward.cuts import forward_rows
 from bottleneck.schema import Rejection, Task
 from bottleneck.store.commit import read_sound_record
 from bottleneck.store.views import is_of
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What became of a task.
 
     Attributes
@@ -56,15 +56,18 @@ IN_FLIGHT = 2
 _SIGN_OF_LIFE = 1.0
 
 
-class _Moved(Exception):
+class _FileChanged(Exception):
     """The file is not what was planned."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what goes on: `moved_on` how many images are done (0 is a sign of life), `touch` what comes next."""
+    """Callbacks of a task.
 
-    moved_on: Callable[[int], None]
+    `on_progress` gets how many images are done (0 is a sign of life), `touch` what comes next.
+    """
+
+    on_progress: Callable[[int], None]
     touch: Callable[[str, tuple[int, ...]], None] = lambda stage, images: None
 
 
@@ -76,7 +79,7 @@ class Pools:
     forward: ThreadPoolExecutor
 
 
-def told_before(task: Task, place: Place, care: Care) -> Outcome | None:
+def recorded_outcome(task: Task, place: RowTarget, care: Care) -> TaskOutcome | None:
     """What the task's record says, where a whole one is there that tells of all its contents.
 
     One that blames circumstances in another way than `care` is of an earlier run: this one looks at it again.
@@ -97,7 +100,7 @@ def told_before(task: Task, place: Place, care: Care) -> Outcome | None:
                 Rejection(**why.model_dump(), path=paths[why.content].decode("utf-8", "backslashreplace"))
                 for why in record.rejected
             )
-            return Outcome(task.id, record.rows, rejections)
+            return TaskOutcome(task.id, record.rows, rejections)
     raise AssertionError("unreachable")
 
 
@@ -105,11 +108,11 @@ def run_task(
     forward: Forward,
     source: Source,
     task: Task,
-    places: Sequence[Place],
+    places: Sequence[RowTarget],
     pools: Pools,
     watch: Watch,
     care: Care = Care(),  # noqa: B008 - frozen
-) -> tuple[Outcome, ...]:
+) -> tuple[TaskOutcome, ...]:
     """Compute the rows of `task` and commit them.
 
     Bits do not depend on order, neighbours or care: every forward pass has one constant, padded batch shape.
@@ -127,45 +130,45 @@ def run_task(
 
     Returns
     -------
-    tuple of Outcome
+    tuple of TaskOutcome
         One for each place.
     """
     pace = places[0].pace
     stopwatch = Stopwatch(forward.batch / pace if pace else None)
-    rows = _Rows(forward, task, places, pools, watch, care, stopwatch)
+    rows = _TaskRows(forward, task, places, pools, watch, care, stopwatch)
     moved: list[bytes] = []
     images = _one_by_one if care.careful else _in_order
     for index, result in images(forward, source, task, pools.decode, stopwatch, watch, care):
-        if isinstance(result, _Moved):
+        if isinstance(result, _FileChanged):
             moved.append(task.paths[index])
-            watch.moved_on(1)
+            watch.on_progress(1)
         elif isinstance(result, Rejected):
             rows.refuse(index, result)
-            watch.moved_on(1)
+            watch.on_progress(1)
         else:
             rows.add(index, result)
     rows.finish()
 
     started = time.perf_counter()
     watch.touch("write", ())
-    for column in reversed(rows.columns):
-        column.commit(task)
+    for writer in reversed(rows.writers):
+        writer.commit(task)
     stopwatch.waited["write"] += time.perf_counter() - started
     clock = stopwatch.clock()
     return tuple(
-        Outcome(task.id, len(column.kept), tuple(column.rejections), tuple(moved), clock)
-        for column in rows.columns
+        TaskOutcome(task.id, len(writer.kept), tuple(writer.rejections), tuple(moved), clock)
+        for writer in rows.writers
     )
 
 
-class _Rows:
-    """Pixels in, a column of rows for each cut out."""
+class _TaskRows:
+    """Pixels in, a writer of rows for each cut out."""
 
     def __init__(
         self,
         forward: Forward,
         task: Task,
-        places: Sequence[Place],
+        places: Sequence[RowTarget],
         pools: Pools,
         watch: Watch,
         care: Care,
@@ -174,7 +177,7 @@ class _Rows:
         self._forward, self._task, self._watch, self._care = forward, task, watch, care
         self._stopwatch = stopwatch
         self._pool = pools.forward
-        self.columns = [Column(task, place, care) for place in places]
+        self.writers = [RowWriter(task, place, care) for place in places]
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._running: deque[tuple[list[int], np.ndarray, Future[tuple[np.ndarray, ...]]]] = deque()
         size = forward.spec.recipe.pixels
@@ -184,8 +187,8 @@ class _Rows:
 
     def refuse(self, index: int, why: Rejected) -> None:
         """This image has no row."""
-        for column in self.columns:
-            column.rejections.append(self._rejection(index, why))
+        for writer in self.writers:
+            writer.rejections.append(self._rejection(index, why))
 
     def add(self, index: int, pixels: np.ndarray) -> None:
         """An image for the next forward pass, which starts when it is full."""
@@ -213,7 +216,7 @@ class _Rows:
         self._stopwatch.first_pass(len(indices))
         if self._care.careful:
             self._watch.touch("forward", tuple(indices))
-        self._running.append((indices, pixels, self._pool.submit(rows_of, self._forward, pixels)))
+        self._running.append((indices, pixels, self._pool.submit(forward_rows, self._forward, pixels)))
         while len(self._running) > (0 if self._care.careful else IN_FLIGHT):
             self._collect()
 
@@ -223,12 +226,12 @@ class _Rows:
         rows = future.result()
         self._idle.append(pixels)
         self._stopwatch.waited["forward"] += time.perf_counter() - started
-        for column in self.columns:
-            for index, row in zip(indices, rows[column.place.cut], strict=False):  # the padding has no index
-                why = column.add(index, row)
+        for writer in self.writers:
+            for index, row in zip(indices, rows[writer.place.cut], strict=False):  # the padding has no index
+                why = writer.add(index, row)
                 if why is not None:
-                    column.rejections.append(self._rejection(index, why))
-        self._watch.moved_on(len(indices))
+                    writer.rejections.append(self._rejection(index, why))
+        self._watch.on_progress(len(indices))
 
     def _rejection(self, index: int, why: Rejected) -> Rejection:
         path = self._task.paths[index].decode("utf-8", "backslashreplace")
@@ -253,7 +256,7 @@ def _in_order(
     stopwatch: Stopwatch,
     watch: Watch,
     care: Care,
-) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
+) -> Iterator[tuple[int, np.ndarray | Rejected | _FileChanged]]:
     """Decoded images in task order, a bounded number of them ahead."""
     ahead: deque[tuple[list[int], Future[list[np.ndarray]]]] = deque()
     upcoming = iter(_files(task, care))
@@ -276,11 +279,11 @@ def _in_order(
         stopwatch.waited["decode"] += now - started
         if now - said > _SIGN_OF_LIFE:
             # Slow files fill no batch for long; that is no silence.
-            watch.moved_on(0)
+            watch.on_progress(0)
             said = now
         if error is None:
             yield from zip(indices, future.result(), strict=True)
-        elif isinstance(error, (Rejected, _Moved)):
+        elif isinstance(error, (Rejected, _FileChanged)):
             yield from ((index, error) for index in indices)
         else:
             raise error
@@ -294,18 +297,18 @@ def _one_by_one(
     stopwatch: Stopwatch,
     watch: Watch,
     care: Care,
-) -> Iterator[tuple[int, np.ndarray | Rejected | _Moved]]:
+) -> Iterator[tuple[int, np.ndarray | Rejected | _FileChanged]]:
     """Decoded images in task order, each named before it is touched and none ahead."""
     for index in range(len(task.paths)):
         if index in care.refused:
             continue
         watch.touch("decode", (index,))
         started = time.perf_counter()
-        result: np.ndarray | Rejected | _Moved
+        result: np.ndarray | Rejected | _FileChanged
         try:
             # In the pool's thread, as ever: what crashes in one thread may not in another.
             result = pool.submit(_pixels, forward, source, task, [index], stopwatch).result()[0]
-        except (Rejected, _Moved) as error:
+        except (Rejected, _FileChanged) as error:
             result = error
         stopwatch.waited["decode"] += time.perf_counter() - started
         yield index, result
@@ -327,13 +330,13 @@ def _pixels(
         data = source.read(task.paths[indices[0]])
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise _Moved from error
+            raise _FileChanged from error
         raise Rejected("read", error.strerror or str(error), retry=True) from error
     read = time.perf_counter() - started
     content = hashlib.sha256(data).digest()
     policy = task.views
     if not all(key == content if policy is None else is_of(key, content) for key in keys):
-        raise _Moved
+        raise _FileChanged
     pixels = forward.decode(data)
     stopwatch.got.append((read, time.perf_counter() - started))
     return [pixels] if policy is None else [forward.view(pixels, key, policy) for key in keys]

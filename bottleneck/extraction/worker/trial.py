@@ -11,9 +11,9 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.extraction.profile import Clock
-from bottleneck.extraction.worker.row_writer import Place
+from bottleneck.extraction.worker.row_writer import RowTarget
 from bottleneck.extraction.worker.task import Pools, Watch, run_task
-from bottleneck.forward.cuts import rows_of
+from bottleneck.forward.cuts import forward_rows
 from bottleneck.schema import Task
 
 #: Seconds of forward passes that a sample may take, unless its fewest passes take longer.
@@ -67,7 +67,7 @@ def sample_size(pass_seconds: float, batch: int, most: int) -> int:
 def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
     """Seconds of one forward pass of `pixels` (batch, height, width, 3), and its rows (batch, *shape) at each cut."""
     started = time.perf_counter()
-    rows = rows_of(forward, pixels)
+    rows = forward_rows(forward, pixels)
     return time.perf_counter() - started, rows
 
 
@@ -96,7 +96,7 @@ def run_trial(
     count = sample_size(pass_seconds, forward.batch, len(task.keys))
     part = task._replace(keys=task.keys[:count], paths=task.paths[:count])
     with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
-        place = Place(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
+        place = RowTarget(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
         started = time.perf_counter()
         (outcome,) = run_task(forward, source, part, [place], pools, watch)
         seconds = time.perf_counter() - started

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import BaseError, BottleneckError, EngineError
-from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, in_sight, look_round
-from bottleneck.extraction.resources import Post
+from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, check_machine, shared_probe
+from bottleneck.extraction.resources import WorkerSlot
 from bottleneck.inventory.scan import scan
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Task
 from bottleneck.sources.open import open_source
@@ -37,8 +37,8 @@ def scanned(tmp_path: Path) -> tuple[Assignment, Inventory]:
 @pytest.fixture
 def assignment(scanned: tuple[Assignment, Inventory]) -> Iterator[Assignment]:
     given, inventory = scanned
-    with in_sight(given.source, inventory, given.cache) as sight:
-        yield dataclasses.replace(given, sight=sight)
+    with shared_probe(given.source, inventory, given.cache) as probe:
+        yield dataclasses.replace(given, probe=probe)
 
 
 def task_of(scanned: tuple[Assignment, Inventory]) -> Task:
@@ -48,7 +48,7 @@ def task_of(scanned: tuple[Assignment, Inventory]) -> Task:
 
 def test_a_machine_that_sees_everything_may_work_and_leaves_no_trace(assignment: Assignment) -> None:
     before = sorted(os.listdir(assignment.cache.root))
-    look_round(assignment)
+    check_machine(assignment)
     assert sorted(os.listdir(assignment.cache.root)) == before
 
 
@@ -56,24 +56,24 @@ def test_a_machine_that_sees_everything_may_work_and_leaves_no_trace(assignment:
 def test_what_a_machine_does_not_see_is_named_with_the_machine(
     assignment: Assignment, tmp_path: Path
 ) -> None:
-    sight = assignment.sight
-    assert sight is not None and sight.seen is not None
-    moved = dataclasses.replace(sight.seen, path=b"cat/nine.png")
-    other_bytes = dataclasses.replace(sight.seen, content=bytes(32))
+    probe = assignment.probe
+    assert probe is not None and probe.image is not None
+    moved = dataclasses.replace(probe.image, path=b"cat/nine.png")
+    other_bytes = dataclasses.replace(probe.image, content=bytes(32))
     elsewhere = Cache(tmp_path / "elsewhere")
     cases = {
         "does not see the cache": {
-            "sight": dataclasses.replace(sight, probe=elsewhere.root / "probe"),
+            "probe": dataclasses.replace(probe, path=elsewhere.root / "probe"),
             "cache": elsewhere,
         },
-        "sees another cache": {"sight": dataclasses.replace(sight, token="of another run")},
-        "does not see the source: cat/nine.png": {"sight": dataclasses.replace(sight, seen=moved)},
-        "sees another source": {"sight": dataclasses.replace(sight, seen=other_bytes)},
+        "sees another cache": {"probe": dataclasses.replace(probe, token="of another run")},
+        "does not see the source: cat/nine.png": {"probe": dataclasses.replace(probe, image=moved)},
+        "sees another source": {"probe": dataclasses.replace(probe, image=other_bytes)},
         "has bottleneck-features .*, this run 0.0.1": {"version": "0.0.1"},
     }
     for said, other in cases.items():
         with pytest.raises(EngineError, match=f"worker on {platform.node()} .*{said}"):
-            look_round(dataclasses.replace(assignment, **other))
+            check_machine(dataclasses.replace(assignment, **other))
 
 
 def test_an_image_that_vanished_since_the_scan_is_no_machines_fault(
@@ -81,14 +81,14 @@ def test_an_image_that_vanished_since_the_scan_is_no_machines_fault(
 ) -> None:
     given, inventory = scanned
     Path(given.source.location, "cat/000.png").unlink()
-    with in_sight(given.source, inventory, given.cache) as sight:
-        assert sight.seen is not None and sight.seen.path == b"cat/001.png"
-        look_round(dataclasses.replace(given, sight=sight))
+    with shared_probe(given.source, inventory, given.cache) as probe:
+        assert probe.image is not None and probe.image.path == b"cat/001.png"
+        check_machine(dataclasses.replace(given, probe=probe))
     assert list(given.cache.root.glob(".*")) == []
 
 
 def test_a_base_that_is_another_one_there_computes_nothing(scanned: tuple[Assignment, Inventory]) -> None:
-    supervisor = Supervisor(dataclasses.replace(scanned[0], specs=(other_base().spec,)), Post())
+    supervisor = Supervisor(dataclasses.replace(scanned[0], specs=(other_base().spec,)), WorkerSlot())
     with pytest.raises(BaseError, match=f"fake as built on {platform.node()} has recipe"):
         supervisor.compute(task_of(scanned), lambda _: None)
     supervisor.end()
@@ -97,11 +97,11 @@ def test_a_base_that_is_another_one_there_computes_nothing(scanned: tuple[Assign
 
 def test_the_worker_outlives_the_thread_that_asked_for_it(scanned: tuple[Assignment, Inventory]) -> None:
     """Linux ends a child when the thread that started it ends."""
-    supervisor, told = Supervisor(scanned[0], Post()), []
+    supervisor, told = Supervisor(scanned[0], WorkerSlot()), []
     asking = threading.Thread(target=lambda: supervisor.compute(task_of(scanned), told.append))
     asking.start()
     asking.join()
-    process = supervisor._worker._link.process
+    process = supervisor._worker._channel.process
     assert told[-1] == 4
     assert process is not None
     assert process.poll() is None

@@ -1,4 +1,4 @@
-"""What an extraction will take: arithmetic over a sample, and the sample itself."""
+"""What an extraction will take: arithmetic over a sample_task, and the sample_task itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bottleneck
-from bottleneck.extraction.forecast.forecast import predict, sample
+from bottleneck.extraction.forecast.forecast import forecast_run, sample_task
 from bottleneck.extraction.forecast.recommend import Machine, suggest
 from bottleneck.extraction.profile import Clock
 from bottleneck.extraction.worker.trial import Trial, sample_size
@@ -35,12 +35,12 @@ def test_hours_and_bytes_grow_with_images_and_tasks(inventory: Inventory) -> Non
     todo = plan_tasks(inventory, spec, np.zeros(30, bool), task_rows=8)
     clock = Clock({"forward": 1.0}, {}, 0.0, 2)
     trial = Trial(images=10, start=3.0, seconds=2.0, write=0.5, overhead=100, batch=4, clock=clock)
-    told = predict([todo], spec, trial, 7.0, Machine())
+    told = forecast_run([todo], spec, trial, 7.0, Machine())
     assert told.seconds == pytest.approx(7.0 + 3.0 + 30 * 0.2 + 4 * 0.5)
     assert told.images_per_second == pytest.approx(5.0)
     assert told.bytes == 30 * (6 * 4 + 32) + 4 * 100
     assert told.bytes_by_dtype == {"float32": told.bytes, "float16": 30 * (6 * 2 + 32) + 4 * 100}
-    twice = predict([todo, todo], spec, trial, 7.0, Machine())
+    twice = forecast_run([todo, todo], spec, trial, 7.0, Machine())
     assert twice.bytes == 2 * told.bytes
     assert twice.seconds - 10 == pytest.approx(2 * (told.seconds - 10))
 
@@ -70,7 +70,7 @@ def test_a_long_run_is_told_how_many_machines_end_it_in_an_hour_and_keeps_its_ow
 
 def test_a_sample_is_drawn_from_the_whole_plan(inventory: Inventory) -> None:
     todo = plan_tasks(inventory, FakeForward().spec, np.zeros(30, bool))
-    task = sample(todo)
+    task = sample_task(todo)
     keys = dict(zip(inventory.table.column("path").to_pylist(), inventory.keys, strict=True))
     assert sorted(task.paths) == sorted(keys)
     assert list(task.paths) != sorted(keys)

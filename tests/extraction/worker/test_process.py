@@ -22,8 +22,8 @@ import bottleneck
 from bottleneck.bases import digest_cache
 from bottleneck.errors import SourceError, UsageError
 from bottleneck.extraction.filler import Filler
-from bottleneck.extraction.scheduler import settled
-from bottleneck.extraction.worker.channel import WorkerDied, resident
+from bottleneck.extraction.scheduler import settled_contents
+from bottleneck.extraction.worker.channel import WorkerDied, resident_bytes
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.process import WorkerProcess
@@ -180,8 +180,8 @@ def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> No
     }
     store = open_store(cache, base().spec)
     assert not store.known(inventory.keys).any()
-    assert settled(store, inventory.keys, frozenset(["at most 10 pixels"])).all()
-    assert not settled(store, inventory.keys, frozenset(["at most 20 pixels"])).any()
+    assert settled_contents(store, inventory.keys, frozenset(["at most 10 pixels"])).all()
+    assert not settled_contents(store, inventory.keys, frozenset(["at most 20 pixels"])).any()
 
 
 @pytest.mark.parametrize("places", [(0, 1, 2), (3, 4, 5, 6)])
@@ -278,7 +278,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 60}), tmp_path / "cache"
     with WorkerProcess([BaseRequest(base="tests.fakes:slow_base")], Cache(cache)) as worker:
         assert worker.specs
-        victim = worker._link.process.pid
+        victim = worker._channel.process.pid
 
         def strike() -> None:
             time.sleep(0.4)
@@ -295,7 +295,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
         request = BaseRequest(base="tests.fakes:slow_base")
         done, _, _ = fill(opened, lambda: scan(opened, None), request, Cache(cache), Silent(), worker=worker)
         thread.join()
-        assert worker._link.process.pid != victim
+        assert worker._channel.process.pid != victim
     assert counts(done) == {"computed": 60}
 
 
@@ -306,7 +306,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def begin(worker: WorkerProcess) -> None:
         begun(worker)
-        events.append(worker._link.process)
+        events.append(worker._channel.process)
 
     def scanned(*given: Any, **options: Any) -> Inventory:
         events.append("scan")
@@ -353,18 +353,18 @@ def test_a_scan_that_fails_ends_the_worker_that_was_begun(
 def test_a_worker_that_dies_before_it_is_waited_for_is_heard_of_then(tmp_path: Path) -> None:
     with WorkerProcess([BaseRequest(base=FAKE)], Cache(tmp_path)) as worker:
         worker.begin()
-        first = worker._link.process
+        first = worker._channel.process
         assert first is not None
         first.kill()
         first.wait()
         with pytest.raises(WorkerDied, match="ended by SIGKILL"):
-            worker._link.start()
-        worker._link.stop()
+            worker._channel.start()
+        worker._channel.stop()
         worker.begin()
         assert [spec.shape for spec in worker.specs] == [base().spec.shape]
-        second = worker._link.process
+        second = worker._channel.process
         worker.begin()
-        assert worker._link.process is second, "it is there already"
+        assert worker._channel.process is second, "it is there already"
 
 
 def test_a_worker_dies_with_its_parent(tmp_path: Path) -> None:
@@ -407,5 +407,5 @@ def is_zombie(process: int) -> bool:
 
 
 def test_the_memory_of_a_process_is_what_the_system_says() -> None:
-    assert 1 << 20 < resident(os.getpid()) < 1 << 40
-    assert resident(1 << 30) == 0
+    assert 1 << 20 < resident_bytes(os.getpid()) < 1 << 40
+    assert resident_bytes(1 << 30) == 0
