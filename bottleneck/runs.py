@@ -63,7 +63,7 @@ class RunFolder:
         """The fitted head, checked against the run's recipe, shape and classes."""
         spec, document = self.run.spec, f"head/{persistence.DOCUMENT}"
         self._check(document)
-        head, _ = persistence.load(
+        head, _ = persistence.load_head(
             self.path / "head",
             recipe=spec.recipe.fingerprint,
             feature_shape=spec.shape,
@@ -191,7 +191,7 @@ def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     """
     run = run.model_copy(update={"source": redact(run.source)})
     (folder / "head").mkdir()
-    persistence.save(
+    persistence.save_head(
         head,
         run.head,
         folder / "head",

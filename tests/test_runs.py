@@ -150,7 +150,7 @@ def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may replace a run at any moment."""
-    check, load = runs._check, persistence.load
+    check, load = runs._check, persistence.load_head
 
     def replaced(path: Path, *asked: object) -> None:
         check(path, *asked)  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def test_what_is_replaced_once_it_was_checked_is_not_taken_for_it(
         document.write_text(json.dumps(json.loads(document.read_text())))
         return load(folder, **asked)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(persistence, "load", meanwhile)
+    monkeypatch.setattr(persistence, "load_head", meanwhile)
     with pytest.raises(UsageError, match=r"head\.json is not the file that run\.json was written beside"):
         found.head()
 

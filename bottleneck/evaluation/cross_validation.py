@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import UsageError
-from bottleneck.evaluation.metrics import Metrics, measure_said
+from bottleneck.evaluation.metrics import Metrics, measure_predictions
 from bottleneck.store.rows import Rows, loaded, picked
 from bottleneck.store.views import ViewRows
 
@@ -16,7 +16,7 @@ from bottleneck.store.views import ViewRows
 _CELLS = 4 << 20
 
 
-def folds(
+def split_folds(
     labels: np.ndarray, keys: np.ndarray, groups: np.ndarray, count: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Stratified folds as (training rows, held-out rows).
@@ -102,7 +102,7 @@ def cross_validate(
     from sklearn.base import clone
 
     found = []
-    for train, held in folds(labels, keys, groups, count, seed):
+    for train, held in split_folds(labels, keys, groups, count, seed):
         if views is None:
             fitted = clone(head).fit(loaded(picked(X, train)), labels[train])
         else:
@@ -135,7 +135,7 @@ def measure_head(
         said[part] = chances.argmax(axis=1)
         known = np.flatnonzero(truth[part] >= 0)
         own[start + known] = chances[known, truth[part][known]]
-    return measure_said(truth, said, own, classes)
+    return measure_predictions(truth, said, own, classes)
 
 
 def spread_columns(head: Any, X: np.ndarray | Rows, classes: tuple[str, ...]) -> np.ndarray:

@@ -70,7 +70,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def measure(labels: Any, probabilities: np.ndarray, classes: tuple[str, ...]) -> Metrics:
+def measure_probabilities(labels: Any, probabilities: np.ndarray, classes: tuple[str, ...]) -> Metrics:
     """Figures from true labels and predicted probabilities.
 
     Parameters
@@ -96,10 +96,12 @@ def measure(labels: Any, probabilities: np.ndarray, classes: tuple[str, ...]) ->
     known = truth >= 0
     own = np.zeros(len(truth))
     own[known] = probabilities[known, truth[known]]
-    return measure_said(truth, probabilities.argmax(axis=1), own, classes)
+    return measure_predictions(truth, probabilities.argmax(axis=1), own, classes)
 
 
-def measure_said(truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: tuple[str, ...]) -> Metrics:
+def measure_predictions(
+    truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: tuple[str, ...]
+) -> Metrics:
     """Figures from true codes (n,), predicted codes (n,) and the probabilities (n,) given to the true ones.
 
     A code of -1 is a label that is none of `classes`: it counts as wrong, with probability 0.

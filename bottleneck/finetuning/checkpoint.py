@@ -19,7 +19,7 @@ from bottleneck.system.durable import publish
 _POINT = "point"
 
 
-class Point(Frozen):
+class Checkpoint(Frozen):
     """A moment of a fine-tuning, between two epochs.
 
     Parameters
@@ -44,7 +44,7 @@ class Point(Frozen):
 Arrays = Mapping[str, list[np.ndarray]]
 
 
-def save(path: Path, point: Point, arrays: Arrays) -> None:
+def save_checkpoint(path: Path, point: Checkpoint, arrays: Arrays) -> None:
     """Replace what is at `path`, in one step.
 
     Examples
@@ -65,7 +65,7 @@ def save(path: Path, point: Point, arrays: Arrays) -> None:
     publish(path, buffer.getbuffer(), replace=True)
 
 
-def load(path: Path, identity: str) -> tuple[Point, Arrays] | None:
+def load_checkpoint(path: Path, identity: str) -> tuple[Checkpoint, Arrays] | None:
     """The point at `path` and its arrays by group; None where there is none, or another fine-tuning's.
 
     Raises
@@ -78,7 +78,7 @@ def load(path: Path, identity: str) -> tuple[Point, Arrays] | None:
     try:
         # Opened here: NumPy leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            point = parse_as(Point, archive[_POINT].tobytes())
+            point = parse_as(Checkpoint, archive[_POINT].tobytes())
             if point.identity != identity:
                 return None
             groups: dict[str, list[np.ndarray]] = {}

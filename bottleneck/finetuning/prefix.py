@@ -40,7 +40,7 @@ def prefix(network: Network, trained: Collection[int]) -> int:
         if id(step.operation) in trained:
             break  # what comes later and carries everything lies above it
         # A layer that is used twice cannot be named as a cut.
-        if uses[id(step.operation)] == 1 and row_shape(step) and IMAGE not in needed(network, number):
+        if uses[id(step.operation)] == 1 and prefix_row_shape(step) and IMAGE not in needed(network, number):
             ends.append(number)
     if not ends:
         return IMAGE
@@ -49,10 +49,10 @@ def prefix(network: Network, trained: Collection[int]) -> int:
         if any(_has_weights(step.operation) for step in steps[number + 1 : free[-1] + 1]):
             break
         free.append(number)
-    return min(free, key=lambda number: (math.prod(row_shape(steps[number])), -number))
+    return min(free, key=lambda number: (math.prod(prefix_row_shape(steps[number])), -number))
 
 
-def row_shape(step: Step) -> tuple[int, ...]:
+def prefix_row_shape(step: Step) -> tuple[int, ...]:
     """Shape of one row of what `step` gives; empty where it can be no end of a prefix."""
     if len(step.outputs) != 1 or step.dtype != "float32":
         return ()

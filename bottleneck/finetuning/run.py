@@ -16,10 +16,10 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.contracts import Head
 from bottleneck.errors import TuningError
 from bottleneck.finetuning import checkpoint
-from bottleneck.finetuning.checkpoint import Point
+from bottleneck.finetuning.checkpoint import Checkpoint
 from bottleneck.finetuning.feeds import Feed
 from bottleneck.finetuning.prefix import prefix, tail
-from bottleneck.finetuning.training_loop import Chain, Course, Program, train
+from bottleneck.finetuning.training_loop import Chain, Course, StageProgram, train_stage
 from bottleneck.finetuning.unfreeze import choices, paths
 from bottleneck.models.comparison import spread
 from bottleneck.schema import StageDone, TuneSettings, TuneStage, canonical_json
@@ -50,14 +50,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """All stages, and what is worth saying before they run."""
 
     stages: tuple[Stage, ...]
     remarks: tuple[str, ...]
 
 
-def plan(base: LoadedBase, blocks: str, asked: Sequence[TuneStage], settings: TuneSettings) -> Plan:
+def plan_stages(
+    base: LoadedBase, blocks: str, asked: Sequence[TuneStage], settings: TuneSettings
+) -> TuningPlan:
     """What each stage trains and where its prefix ends. Reads no image.
 
     Parameters
@@ -110,7 +112,7 @@ def plan(base: LoadedBase, blocks: str, asked: Sequence[TuneStage], settings: Tu
         remarks.append(
             f"{base.name} is no base of the catalog and has no blocks: top:N counts layers with weights"
         )
-    return Plan(tuple(stages), tuple(remarks))
+    return TuningPlan(tuple(stages), tuple(remarks))
 
 
 class Fed(NamedTuple):
@@ -121,7 +123,7 @@ class Fed(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class TuningOutcome:
     """A fine-tuning that is over. The weights of the base it was given are the tuned ones where `kept` is ``after``.
 
     Attributes
@@ -139,15 +141,15 @@ class Outcome:
     features: Callable[[np.ndarray], np.ndarray]
 
 
-def identity(*facts: Any) -> str:
+def finetuning_identity(*facts: Any) -> str:
     """64 hex digits of everything that decides the course of a fine-tuning."""
     return hashlib.sha256(b"bottleneck finetune 1\n" + canonical_json(facts)).hexdigest()
 
 
-def finetune(
+def run_stages(
     base: LoadedBase,
     head: Head,
-    planned: Plan,
+    planned: TuningPlan,
     settings: TuneSettings,
     feed: Callable[[Stage], Fed],
     weights: np.ndarray | None,
@@ -156,7 +158,7 @@ def finetune(
     identity: str,
     progress: Progress,
     told: Callable[[str], None],
-) -> Outcome:
+) -> TuningOutcome:
     """Run the stages, or what is left of them.
 
     Parameters
@@ -190,7 +192,7 @@ def finetune(
     layers = head.layers()[:-1]
     network = walk(base.model)
     path_of = {id(operation): path for path, operation in paths(base.model)}
-    point = checkpoint.load(at, identity)
+    point = checkpoint.load_checkpoint(at, identity)
     done: list[StageDone] = [] if point is None else list(point[0].done)
     program: Any = None
     for number, stage in enumerate(planned.stages):
@@ -203,19 +205,22 @@ def finetune(
             base.pooling,
             layers,
         )
-        program = Program(chain, stage.rates, stage.head_rate, settings, weights)
+        program = StageProgram(chain, stage.rates, stage.head_rate, settings, weights)
         course = Course()
         if point is not None:
             course = _resumed(program, *point)
             told(f"going on after epoch {len(course.history) - 1} of --unfreeze {stage.asked}")
             point = None
 
-        def save(course: Course, program: Program = program) -> None:
+        def save(course: Course, program: StageProgram = program) -> None:
             arrays = {"now": program.values(), "best": course.kept, "optimizer": _optimizer_values(program)}
-            facts = Point(
-                identity=identity, done=tuple(done), history=tuple(course.history), best=course.best
+            facts = Checkpoint(
+                identity=identity,
+                done=tuple(done),
+                history=tuple(course.history),
+                best=course.best,
             )
-            checkpoint.save(at, facts, arrays)
+            checkpoint.save_checkpoint(at, facts, arrays)
 
         with progress.bar("finetune", settings.epochs, "epochs") as bar:
             bar.update(max(0, len(course.history) - 1))
@@ -225,7 +230,7 @@ def finetune(
                 bar.note(" ".join(f"{k}={v:.4f}" for k, v in entry.items() if "loss" in k or "acc" in k))
 
             before = sum(len(one.history) - 1 for one in done)
-            train(
+            train_stage(
                 program, fed.training, fed.watched, settings, course,
                 before=before, save=save, on_epoch=epoch_done,
             )  # fmt: skip
@@ -242,14 +247,14 @@ def finetune(
             )
         )
     kept: Literal["before", "after"] = "after" if any(one.best_epoch for one in done) else "before"
-    return Outcome(with_weights(head, layers), tuple(done), kept, program.features)
+    return TuningOutcome(with_weights(head, layers), tuple(done), kept, program.features)
 
 
-def _optimizer_values(program: Program) -> list[np.ndarray]:
+def _optimizer_values(program: StageProgram) -> list[np.ndarray]:
     return [np.array(variable.numpy()) for variable in program.optimizer.variables]
 
 
-def _resumed(program: Program, point: Point, arrays: checkpoint.Arrays) -> Course:
+def _resumed(program: StageProgram, point: Checkpoint, arrays: checkpoint.Arrays) -> Course:
     """The course of a checkpoint, whose values are put into the program."""
     variables = program.optimizer.variables
     try:

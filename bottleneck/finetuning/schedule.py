@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bottleneck.schema import TuneSettings
 
 
-def share(settings: TuneSettings, step: int, steps: int) -> float:
+def rate_factor(settings: TuneSettings, step: int, steps: int) -> float:
     """By what the rate is multiplied in training step number `step` (from 0) of a stage with `steps` an epoch.
 
     Rises to 1 over the warm-up; then constant, or down a half cosine that would reach 0 with the last epoch's end.

@@ -23,7 +23,7 @@ from bottleneck.bases import cut, preprocess
 from bottleneck.errors import TuningError
 from bottleneck.finetuning.feeds import Feed
 from bottleneck.finetuning.prefix import Tail
-from bottleneck.finetuning.schedule import over, plateau, share
+from bottleneck.finetuning.schedule import over, plateau, rate_factor
 from bottleneck.finetuning.unfreeze import is_batch_norm, unfreeze
 from bottleneck.schema import Pooling, Preprocessing, TuneSettings
 from bottleneck.store.batches import epoch_order
@@ -68,7 +68,7 @@ class Chain:
         return cut.pool(keras.ops.cast(self.tail(rows), "float32"), self.pooling)
 
 
-class Program:
+class StageProgram:
     """A chain that learns: one traced step, one optimizer.
 
     Parameters
@@ -98,7 +98,7 @@ class Program:
         head = [variable for layer in chain.head for variable in layer.trainable_variables]
         self._trained = [*(variable for _, variable in base), *head]
         shares = [rates[path] / settings.rate for path, _ in base] + [head_rate / settings.rate] * len(head)
-        self.optimizer = optimizer(settings, shares)
+        self.optimizer = stage_optimizer(settings, shares)
         self.optimizer.build(self._trained)
         self._weights = None if weights is None else tf.constant(weights, tf.float32)
         #: All that training changes besides the optimizer: what a checkpoint holds, and the best epoch.
@@ -223,7 +223,7 @@ class Program:
             variable.assign(value)
 
 
-def optimizer(settings: TuneSettings, shares: list[float]) -> Any:
+def stage_optimizer(settings: TuneSettings, shares: list[float]) -> Any:
     """The Keras optimizer that the settings name; variable number i has ``shares[i]`` of its rate."""
     import keras
 
@@ -275,8 +275,8 @@ def draws(settings: TuneSettings, epoch: int, images: int) -> np.ndarray:
     return np.full(images, epoch if settings.augment is not None else 0, np.int64)
 
 
-def train(
-    program: Program,
+def train_stage(
+    program: StageProgram,
     training: Feed,
     watched: Feed | None,
     settings: TuneSettings,
@@ -320,7 +320,7 @@ def train(
         order = epoch_order(settings.seed, before + epoch, images)
         views, rate = draws(settings, before + epoch, images), 0.0
         for number, (rows, codes) in enumerate(training.batches(order, views, settings.batch_size)):
-            rate = lowered * share(settings, (epoch - 1) * steps + number, steps)
+            rate = lowered * rate_factor(settings, (epoch - 1) * steps + number, steps)
             sums += program.learn(rows, codes, rate)
         loss, accuracy = (float(part) / images for part in sums)
         entry = {"epoch": float(epoch), "loss": loss, "accuracy": accuracy, "rate": rate}
@@ -334,7 +334,7 @@ def train(
 
 
 def _add(
-    course: Course, program: Program, entry: dict[str, float], watched: Feed | None, started: float
+    course: Course, program: StageProgram, entry: dict[str, float], watched: Feed | None, started: float
 ) -> None:
     if watched is not None:
         entry["val_loss"], entry["val_accuracy"] = program.measure(watched)

@@ -15,14 +15,14 @@ from bottleneck.heads.inputs import (
     BadRows,
     check_views,
     class_weights,
-    features,
+    feature_count,
     known_rows,
     training_rows,
 )
 from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
 from bottleneck.heads.softmax_head import SoftmaxHead
-from bottleneck.heads.training_loop import Data, Program, initial_layers, train
+from bottleneck.heads.training_loop import Data, DenseProgram, initial_layers, train_dense
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -196,8 +196,8 @@ class DenseHead(SoftmaxHead):
             scaling = scaling_of(data.rows, divide=True).subtracted_in(rows.dtype)
         weights = class_weights(settings["class_weight"], classes, data.codes)
         layers = initial_layers(settings, rows.shape[1], len(classes))
-        program = Program(layers, settings, data, None if scaling is None else scaling.pair, weights)
-        learnt, self.history_, self.best_epoch_ = train(program, settings, watched, on_epoch)
+        program = DenseProgram(layers, settings, data, None if scaling is None else scaling.pair, weights)
+        learnt, self.history_, self.best_epoch_ = train_dense(program, settings, watched, on_epoch)
         self.rest_, self.left_out_ = None, 0
         if scaling is not None:
             kernel, bias, self.rest_ = fold(learnt[0][0], learnt[0][1], *scaling.pair, exact=scaling.exact)
@@ -228,11 +228,11 @@ class DenseHead(SoftmaxHead):
 
     def initial_layers(self, feature_shape: tuple[int, ...], classes: int) -> list[Any]:
         """New Keras layers with the weights that `fit` starts from, for another training loop."""
-        return initial_layers(check_settings(self), features(feature_shape), classes)
+        return initial_layers(check_settings(self), feature_count(feature_shape), classes)
 
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the arrays, in the order of the layers."""
-        settings, width = self._settings(), features(feature_shape)
+        settings, width = self._settings(), feature_count(feature_shape)
         shapes: dict[str, tuple[int, ...]] = {}
         for number, units in enumerate(settings["hidden"], start=1):
             shapes[f"head_dense_{number}.kernel"] = (width, units)

@@ -149,7 +149,7 @@ def _flat(X: Any) -> Any:
     return X if shape is None or len(shape) == 1 else np.asarray(X).reshape(len(X), -1)
 
 
-def chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
+def row_chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
     """Consecutive pieces of `rows` as float64, 32 MiB each."""
     step = max(1, _CHUNK // max(1, rows.shape[1] * 8))
     for start in range(0, len(rows), step):
@@ -209,6 +209,6 @@ def class_weights(
     )
 
 
-def features(shape: tuple[int, ...]) -> int:
+def feature_count(shape: tuple[int, ...]) -> int:
     """Number of values in a row of that shape."""
     return math.prod(shape)

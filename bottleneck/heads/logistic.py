@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 from sklearn.exceptions import ConvergenceWarning
 
-from bottleneck.heads.inputs import check_views, chunks, class_weights, features, training_rows
+from bottleneck.heads.inputs import check_views, class_weights, feature_count, row_chunks, training_rows
 from bottleneck.heads.newton import Minimum, minimise
 from bottleneck.heads.objective import Objective, column_blocks, gram
 from bottleneck.heads.scaling import fold, scaling_of
@@ -188,14 +188,14 @@ class LogisticHead(SoftmaxHead):
 
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the arrays: one kernel and one bias."""
-        return {"kernel": (features(feature_shape), classes), "bias": (classes,)}
+        return {"kernel": (feature_count(feature_shape), classes), "bias": (classes,)}
 
     def _forward(self, rows: np.ndarray) -> np.ndarray:
         # In float64: BLAS rounds a row in float32 differently with its neighbours' number, and one row asked
         # for alone should score as it did among many.
         kernel, bias = self.arrays_["kernel"].astype(np.float64), self.arrays_["bias"]
         bias = bias if self.rest_ is None else bias + np.array(self.rest_)
-        parts = [(part @ kernel + bias).astype(np.float32) for part in chunks(rows)]
+        parts = [(part @ kernel + bias).astype(np.float32) for part in row_chunks(rows)]
         return np.concatenate(parts) if parts else np.zeros((0, len(bias)), np.float32)
 
     def layers(self) -> list[Any]:

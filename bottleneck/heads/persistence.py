@@ -73,7 +73,7 @@ class HeadDocument(Frozen):
         return tuple(self.state["classes"])
 
 
-def save(
+def save_head(
     head: Any,
     spec: HeadSpec,
     folder: Path,
@@ -143,7 +143,7 @@ def save(
     return document
 
 
-def load(
+def load_head(
     folder: Path,
     *,
     recipe: str | None = None,

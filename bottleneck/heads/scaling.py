@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import HeadError
-from bottleneck.heads.inputs import BadRows, chunks
+from bottleneck.heads.inputs import BadRows, row_chunks
 from bottleneck.store.rows import Rows
 
 #: A feature whose deviation is below this part of its largest magnitude is constant: its values lie a few steps of
@@ -136,7 +136,7 @@ def scaling_of(rows: np.ndarray | Rows, *, divide: bool) -> Scaling:
     """`scaler`, and what else a fit has to know of its rows."""
     total = np.zeros(rows.shape[1])
     high, low = np.full_like(total, -np.inf), np.full_like(total, np.inf)
-    for part in chunks(rows):
+    for part in row_chunks(rows):
         total += part.sum(axis=0)
         np.maximum(high, part.max(axis=0), out=high)
         np.minimum(low, part.min(axis=0), out=low)
@@ -149,7 +149,7 @@ def scaling_of(rows: np.ndarray | Rows, *, divide: bool) -> Scaling:
         )
     mean = total / len(rows)
     square = np.zeros_like(mean)
-    for part in chunks(rows):  # a second pass: the one-pass formula cancels where the mean is large
+    for part in row_chunks(rows):  # a second pass: the one-pass formula cancels where the mean is large
         part -= mean
         square += np.einsum("ij,ij->j", part, part)
     spread = np.sqrt(square / len(rows))

@@ -101,7 +101,7 @@ def initial_layers(settings: Mapping[str, Any], features: int, classes: int) -> 
     return made
 
 
-def optimizer(settings: Mapping[str, Any]) -> Any:
+def dense_optimizer(settings: Mapping[str, Any]) -> Any:
     """The Keras optimizer the settings name."""
     import keras
 
@@ -113,7 +113,7 @@ def optimizer(settings: Mapping[str, Any]) -> Any:
     return keras.optimizers.AdamW(rate) if name == "adamw" else keras.optimizers.Adam(rate)
 
 
-class Program:
+class DenseProgram:
     """Layers, optimizer and data as one TensorFlow function an epoch.
 
     In fits that are worth it each full batch is one XLA program, so that the optimizer's many elementwise
@@ -136,7 +136,7 @@ class Program:
         self.layers = layers
         self.data = data
         self.batch = min(settings["batch_size"], data.images)
-        self.optimizer = optimizer(settings)
+        self.optimizer = dense_optimizer(settings)
         self._l2 = settings["l2"]
         self._trainable = [v for layer in layers for v in layer.trainable_variables]
         self.optimizer.build(self._trainable)
@@ -251,8 +251,8 @@ class Program:
         ]
 
 
-def train(
-    program: Program,
+def train_dense(
+    program: DenseProgram,
     settings: Mapping[str, Any],
     validation: Data | None,
     on_epoch: Callable[[dict[str, float]], None] | None,

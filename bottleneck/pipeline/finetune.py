@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from bottleneck.bases.load import LoadedBase
     from bottleneck.evaluation.metrics import Metrics
-    from bottleneck.finetuning.run import Outcome
+    from bottleneck.finetuning.run import TuningOutcome
 
 #: Where a fine-tuning stands, in the new run's folder.
 CHECKPOINT = ".finetune.npz"
@@ -170,13 +170,13 @@ def finetune(
     base = load_base(folder.run.request, session.cache)
     runs.check_base(folder.run, base.spec)
     blocks = base.blocks or (folder.run.tuned.blocks if folder.run.tuned else "")
-    planned = tuning.plan(base, blocks, stages, settings)
+    planned = tuning.plan_stages(base, blocks, stages, settings)
     data = TuningData(folder, base, settings, session, on_message)
     advice = (*planned.remarks, *data.remarks)
     for remark in advice:
         on_message(remark)
     with _locked(target):
-        outcome = tuning.finetune(
+        outcome = tuning.run_stages(
             base,
             head,
             planned,
@@ -184,7 +184,7 @@ def finetune(
             data.feed,
             data.weights,
             at=target / CHECKPOINT,
-            identity=tuning.identity(
+            identity=tuning.finetuning_identity(
                 settings.model_dump(mode="json"),
                 [str(stage) for stage in stages],
                 *(sha256_of(folder.path / name) for name in (runs.RECORD, "table.parquet", "head/head.json")),
@@ -260,7 +260,7 @@ def _write(
     folder: runs.RunFolder,
     base: LoadedBase,
     facts: Tuned,
-    outcome: Outcome,
+    outcome: TuningOutcome,
     data: TuningData,
     started: float,
 ) -> None:

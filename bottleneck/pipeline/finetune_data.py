@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bottleneck.bases.load import LoadedBase
     from bottleneck.contracts import Source
     from bottleneck.finetuning.feeds import Feed
-    from bottleneck.finetuning.run import Fed, Outcome, Stage
+    from bottleneck.finetuning.run import Fed, Stage, TuningOutcome
     from bottleneck.forward.keras_forward import KerasForward
     from bottleneck.store.read import Store
 
@@ -161,7 +161,7 @@ class TuningData:
             _TOLERANCE["float32"],
         )
 
-    def check_tuned(self, store: Store, outcome: Outcome) -> None:
+    def check_tuned(self, store: Store, outcome: TuningOutcome) -> None:
         """Check the saved base against the tail as it was trained."""
         from bottleneck.finetuning.run import check_rows
 

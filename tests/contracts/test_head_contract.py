@@ -202,10 +202,10 @@ def test_save_and_load_give_the_same_bits(name, task, tmp_path):
     (X, y), shape, _ = task
     head = new(name).fit(X, y)
     spec = HeadSpec(name=name, settings=SETTINGS.get(name, {}))
-    persistence.save(
+    persistence.save_head(
         head, spec, tmp_path, recipe="a" * 64, feature_shape=shape, classes=head.classes_.tolist()
     )
-    loaded, document = persistence.load(
+    loaded, document = persistence.load_head(
         tmp_path, recipe="a" * 64, feature_shape=shape, classes=head.classes_.tolist()
     )
     assert (loaded.logits(X) == head.logits(X)).all()
@@ -276,7 +276,7 @@ def test_a_setting_of_the_wrong_kind_is_refused_at_fit_or_works_to_the_end(name,
         def untrained(program, settings, *_):
             return program.weights(), [{"epoch": 1.0, "loss": 0.0, "accuracy": 0.0, "learning_rate": 1.0}], 1
 
-        monkeypatch.setattr(dense, "train", untrained)
+        monkeypatch.setattr(dense, "train_dense", untrained)
     kind = catalog.load("head", catalog.HEADS, name)
     for setting in known(kind):
         for value in ODD:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from bottleneck.errors import UsageError
-from bottleneck.evaluation.cross_validation import cross_validate, folds, spread_columns
+from bottleneck.evaluation.cross_validation import cross_validate, split_folds, spread_columns
 from bottleneck.heads.logistic import LogisticHead
 from tests.heads.toy_rows import clusters
 
@@ -43,7 +43,7 @@ def test_copies_and_groups_never_straddle_and_each_row_is_held_out_once(
     labels, contents, groups = table
     held_out: list[int] = []
     try:
-        parts = list(folds(labels, keys_of(contents), groups, count, 0))
+        parts = list(split_folds(labels, keys_of(contents), groups, count, 0))
     except UsageError:
         return  # too few units of a class: see below
     for train, held in parts:
@@ -61,7 +61,7 @@ def test_groups_that_share_a_copy_are_one() -> None:
     groups = np.array(["a", "a", "b", "b", "c", "c", *[None] * 20], object)
     labels = np.array(["x", "y"])[np.arange(26) % 2]
     for seed in range(5):
-        for _, held in folds(labels, keys_of(contents), groups, 3, seed):
+        for _, held in split_folds(labels, keys_of(contents), groups, 3, seed):
             assert len({row < 6 and row in held for row in range(6)}) == 1
 
 
@@ -70,7 +70,7 @@ def test_folds_are_stratified_and_follow_the_seed_not_the_order() -> None:
     keys = keys_of(np.arange(60))
 
     def held(seed: int, order: np.ndarray) -> list[set[int]]:
-        parts = folds(labels[order], keys[order], nobody(60), 4, seed)
+        parts = split_folds(labels[order], keys[order], nobody(60), 4, seed)
         return [set(order[h].tolist()) for _, h in parts]
 
     straight = held(0, np.arange(60))
@@ -84,7 +84,7 @@ def test_a_class_with_too_few_images_is_named_with_its_count() -> None:
     labels = np.array(["a"] * 9 + ["b, or not"] * 3)
     contents = np.array([*range(9), 20, 20, 21])
     with pytest.raises(UsageError, match=r"--folds 3 .*'b, or not' has 2.*fewer folds"):
-        next(folds(labels, keys_of(contents), nobody(12), 3, 0))
+        next(split_folds(labels, keys_of(contents), nobody(12), 3, 0))
 
 
 class Remembers(ClassifierMixin, BaseEstimator):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from bottleneck.evaluation.metrics import fallen, measure, wilson
+from bottleneck.evaluation.metrics import fallen, measure_probabilities, wilson
 
 CLASSES = ("a", "b", "c")
 
@@ -24,7 +24,7 @@ def predictions(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @given(n=st.integers(1, 60), seed=st.integers(0, 10**6))
 def test_figures_are_those_of_scikit_learn(n: int, seed: int) -> None:
     labels, chances = predictions(n, seed)
-    found = measure(labels, chances, CLASSES)
+    found = measure_probabilities(labels, chances, CLASSES)
     said = np.array(CLASSES)[chances.argmax(axis=1)]
     assert found.images == n
     assert found.accuracy == pytest.approx(sk.accuracy_score(labels, said))
@@ -44,14 +44,14 @@ def test_figures_are_those_of_scikit_learn(n: int, seed: int) -> None:
 
 
 def test_a_class_that_the_head_does_not_know_counts_as_wrong() -> None:
-    found = measure(["a", "yak"], np.array([[0.9, 0.1], [0.6, 0.4]]), ("a", "b"))
+    found = measure_probabilities(["a", "yak"], np.array([[0.9, 0.1], [0.6, 0.4]]), ("a", "b"))
     assert (found.images, found.accuracy) == (2, 0.5)
     assert found.confusion == ((1, 0), (0, 0))
     assert found.log_loss > 5  # no chance at all was given to what it was
 
 
 def test_a_certain_mistake_costs_much_and_not_infinitely() -> None:
-    found = measure(["a"], np.array([[0.0, 1.0]], np.float32), ("a", "b"))
+    found = measure_probabilities(["a"], np.array([[0.0, 1.0]], np.float32), ("a", "b"))
     assert found.log_loss == pytest.approx(-math.log(np.finfo(np.float32).eps))
 
 
@@ -80,7 +80,9 @@ def test_an_accuracy_that_fell_is_said_but_never_that_of_training(
 ) -> None:
     before = data.draw(st.lists(st.booleans(), min_size=len(right), max_size=len(right)))
     then, now = (
-        measure(["a"] * len(one), np.array([[0.9, 0.1] if ok else [0.1, 0.9] for ok in one]), ("a", "b"))
+        measure_probabilities(
+            ["a"] * len(one), np.array([[0.9, 0.1] if ok else [0.1, 0.9] for ok in one]), ("a", "b")
+        )
         for one in (before, right)
     )
     fell = fallen(

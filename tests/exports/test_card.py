@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bottleneck import catalog
 from bottleneck.contracts import Exporter
-from bottleneck.evaluation.metrics import measure
+from bottleneck.evaluation.metrics import measure_probabilities
 from bottleneck.exports.card import Card, DataFacts, RejectedGroup, escaped, excerpt, render
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.exports.reader import reader_text
@@ -53,9 +53,9 @@ def card(classes: list[str] | None = None, **changes: object) -> Card:
         )
     chances = DRAW.dirichlet(np.ones(len(classes)), 40)
     metrics = {
-        split: measure([classes[i % len(classes)] for i in range(40)], chances, tuple(classes)).model_dump(
-            mode="json"
-        )
+        split: measure_probabilities(
+            [classes[i % len(classes)] for i in range(40)], chances, tuple(classes)
+        ).model_dump(mode="json")
         for split in ("train", "validation", "test")
     }
     values: dict[str, object] = {
@@ -215,7 +215,9 @@ def test_the_card_says_how_images_were_held_out_and_which_classes_have_none() ->
     made = card()
     assert "no validation image" not in render(made, READERS) and "--split" not in render(made, READERS)
     policy = SplitPolicy(kind="exact", why="the smallest class has 12 images, under 50")
-    half = measure(["cat"] * 4, np.tile([0.9, 0.1], (4, 1)), ("cat", "dog")).model_dump(mode="json")
+    half = measure_probabilities(["cat"] * 4, np.tile([0.9, 0.1], (4, 1)), ("cat", "dog")).model_dump(
+        mode="json"
+    )
     found = made.model_copy(update={"split": policy, "metrics": {**made.metrics, "validation": half}})
     text = render(found, READERS)
     assert (

@@ -111,20 +111,20 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_if_nothing_had_been(tmp_path: 
 def test_a_checkpoint_of_another_fine_tuning_is_not_gone_on_from_and_a_damaged_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.finetuning.training_loop import Program
+    from bottleneck.finetuning.training_loop import StageProgram
 
     source, base = write_patterns(tmp_path / "in", 8), save_network(tmp_path)
     bottleneck.train(source, str(base), run=tmp_path / "run", preprocessing=PREPROCESSING, pooling="avg")
-    learn, new = Program.learn, tmp_path / "run-tuned"
+    learn, new = StageProgram.learn, tmp_path / "run-tuned"
 
-    def interrupted(self: Program, *arguments: object) -> np.ndarray:
+    def interrupted(self: StageProgram, *arguments: object) -> np.ndarray:
         if (new / ".finetune.npz").stat().st_size and interrupted.__dict__.setdefault("left", 3) == 0:
             raise KeyboardInterrupt
         interrupted.__dict__["left"] -= 1
         return learn(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Program, "learn", interrupted)
+        patch.setattr(StageProgram, "learn", interrupted)
         with pytest.raises(KeyboardInterrupt):
             bottleneck.finetune(tmp_path / "run", "top:1", epochs=5, batch_size=8)
     point = (new / ".finetune.npz").read_bytes()

@@ -17,7 +17,7 @@ from bottleneck import runs
 from bottleneck.bases.load import load_base
 from bottleneck.errors import BaseError, TuningError, UnknownName, UsageError
 from bottleneck.finetuning.run import with_weights
-from bottleneck.finetuning.training_loop import Program, draws
+from bottleneck.finetuning.training_loop import StageProgram, draws
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.pipeline.finetune import FineTuned
 from bottleneck.pipeline.finetune_data import TuningData
@@ -329,14 +329,14 @@ def test_rates_of_their_own_and_a_warm_up_reach_the_weights(place: Path) -> None
 def test_a_statistic_that_moves_stops_the_run_and_leaves_the_one_before(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = Program.learn
+    learn = StageProgram.learn
 
-    def careless(self: Program, *arguments: Any) -> np.ndarray:
+    def careless(self: StageProgram, *arguments: Any) -> np.ndarray:
         variable = self.chain.tail.layers["block3_norm"].moving_mean
         variable.assign(variable + 1e-7)
         return learn(self, *arguments)
 
-    monkeypatch.setattr(Program, "learn", careless)
+    monkeypatch.setattr(StageProgram, "learn", careless)
     with pytest.raises(TuningError, match=r"layer 'block3_norm': its frozen weight 'moving_mean' moved by"):
         bottleneck.finetune(place / "dense", "top:1", to=place / "moved", epochs=2)
     assert not (place / "moved" / "run.json").exists()

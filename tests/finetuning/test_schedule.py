@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.finetuning.schedule import over, plateau, share
+from bottleneck.finetuning.schedule import over, plateau, rate_factor
 from bottleneck.schema import TuneSettings
 
 
 def test_a_constant_rate_is_constant_and_a_warm_up_climbs_evenly_to_it() -> None:
     warm = TuneSettings(warmup=1.5)
-    assert [share(warm, step, 4) for step in range(8)] == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]
-    assert {share(TuneSettings(), step, 4) for step in range(40)} == {1.0}
+    assert [rate_factor(warm, step, 4) for step in range(8)] == [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]
+    assert {rate_factor(TuneSettings(), step, 4) for step in range(40)} == {1.0}
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(0, 4))
@@ -24,13 +24,13 @@ def test_a_cosine_falls_from_one_to_zero_over_what_the_warm_up_leaves(
 ) -> None:
     settings = TuneSettings(epochs=epochs, warmup=warmup, schedule="cosine")
     warm, total = round(warmup * steps), epochs * steps
-    rates = [share(settings, step, steps) for step in range(warm, total)]
+    rates = [rate_factor(settings, step, steps) for step in range(warm, total)]
     assert rates == sorted(rates, reverse=True)
     assert all(0 < rate <= 1 for rate in rates)
     if rates:
         assert rates[0] == 1
         # The next step would be the first at zero.
-        assert share(settings, total, steps) == pytest.approx(0, abs=1e-12)
+        assert rate_factor(settings, total, steps) == pytest.approx(0, abs=1e-12)
 
 
 def test_a_plateau_lowers_the_rate_each_time_it_has_lasted_and_not_otherwise() -> None:

@@ -197,8 +197,8 @@ def test_float64_rows_far_from_zero_are_told_apart(tmp_path: Path) -> None:
     assert far.score(X + 1e6, y) == near.score(X, y) > 0.95
     np.testing.assert_allclose(far.predict_proba(X + 1e6), near.predict_proba(X), atol=1e-5)
     spec = HeadSpec(name="logistic")
-    persistence.save(far, spec, tmp_path, recipe="a" * 64, feature_shape=(4,), classes=[0, 1, 2])
-    loaded, _ = persistence.load(tmp_path)
+    persistence.save_head(far, spec, tmp_path, recipe="a" * 64, feature_shape=(4,), classes=[0, 1, 2])
+    loaded, _ = persistence.load_head(tmp_path)
     assert (loaded.logits(X + 1e6) == far.logits(X + 1e6)).all()
 
 
@@ -222,7 +222,7 @@ def test_heads_of_the_first_format_are_read(
     X, y = clusters(30, (6,), 3)
     spec = HeadSpec(name=name, settings=settings)
     head = make(spec).fit(X, y)
-    persistence.save(
+    persistence.save_head(
         head,
         spec,
         tmp_path,
@@ -236,7 +236,7 @@ def test_heads_of_the_first_format_are_read(
     document["format"] = 1
     document["state"]["facts"] = {fact: facts[fact] for fact in known}
     (tmp_path / "head.json").write_text(json.dumps(document))
-    loaded, _ = persistence.load(tmp_path)
+    loaded, _ = persistence.load_head(tmp_path)
     assert (loaded.logits(X) == head.logits(X)).all() and loaded.solver_ is None
     assert {fact: getattr(loaded, fact) for fact in known} == {fact: getattr(head, fact) for fact in known}
 

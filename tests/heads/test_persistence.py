@@ -34,7 +34,9 @@ def save(folder, *, seed=0, classes=3, shape=SHAPE, recipe=RECIPE, settings=None
     X, y = clusters(60, shape, classes, seed=seed)
     spec = HeadSpec(name="logistic", settings=settings or {})
     head = make(spec).fit(X, y)
-    persistence.save(head, spec, folder, recipe=recipe, feature_shape=shape, classes=head.classes_.tolist())
+    persistence.save_head(
+        head, spec, folder, recipe=recipe, feature_shape=shape, classes=head.classes_.tolist()
+    )
     return folder
 
 
@@ -58,7 +60,7 @@ def arrays_of(folder):
 
 def refused(folder, words, **wanted):
     with pytest.raises(HeadError) as error:
-        persistence.load(folder, **wanted)
+        persistence.load_head(folder, **wanted)
     assert words in str(error.value), str(error.value)
     return str(error.value)
 
@@ -83,16 +85,16 @@ def test_bytes_depend_on_the_head_alone(tmp_path):
 
 
 def test_numpy_alone_reads_the_arrays(saved):
-    head, _ = persistence.load(saved)
+    head, _ = persistence.load_head(saved)
     found = arrays_of(saved)
     assert (found["kernel"] == head.arrays_["kernel"]).all()
     assert found["bias"].dtype == np.float32
 
 
 def test_saving_again_replaces(saved):
-    before = persistence.load(saved)[0]
+    before = persistence.load_head(saved)[0]
     save(saved, seed=4)
-    assert (persistence.load(saved)[0].coef_ != before.coef_).any()
+    assert (persistence.load_head(saved)[0].coef_ != before.coef_).any()
 
 
 def test_labels_keep_their_kind(tmp_path):
@@ -102,10 +104,10 @@ def test_labels_keep_their_kind(tmp_path):
         weight = {labels[0].item(): 2.0}
         head = LogisticHead(class_weight=weight).fit(X, labels)
         spec = HeadSpec(name="logistic", settings={"class_weight": weight})
-        persistence.save(
+        persistence.save_head(
             head, spec, tmp_path / folder, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist()
         )
-        loaded, _ = persistence.load(tmp_path / folder)
+        loaded, _ = persistence.load_head(tmp_path / folder)
         assert loaded.classes_.dtype == head.classes_.dtype
         assert loaded.class_weight == weight
         assert loaded.fit(X, labels).score(X, labels) > 0.5
@@ -117,12 +119,12 @@ def test_what_does_not_belong_together_is_not_written(tmp_path):
     right = {"recipe": RECIPE, "feature_shape": SHAPE, "classes": head.classes_.tolist()}
     for wrong in ({"feature_shape": (3, 4)}, {"classes": ["class a", "class b"]}):
         with pytest.raises(HeadError, match="expected"):
-            persistence.save(head, spec, tmp_path, **right | wrong)
+            persistence.save_head(head, spec, tmp_path, **right | wrong)
     with pytest.raises(HeadError, match="expected a head 'dense'"):
-        persistence.save(head, HeadSpec(name="dense"), tmp_path, **right)
+        persistence.save_head(head, HeadSpec(name="dense"), tmp_path, **right)
     head.arrays_["bias"][0] = np.nan
     with pytest.raises(HeadError, match="NaN"):
-        persistence.save(head, spec, tmp_path, **right)
+        persistence.save_head(head, spec, tmp_path, **right)
     assert not os.listdir(tmp_path)
 
 
@@ -271,7 +273,7 @@ def test_every_flipped_or_missing_byte_is_noticed(saved):
 def test_hostile_zips_end_in_one_kind_of_error(saved):
     """Random damage behind a document that vouches for it: HeadError or, where it hit nothing, the same head."""
     whole = (saved / "head.npz").read_bytes()
-    good = persistence.load(saved)[0]
+    good = persistence.load_head(saved)[0]
     random = np.random.default_rng(0)
     outcomes = set()
     for _ in range(150):
@@ -280,7 +282,7 @@ def test_hostile_zips_end_in_one_kind_of_error(saved):
             data[position] = random.integers(0, 256)
         put_arrays(saved, bytes(data))
         try:
-            head, _ = persistence.load(saved)
+            head, _ = persistence.load_head(saved)
             assert np.allclose(head.coef_, good.coef_, rtol=1e-3, atol=1e-3)
             outcomes.add("same")
         except HeadError:
@@ -350,10 +352,10 @@ def test_documents_that_are_none(saved, text, words):
     ],
 )
 def test_edited_documents(saved, change):
-    persistence.load(saved)
+    persistence.load_head(saved)
     edit(saved, lambda d: change(d) and None)
     with pytest.raises(HeadError) as error:
-        persistence.load(saved)
+        persistence.load_head(saved)
     assert "head." in str(error.value)
 
 
@@ -365,7 +367,7 @@ def test_a_pipe_or_a_folder_in_place_of_a_file_is_no_head(saved):
     (saved / "head.json").rmdir()
     os.mkfifo(saved / "head.json")
     with pytest.raises(HeadError):
-        persistence.load(saved)
+        persistence.load_head(saved)
 
 
 def test_stopped_halfway_leaves_no_half_head(saved, monkeypatch):
@@ -394,7 +396,9 @@ def test_negative_variance_is_refused(tmp_path):
         name="dense", settings={"hidden": (4,), "batch_norm": True, "epochs": 1, "patience": None}
     )
     head = make(spec).fit(X, y)
-    persistence.save(head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist())
+    persistence.save_head(
+        head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist()
+    )
     arrays = arrays_of(tmp_path)
     arrays["head_norm_1.moving_variance"][0] = -1.0
     put_arrays(tmp_path, packed(arrays))
@@ -406,7 +410,9 @@ def test_a_saved_dense_head_predicts_without_tensorflow(tmp_path):
     X, y = clusters(30, SHAPE, 3)
     spec = HeadSpec(name="dense", settings={"hidden": (4,), "epochs": 1, "patience": None})
     head = make(spec).fit(X, y)
-    persistence.save(head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist())
+    persistence.save_head(
+        head, spec, tmp_path, recipe=RECIPE, feature_shape=SHAPE, classes=head.classes_.tolist()
+    )
     code = (
         "import sys, pathlib, numpy as np\n"
         "from bottleneck.heads.persistence import load\n"

@@ -42,8 +42,8 @@ def test_float32_rows_far_from_zero_are_learnt_as_scikit_learn_does(
     assert head.converged_ and head.left_out_ == 0
     np.testing.assert_allclose(head.predict_proba(X), wanted.predict_proba(Z), atol=3e-3)
     spec = HeadSpec(name="logistic")
-    persistence.save(head, spec, tmp_path, recipe="a" * 64, feature_shape=(20,), classes=[0, 1])
-    assert (persistence.load(tmp_path)[0].logits(X) == head.logits(X)).all()
+    persistence.save_head(head, spec, tmp_path, recipe="a" * 64, feature_shape=(20,), classes=[0, 1])
+    assert (persistence.load_head(tmp_path)[0].logits(X) == head.logits(X)).all()
     monkeypatch.setenv("BOTTLENECK_ROWS", "0")
     streamed = LogisticHead().fit(fake_rows(X), y)
     assert streamed.rows_ == "streamed" and streamed.converged_

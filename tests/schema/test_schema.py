@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bottleneck.errors import UsageError
-from bottleneck.evaluation.metrics import measure
+from bottleneck.evaluation.metrics import measure_probabilities
 from bottleneck.runs import Figures
 from bottleneck.schema import (
     PREPROCESSINGS,
@@ -124,7 +124,7 @@ RECORDS = st.builds(
     environment=st.dictionaries(WORDS, WORDS, max_size=2),
 )
 METRICS = st.lists(st.tuples(st.sampled_from("abx"), st.floats(0, 1)), min_size=1, max_size=9).map(
-    lambda rows: measure([r[0] for r in rows], _two([r[1] for r in rows]), ("a", "b"))
+    lambda rows: measure_probabilities([r[0] for r in rows], _two([r[1] for r in rows]), ("a", "b"))
 )
 FIGURES = st.builds(
     Figures,
