@@ -27,13 +27,13 @@ def fit_and_measure(
     folds: int | None,
     seed: int,
     progress: Progress,
-    told: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> tuple[Any, dict[str, Metrics], tuple[Metrics, ...]]:
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
 
     Where the rows have views, the head learns from these, and everything is measured on the images as they are. That a
     fit did not converge is for the caller to tell, from what the head says of it: no warning is given. Of the folds
-    `told` hears it, and of features that the head leaves out though they vary.
+    `on_message` hears it, and of features that the head leaves out though they vary.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def fit_and_measure(
         Cross-validate on the training rows first, a fresh head a fold.
     seed : int
     progress : Progress
-    told : callable
+    on_message : callable
 
     Returns
     -------
@@ -87,7 +87,9 @@ def fit_and_measure(
                 done=fold_done,
             )
         if (short := converged.count(False)) > 0:
-            told(f"the fits of {short} of {folds} folds did not converge, so their figures may be too low")
+            on_message(
+                f"the fits of {short} of {folds} folds did not converge, so their figures may be too low"
+            )
     watched = held.where(np.isin(held.y.astype(str), np.array(classes))) if len(held) else held
     validation = (watched.X, watched.y.astype(str)) if len(watched) else None
     # A head without epochs (logistic) never moves this bar, which is then not worth drawing.
@@ -110,7 +112,7 @@ def fit_and_measure(
             _fit(head, training, validation_data=validation, on_epoch=epoch_done)
     # A head of someone else's need not know.
     if left_out := getattr(head, "left_out_", None):
-        told(left_out_text(left_out))
+        on_message(left_out_text(left_out))
     if why is not None:
         head.why_ = why  # the head was given an array; it is of stored rows
     return head, measure_splits(head, rows, splits, classes), figures
@@ -118,7 +120,7 @@ def fit_and_measure(
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Without the warnings of which the caller is told."""
+    """Without the warnings of which the caller is on_message."""
     with warnings.catch_warnings():
         for category in (ConvergenceWarning, LeftOutWarning):
             warnings.simplefilter("ignore", category)

@@ -157,7 +157,7 @@ def run_stages(
     at: Path,
     identity: str,
     progress: Progress,
-    told: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> TuningOutcome:
     """Run the stages, or what is left of them.
 
@@ -178,7 +178,7 @@ def run_stages(
     identity : str
         A checkpoint of another one is not gone on from.
     progress : Progress
-    told : callable
+    on_message : callable
         Hears that an interrupted fine-tuning goes on.
 
     Returns
@@ -209,7 +209,7 @@ def run_stages(
         course = Course()
         if point is not None:
             course = _resumed(program, *point)
-            told(f"going on after epoch {len(course.history) - 1} of --unfreeze {stage.asked}")
+            on_message(f"going on after epoch {len(course.history) - 1} of --unfreeze {stage.asked}")
             point = None
 
         def save(course: Course, program: StageProgram = program) -> None:

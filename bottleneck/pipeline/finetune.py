@@ -190,7 +190,7 @@ def finetune(
                 *(sha256_of(folder.path / name) for name in (runs.RECORD, "table.parquet", "head/head.json")),
             ),
             progress=session.progress,
-            told=on_message,
+            on_message=on_message,
         )
         facts = Tuned(
             origin=os.path.abspath(folder.path),

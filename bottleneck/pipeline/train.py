@@ -144,7 +144,7 @@ def train(
 
     started = time.perf_counter()
     fitted, by_split, fold_figures = fit_and_measure(
-        unfitted, rows, splits, classes, folds=folds, seed=seed, progress=session.progress, told=advise
+        unfitted, rows, splits, classes, folds=folds, seed=seed, progress=session.progress, on_message=advise
     )
     figures = runs.Figures(
         by_split=by_split,
