@@ -43,7 +43,7 @@ def absent(metrics: Mapping[str, Metrics]) -> dict[str, int]:
     Examples
     --------
     >>> import numpy as np
-    >>> some = measure(["a"], np.array([[0.9, 0.1]]), ("a", "b"))
+    >>> some = measure_probabilities(["a"], np.array([[0.9, 0.1]]), ("a", "b"))
     >>> absent({"train": some, "validation": some})
     {'validation': 1}
     """
@@ -87,7 +87,7 @@ def measure_probabilities(labels: Any, probabilities: np.ndarray, classes: tuple
 
     Examples
     --------
-    >>> m = measure(["a", "b", "b"], np.array([[.9, .1], [.2, .8], [.6, .4]]), ("a", "b"))
+    >>> m = measure_probabilities(["a", "b", "b"], np.array([[.9, .1], [.2, .8], [.6, .4]]), ("a", "b"))
     >>> round(m.accuracy, 3), m.confusion
     (0.667, ((1, 0), (1, 1)))
     """
@@ -139,7 +139,7 @@ def fallen(before: Mapping[str, Metrics], after: Mapping[str, Metrics]) -> tuple
     Examples
     --------
     >>> import numpy as np
-    >>> right, wrong = (measure(["a"], np.array([[p, 1 - p]]), ("a", "b")) for p in (0.9, 0.1))
+    >>> right, wrong = (measure_probabilities(["a"], np.array([[p, 1 - p]]), ("a", "b")) for p in (0.9, 0.1))
     >>> fallen({"train": right, "test": right}, {"train": wrong, "test": wrong})
     ('accuracy on test fell from 1.0000 to 0.0000',)
     """

@@ -51,9 +51,10 @@ def save_checkpoint(path: Path, point: Checkpoint, arrays: Arrays) -> None:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "checkpoint.npz"
-    >>> save(path, Point(identity="0" * 64, done=(), history=({"epoch": 0},), best=0), {"now": [np.arange(3)]})
-    >>> point, arrays = load(path, "0" * 64)
-    >>> point.best, arrays["now"][0].tolist(), load(path, "1" * 64)
+    >>> now = Checkpoint(identity="0" * 64, done=(), history=({"epoch": 0},), best=0)
+    >>> save_checkpoint(path, now, {"now": [np.arange(3)]})
+    >>> point, arrays = load_checkpoint(path, "0" * 64)
+    >>> point.best, arrays["now"][0].tolist(), load_checkpoint(path, "1" * 64)
     (0, [0, 1, 2], None)
     """
     named: dict[str, Any] = {

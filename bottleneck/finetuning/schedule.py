@@ -17,7 +17,7 @@ def rate_factor(settings: TuneSettings, step: int, steps: int) -> float:
     Examples
     --------
     >>> warm = TuneSettings(epochs=4, warmup=1, schedule="cosine")
-    >>> [round(share(warm, step, 2), 2) for step in (0, 1, 2, 5, 7)]
+    >>> [round(rate_factor(warm, step, 2), 2) for step in (0, 1, 2, 5, 7)]
     [0.5, 1.0, 1.0, 0.5, 0.07]
     """
     warm = round(settings.warmup * steps)

@@ -115,8 +115,8 @@ def save_head(
     >>> spec = HeadSpec(name="logistic")
     >>> head = make(spec).fit(np.eye(4, dtype="float32"), ["a", "b", "a", "b"])
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = save(head, spec, folder, recipe="0" * 64, feature_shape=(4,), classes=["a", "b"])
-    >>> loaded, document = load(folder, recipe="0" * 64)
+    >>> _ = save_head(head, spec, folder, recipe="0" * 64, feature_shape=(4,), classes=["a", "b"])
+    >>> loaded, document = load_head(folder, recipe="0" * 64)
     >>> loaded.predict(np.eye(4, dtype="float32")).tolist(), document.classes
     (['a', 'b', 'a', 'b'], ('a', 'b'))
     """
