@@ -31,7 +31,7 @@ MODULES = {"local": "bottleneck", "dask": "distributed", "ray": "ray"}
 def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict[str, Any]:
     """A whole extraction in this process, and its steady rate."""
     from bottleneck.extraction.run import fill
-    from bottleneck.inventory.scan import scan
+    from bottleneck.inventory.scan import scan_source
     from bottleneck.schema import BaseRequest, Cache, WorkerConfig
     from bottleneck.sources.open import open_source
     from bottleneck.system.progress import Silent
@@ -41,7 +41,7 @@ def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict
     started = time.time()
     done, _, store = fill(
         opened,
-        lambda: scan(opened, where.scans),
+        lambda: scan_source(opened, where.scans),
         request,
         where,
         Silent(),

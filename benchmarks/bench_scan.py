@@ -61,7 +61,7 @@ def one(count: int, index: Path) -> dict[str, float]:
     import numpy as np
     import pyarrow as pa
 
-    from bottleneck.inventory.scan import scan
+    from bottleneck.inventory.scan import scan_source
     from bottleneck.schema import Pixels, Preprocessing, Recipe, StoreSpec
     from bottleneck.store.plan import plan_tasks
 
@@ -75,7 +75,7 @@ def one(count: int, index: Path) -> dict[str, float]:
     )
     spec = StoreSpec(base="synthetic", cut="top", shape=(2048,), recipe=recipe)
     started = time.perf_counter()
-    inventory = scan(Synthetic(count), index)  # type: ignore[arg-type]
+    inventory = scan_source(Synthetic(count), index)  # type: ignore[arg-type]
     scanned = time.perf_counter()
     after_scan = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     made = plan_tasks(inventory, spec, np.zeros(len(inventory), bool))

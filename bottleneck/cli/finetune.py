@@ -131,7 +131,7 @@ def finetune(
         as_json,
         quiet,
         done.to_json,
-        lambda: tuning_tables.tuning_table(done),
+        lambda: tuning_tables.finetuned_table(done),
     )
 
 
@@ -172,5 +172,5 @@ def tune_after(
         as_json,
         quiet,
         lambda: {**trained.to_json(), "finetuned": done.to_json()},
-        lambda: common.stacked(training.training_table(trained), tuning_tables.tuning_table(done)),
+        lambda: common.stacked(training.training_table(trained), tuning_tables.finetuned_table(done)),
     )

@@ -194,7 +194,7 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
         as_json,
         quiet,
         lambda: {"stores": json_value(found)},
-        lambda: store_tables.copying_table(found),
+        lambda: store_tables.copied_table(found),
     )
     _end(quiet and not as_json, [("damaged", one.source) for one in found if one.damaged])
 

@@ -13,7 +13,7 @@ import numpy as np
 from bottleneck.errors import BottleneckError
 from bottleneck.exports.card import Card, DataFacts, RejectedGroup
 from bottleneck.exports.manifest import Delivered, Refusal
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.models.reference import OWN, Reference
 from bottleneck.schema import Cache, Certificate, Inventory, ScoreFacts, canonical_json
 from bottleneck.store.read import Store
@@ -95,7 +95,7 @@ def rejected(known: Reference, cache: Cache) -> tuple[RejectedGroup, ...] | None
     A store serves many sources, so the source is looked at again (through the index of scans). None where it is gone.
     """
     try:
-        inventory = scan(known.folder.source(cache.fetched), cache.scans, keep=False)
+        inventory = scan_source(known.folder.source(cache.fetched), cache.scans, keep=False)
     except (BottleneckError, OSError):
         return None
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from bottleneck.errors import UnknownName, UsageError
-from bottleneck.schema import explain
+from bottleneck.schema import explain_errors
 
 
 def known(head: type) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def parse_settings(name: str, head: type, given: Mapping[str, Any]) -> dict[str,
             parsed[key] = TypeAdapter(hints[key]).validate_python(_read(value, hints[key]))
         except ValidationError as error:
             raise UsageError(
-                f"head {name!r}: setting {key}={value!r} does not fit: {explain(error)}; "
+                f"head {name!r}: setting {key}={value!r} does not fit: {explain_errors(error)}; "
                 f"it takes {describe(hints[key])}"
             ) from error
     return parsed

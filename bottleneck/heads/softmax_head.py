@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from bottleneck.errors import HeadError, UsageError
 from bottleneck.heads.inputs import known_rows, softmax
 from bottleneck.heads.settings import check_settings, parse_settings
-from bottleneck.schema import FitFacts, Frozen, explain
+from bottleneck.schema import FitFacts, Frozen, explain_errors
 
 Kind = Literal["str", "int", "float", "bool"]
 
@@ -191,7 +191,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
                 for name, kind in cls.FACTS.items()
             }
         except ValidationError as error:
-            raise HeadError(f"the head's document does not fit: {explain(error)}") from error
+            raise HeadError(f"the head's document does not fit: {explain_errors(error)}") from error
         except (UsageError, OverflowError, TypeError, ValueError) as error:
             raise HeadError(f"the head's document does not fit: {error}") from error
         head.classes_, head.feature_shape_, head.settings_ = (

@@ -26,7 +26,7 @@ def check_trainable(
     inventory : Inventory
         n images.
     splits : numpy.ndarray
-        (n,) of ``train``, ``validation``, ``test``, from `bottleneck.inventory.split.split`.
+        (n,) of ``train``, ``validation``, ``test``, from `bottleneck.inventory.split.split_images`.
     validated : bool
         Whether images were to be held out at all; when not, none is missed.
     exact : bool

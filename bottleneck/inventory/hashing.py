@@ -16,8 +16,8 @@ import pyarrow as pa
 from bottleneck.contracts import Readers, Source
 from bottleneck.errors import EngineError, Rejected
 from bottleneck.inventory.index import IMAGE, OTHER, UNKNOWN
-from bottleneck.inventory.listing import Listing
-from bottleneck.inventory.source_probe import Seen, first_seen, unlike
+from bottleneck.inventory.listing import SourceListing
+from bottleneck.inventory.source_probe import SourceProbe, probe_problem, probe_source
 from bottleneck.pixels.header import looks_like_image
 from bottleneck.sources.reading import LARGEST, reason_of, too_large
 from bottleneck.system.progress import Bar
@@ -31,7 +31,7 @@ _FEW = 2048
 _HEAD = 4096
 
 
-class Read(NamedTuple):
+class FileRead(NamedTuple):
     """What became of one file: its sha256 and its state in the index, or why it has none."""
 
     content: bytes = b""
@@ -41,9 +41,9 @@ class Read(NamedTuple):
 
 def hash_files(
     source: Source,
-    listing: Listing,
+    listing: SourceListing,
     rows: np.ndarray,
-    take: Callable[[int, Read], None],
+    take: Callable[[int, FileRead], None],
     bar: Bar,
     *,
     threads: int | None = None,
@@ -56,11 +56,11 @@ def hash_files(
     Parameters
     ----------
     source : Source
-    listing : Listing
+    listing : SourceListing
     rows : numpy.ndarray
         (n,) rows of `listing`.
     take : callable
-        Of a row and its `Read`.
+        Of a row and its `FileRead`.
     bar : Bar
         Counts files.
     threads : int, optional
@@ -84,29 +84,29 @@ def hash_files(
 
 def _elsewhere(
     source: Source,
-    listing: Listing,
+    listing: SourceListing,
     rows: np.ndarray,
-    take: Callable[[int, Read], None],
+    take: Callable[[int, FileRead], None],
     bar: Bar,
     readers: Readers,
 ) -> np.ndarray:
     """The rows that `readers` could not read."""
     left: list[int] = []
-    seen = first_seen(source, (listing.paths[int(row)].as_py() for row in rows))
+    seen = probe_source(source, (listing.paths[int(row)].as_py() for row in rows))
     if seen is None:
         return rows  # nor is there anything that would show that they see it
     with readers:
         work = functools.partial(_read_there, secrets.token_hex(8), source, seen)
         for some, reads in _pieces(readers, work, listing, rows, _ELSEWHERE):
             if isinstance(reads, str):
-                if unlike(source, seen) is None:
+                if probe_problem(source, seen) is None:
                     raise EngineError(reads)
                 # That file changed here too while it was compared: nobody's fault, and nothing to compare by.
                 left += some.tolist()
                 continue
             for row, (content, state) in zip(some.tolist(), reads, strict=True):
                 if content:
-                    take(row, Read(content, state))
+                    take(row, FileRead(content, state))
                     bar.update(1)
                 else:
                     left.append(row)
@@ -116,7 +116,7 @@ def _elsewhere(
 def _pieces(
     readers: Readers,
     work: Callable[[list[bytes], list[int]], Any],
-    listing: Listing,
+    listing: SourceListing,
     rows: np.ndarray,
     size: int,
 ) -> Iterator[tuple[np.ndarray, Any]]:
@@ -137,17 +137,17 @@ def _pieces(
         yield from done()
 
 
-def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[Read]:
+def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[FileRead]:
     return [_read_one(source, path, size) for path, size in zip(paths, sizes, strict=True)]
 
 
 def _read_there(
-    scan: str, source: Source, seen: Seen, paths: Sequence[bytes], sizes: Sequence[int]
+    scan: str, source: Source, seen: SourceProbe, paths: Sequence[bytes], sizes: Sequence[int]
 ) -> list[tuple[bytes, int]] | str:
     """In another process: sha256 and state of each file, empty where it cannot be read; or why this is no place."""
     source = _opened(scan, source)
     # Looked at every time: the process may have been started a moment ago, in the place of one that died.
-    return unlike(source, seen) or [(read.content, read.state) for read in _read(source, paths, sizes)]
+    return probe_problem(source, seen) or [(read.content, read.state) for read in _read(source, paths, sizes)]
 
 
 @functools.lru_cache(maxsize=1)
@@ -156,16 +156,16 @@ def _opened(scan: str, source: Source) -> Source:
     return source
 
 
-def _read_one(source: Source, path: bytes, size: int) -> Read:
+def _read_one(source: Source, path: bytes, size: int) -> FileRead:
     if size > LARGEST:
-        return Read(problem=too_large(size))
+        return FileRead(problem=too_large(size))
     try:
         data = source.read(path)
     except Rejected as rejected:
-        return Read(problem=rejected)
+        return FileRead(problem=rejected)
     except OSError as error:
-        return Read(problem=Rejected("read", reason_of(error), retry=True))
-    return Read(hashlib.sha256(data).digest(), IMAGE if looks_like_image(data[:_HEAD]) else OTHER)
+        return FileRead(problem=Rejected("read", reason_of(error), retry=True))
+    return FileRead(hashlib.sha256(data).digest(), IMAGE if looks_like_image(data[:_HEAD]) else OTHER)
 
 
 class _Threads:

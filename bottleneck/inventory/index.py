@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bottleneck.inventory.listing import Listing, fixed_binary, plain_paths
+from bottleneck.inventory.listing import SourceListing, fixed_binary, plain_paths
 from bottleneck.schema import Signature
 
 #: What a row says about a file that is known: whether it begins with an image's signature.
@@ -53,14 +53,14 @@ def index_file(folder: Path, location: str) -> Path:
     return folder / f"{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}.parquet"
 
 
-def look_up(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarray) -> int:
+def look_up(file: Path, listing: SourceListing, contents: np.ndarray, states: np.ndarray) -> int:
     """Fill in what the index knows of files whose signature is the recorded one.
 
     Parameters
     ----------
     file : Path
         The index; need not be there.
-    listing : Listing
+    listing : SourceListing
         n files.
     contents : numpy.ndarray
         (n, 32) uint8, written where the file is known.
@@ -88,7 +88,7 @@ def look_up(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarr
         return 0
 
 
-def _match(group: pa.Table, listing: Listing, contents: np.ndarray, states: np.ndarray) -> None:
+def _match(group: pa.Table, listing: SourceListing, contents: np.ndarray, states: np.ndarray) -> None:
     """One row group against the listed paths in its range: neither side is ever looked at as a whole."""
     recorded = group.column("path").combine_chunks()
     if not len(recorded):
@@ -126,7 +126,9 @@ def _bisect(paths: pa.LargeBinaryArray, path: bytes, *, after: bool) -> int:
     return low
 
 
-def save(file: Path, listing: Listing, contents: np.ndarray, states: np.ndarray, trusted: np.ndarray) -> None:
+def save_index(
+    file: Path, listing: SourceListing, contents: np.ndarray, states: np.ndarray, trusted: np.ndarray
+) -> None:
     """Publish the index anew: the rows of `trusted` ((n,) bool) that are known. Raises OSError."""
     known = np.flatnonzero(trusted & (states != UNKNOWN))
     file.parent.mkdir(parents=True, exist_ok=True)

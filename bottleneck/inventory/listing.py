@@ -19,7 +19,7 @@ _PIECE = 1 << 20
 
 
 @dataclass
-class Listing:
+class SourceListing:
     """The entries of one scan, in order of their path's bytes.
 
     Attributes
@@ -43,12 +43,14 @@ class Listing:
         return len(self.paths)
 
 
-def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda count: None) -> Listing:
-    """Entries in any order as a `Listing`; `moved` is told how many came, batch by batch.
+def collect_listing(
+    entries: Iterable[Entry], moved: Callable[[int], object] = lambda count: None
+) -> SourceListing:
+    """Entries in any order as a `SourceListing`; `moved` is told how many came, batch by batch.
 
     Examples
     --------
-    >>> listing = collect([Entry(b"b", (1, 2, 3, 4, 9)), Entry(b"a", (5, 6, 7, 8, 9), "cat")])
+    >>> listing = collect_listing([Entry(b"b", (1, 2, 3, 4, 9)), Entry(b"a", (5, 6, 7, 8, 9), "cat")])
     >>> listing.paths.to_pylist(), listing.labels.to_pylist(), listing.signatures[0].tolist()
     ([b'a', b'b'], ['cat', None], [5, 1])
     """
@@ -72,7 +74,7 @@ def collect(entries: Iterable[Entry], moved: Callable[[int], object] = lambda co
     del table, numbers
     labels, groups, splits = (_sorted_strings(words.pop(0).take_out(), order) for _ in range(3))
     by_table = np.frombuffer(named, np.bool_)[at]
-    return Listing(unsorted.take(order), signatures, labels, groups, splits, by_table)
+    return SourceListing(unsorted.take(order), signatures, labels, groups, splits, by_table)
 
 
 class _Texts:

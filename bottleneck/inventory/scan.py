@@ -13,9 +13,9 @@ import pyarrow as pa
 from bottleneck.contracts import Readers, Source
 from bottleneck.errors import Rejected
 from bottleneck.inventory import index
-from bottleneck.inventory.hashing import Read, hash_files
+from bottleneck.inventory.hashing import FileRead, hash_files
 from bottleneck.inventory.index import IMAGE, OTHER, UNKNOWN
-from bottleneck.inventory.listing import Listing, collect, fixed_binary
+from bottleneck.inventory.listing import SourceListing, collect_listing, fixed_binary
 from bottleneck.pixels.header import IMAGE_SUFFIXES
 from bottleneck.schema import Inventory, Rejection
 from bottleneck.sources.reading import reason_of
@@ -27,7 +27,7 @@ _SETTLED_NS = 2_000_000_000
 _CHUNK = 4096
 
 
-def scan(
+def scan_source(
     source: Source,
     index_folder: Path | None,
     *,
@@ -79,14 +79,14 @@ def scan(
     >>> root = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (root / "notes.txt").write_text("no image")
     >>> _ = (root / "broken.jpg").write_text("called one")
-    >>> inventory = scan(open_source(root), None)
+    >>> inventory = scan_source(open_source(root), None)
     >>> [record.path for record in inventory], dict(inventory.ignored)
     ([b'broken.jpg'], {'not an image': 1})
     """
     progress = progress or Silent()
     started = time.time_ns()
     with progress.bar("scan", None, "files", brief=True) as bar:
-        listing = collect(source.entries(), bar.update)
+        listing = collect_listing(source.entries(), bar.update)
     ignored = Counter(source.passed_over())
     contents = np.zeros((len(listing), 32), np.uint8)
     states = np.zeros(len(listing), np.uint8)
@@ -97,7 +97,7 @@ def scan(
     unknown = np.flatnonzero(states == UNKNOWN)
     problems: dict[int, Rejected] = {}
 
-    def take(row: int, read: Read) -> None:
+    def take(row: int, read: FileRead) -> None:
         if read.problem is not None:
             problems[row] = read.problem
         else:
@@ -109,7 +109,7 @@ def scan(
             hash_files(source, listing, unknown, take, bar, threads=workers, readers=readers)
     if file is not None and keep and (len(unknown) or recorded != len(listing)):
         try:
-            index.save(file, listing, contents, states, trusted(listing.signatures, started))
+            index.save_index(file, listing, contents, states, trusted(listing.signatures, started))
         except OSError as error:
             with progress.bar("index", 0, "files") as bar:
                 bar.note(f"not written: {reason_of(error)}")
@@ -146,7 +146,7 @@ def _suffix(path: bytes) -> str:
     return (dot + suffix).decode("latin-1").lower() if stem else ""
 
 
-def _image_like(listing: Listing, states: np.ndarray) -> np.ndarray:
+def _image_like(listing: SourceListing, states: np.ndarray) -> np.ndarray:
     """(n,) bool: files that are images by their first bytes, by a table's word, or by their name."""
     kept = (states == IMAGE) | ((states == OTHER) & listing.named)
     doubtful = np.flatnonzero((states == OTHER) & ~kept)
@@ -158,7 +158,7 @@ def _image_like(listing: Listing, states: np.ndarray) -> np.ndarray:
 
 
 def _rejections(
-    listing: Listing, problems: dict[int, Rejected], ignored: Counter[str]
+    listing: SourceListing, problems: dict[int, Rejected], ignored: Counter[str]
 ) -> tuple[Rejection, ...]:
     """Problems as rejections; files whose name says that they are no images are counted instead."""
     rejections = []
@@ -174,7 +174,7 @@ def _rejections(
     return tuple(rejections)
 
 
-def _table(listing: Listing, contents: np.ndarray, kept: np.ndarray) -> pa.Table:
+def _table(listing: SourceListing, contents: np.ndarray, kept: np.ndarray) -> pa.Table:
     columns = {
         "path": listing.paths,
         "content": fixed_binary(contents),

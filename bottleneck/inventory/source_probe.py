@@ -18,7 +18,7 @@ _LOOKS = 8
 
 
 @dataclass(frozen=True)
-class Seen:
+class SourceProbe:
     """A file as this process sees it.
 
     Attributes
@@ -33,7 +33,7 @@ class Seen:
     content: bytes
 
 
-def first_seen(source: Source, paths: Iterable[bytes]) -> Seen | None:
+def probe_source(source: Source, paths: Iterable[bytes]) -> SourceProbe | None:
     """The first of `paths` that can be read; None where none of the first few can.
 
     Examples
@@ -42,18 +42,18 @@ def first_seen(source: Source, paths: Iterable[bytes]) -> Seen | None:
     >>> from bottleneck.sources import open_source
     >>> root = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (root / "b.jpg").write_text("there")
-    >>> first_seen(open_source(root), [b"a.jpg", b"b.jpg"]).path
+    >>> probe_source(open_source(root), [b"a.jpg", b"b.jpg"]).path
     b'b.jpg'
     """
     for path in islice(paths, _LOOKS):
         try:
-            return Seen(path, hashlib.sha256(source.read(path)).digest())
+            return SourceProbe(path, hashlib.sha256(source.read(path)).digest())
         except (OSError, Rejected):  # it may have vanished since it was listed: nobody's fault
             continue
     return None
 
 
-def unlike(source: Source, seen: Seen) -> str | None:
+def probe_problem(source: Source, seen: SourceProbe) -> str | None:
     """What is wrong with `source` as this process sees it, and on which machine; None where `seen` is what it has."""
     host = f"{platform.node()} (process {os.getpid()})"
     try:

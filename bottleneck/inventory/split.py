@@ -36,7 +36,7 @@ _TRAIN, _VALIDATION, _TEST = 0, 1, 2
 _NAMES = np.array(["train", "validation", "test"])
 
 
-def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
+def split_images(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     """The side of every image.
 
     Given sides stay as given. An image without one joins the side that its copies or its group were given;
@@ -51,7 +51,7 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
         ``hash``: each unit (content, or group with all that shares a content with it) by its own number, so
         the fraction holds on average. ``exact``: each label gives its share, counted in contents, to within
         one unit, those with the lowest numbers first; a class with a single unit stays in training. ``auto``: what
-        `settled` says.
+        `resolve_split` says.
 
     Returns
     -------
@@ -66,13 +66,13 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     ...     "label": ["cat", "dog"] * 5, "group": pa.nulls(10, pa.string()),
     ...     "split": pa.nulls(10, pa.string()),
     ... })
-    >>> sides = split(Inventory(table, "/images"), SplitPolicy(kind="exact", validation=0.2))
+    >>> sides = split_images(Inventory(table, "/images"), SplitPolicy(kind="exact", validation=0.2))
     >>> sorted(sides.tolist())[-3:]
     ['train', 'validation', 'validation']
     """
     if not len(inventory):
         return _NAMES[:0]
-    policy = settled(inventory, policy)
+    policy = resolve_split(inventory, policy)
     contents, unique = content_codes(inventory)
     units, keys = _units(inventory, contents, unique)
     sides = _given(inventory, units, len(keys))
@@ -91,7 +91,7 @@ def split(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     return _NAMES[sides]
 
 
-def settled(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
+def resolve_split(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
     """The policy that ``auto`` comes to for these images, with the reason.
 
     Any other stays, but for the reason where the source names the validation images.
@@ -109,7 +109,7 @@ def settled(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
     ...         "label": ["cat", "dog"] * (count // 2), "group": pa.nulls(count, pa.string()),
     ...         "split": pa.nulls(count, pa.string()),
     ...     }), "/images")
-    >>> [settled(images(count), SplitPolicy(kind="auto")).kind for count in (98, 100)]
+    >>> [resolve_split(images(count), SplitPolicy(kind="auto")).kind for count in (98, 100)]
     ['exact', 'hash']
     """
     kind, why = policy.kind, policy.why

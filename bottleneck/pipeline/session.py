@@ -177,7 +177,7 @@ class Session:
         readers = None
         if self.workers.address:
             readers = catalog.load("engine", catalog.READERS, self.workers.engine)(self.workers)
-        return scanning.scan(
+        return scanning.scan_source(
             source,
             self.cache.scans,
             rehash=self.rehash,

@@ -16,8 +16,7 @@ from bottleneck.errors import UsageError
 from bottleneck.evaluation.metrics import Metrics, absent
 from bottleneck.extraction.report import Extraction
 from bottleneck.inventory.checks import check_trainable
-from bottleneck.inventory.split import settled
-from bottleneck.inventory.split import split as split_images
+from bottleneck.inventory.split import resolve_split, split_images
 from bottleneck.pipeline.evaluate import not_converged
 from bottleneck.pipeline.extract import extract_missing, join_views
 from bottleneck.pipeline.session import Options, PathLike, Request, Session, refuse_unknown, versions
@@ -89,7 +88,7 @@ def train(
     split : {"auto", "hash", "exact"}
         How they are chosen: ``exact`` gives each class its share, ``hash`` draws each image by itself, so that images
         added later move no others. ``auto`` takes ``exact`` where classes are small (see
-        `bottleneck.inventory.split.settled`); the run says which it was and why.
+        `bottleneck.inventory.split.resolve_split`); the run says which it was and why.
     folds : int, optional
         Cross-validate too, with a fresh head for each fold.
     seed : int
@@ -186,7 +185,7 @@ def _lost_views(report: Extraction) -> list[str]:
 
 def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, SplitPolicy, tuple[str, ...]]:
     """The split of each image, how it was made, and what is to be said. Raises when there is nothing to learn from."""
-    policy = settled(inventory, policy)
+    policy = resolve_split(inventory, policy)
     splits = split_images(inventory, policy)
     validated, exact = policy.validation > 0, policy.kind == "exact"
     return splits, policy, check_trainable(inventory, splits, validated=validated, exact=exact)

@@ -26,7 +26,7 @@ from bottleneck.schema.certificate import (
     Stillness,
 )
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
-from bottleneck.schema.limits import Limits
+from bottleneck.schema.limits import Limits, parse_size
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import NAMED_BY_SOURCE, FitFacts, HeadSpec, Run, Score, SplitPolicy
@@ -43,7 +43,7 @@ from bottleneck.schema.tuning import (
 from bottleneck.schema.values import (
     Frozen,
     canonical_json,
-    explain,
+    explain_errors,
     json_fields,
     json_value,
     parse,
@@ -108,11 +108,12 @@ __all__ = [
     "Views",
     "WorkerConfig",
     "canonical_json",
-    "explain",
+    "explain_errors",
     "json_fields",
     "json_value",
     "parse",
     "parse_rates",
+    "parse_size",
     "parse_tune",
     "safe_name",
 ]

@@ -12,7 +12,21 @@ from pydantic import Field, field_validator
 from bottleneck.schema.values import Frozen
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Turn a number with or without a unit into bytes. Raises ValueError.
+
+    Examples
+    --------
+    >>> parse_size("1.5G"), parse_size("512 MiB"), parse_size("7")
+    (1610612736, 536870912, 7)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("no size; write 8G, 512M or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 class Limits(Frozen):
@@ -52,12 +66,7 @@ class Limits(Frozen):
     @field_validator("memory", mode="before")
     @classmethod
     def _bytes(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        match = _SIZE.fullmatch(value.strip())
-        if match is None:
-            raise ValueError("no size; write 8G, 512M or a number of bytes")
-        return int(float(match[1]) * _UNITS[match[2].upper()])
+        return parse_size(value) if isinstance(value, str) else value
 
 
 @functools.cache

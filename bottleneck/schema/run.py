@@ -74,9 +74,9 @@ NAMED_BY_SOURCE = "the source names the validation images"
 class SplitPolicy(Frozen):
     """How images are divided.
 
-    `hash`: by key against a threshold; `exact`: stratified; `auto`: one of these by the size of the classes, see
-    `bottleneck.inventory.split.settled`. A run holds what `auto` came to, and `why` says the reason; where that is
-    `NAMED_BY_SOURCE`, nothing was held out, whatever was asked for.
+    `hash`: by key against a threshold; `exact`: stratified; `auto`: one of these by the size of the classes,
+    see `bottleneck.inventory.split.resolve_split`. A run holds what `auto` came to, and `why` says the reason; where
+    that is `NAMED_BY_SOURCE`, nothing was held out, whatever was asked for.
     """
 
     kind: Literal["auto", "hash", "exact"] = "hash"

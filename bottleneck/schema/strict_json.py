@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bottleneck.errors import BottleneckError
-from bottleneck.schema import explain
+from bottleneck.schema import explain_errors
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def validate(model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise MalformedDocument(explain(error)) from error
+        raise MalformedDocument(explain_errors(error)) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -69,10 +69,10 @@ def parse(model: type[M], value: Any, where: str) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UsageError(f"{where}: {explain(error)}") from error
+        raise UsageError(f"{where}: {explain_errors(error)}") from error
 
 
-def explain(error: ValidationError) -> str:
+def explain_errors(error: ValidationError) -> str:
     """What pydantic found, a field at a time, in one line."""
     return "; ".join(
         (".".join(str(part) for part in item["loc"]) or "value")

@@ -41,7 +41,7 @@ def columns_of(location: str) -> list[str]:
     import pyarrow as pa
 
     try:
-        found = _csv_header(location) if _is_csv(location) else parquet.columns(location)[0]
+        found = _csv_header(location) if _is_csv(location) else parquet.read_parquet_columns(location)[0]
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error
     except (pa.ArrowException, csv.Error, MemoryError, ValueError, OverflowError) as error:
@@ -97,7 +97,7 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
             names = columns_of(location)
             raw = _read_csv(location, names)
         else:
-            found, raw = parquet.columns(location, _COLUMNS)
+            found, raw = parquet.read_parquet_columns(location, _COLUMNS)
             names = _known(location, found)
         return _checked(location, names, raw)
     except OSError as error:

@@ -29,7 +29,7 @@ _REFUSED = 3
 _ALL = b"columns"
 
 
-def columns(location: str, names: Sequence[str] = ()) -> tuple[list[str], pa.Table]:
+def read_parquet_columns(location: str, names: Sequence[str] = ()) -> tuple[list[str], pa.Table]:
     """Names of all columns of the table at `location`, and those of `names` that are there once.
 
     ``path`` as bytes, the others as text. Raises OSError or pyarrow.ArrowException.
@@ -73,7 +73,7 @@ def _asked(location: str, names: Sequence[str]) -> bytes:
     return done.stdout
 
 
-def read(location: str, names: Sequence[str]) -> bytes:
+def stream_columns(location: str, names: Sequence[str]) -> bytes:
     """What `_asked` gives, read in this process: for the child only."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -118,7 +118,7 @@ def main() -> None:
     location, asked = sys.argv[1:]
     try:
         hdf5_child.limit_resources(_MEMORY + _TIMES * os.path.getsize(location), int(_SECONDS))
-        answer, status = read(location, json.loads(asked)), 0
+        answer, status = stream_columns(location, json.loads(asked)), 0
     except (Exception, MemoryError) as error:  # whatever a broken file makes of a large library
         first = (str(error).splitlines() or [""])[0] or "more memory than a table of this size needs"
         answer, status = f"{type(error).__name__}: {first}"[:500].encode("utf-8", "replace"), _REFUSED

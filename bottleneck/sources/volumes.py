@@ -50,13 +50,13 @@ class Volumes:
         """
         if device not in self._known:
             try:
-                self._known[device] = identity(path, device)
+                self._known[device] = volume_identity(path, device)
             except OSError:  # this one is gone, or its path too long to ask by: the next one may tell
                 return NOWHERE
         return self._known[device]
 
 
-def identity(path: bytes | str, device: int) -> int:
+def volume_identity(path: bytes | str, device: int) -> int:
     """A number in 1 … 2**63 - 1 for the file system of `path`, or `NOWHERE`.
 
     From the device, the file system's identity and, where times come from an image, the mount. A device number that

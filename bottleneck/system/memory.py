@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bottleneck.errors import UsageError
+from bottleneck.schema import parse_size
 
 #: Stored rows up to this size are loaded for a fit: see `rows_budget`.
 ROWS = 2 << 30
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def budget(memory: int | str | None = None) -> int:
@@ -38,11 +37,9 @@ def budget(memory: int | str | None = None) -> int:
         return free() // 2
     if isinstance(memory, int):
         return memory
-    text = memory.strip().upper().removesuffix("IB").removesuffix("B")
-    unit = text[-1:] if text[-1:] in "KMGT" else ""
     try:
-        return int(float(text.removesuffix(unit)) * _UNITS[unit])
-    except (ValueError, OverflowError) as error:
+        return parse_size(memory)
+    except ValueError as error:
         raise UsageError(f"memory {memory!r}: expected bytes, or a number with K, M, G or T (4G)") from error
 
 

@@ -25,7 +25,7 @@ from bottleneck.extraction.engines.pool import start_pool
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
@@ -82,7 +82,7 @@ def run(
     opened, where = open_source(source), Cache(cache)
     done, _, _ = fill(
         opened,
-        lambda: scan(opened, where.scans),
+        lambda: scan_source(opened, where.scans),
         BaseRequest(base=base),
         where,
         progress or Silent(),  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ def test_a_shard_that_is_run_twice_at_once_is_one_shard(
 ) -> None:
     """As when a scheduler takes a worker for dead that is only slow: both finish, and one record stands."""
     opened, cache, request = open_source(source), Cache(tmp_path), BaseRequest(base="tests.fakes:slow_base")
-    inventory = scan(opened, cache.scans)
+    inventory = scan_source(opened, cache.scans)
     spec = slow_base().spec
     open_for_building(cache, open_store(cache, spec).folder)
     todo = plan_tasks(inventory, spec, np.zeros(len(inventory), bool), task_rows=ROWS)
@@ -277,7 +277,7 @@ def test_a_cluster_that_does_not_see_the_source_is_told_so_before_anything_is_co
     with pytest.raises(EngineError, match=rf"{platform.node()}.*does not see the source: .*000.png"):
         fill(
             opened,
-            lambda: scan(opened, cache.scans),
+            lambda: scan_source(opened, cache.scans),
             BaseRequest(base="tests.fakes:base"),
             cache,
             Silent(),

@@ -15,7 +15,7 @@ import bottleneck
 from bottleneck import catalog
 from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import WorkerConfig
 from bottleneck.sources.folder import FolderSource
 from bottleneck.sources.open import open_source
@@ -76,10 +76,10 @@ def test_every_engine_that_has_addresses_reads_for_scans() -> None:
 @on_clusters
 def test_a_cluster_reads_the_files_of_a_scan(engine: str, source: Path, tmp_path: Path) -> None:
     with readers(engine) as there:
-        found = scan(Told(str(source)), tmp_path / "scans", readers=there)
+        found = scan_source(Told(str(source)), tmp_path / "scans", readers=there)
         with pytest.raises(EngineError, match=rf"{platform.node()}.*does not see the source: .*000.png"):
-            scan(OnlyHere(str(source)), None, readers=there)
-    assert found.table.equals(scan(open_source(source), None).table)
+            scan_source(OnlyHere(str(source)), None, readers=there)
+    assert found.table.equals(scan_source(open_source(source), None).table)
     by = Path(f"{source}.log").read_text().split()
     assert by.count(str(os.getpid())) == 1  # what the others must see
     assert len(by) >= 40 + 1
@@ -104,9 +104,9 @@ class DiesOnce(FolderSource):
 @on_clusters
 def test_a_process_that_is_killed_while_it_reads_costs_no_row(engine: str, source: Path) -> None:
     with readers(engine) as there:
-        found = scan(DiesOnce(str(source)), None, readers=there)
+        found = scan_source(DiesOnce(str(source)), None, readers=there)
     assert Path(f"{source}.died").exists()
-    assert found.table.equals(scan(open_source(source), None).table)
+    assert found.table.equals(scan_source(open_source(source), None).table)
     assert found.unreadable == ()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.extraction.run import fill
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.open import open_source
 from bottleneck.system.progress import Silent
@@ -71,7 +71,7 @@ def main(
     where = Cache(Path(cache))
     done, _, _ = fill(
         opened,
-        lambda: scan(opened, where.scans),
+        lambda: scan_source(opened, where.scans),
         BaseRequest(base=base),
         where,
         Silent(),

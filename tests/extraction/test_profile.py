@@ -16,7 +16,7 @@ from bottleneck.extraction.forecast.forecast import sample_task
 from bottleneck.extraction.profile import Clock, bottleneck_stage, combine_clocks, explain_profile
 from bottleneck.extraction.worker import main as worker_module
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks
@@ -149,7 +149,9 @@ class SetsUpForMany(FakeForward):
 
 def test_a_sample_is_run_as_a_long_run_would_be_once_it_is_set_up(tmp_path: Path) -> None:
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(
+        plan_tasks(scan_source(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
+    )
     forward = SetsUpForMany()
     with Worker(forward, Cache(tmp_path / "cache")) as worker:
         worker.attempt(source, task, lambda _: None)
@@ -189,7 +191,9 @@ class HangsAtItsFirstFile(SetsUpAtItsFirstFile):
 def test_a_first_file_that_hangs_is_left_to_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "_FIRST_FILE", 0.2)
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(
+        plan_tasks(scan_source(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
+    )
     forward = HangsAtItsFirstFile()
     with Worker(forward, Cache(tmp_path / "cache")) as worker:
         worker.see_first(source, task)
@@ -207,7 +211,9 @@ def test_and_before_a_sample_whatever_the_first_file_is(
     tmp_path: Path, first: bytes | None, forward: type[FakeForward]
 ) -> None:
     source = open_source(write_images(tmp_path / "in", {"cat": 12}))
-    task = sample_task(plan_tasks(scan(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool)))
+    task = sample_task(
+        plan_tasks(scan_source(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
+    )
     path = tmp_path / "in" / os.fsdecode(task.paths[0])
     path.write_bytes(first) if first else path.unlink()
     with Worker(forward(), Cache(tmp_path / "cache")) as worker:

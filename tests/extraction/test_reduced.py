@@ -14,7 +14,7 @@ from bottleneck.extraction import filler
 from bottleneck.extraction import run as filling
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.canary import canary_tolerance
@@ -101,7 +101,9 @@ def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> N
     opened = open_source(source)
     request = BaseRequest(base="object:fake", precision="auto")
     worker = Worker(Reduced(), cache, [request])
-    _, _, store = fill(opened, lambda: scan(opened, cache.scans), request, cache, Silent(), worker=worker)
+    _, _, store = fill(
+        opened, lambda: scan_source(opened, cache.scans), request, cache, Silent(), worker=worker
+    )
     header = read_header(store.folder)
     assert header is not None and header.request is not None
     assert header.request.precision == "bfloat16"
@@ -127,7 +129,7 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
 
     def run(precision: str) -> Any:
         request = BaseRequest(base="tests.fakes:base", precision=precision)
-        return fill(opened, lambda: scan(opened, cache.scans), request, cache, Silent())[0]
+        return fill(opened, lambda: scan_source(opened, cache.scans), request, cache, Silent())[0]
 
     taken = run("auto")
     assert counts(taken) == {"reused": 5}

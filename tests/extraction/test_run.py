@@ -18,7 +18,7 @@ from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.scheduler import RetryPolicy
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
@@ -37,7 +37,7 @@ def here(
     opened = open_source(source)
     return fill(
         opened,
-        lambda: scan(opened, cache / "scans"),
+        lambda: scan_source(opened, cache / "scans"),
         BaseRequest(base="object:fake"),
         Cache(cache),
         Silent(),
@@ -217,7 +217,7 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path)
 
     def scan_and_meddle() -> object:
         nonlocal scans
-        found = scan(opened, cache / "scans")
+        found = scan_source(opened, cache / "scans")
         scans += 1
         if scans == 1:
             (source / "cat" / "005.png").write_bytes(other)

@@ -15,7 +15,7 @@ from bottleneck.errors import TooManyBadImages, UsageError
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.extract import extract_missing
 from bottleneck.pipeline.session import Request, Session
 from bottleneck.schema import BaseRequest, Cache, Inventory, ViewPolicy
@@ -43,7 +43,7 @@ def here(
     request, worker = BaseRequest(base="object:fake"), Worker(forward or FakeForward(), where)
 
     def listed() -> Inventory:
-        found = scan(opened, where.scans)
+        found = scan_source(opened, where.scans)
         return replace(found, table=found.table.take(np.arange(len(found))[::-1])) if reverse else found
 
     _, inventory, store = fill(opened, listed, request, where, Silent(), worker=worker, task_rows=task_rows)
@@ -154,7 +154,7 @@ def test_a_view_without_a_row_is_a_rejection_and_the_image_stands_in(tmp_path: P
             # White: the fake base gives NaN.
             return np.full_like(made, 255) if key[31] == 2 and key[:30] == victim else made
 
-    inventory = scan(open_source(source), tmp_path / "scans")
+    inventory = scan_source(open_source(source), tmp_path / "scans")
     victim = inventory.keys[3].tobytes()[:30]
     done, inventory, store, made = here(source, tmp_path / "cache", 4, Fails())
     assert done.rejected == 1 and done.computed == 20

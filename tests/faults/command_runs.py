@@ -17,7 +17,7 @@ from typing import Any
 from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.sources.open import open_source
@@ -96,7 +96,7 @@ def again(source: Path, cache: Path, forward: FakeForward | None = None, rows: i
     opened, where = open_source(source), Cache(cache)
     done, _, _ = fill(
         opened,
-        lambda: scan(opened, where.scans),
+        lambda: scan_source(opened, where.scans),
         BaseRequest(base="object:fake"),
         where,
         Silent(),

@@ -35,7 +35,7 @@ from bottleneck import cli
 from bottleneck.errors import DamagedShard
 from bottleneck.extraction import run as filler
 from bottleneck.extraction.run import fill_cuts
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline import extract, stores
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
@@ -283,11 +283,11 @@ def _kind(text: str) -> str:
 
 
 def _keys(source: Path) -> list[bytes]:
-    return [bytes(key) for key in scan(open_source(source), None).keys]
+    return [bytes(key) for key in scan_source(open_source(source), None).keys]
 
 
 def _reference(ground: Ground) -> Reference:
-    by_path, inventory = rows_by_hand(ground.all), scan(open_source(ground.all), None)
+    by_path, inventory = rows_by_hand(ground.all), scan_source(open_source(ground.all), None)
     paths = inventory.table.column("path").to_pylist()
     return {key.tobytes(): by_path[path] for key, path in zip(inventory.keys, paths, strict=True)}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import BottleneckError
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
@@ -60,7 +60,7 @@ def check_kept(source: Path, cache: Path, forward: FakeForward | None = None) ->
     store = open_store(Cache(cache), forward.spec)
     assert store.damaged == {}
     opened = open_source(source)
-    rows = join(store, scan(opened, None))
+    rows = join(store, scan_source(opened, None))
     by_hand = rows_by_hand(source, forward)
     for path, row in zip(rows.paths, np.asarray(rows.X), strict=True):
         np.testing.assert_array_equal(row, by_hand[path])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource
@@ -92,10 +92,10 @@ def test_another_image_at_the_same_path_is_read(
         mount("-o", "loop,ro,noatime", image, at)
         try:
             now, reads[:] = seen(at), []
-            found = contents(scan(open_source(at), tmp_path / "scans"))
+            found = contents(scan_source(open_source(at), tmp_path / "scans"))
             assert found == {hashlib.sha256(png(first + number)).digest() for number in range(FILES)}
             assert len(reads) == FILES
-            again, reads[:] = contents(scan(open_source(at), tmp_path / "scans")), []
+            again, reads[:] = contents(scan_source(open_source(at), tmp_path / "scans")), []
             assert again == found
         finally:
             subprocess.run(["umount", str(at)], check=True)

@@ -24,7 +24,7 @@ from bottleneck.errors import TooManyBadImages, UsageError
 from bottleneck.extraction.run import Filled, fill_cuts
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.forward.cuts import group_missing
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.extract import extract_cuts
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
@@ -43,7 +43,7 @@ def both(
     worker = Worker(forward or TwoCuts(), where, requests)
     found, _ = fill_cuts(
         opened,
-        lambda: scan(opened, where.scans),
+        lambda: scan_source(opened, where.scans),
         requests,
         where,
         Silent(),

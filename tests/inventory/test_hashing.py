@@ -15,7 +15,7 @@ from bottleneck.contracts import Readers
 from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.relay import relay_errors
 from bottleneck.inventory import hashing
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.sources import open_source
 from bottleneck.sources.folder import FolderSource
 from tests.sources.tiny_files import png, zipped
@@ -88,22 +88,22 @@ def readers_of(root: Path) -> dict[str, list[str]]:
 
 
 def test_the_inventory_is_the_same_and_nearly_nothing_is_read_here(root: Path, tmp_path: Path) -> None:
-    plain = scan(open_source(root), None)
+    plain = scan_source(open_source(root), None)
     readers: Readers = Processes()
-    found = scan(Told(str(root)), tmp_path / "scans", readers=readers)
+    found = scan_source(Told(str(root)), tmp_path / "scans", readers=readers)
     assert found.table.equals(plain.table)
     assert found.ignored == plain.ignored
     assert found.unreadable == plain.unreadable
     by = readers_of(root)
     assert by.pop(str(os.getpid())) == ["000.png"]  # what the others must see
     assert sorted({name for names in by.values() for name in names}) == sorted(os.listdir(root))
-    again = scan(Told(str(root)), tmp_path / "scans", readers=readers)
+    again = scan_source(Told(str(root)), tmp_path / "scans", readers=readers)
     assert again.table.equals(plain.table)
 
 
 def test_what_a_process_elsewhere_cannot_read_is_read_here(root: Path) -> None:
-    plain = scan(open_source(root), None)
-    found = scan(HalfSeen(str(root)), None, readers=Processes())
+    plain = scan_source(open_source(root), None)
+    found = scan_source(HalfSeen(str(root)), None, readers=Processes())
     assert found.table.equals(plain.table)
     assert found.unreadable == ()
     here = readers_of(root)[str(os.getpid())]
@@ -121,8 +121,8 @@ class HalfThere(Told):
 
 def test_what_nobody_can_read_is_unreadable_as_ever(root: Path) -> None:
     (root / "021.png").write_bytes(b"")
-    plain = scan(HalfThere(str(root)), None)
-    found = scan(HalfThere(str(root)), None, readers=Processes())
+    plain = scan_source(HalfThere(str(root)), None)
+    found = scan_source(HalfThere(str(root)), None, readers=Processes())
     assert [one.path for one in found.unreadable] == ["020.png"]
     assert found.table.equals(plain.table)
     assert (found.unreadable, found.ignored) == (plain.unreadable, plain.ignored)
@@ -130,8 +130,8 @@ def test_what_nobody_can_read_is_unreadable_as_ever(root: Path) -> None:
 
 def test_an_archive_is_opened_once_in_each_process(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "images.zip", {f"{number:03d}.png": png(number) for number in range(FILES)})
-    plain = scan(open_source(archive), None, rehash=True)
-    found = scan(open_source(archive), None, rehash=True, readers=Processes())
+    plain = scan_source(open_source(archive), None, rehash=True)
+    found = scan_source(open_source(archive), None, rehash=True, readers=Processes())
     assert found.table.equals(plain.table)
     first, second = (hashing._opened("a scan", open_source(archive)) for _ in range(2))
     assert first is second
@@ -148,7 +148,7 @@ class Elsewhere(FolderSource):
 
 def test_another_source_there_ends_the_scan_and_leaves_no_index(root: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"sees another source: .*000.png.* holds other bytes there"):
-        scan(Elsewhere(str(root)), tmp_path / "scans", readers=Processes())
+        scan_source(Elsewhere(str(root)), tmp_path / "scans", readers=Processes())
     assert not (tmp_path / "scans").exists()
 
 
@@ -164,8 +164,8 @@ class Restless(FolderSource):
 
 
 def test_a_file_that_changes_while_it_is_compared_ends_nothing(root: Path) -> None:
-    found = scan(Restless(str(root)), None, readers=Processes())
-    assert found.table.equals(scan(open_source(root), None).table)
+    found = scan_source(Restless(str(root)), None, readers=Processes())
+    assert found.table.equals(scan_source(open_source(root), None).table)
     assert found.unreadable == ()
 
 
@@ -180,13 +180,13 @@ class Deadly(FolderSource):
 
 def test_processes_that_break_are_named_by_their_engine(root: Path) -> None:
     with pytest.raises(EngineError, match="--engine processes: BrokenProcessPool"):
-        scan(Deadly(str(root)), None, readers=Processes())
+        scan_source(Deadly(str(root)), None, readers=Processes())
 
 
 def test_of_few_files_nobody_elsewhere_is_asked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hashing, "_FEW", FILES + 2)
     readers = Processes()
-    assert len(scan(open_source(root), None, readers=readers)) == FILES
+    assert len(scan_source(open_source(root), None, readers=readers)) == FILES
     assert readers.calls == 0
 
 
@@ -198,6 +198,6 @@ def test_threads_read_what_no_process_could_be_shown(root: Path) -> None:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", os.fsdecode(path))
 
     readers = Processes()
-    found = scan(Gone(str(root)), None, readers=readers)
+    found = scan_source(Gone(str(root)), None, readers=readers)
     assert len(found) == 0 and len(found.unreadable) == FILES
     assert readers.calls == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bottleneck.errors import BottleneckError, SourceError, UsageError
 from bottleneck.inventory.checks import check_trainable
-from bottleneck.inventory.split import settled, split
+from bottleneck.inventory.split import resolve_split, split_images
 from bottleneck.schema import NAMED_BY_SOURCE, Inventory, Rejection, SplitPolicy
 
 Row = tuple[int, str | None, str | None, str | None]  # content, label, group, split
@@ -35,7 +35,7 @@ def inventory(rows: Sequence[Row], names: Sequence[bytes] | None = None) -> Inve
 
 
 def sides(rows: Sequence[Row], policy: SplitPolicy) -> list[str]:
-    return list(split(inventory(rows), policy).tolist())
+    return list(split_images(inventory(rows), policy).tolist())
 
 
 LABELS = st.sampled_from(["cat", "dog", "bird", None])
@@ -113,7 +113,7 @@ def test_renaming_images_moves_nothing(rows: list[Row], policy: SplitPolicy, ran
     random.shuffle(names)  # type: ignore[attr-defined]
 
     def by_content(held: Inventory) -> dict[bytes, str]:
-        return {r.content: s for r, s in zip(held, split(held, policy).tolist(), strict=True)}
+        return {r.content: s for r, s in zip(held, split_images(held, policy).tolist(), strict=True)}
 
     assert by_content(inventory(rows, names)) == by_content(inventory(rows))
 
@@ -166,13 +166,13 @@ def test_the_fraction_is_about_right(kind: str, fraction: float, grouped: bool) 
 
 @given(ANY, st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9]), st.integers(0, 5))
 def test_auto_is_one_of_the_two_and_says_why(rows: list[Row], fraction: float, seed: int) -> None:
-    found = settled(inventory(rows), SplitPolicy(kind="auto", validation=fraction, seed=seed))
+    found = resolve_split(inventory(rows), SplitPolicy(kind="auto", validation=fraction, seed=seed))
     assert found.why
     asked = SplitPolicy(kind=found.kind, validation=fraction, seed=seed)
     assert found.kind in ("hash", "exact")
     assert sides(rows, SplitPolicy(kind="auto", validation=fraction, seed=seed)) == sides(rows, asked)
     named = any(row[3] == "validation" for row in rows)
-    assert settled(inventory(rows), asked) == asked.model_copy(
+    assert resolve_split(inventory(rows), asked) == asked.model_copy(
         update={"why": NAMED_BY_SOURCE if named else ""}
     )
     assert (found.why == NAMED_BY_SOURCE) is named
@@ -190,7 +190,7 @@ def test_auto_is_exact_where_the_smallest_class_is_small(
             for member in range(members):
                 content = 10_000 * label + 10 * unit + (member if grouped else 0)
                 rows.append((content, "abcd"[label], f"{label} {unit}" if grouped else None, None))
-    found = settled(inventory(rows), SplitPolicy(kind="auto", validation=0.2))
+    found = resolve_split(inventory(rows), SplitPolicy(kind="auto", validation=0.2))
     assert found.kind == ("exact" if min(sizes) < 50 else "hash")
     assert f"has {min(sizes)} images" in found.why
 
@@ -199,7 +199,7 @@ def test_a_group_of_several_classes_counts_for_each_of_them() -> None:
     rows: list[Row] = [
         (100 * label + group, "ab"[label], f"g{group}", None) for label in (0, 1) for group in range(7)
     ]
-    assert "has 7 images or groups" in settled(inventory(rows), SplitPolicy(kind="auto")).why
+    assert "has 7 images or groups" in resolve_split(inventory(rows), SplitPolicy(kind="auto")).why
 
 
 def test_many_small_classes_are_each_validated() -> None:

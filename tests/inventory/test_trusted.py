@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.contracts import Source
-from bottleneck.inventory.scan import scan, trusted
+from bottleneck.inventory.scan import scan_source, trusted
 from bottleneck.schema import Inventory
 from bottleneck.sources import open_source, volumes
 from tests.sources.tiny_files import png, tree
@@ -87,13 +87,13 @@ def test_files_of_equal_modification_time_are_known_by_their_change_time(
         while (status := os.stat(root / f"cats/{number}.png")).st_ctime_ns == os.stat(root).st_ctime_ns:
             os.utime(root / f"cats/{number}.png", ns=(10**18, status.st_mtime_ns))
         (root / f"tick{number}").mkdir()
-    first = contents(scan(open_source(root), tmp_path / "scans"))
+    first = contents(scan_source(open_source(root), tmp_path / "scans"))
     reads.clear()
-    scan(open_source(root), tmp_path / "scans")
+    scan_source(open_source(root), tmp_path / "scans")
     kept = len(reads)
     (root / "cats/1.png").write_bytes(png(8))
     os.utime(root / "cats/1.png", ns=(10**18, 10**18))
-    again = contents(scan(open_source(root), tmp_path / "scans"))
+    again = contents(scan_source(open_source(root), tmp_path / "scans"))
     assert again == first | {b"cats/1.png": hashlib.sha256(png(8)).digest()}
     assert kept == 0
 
@@ -101,13 +101,13 @@ def test_files_of_equal_modification_time_are_known_by_their_change_time(
 @pytest.mark.usefixtures("settled")
 def test_a_time_of_zero_is_no_time(tmp_path: Path, reads: list[bytes]) -> None:
     root = tree(tmp_path / "images", {"cats/1.png": 1})
-    scan(open_source(root), tmp_path / "scans")
+    scan_source(open_source(root), tmp_path / "scans")
     reads.clear()
-    scan(open_source(root), tmp_path / "scans")
+    scan_source(open_source(root), tmp_path / "scans")
     assert reads == []
     os.utime(root / "cats/1.png", ns=(0, 0))
     for _ in range(2):
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
     assert reads == [b"cats/1.png"] * 2
 
 
@@ -117,42 +117,44 @@ def test_another_file_system_at_the_same_path_is_read(
 ) -> None:
     """Path, size, times and inode of every file are those of before: a mount of another image."""
     root = tree(tmp_path / "images", {"cats/1.png": 1})
-    plain = volumes.identity
+    plain = volumes.volume_identity
     for asked in ("device", "own", "mount"):
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
         reads.clear()
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
         assert reads == [], asked
         if asked == "device":
-            monkeypatch.setattr(volumes, "identity", lambda path, device: plain(path, device + 1))
+            monkeypatch.setattr(volumes, "volume_identity", lambda path, device: plain(path, device + 1))
         elif asked == "own":
             monkeypatch.setattr(volumes, "_own_identity", lambda path: 7)
         else:
             monkeypatch.setattr(volumes, "_kind", lambda path: 0x73717368)
             monkeypatch.setattr(volumes, "_mount", lambda path: 11)
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
         assert reads == [b"cats/1.png"], asked
     monkeypatch.setattr(volumes, "_mount", lambda path: 12)
     reads.clear()
     for _ in range(2):
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
     assert reads == [b"cats/1.png"]
     monkeypatch.setattr(
         volumes, "_mount", lambda path: None
     )  # a kernel that does not number its mounts for good
     reads.clear()
     for _ in range(2):
-        scan(open_source(root), tmp_path / "scans")
+        scan_source(open_source(root), tmp_path / "scans")
     assert reads == [b"cats/1.png"] * 2
 
 
 def test_the_root_has_a_number_that_stays() -> None:
     device = os.stat("/").st_dev
-    assert volumes.identity("/", device) == volumes.identity(b"/", device)
-    assert volumes.identity("/", device) != volumes.identity("/", device + 1)
+    assert volumes.volume_identity("/", device) == volumes.volume_identity(b"/", device)
+    assert volumes.volume_identity("/", device) != volumes.volume_identity("/", device + 1)
     met = volumes.Volumes()
     assert met.of("/nowhere at all", device) == volumes.NOWHERE
-    assert met.of("/", device) == volumes.identity("/", device)  # one that is gone says nothing of the others
+    assert met.of("/", device) == volumes.volume_identity(
+        "/", device
+    )  # one that is gone says nothing of the others
 
 
 def _forged(data: bytes, crc: int) -> bytes:
@@ -181,11 +183,13 @@ def test_a_member_of_the_same_size_and_checksum_is_another_image(tmp_path: Path)
     pack(one)
     status = os.stat(path)
     assert (
-        contents(scan(open_source(path), tmp_path / "scans"))[b"cats/1.png"] == hashlib.sha256(one).digest()
+        contents(scan_source(open_source(path), tmp_path / "scans"))[b"cats/1.png"]
+        == hashlib.sha256(one).digest()
     )
     pack(two)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert os.stat(path).st_size == status.st_size
     assert (
-        contents(scan(open_source(path), tmp_path / "scans"))[b"cats/1.png"] == hashlib.sha256(two).digest()
+        contents(scan_source(open_source(path), tmp_path / "scans"))[b"cats/1.png"]
+        == hashlib.sha256(two).digest()
     )

@@ -92,7 +92,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def asked(location: str, names: object) -> bytes:
         try:
-            return parquet.read(location, names)  # type: ignore[arg-type]
+            return parquet.stream_columns(location, names)  # type: ignore[arg-type]
         except OSError:
             raise pa.ArrowInvalid("refused") from None
         except Exception as error:
@@ -156,7 +156,7 @@ def test_a_child_has_bounds_and_a_session_of_its_own(tmp_path: Path, monkeypatch
         "from bottleneck.sources import parquet\n"
         "kinds = (resource.RLIMIT_CORE, resource.RLIMIT_CPU, resource.RLIMIT_AS)\n"
         "limits = lambda *asked: [os.getsid(0) == os.getpid(), *(resource.getrlimit(kind)[0] for kind in kinds)]\n"
-        "parquet.read = lambda *asked: json.dumps(limits()).encode()\n"
+        "parquet.stream_columns = lambda *asked: json.dumps(limits()).encode()\n"
         "parquet.main()\n"
     )
     monkeypatch.setattr(parquet, "__file__", str(tmp_path / "tells.py"))

@@ -17,7 +17,7 @@ import pytest
 import bottleneck
 from bottleneck import runs
 from bottleneck.errors import Rejected, SourceError
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.sources import open_source
 from bottleneck.system import connections, objects
 from bottleneck.system.object_errors import as_os_error
@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_an_error_with_a_number(
         "entries",
         lambda _: iter(listed),
     )
-    found = scan(source, None)
+    found = scan_source(source, None)
     assert [record.path for record in found] == [b"a/1.png"]
     assert [(r.path, r.reason, r.retry) for r in found.unreadable] == [
         ("a/2.png", "vanished between the listing and the reading", True)

@@ -10,7 +10,7 @@ import pytest
 
 from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.join import join
@@ -26,7 +26,7 @@ def filled(tmp_path: Path) -> tuple[Path, Inventory, Store]:
     cache = Cache(tmp_path / "cache")
     _, inventory, store = fill(
         source,
-        lambda: scan(source, None),
+        lambda: scan_source(source, None),
         BaseRequest(base="object:fake"),
         cache,
         Silent(),

@@ -24,7 +24,7 @@ def columns(*names: str, title: str | None = None) -> Table:
     return table
 
 
-def listed(pairs: list[tuple[str, str]], title: str | None = None) -> RenderableType:
+def facts_list(pairs: list[tuple[str, str]], title: str | None = None) -> RenderableType:
     """Names and values, one line each at any width: paths and commands are there to be copied."""
     from rich.text import Text
 
@@ -38,7 +38,7 @@ def listed(pairs: list[tuple[str, str]], title: str | None = None) -> Renderable
     return text.append("\n")
 
 
-def plain(text: str) -> Any:
+def plain_text(text: str) -> Any:
     """Text as it is: rich would read square brackets in file names as styles."""
     from rich.text import Text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, listed, plain, size, stacked
+from bottleneck.cli.tables.common import columns, facts_list, plain_text, size, stacked
 from bottleneck.exports.export import Exported
 from bottleneck.schema import Comparison
 
@@ -59,7 +59,7 @@ def export_table(done: Exported) -> RenderableType:
     ]
     return stacked(
         table,
-        listed(
+        facts_list(
             [
                 *facts,
                 ("model card", str(done.folder / "card.md")),
@@ -68,7 +68,7 @@ def export_table(done: Exported) -> RenderableType:
             ]
         ),
         *(
-            [plain(f"left out, for want of their libraries: {', '.join(done.left_out)}")]
+            [plain_text(f"left out, for want of their libraries: {', '.join(done.left_out)}")]
             if done.left_out
             else []
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, duration, extents, listed, plain, size, stacked
+from bottleneck.cli.tables.common import columns, duration, extents, facts_list, plain_text, size, stacked
 from bottleneck.extraction.profile import explain_profile
 from bottleneck.system.durable import shown
 
@@ -63,11 +63,11 @@ def extraction_table(done: Extraction) -> RenderableType:
     counts.append(("store", str(done.store)))
     if done.views:
         counts += view_facts(done.views)
-    parts: list[RenderableType] = [listed(counts, title=f"{done.spec.base} at {done.spec.cut}")]
+    parts: list[RenderableType] = [facts_list(counts, title=f"{done.spec.base} at {done.spec.cut}")]
     if done.rejections:
         table = columns("rejected", "stage", "why")
         for item in done.rejections[:20]:
-            table.add_row(plain(shown(item.path)), item.stage, plain(shown(item.reason)))
+            table.add_row(plain_text(shown(item.path)), item.stage, plain_text(shown(item.reason)))
         if len(done.rejections) > 20:
             table.add_row(f"… {len(done.rejections) - 20} more (--json lists all)", "", "")
         parts.append(table)
@@ -76,7 +76,7 @@ def extraction_table(done: Extraction) -> RenderableType:
     if done.damaged:
         table = columns("damaged record", "what is wrong; its images were computed anew")
         for name, what in done.damaged.items():
-            table.add_row(plain(shown(name)), plain(shown(what)))
+            table.add_row(plain_text(shown(name)), plain_text(shown(what)))
         parts.append(table)
     return stacked(*parts)
 
@@ -98,7 +98,7 @@ def _balance(done: Extraction) -> Table:
     table = columns("class", ">images", ">with features", title="Classes after skipping")
     items = sorted(done.classes.items(), key=lambda item: item[1].rows / max(1, item[1].images))
     for label, count in items[:20]:
-        table.add_row(plain(shown(label)), f"{count.images:,}", f"{count.rows:,}")
+        table.add_row(plain_text(shown(label)), f"{count.images:,}", f"{count.rows:,}")
     if len(items) > 20:
         table.add_row(f"… {len(items) - 20} more (--json lists all)", "", "")
     return table
@@ -127,7 +127,7 @@ def estimate_table(left: Estimate) -> RenderableType:
     if left.prediction:
         facts += _foretold(left.prediction)
     facts.append(("store", str(left.store)))
-    return listed(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
+    return facts_list(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
 
 
 def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
@@ -156,7 +156,7 @@ def _suggested(found: Suggestion) -> str:
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
     """What was taken out, for a person."""
-    return listed(
+    return facts_list(
         [
             ("rows", f"{len(rows):,}"),
             ("matrix", f"{extents(rows.X.shape)} {rows.X.dtype.name}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, listed, stacked
+from bottleneck.cli.tables.common import columns, facts_list, stacked
 from bottleneck.pipeline.finetune import FineTuned
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHOWN = 6
 
 
-def tuning_table(done: FineTuned) -> RenderableType:
+def finetuned_table(done: FineTuned) -> RenderableType:
     """The epochs of each stage, the figures before and after, and what was kept."""
     parts: list[RenderableType] = []
     for stage in done.tuned.stages:
@@ -80,4 +80,4 @@ def tuning_table(done: FineTuned) -> RenderableType:
         ("run", str(done.folder.path)),
         ("next", done.folder.merging),
     ]
-    return stacked(*parts, figures, listed(facts))
+    return stacked(*parts, figures, facts_list(facts))

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, extents, listed, plain, size, stacked
+from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, size, stacked
 from bottleneck.pipeline.stores import Checked
 from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.maintenance.copy import Copied
@@ -23,7 +23,7 @@ _SHOWN = 10
 def states_table(states: Sequence[StoreState]) -> RenderableType:
     """All stores of a cache."""
     if not states:
-        return plain("no stores yet: bottleneck extract SOURCE --base NAME makes one")
+        return plain_text("no stores yet: bottleneck extract SOURCE --base NAME makes one")
     table = columns(
         "base", "cut", "recipe", ">rows", ">row", "type", ">shards", ">size", ">damaged", "last change"
     )
@@ -34,8 +34,8 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             continue
         spec = state.header.spec
         table.add_row(
-            plain(spec.base),
-            plain(spec.cut + (" (views)" if spec.views else "")),
+            plain_text(spec.base),
+            plain_text(spec.cut + (" (views)" if spec.views else "")),
             spec.recipe.fingerprint[:12],
             f"{state.rows:,}",
             extents(spec.shape),
@@ -46,13 +46,15 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             _moment(state.changed),
         )
     note = "One store in detail: bottleneck store show RECIPE (or another part of its name)"
-    return stacked(table, plain("\n".join([*problems, note])))
+    return stacked(table, plain_text("\n".join([*problems, note])))
 
 
 def state_table(state: StoreState) -> RenderableType:
     """One store."""
     if state.header is None:
-        return listed([("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))])
+        return facts_list(
+            [("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))]
+        )
     header, spec = state.header, state.header.spec
     recipe, pixels = spec.recipe, spec.recipe.pixels
     facts = [
@@ -84,14 +86,14 @@ def state_table(state: StoreState) -> RenderableType:
             facts.append((name, f"{len(items):,}"))
         facts += [("", f"{why.content[:16]}: {why.stage}: {why.reason}") for why in items[:_SHOWN]]
     facts += _named("damaged", state.damaged or {})
-    return listed(facts, title=state.folder.name)
+    return facts_list(facts, title=state.folder.name)
 
 
 def checked_table(found: Sequence[Checked]) -> RenderableType:
     """What `verify` found and did, a store at a time."""
     if not found:
-        return plain("no stores yet: there is nothing to verify")
-    return stacked(*(listed(_checked(one), title=one.folder.name) for one in found))
+        return plain_text("no stores yet: there is nothing to verify")
+    return stacked(*(facts_list(_checked(one), title=one.folder.name) for one in found))
 
 
 def _checked(one: Checked) -> list[tuple[str, str]]:
@@ -147,22 +149,25 @@ def compaction_table(found: Sequence[Compaction | StoreState]) -> RenderableType
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
         row = (f"{one.before:,}", f"{one.after:,}", f"{one.rows:,}", _signed(one.freed))
-        table.add_row(plain(one.folder.name), *row)
+        table.add_row(plain_text(one.folder.name), *row)
         notes += _notes(one.folder.name, one.damaged, one.failed)
-    return stacked(table, plain("\n".join(notes)))
+    return stacked(table, plain_text("\n".join(notes)))
 
 
-def copying_table(found: Sequence[Copied]) -> RenderableType:
+def copied_table(found: Sequence[Copied]) -> RenderableType:
     """What `copy` did."""
     table = columns("store", "now at", ">shards copied", ">there already", ">rows copied", ">size")
     notes: list[str] = []
     for one in found:
         counts = (one.shards, one.present, one.rows)
         table.add_row(
-            plain(one.source), plain(one.target), *(f"{count:,}" for count in counts), size(one.size)
+            plain_text(one.source),
+            plain_text(one.target),
+            *(f"{count:,}" for count in counts),
+            size(one.size),
         )
         notes += [f"{one.source}: {name} was not copied: {why}" for name, why in one.damaged.items()]
-    return stacked(table, plain("\n".join(notes)))
+    return stacked(table, plain_text("\n".join(notes)))
 
 
 def pruning_table(found: Sequence[Pruning | StoreState]) -> RenderableType:
@@ -174,11 +179,11 @@ def pruning_table(found: Sequence[Pruning | StoreState]) -> RenderableType:
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
         counts = (one.rows, one.shards, one.rewritten, len(one.leftovers))
-        table.add_row(plain(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
+        table.add_row(plain_text(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
         notes += _notes(one.folder.name, one.damaged, one.failed)
     if not any(isinstance(one, Pruning) and one.done for one in found):
         notes.append("nothing was removed: the same command with --yes does it")
-    return stacked(table, plain("\n".join(notes)))
+    return stacked(table, plain_text("\n".join(notes)))
 
 
 def _damage(damage: Damage) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, extents, listed, plain, size, stacked
+from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, size, stacked
 from bottleneck.cli.tables.extraction import extraction_table, view_facts
 from bottleneck.evaluation.metrics import Metrics, absent
 from bottleneck.schema import BaseSpec, Certificate
@@ -40,7 +40,7 @@ def base_table(bases: list[BaseSpec]) -> RenderableType:
         )
     return stacked(
         table,
-        plain(
+        plain_text(
             "One base in detail, with its other cuts: bottleneck bases NAME; any layer's name is a cut too\n"
             "Your own: --base FILE.keras or --base module:function, with --preprocessing"
         ),
@@ -53,7 +53,7 @@ def base_details(base: BaseSpec) -> RenderableType:
     for name, cut in base.cuts.items():
         mark = " (default)" if name == base.cut else ""
         cuts.add_row(name + mark, cut.layer, cut.pooling, "yes" if cut.top else "")
-    facts = listed(
+    facts = facts_list(
         [
             ("size", f"{base.size} px (smallest {base.smallest})"),
             ("row at the default cut", extents(base.feature)),
@@ -106,10 +106,10 @@ def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
         ]
         other = f"{last.classes[max(wrong)[1]].name} ({max(wrong)[0]})" if wrong else ""
         each.add_row(
-            plain(shown(item.name)),
+            plain_text(shown(item.name)),
             f"{item.images:,}",
             *(f"{v:.3f}" if v is not None else "-" for v in (item.recall, item.precision)),
-            plain(shown(other)),
+            plain_text(shown(other)),
         )
     if len(last.classes) > 50:
         each.add_row(f"… {len(last.classes) - 50} more", "", "", "", "")
@@ -128,14 +128,14 @@ def training_table(done: Trained) -> RenderableType:
 
         values = [m.accuracy for m in figures.folds]
         parts.append(
-            plain(
+            plain_text(
                 f"{len(values)} folds, a fresh head each: accuracy {statistics.mean(values):.4f} "
                 f"± {statistics.stdev(values):.4f} (from {min(values):.4f} to {max(values):.4f})"
             )
         )
     extraction = done.extraction
     parts.append(
-        listed(
+        facts_list(
             [
                 ("features", f"{extraction.computed:,} computed, {extraction.reused:,} reused"),
                 *(view_facts(extraction.views) if extraction.views else []),
@@ -190,7 +190,7 @@ def delivery_table(done: MergedModel) -> RenderableType:
     """What `merge` wrote, for a person."""
     return stacked(
         parity_table(done.certificate),
-        listed(
+        facts_list(
             [
                 ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:.2g})"),
                 ("model", f"{done.model} ({size(done.size)})"),
@@ -224,7 +224,7 @@ def demo_table(done: DemoResult) -> RenderableType:
         extraction_table(done.extraction),
         heads,
         delivery_table(done.delivery),
-        listed(
+        facts_list(
             [
                 ("images", str(done.images)),
                 ("run", str(run)),
@@ -233,7 +233,7 @@ def demo_table(done: DemoResult) -> RenderableType:
             ],
             title="Where everything is",
         ),
-        listed(
+        facts_list(
             [
                 ("predict", f"{own} predict {model} YOUR_IMAGES"),
                 ("look closer", f"{own} evaluate {run}"),

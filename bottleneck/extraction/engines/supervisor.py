@@ -21,7 +21,7 @@ from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.messages import Failure
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import TaskOutcome
-from bottleneck.inventory.source_probe import Seen, first_seen, unlike
+from bottleneck.inventory.source_probe import SourceProbe, probe_problem, probe_source
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
 
 #: Seconds without a task after which a supervisor lets its worker go: whoever asked may have died.
@@ -32,7 +32,7 @@ _IDLE = 300.0
 class SharedProbe:
     """What every worker must see: an image of the source and a file in the cache."""
 
-    image: Seen | None
+    image: SourceProbe | None
     path: Path
     token: str
 
@@ -69,7 +69,7 @@ class Assignment:
 @contextmanager
 def shared_probe(source: Source, inventory: Inventory, cache: Cache) -> Iterator[SharedProbe]:
     """Write the file that workers must see, for as long as some may start."""
-    image = first_seen(source, (inventory[row].path for row in range(len(inventory))))
+    image = probe_source(source, (inventory[row].path for row in range(len(inventory))))
     token = secrets.token_hex(16)
     path = cache.root / f".probe-{token[:16]}.tmp"
     path.write_text(token, encoding="ascii")
@@ -108,7 +108,7 @@ def check_machine(assignment: Assignment) -> None:
         ) from error
     if seen != probe.token:
         raise EngineError(f"the worker on {host} sees another cache at {root} than this run does")
-    if probe.image is not None and (problem := unlike(assignment.source, probe.image)):
+    if probe.image is not None and (problem := probe_problem(assignment.source, probe.image)):
         raise EngineError(problem)
 
 

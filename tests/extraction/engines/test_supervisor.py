@@ -15,7 +15,7 @@ import pytest
 from bottleneck.errors import BaseError, BottleneckError, EngineError
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, check_machine, shared_probe
 from bottleneck.extraction.resources import WorkerSlot
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Task
 from bottleneck.sources.open import open_source
 from bottleneck.store.header import open_for_building
@@ -28,7 +28,7 @@ from tests.fakes import base, other_base, write_images
 def scanned(tmp_path: Path) -> tuple[Assignment, Inventory]:
     source = open_source(write_images(tmp_path / "in", {"cat": 4}))
     cache = Cache(tmp_path / "cache")
-    inventory = scan(source, cache.scans)
+    inventory = scan_source(source, cache.scans)
     open_for_building(cache, open_store(cache, base().spec).folder)
     request = BaseRequest(base="tests.fakes:base")
     return Assignment(source, (request,), cache, Limits(), (base().spec,)), inventory

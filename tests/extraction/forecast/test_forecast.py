@@ -14,7 +14,7 @@ from bottleneck.extraction.forecast.forecast import forecast_run, sample_task
 from bottleneck.extraction.forecast.recommend import Machine, suggest
 from bottleneck.extraction.profile import Clock
 from bottleneck.extraction.worker.trial import Trial, sample_size
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.foresee import foresee
 from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
@@ -27,7 +27,7 @@ FAKE = "tests.fakes:base"
 
 @pytest.fixture
 def inventory(tmp_path: Path) -> Inventory:
-    return scan(open_source(write_images(tmp_path / "in", {"cat": 20, "dog": 10})), tmp_path / "scans")
+    return scan_source(open_source(write_images(tmp_path / "in", {"cat": 20, "dog": 10})), tmp_path / "scans")
 
 
 def test_hours_and_bytes_grow_with_images_and_tasks(inventory: Inventory) -> None:

@@ -29,7 +29,7 @@ from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import Watch
 from bottleneck.inventory import scan as scanning
-from bottleneck.inventory.scan import scan
+from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.foresee import foresee
 from bottleneck.pixels.header import check_header
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
@@ -169,7 +169,7 @@ def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> No
     """No worker has to die for that, and no run to be started for it again."""
     source, cache = write_images(tmp_path / "in", {"cat": 3}), Cache(tmp_path / "cache")
     opened = open_source(source)
-    inventory = scan(opened, None)
+    inventory = scan_source(opened, None)
     forward = base()
     forward.decode = lambda data: check_header(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
     with Worker(forward, cache) as worker:
@@ -253,7 +253,7 @@ def test_circumstances_name_what_decodes_and_computes_and_nothing_else() -> None
 def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(tmp_path: Path) -> None:
     source, cache = open_source(write_images(tmp_path / "in", {"cat": 6})), Cache(tmp_path / "cache")
     (tmp_path / "in" / "cat" / "003.png").write_bytes(b"<html>")
-    inventory = scan(source, None)
+    inventory = scan_source(source, None)
     (task,) = plan_tasks(inventory, base().spec, np.zeros(len(inventory), bool))
     with Worker(base(), cache) as first:
         (told,) = first.compute(source, task, lambda _: None)
@@ -287,13 +287,15 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
         thread = threading.Thread(target=strike)
         thread.start()
         from bottleneck.extraction.run import fill
-        from bottleneck.inventory.scan import scan
+        from bottleneck.inventory.scan import scan_source
         from bottleneck.sources.open import open_source
         from bottleneck.system.progress import Silent
 
         opened = open_source(source)
         request = BaseRequest(base="tests.fakes:slow_base")
-        done, _, _ = fill(opened, lambda: scan(opened, None), request, Cache(cache), Silent(), worker=worker)
+        done, _, _ = fill(
+            opened, lambda: scan_source(opened, None), request, Cache(cache), Silent(), worker=worker
+        )
         thread.join()
         assert worker._channel.process.pid != victim
     assert counts(done) == {"computed": 60}
@@ -302,7 +304,7 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What went on, in order: the process of each worker that was begun early, and `scan` for every scan."""
-    begun, whole, events = WorkerProcess.begin, scanning.scan, []
+    begun, whole, events = WorkerProcess.begin, scanning.scan_source, []
 
     def begin(worker: WorkerProcess) -> None:
         begun(worker)
@@ -313,7 +315,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return whole(*given, **options)
 
     monkeypatch.setattr(WorkerProcess, "begin", begin)
-    monkeypatch.setattr(scanning, "scan", scanned)
+    monkeypatch.setattr(scanning, "scan_source", scanned)
     return events
 
 
@@ -343,7 +345,7 @@ def test_a_scan_that_fails_ends_the_worker_that_was_begun(
     def broken(*given: Any, **options: Any) -> Inventory:
         raise SourceError("no such thing")
 
-    monkeypatch.setattr(scanning, "scan", broken)
+    monkeypatch.setattr(scanning, "scan_source", broken)
     with pytest.raises(SourceError, match="no such thing"):
         bottleneck.extract(write_images(tmp_path / "in", {"cat": 5}), FAKE, cache=tmp_path / "cache")
     (worker,) = watched
