@@ -78,7 +78,7 @@ def problems(draw: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     )
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10)
 @given(problems())
 def test_streamed_and_in_memory_fits_reach_scikit_learns_optimum(
     problem: tuple[np.ndarray, np.ndarray, dict[str, Any]],

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.keras
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 unhurried = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=150, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

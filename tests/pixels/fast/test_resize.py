@@ -14,7 +14,7 @@ pytestmark = pytest.mark.keras
 EXTENTS = st.integers(1, 97)
 TARGETS = st.integers(1, 41)
 unhurried = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=200, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
