@@ -62,7 +62,7 @@ class Bucket(NamedTuple):
     def _ask(self, method: str, key: str, data: bytes | None = None) -> bytes:
         where = f"{self.endpoint}/{self.name}/{quote(key)}".rstrip("/")
         request = urllib.request.Request(where, data, _HEADERS, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.read()
 
 
@@ -77,7 +77,7 @@ def s3_server() -> Iterator[str]:
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **ACCESS}
     )
     try:
-        for _ in range(600):
+        for _ in range(6000):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             assert process.poll() is None, "the S3 server did not start"

@@ -86,7 +86,7 @@ def test_closed_and_full_streams_leave_the_work_alone(
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     # Whoever asked for an answer and cannot have it is told so; bars and remarks nobody misses.
     assert done.returncode == (1 if streams == ">/dev/full" else 0), done.stderr
@@ -112,7 +112,7 @@ def test_a_second_run_computes_nothing_and_the_light_parent_stays_light(
             cwd=ROOT,
             capture_output=True,
             check=True,
-            timeout=120,
+            timeout=300,
         )
         found, modules = done.stdout.decode().split("\n")[:2]
         assert (json.loads(found)["computed"], json.loads(found)["reused"]) == (0, 30)
@@ -161,13 +161,13 @@ def test_an_interrupted_extraction_keeps_its_shards_and_goes_on(
         arguments, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not (tmp_path / "pid").exists():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -179,6 +179,6 @@ def test_an_interrupted_extraction_keeps_its_shards_and_goes_on(
         os.kill(int((tmp_path / "pid").read_text()), 0)
     (tmp_path / "stop").unlink()
     done = subprocess.run(
-        arguments, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=120
+        arguments, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=300
     )
     assert (json.loads(done.stdout)["computed"], json.loads(done.stdout)["reused"]) == (8, 8)

@@ -97,7 +97,7 @@ def test_one_that_hangs_is_stopped(by: Any, artefact: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ExportError, match=r"model.txt gave no answer within 1 s and was stopped"):
         run_bare(by("import time; time.sleep(600)"), artefact, pixels=PIXELS, timeout=1)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
 
 
 @pytest.mark.parametrize(

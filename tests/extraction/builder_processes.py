@@ -46,7 +46,7 @@ def start(
     )
 
 
-def finish(builder: subprocess.Popen[str], timeout: float = 120) -> dict[str, Any]:
+def finish(builder: subprocess.Popen[str], timeout: float = 600) -> dict[str, Any]:
     """What a builder reports; an error of its own is an error here."""
     out, err = builder.communicate(timeout=timeout)
     assert builder.returncode == 0, err
@@ -75,7 +75,7 @@ def main(
         BaseRequest(base=base),
         where,
         Silent(),
-        limits=Limits(deadline=5),
+        limits=Limits(deadline=60),
         team=WorkerConfig(engine=engine, workers=int(workers)) if engine else None,
         task_rows=int(task_rows),
         patience=float(patience),

@@ -76,7 +76,7 @@ def start(
     )
 
 
-def end(running: subprocess.Popen[str], timeout: float = 120) -> Ended:
+def end(running: subprocess.Popen[str], timeout: float = 3000) -> Ended:
     """Wait for it; one that hangs is killed and an error."""
     try:
         out, err = running.communicate(timeout=timeout)
@@ -132,7 +132,7 @@ def leftovers(cache: Path) -> list[str]:
     return sorted(path.name for path in found)
 
 
-def wait_until(true: Callable[[], object], timeout: float = 60, pause: float = 0.002) -> None:
+def wait_until(true: Callable[[], object], timeout: float = 300, pause: float = 0.002) -> None:
     until = time.monotonic() + timeout
     while not true():
         if time.monotonic() > until:

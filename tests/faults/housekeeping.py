@@ -47,7 +47,7 @@ from tests.faults.reference_stores import FAKE
 from tests.in_process import InProcessWorker
 
 #: A command that takes longer than this has a deadlock.
-LONGEST = 120.0
+LONGEST = 600.0
 
 Reference = dict[bytes, np.ndarray]
 

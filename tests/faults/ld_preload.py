@@ -11,7 +11,7 @@ def compiled(source: str, folder: Path) -> str:
     text, library = folder / "before.c", folder / "before.so"
     text.write_text(source)
     command = ["cc", "-D_GNU_SOURCE", "-w", "-shared", "-fPIC", "-o", str(library), str(text), "-ldl"]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    subprocess.run(command, check=True, timeout=300, capture_output=True)
     return str(library)
 
 

@@ -176,7 +176,7 @@ def check_served(source: Path, cache: Path, forward: FakeForward | None = None) 
 
 
 def python(
-    script: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 120, **environment: str
+    script: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in a Python of its own, from the root of the checkout."""
     return subprocess.run(

@@ -78,7 +78,7 @@ def attached(work: Callable[[], object], log: Path, inject: str = "") -> tuple[i
     wait_until(lambda: not re.search(r"TracerPid:\t0\n", status.read_text()) or strace.poll() is not None)
     begin()
     ended = wait()
-    strace.wait(timeout=60)
+    strace.wait(timeout=300)
     return ended
 
 

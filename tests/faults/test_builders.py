@@ -179,7 +179,7 @@ def test_a_reader_beside_compact_and_prune(tmp_path: Path, full: bool, note: Not
 
 def end_of(process: subprocess.Popen[str]) -> tuple[str, str]:
     try:
-        return process.communicate(timeout=60)
+        return process.communicate(timeout=300)
     finally:
         process.kill()
 

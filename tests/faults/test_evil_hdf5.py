@@ -205,7 +205,7 @@ def test_the_gate_refuses(cache: Cache, target: Path, evil: Evil) -> None:
     folder, record = planted(cache, made(evil, target))
     word, seconds, mebibytes = judged(folder, record)
     assert word
-    assert seconds < 2
+    assert seconds < 20
     assert mebibytes < 100
 
 
@@ -328,7 +328,7 @@ def test_no_plugin_is_loaded(
     assert serve(cache, *_rows(), SPEC).verdict == "detected"
     word, seconds, _ = judged(shards, record)
     assert word
-    assert seconds < 2
+    assert seconds < 20
     assert not marker.exists()
     # The bomb is a real one: whoever just reads that file has run somebody else's code.
     subprocess.run(

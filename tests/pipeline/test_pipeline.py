@@ -127,7 +127,7 @@ def test_features_load_elsewhere_with_one_library_and_are_the_joined_rows(
         cwd=tmp_path / "out",
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     paths, labels, contents = json.loads(done.stdout)

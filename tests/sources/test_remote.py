@@ -136,7 +136,7 @@ def test_a_server_that_never_answers_costs_its_time_limit(monkeypatch: pytest.Mo
         with pytest.raises(TimeoutError) as caught:
             objects.read_object(f"http://127.0.0.1:{silent.getsockname()[1]}/1.png")
         assert caught.value.errno == errno.ETIMEDOUT
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 120
 
 
 def test_locations_that_cannot_be(bucket: Bucket, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ answers.flush()
 
 def run(code: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -80,7 +80,11 @@ def test_a_worker_builds_its_base_so(tmp_path: Path) -> None:
 
 def test_what_is_printed_does_not_meet_the_answers() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ALONE_ON_STREAMS], input=b"asked", capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", ALONE_ON_STREAMS],
+        input=b"asked",
+        capture_output=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"answered"

@@ -103,7 +103,7 @@ def test_what_somebody_is_at_work_on_is_not_swept(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from bottleneck.system.staging import staged\n"
         "with staged(Path(sys.argv[1])) as folder:\n"
-        "    (folder / 'theirs').write_text('theirs'); print('ready', flush=True); time.sleep(60)\n"
+        "    (folder / 'theirs').write_text('theirs'); print('ready', flush=True); time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE) as process:
         try:
@@ -115,7 +115,7 @@ def test_what_somebody_is_at_work_on_is_not_swept(tmp_path: Path) -> None:
             assert read(target) == {"ours"}
         finally:
             process.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while theirs.exists() and time.monotonic() < deadline:
         sweep(target)
     assert not theirs.exists()

@@ -14,9 +14,7 @@ from tests.pixels.pictures import encoded, photo
 pytestmark = pytest.mark.keras
 
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
-unhurried = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.too_slow]
-)
+unhurried = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 def by_tensorflow(data: bytes) -> np.ndarray | None:

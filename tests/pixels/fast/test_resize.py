@@ -13,9 +13,7 @@ pytestmark = pytest.mark.keras
 
 EXTENTS = st.integers(1, 97)
 TARGETS = st.integers(1, 41)
-unhurried = settings(
-    max_examples=200, suppress_health_check=[HealthCheck.too_slow]
-)
+unhurried = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 
 def ours(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndarray | None:
