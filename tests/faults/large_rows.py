@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.extraction.worker import row_writer
-from bottleneck.store import record
+from bottleneck.store import commit
 from tests.fakes import WIDTH, FakeForward
 
 #: Rows of 96 KiB.
@@ -143,8 +143,8 @@ def _watch(trace: Trace) -> None:
         kind = _KINDS.get(path.suffix, "header")
         return f"{kind}: opening the temporary"
 
-    during(record, "publish", publishing, "between two files")
-    during(record, "build", lambda *_: "building the shard")
+    during(commit, "publish", publishing, "between two files")
+    during(commit, "build_shard", lambda *_: "building the shard")
     during(row_writer, "commit", lambda *_: "building the shard", "between two tasks")
     for name in ("posix_fallocate", "write"):
         during(os, name, lambda *_: f"{kind}: writing the temporary")

@@ -185,14 +185,12 @@ def test_where_it_is_not_there_or_gives_other_pixels_the_graph_decodes(
     assert said in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("module", "data"), [("jpeg_eighth", turned(1)), ("fitting", encoded(USUAL, "JPEG"))]
-)
+@pytest.mark.parametrize(("module", "data"), [("jpeg_eighth", turned(1)), ("resize", encoded(USUAL, "JPEG"))])
 def test_a_numba_that_does_not_work_is_told_of_and_costs_nothing(
     module: str, data: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, f"bottleneck.pixels.{module}", None)
-    monkeypatch.delattr(f"bottleneck.pixels.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, f"bottleneck.pixels.fast.{module}", None)
+    monkeypatch.delattr(f"bottleneck.pixels.fast.{module}", raising=False)
     decoder = decoder_of()
     for _ in range(3):
         np.testing.assert_array_equal(decoder(data), by_graph_alone(decoder, data))
