@@ -1,7 +1,8 @@
-"""Bottleneck features for transfer learning on images: run the frozen base once, train heads in seconds, merge, prove.
+"""Bottleneck features for transfer learning on images.
 
-This face is pure standard library and loads what is asked for: pandas and xarray import whatever is called
-``bottleneck``, look for `__version__`, and must find something light that they then leave alone.
+Run the frozen base once, train heads in seconds, merge, prove. This face is pure standard library and loads what is
+asked for: pandas and xarray import whatever is called ``bottleneck``, look for `__version__`, and must find something
+light that they then leave alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""One line for each pluggable thing; nothing is imported until it is asked for.
+"""One line for each pluggable thing.
 
-Adding a base, head, source, exporter or engine: write its file, add its line here, and the contract suites cover it.
+Nothing is imported until it is asked for. Adding a base, head, source, exporter or engine: write its file, add its line
+here, and the contract suites cover it.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ READERS: Mapping[str, str] = MappingProxyType(
 
 
 def load(kind: str, table: Mapping[str, str], name: str) -> Any:
-    """The thing called `name` in `table`; an unknown name lists the known and the nearest.
+    """Import the thing called `name` in `table`. Raises `UnknownName`.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def load(kind: str, table: Mapping[str, str], name: str) -> Any:
 
 
 def resolve(reference: str) -> Any:
-    """``module`` or ``module:attribute``, imported."""
+    """Import ``module`` or ``module:attribute``."""
     module, _, attribute = reference.partition(":")
     value: Any = import_module(module)
     return getattr(value, attribute) if attribute else value

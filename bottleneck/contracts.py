@@ -1,4 +1,4 @@
-"""What a pluggable thing must do: one Protocol for each kind the catalog lists.
+"""What a pluggable thing must do: one Protocol for each kind.
 
 The suites in ``tests/contracts/`` run over the catalog and hold every entry to these.
 """
@@ -21,34 +21,37 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Source(Hashable, Protocol):
-    """Where images come from. Picklable, and the copy equals it: a worker opens it again by value."""
+    """Where images come from.
+
+    Picklable, and the copy equals it: a worker opens it again by value.
+    """
 
     location: str
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Whether `location` (an absolute path or a URL) is of this kind; looks, but does not read."""
+        """Say whether a path or URL is of this kind, without reading."""
 
     @classmethod
     def open(cls, location: str) -> Self:
-        """The source at `location`. Raises `SourceError` when it cannot be used as it stands."""
+        """Open the source at `location`. Raises `SourceError`."""
 
     def entries(self) -> Iterator[Entry]:
-        """Every regular file (and each folder that cannot be listed), streamed in any order.
+        """Stream every regular file, in any order.
 
-        Raises `SourceError` for a layout that cannot be.
+        Each folder that cannot be listed is an entry too. Raises `SourceError` for a layout that cannot be.
         """
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one entry; safe from several threads. Raises OSError or `Rejected`."""
+        """Read one entry, from any thread. Raises OSError or `Rejected`."""
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why (links that dangle, devices, …), with counts."""
+        """Count what the last `entries()` left out, by reason."""
 
 
 @runtime_checkable
 class Forward(Protocol):
-    """The frozen base as extraction sees it: bytes to pixels, pixels to rows.
+    """The frozen base in extraction: bytes to pixels, pixels to rows.
 
     `batch` is the one constant batch shape of every call; `environment` names what the bits depend on.
     """
@@ -58,31 +61,40 @@ class Forward(Protocol):
     environment: Mapping[str, str]
 
     def decode(self, data: bytes) -> np.ndarray:
-        """(height, width, 3) float32 in 0..255; safe from several threads. Raises `Rejected`."""
+        """Decode to (height, width, 3) float32 in 0..255, from any thread."""
 
     def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
-        """The augmented view of decoded `pixels` that has this key, of the same shape; safe from several threads."""
+        """Make the augmented view of `pixels` with this key, from any thread."""
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32; `pixels` is filled anew afterwards."""
+        """Compute (batch, *shape) float32 from (batch, height, width, 3) float32.
+
+        The caller overwrites `pixels` afterwards.
+        """
 
 
 @runtime_checkable
 class SeveralCuts(Protocol):
-    """A forward pass that gives the rows of several cuts at once; its `spec` and `features` are the first one's."""
+    """A forward pass that gives the rows of several cuts at once.
+
+    Its `spec` and `features` are those of the first cut.
+    """
 
     specs: tuple[StoreSpec, ...]
 
     def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32 for each of `specs`."""
+        """Compute (batch, *shape) float32 for each of `specs`."""
 
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A forward pass that is still being set up, beside its first passes, when it is there."""
+    """A forward pass that is set up during its first passes."""
 
     def ready(self, coming: int = 0) -> None:
-        """Wait until it is set up, for so many `coming` files too: what is timed from then on is work alone."""
+        """Wait until it is set up, so that only work is timed.
+
+        `coming` is the number of files that follow.
+        """
 
 
 @runtime_checkable
@@ -90,7 +102,7 @@ class Exact(Protocol):
     """A forward pass of reduced precision that can show what this costs."""
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The rows of each cut in float32: (n, height, width, 3) to (n, *shape)."""
+        """Compute (n, *shape) of each cut in float32."""
 
 
 @runtime_checkable
@@ -98,7 +110,7 @@ class Tunable(Protocol):
     """A forward pass that can be tried at other batch shapes."""
 
     def rate(self, batch: int) -> float:
-        """Images a second at this shape. Raises MemoryError where it does not fit."""
+        """Measure images a second. Raises MemoryError where `batch` does not fit."""
 
 
 @runtime_checkable
@@ -120,10 +132,11 @@ class Head(Protocol):
         on_epoch: Callable[[dict[str, float]], None] | None = None,
         views: int = 1,
     ) -> Self:
-        """Learn from rows `X` and labels `y` (n,); heads without epochs take the first keywords and ignore them.
+        """Learn from rows `X` and labels `y` (n,).
 
-        So many `views` side by side are of one image, the first of them the image itself: an epoch sees one of
-        them, a head without epochs takes each as a part of an image.
+        Heads without epochs ignore the first two keywords. As many rows as `views` side by side are of one image, the
+        first of them the image itself: an epoch sees one of them, a head without epochs takes each as a part of an
+        image.
         """
 
     def predict(self, X: Any) -> np.ndarray:
@@ -136,31 +149,34 @@ class Head(Protocol):
         """What the softmax is taken of: (n, k) float32."""
 
     def layers(self) -> list[Any]:
-        """The fitted head as stock Keras layers with weights, the last two named ``logits`` and ``probabilities``."""
+        """Give the fitted head as Keras layers with weights.
+
+        The last two are named ``logits`` and ``probabilities``.
+        """
 
     def fit_facts(self) -> FitFacts:
-        """Which solver ran, on which rows and how well, as far as the head knows."""
+        """Say which solver ran, on which rows and how well."""
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """(JSON-able, arrays) from which `restore` makes an equal head."""
+        """Give the document and arrays from which `restore` makes this head."""
 
     def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """This head with other arrays, of which no fact of its fit holds. Raises as `restore`."""
+        """Give this head with other arrays and no facts of a fit."""
 
     @classmethod
     def prepare(cls, document: Mapping[str, Any]) -> tuple[Self, dict[str, tuple[int, ...]]]:
-        """The head without its arrays, and the names and shapes that these must have, known before any is read."""
+        """Give the head without its arrays, and their names and shapes."""
 
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the arrays on such rows, from the settings alone."""
+        """Give names and shapes of the arrays on such rows."""
 
     @classmethod
     def restore(cls, document: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """The head that `state` described. Raises `HeadError` on anything that does not fit."""
+        """Make the head that `state` described. Raises `HeadError`."""
 
 
 class BaseFamily(Protocol):
-    """A module of bases: specs by name, and how to build one of them."""
+    """A module of bases: their specs, and how to build one."""
 
     def specs(self) -> Mapping[str, BaseSpec]:
         """Every base of the family; imports nothing heavy."""
@@ -174,12 +190,13 @@ class BaseFamily(Protocol):
 
 @dataclass(frozen=True)
 class Reader:
-    """What runs one format without this package: a file of ``exports/readers/`` that stands alone.
+    """What runs one format without this package.
 
-    It imports the format's library and NumPy. ``open_model(path)`` gives a function from (n, height, width, 3) pixels,
-    uint8 or float in 0..255, to a dict of the arrays ``features``, ``logits`` and ``probabilities``;
-    ``document(path)`` gives what `bottleneck.json` in the artefact says; where the format takes image files,
-    ``open_files(path)`` gives a function from a list of their contents to a dict of ``probabilities``.
+    It is a file of ``exports/readers/`` that stands alone. It imports the format's library and NumPy.
+    ``open_model(path)`` gives a function from (n, height, width, 3) pixels, uint8 or float in 0..255, to a dict of the
+    arrays ``features``, ``logits`` and ``probabilities``; ``document(path)`` gives what `bottleneck.json` in the
+    artefact says; where the format takes image files, ``open_files(path)`` gives a function from a list of their
+    contents to a dict of ``probabilities``.
 
     Attributes
     ----------
@@ -198,7 +215,7 @@ class Reader:
 
 @dataclass(frozen=True, eq=False)
 class Making:
-    """What goes into an artefact beside the model, or is needed to make it.
+    """What an artefact takes beside the model.
 
     Attributes
     ----------
@@ -217,10 +234,10 @@ class Making:
 
 
 class Exporter(Protocol):
-    """One kind of artefact, made without arguments from the catalog, which names it `kind`.
+    """One kind of artefact.
 
-    Every artefact gives three named outputs, ``features``, ``logits`` and ``probabilities``, and carries what
-    `Making.document` says.
+    The catalog makes it without arguments, and names it `kind`. Every artefact gives three named outputs, ``features``,
+    ``logits`` and ``probabilities``, and carries what `Making.document` says.
     """
 
     kind: str
@@ -243,16 +260,19 @@ class Exporter(Protocol):
     """Whether Keras loads it, to be called, trained on and built around: then it is tried in every way."""
 
     def write(self, model: Any, folder: Path, making: Making) -> Path:
-        """Write merged `model` into `folder`, which exists, and return the path of the file or folder made there.
+        """Write merged `model` into `folder`, and return the artefact's path.
 
-        An artefact of that name is replaced when the new one is whole, and stays as it is when the write fails;
-        nothing else in `folder` is touched, and nothing else is left there. Raises `ExportError`: a library is
-        missing, the model cannot take this form, or the disk refuses.
+        `folder` exists. An artefact of that name is replaced when the new one is whole, and stays as it is when the
+        write fails; nothing else in `folder` is touched, and nothing else is left there. Raises `ExportError`: a
+        library is missing, the model cannot take this form, or the disk refuses.
         """
 
 
 class EngineWorker(Protocol):
-    """Where one worker of an engine works: one task at a time, asked from one thread at a time."""
+    """Where one worker of an engine works.
+
+    One task at a time, asked from one thread at a time.
+    """
 
     def compute(self, task: Task, done: Callable[[int], None]) -> Any:
         """Run a task through `extraction.task.run_task` somewhere, and return its outcomes.
@@ -270,7 +290,7 @@ class Readers(Protocol):
     Attributes
     ----------
     room : int
-        So many calls at once keep all of them busy.
+        The number of calls at once that keeps all of them busy.
     """
 
     room: int
@@ -282,9 +302,9 @@ class Readers(Protocol):
     ) -> None: ...
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """Have one of them call `work`, which travels by pickle; again elsewhere where that process dies.
+        """Have one of them call `work`, which travels by pickle.
 
-        The future raises `EngineError` where that does not help.
+        Where that process dies, another one calls it again. The future raises `EngineError` where that does not help.
         """
 
 

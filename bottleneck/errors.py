@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class BottleneckError(Exception):
-    """Anything this package refuses or fails to do; the command line prints it without a traceback."""
+    """Anything that this package refuses or fails to do."""
 
     exit_status = 1
 
@@ -22,7 +22,7 @@ class UsageError(BottleneckError):
 
 
 class UnknownName(UsageError):
-    """A name that is not among the known ones; the message lists the nearest and the known."""
+    """A name that is not known; the message lists the nearest."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(set(known))
@@ -40,7 +40,7 @@ class UnknownName(UsageError):
 
 
 class Untrusted(UsageError):
-    """Code that a run or a store names, and that nobody asked for in this command."""
+    """Code that a run or a store names, and nobody trusts."""
 
 
 def _likeness(name: str, other: str) -> float:
@@ -48,11 +48,11 @@ def _likeness(name: str, other: str) -> float:
 
 
 class SourceError(BottleneckError):
-    """A source of images that cannot be used as it stands: layout, table, archive, permissions."""
+    """A source of images that cannot be used as it stands."""
 
 
 class RemoteError(BottleneckError):
-    """Something behind a URL that cannot be reached: an unknown protocol, or a package that is not installed."""
+    """Something behind a URL that cannot be reached."""
 
 
 class BaseError(BottleneckError):
@@ -60,19 +60,19 @@ class BaseError(BottleneckError):
 
 
 class WeightsError(BaseError):
-    """A weight file that cannot be read, or does not fit its network; names the file."""
+    """A weight file that cannot be read or does not fit."""
 
 
 class UnsteadyBase(BaseError):
-    """A base whose rows depend on what else is in a batch, or change from call to call."""
+    """A base whose rows depend on their batch, or on the call."""
 
 
 class ChangedBase(BaseError):
-    """A base that is code and computes other features now than the rows that its store holds."""
+    """A base that is code and computes other features than its store."""
 
 
 class NotReducible(BaseError):
-    """A base that cannot be computed in the precision that was asked for, on a machine that has it."""
+    """A base that cannot be computed in the precision asked for."""
 
 
 class HeadError(BottleneckError):
@@ -84,11 +84,11 @@ class StoreError(BottleneckError):
 
 
 class NewerFormat(StoreError):
-    """Written by a newer version of this package; it is left as it is."""
+    """A store that a newer version wrote; it is left alone."""
 
 
 class DamagedShard(StoreError):
-    """Bytes on disk are not the bytes that were committed; names the shard and the rows.
+    """Bytes on disk that are not the bytes that were committed.
 
     Attributes
     ----------
@@ -104,11 +104,14 @@ class DamagedShard(StoreError):
 
 
 class ReadFailure(StoreError):
-    """The system refused to read a file of the store, which proves nothing about its bytes: they are left alone."""
+    """A file of the store that the system refused to read.
+
+    This proves nothing about its bytes: they are left alone.
+    """
 
     @classmethod
     def of(cls, path: object, error: OSError) -> ReadFailure:
-        """Of this file, for that reason."""
+        """Make the error of this file, for that reason."""
         return cls(
             f"{path} cannot be read ({error.strerror or error}): nothing was changed, and nothing is computed anew "
             "for it; look at the disk, its mount or its permissions, and try again"
@@ -116,7 +119,7 @@ class ReadFailure(StoreError):
 
 
 class EngineError(BottleneckError):
-    """Workers elsewhere that cannot be had, or that do not see what they must: source, cache, the same version."""
+    """Workers elsewhere that are missing, or miss source, cache or version."""
 
 
 class ForeignEnvironment(StoreError):
@@ -124,11 +127,11 @@ class ForeignEnvironment(StoreError):
 
 
 class ParityError(BottleneckError):
-    """Two forms of one model disagree, or the comparison has no power to tell."""
+    """Two forms of one model that disagree, or cannot be compared."""
 
 
 class TuningError(BottleneckError):
-    """A fine-tuning that cannot go on: a loss that is no number, a frozen weight that moved, rows that do not fit."""
+    """A fine-tuning that cannot go on."""
 
 
 class ExportError(BottleneckError):

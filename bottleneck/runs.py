@@ -1,4 +1,4 @@
-"""A run's folder: the table as it was at the start, the head, the figures, and what all of it was made of."""
+"""A run's folder: the frozen table, the head, the figures, the record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Figures(Frozen):
-    """What a training run measured, by split; `folds` when it cross-validated; how its head was fitted."""
+    """What a training run measured, and how its head was fitted."""
 
     by_split: Mapping[str, Metrics]
     folds: tuple[Metrics, ...] = ()
@@ -60,7 +60,7 @@ class RunFolder:
         return f"bottleneck merge {self.path} --out model.keras{' --trust' if code else ''}"
 
     def head(self) -> Any:
-        """The fitted head, checked against the run's recipe, shape and classes."""
+        """Load the fitted head, checked against the run's recipe and classes."""
         spec, document = self.run.spec, f"head/{persistence.DOCUMENT}"
         self._check(document)
         head, _ = persistence.load_head(
@@ -73,7 +73,7 @@ class RunFolder:
         return head
 
     def source(self, fetched: Path) -> Source:
-        """The run's source, opened; tables and archives behind URLs are kept in `fetched`. Raises `SourceError`."""
+        """Open the run's source; what is fetched is kept in `fetched`."""
         return open_source(self.run.source, fetched=fetched, allow_host=self.allow_host)
 
     def table(self) -> pa.Table:
@@ -96,7 +96,7 @@ class RunFolder:
         return Inventory(self.table(), self.run.source)
 
     def _check(self, name: str) -> None:
-        """Refuse a file that is there and not the one that `run.json` was written beside."""
+        """Refuse a file that `run.json` was not written beside."""
         path = self.path / name
         if path.is_file():
             _check(path, sha256_of(path), self.run.files.get(name))
@@ -114,7 +114,7 @@ TUNED = "_tuned.keras"
 
 
 def prepare(folder: Path) -> None:
-    """Make a run's folder, or take an older run's; one that holds something else is not ours to fill.
+    """Make a run's folder, or take an older run's.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def prepare(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Make room for a run's new files, which replace the old as one set.
+    """Make room for new files, which replace the old as one.
 
     Until then the older run there stays whole: a training that is interrupted, killed or finds the disk full does not
     cost it.
@@ -185,9 +185,9 @@ def write_table(folder: Path, features: Features, splits: np.ndarray) -> None:
 
 
 def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
-    """Write the fitted head, the figures and the record of the run, beside the table that is there already.
+    """Write head, figures and record of a run beside its table.
 
-    Of its source it remembers no password and no signature.
+    Of its source the run remembers no password and no signature.
     """
     run = run.model_copy(update={"source": redact(run.source)})
     (folder / "head").mkdir()
@@ -206,7 +206,7 @@ def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
 
 
 def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
-    """The run in `folder`, whose source may name these hosts besides its own.
+    """Read the run in `folder`; its source may name hosts of `allow_host`.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> 
 
 
 def check_base(run: Run, spec: StoreSpec, *, any_precision: bool = False) -> None:
-    """Refuse features of another base than the one that the run's head was fitted on.
+    """Refuse features of another base than that of the run's head.
 
     Parameters
     ----------
@@ -272,14 +272,14 @@ def _record(folder: Path) -> bytes:
 
 
 def _read(path: Path, sha256: str | None) -> bytes:
-    """The bytes of a file, checked themselves: at a second look the file may be another."""
+    """Read a file, and check the bytes that were read."""
     data = path.read_bytes()
     _check(path, hashlib.sha256(data).hexdigest(), sha256)
     return data
 
 
-def _check(path: Path, found: str, sha256: str | None) -> None:
-    if sha256 in (None, found):
+def _check(path: Path, actual: str, sha256: str | None) -> None:
+    if sha256 in (None, actual):
         return
     raise UsageError(
         f"{shown(str(path))} is not the file that {RECORD} was written beside: the folder holds files of two runs, or "
@@ -288,7 +288,7 @@ def _check(path: Path, found: str, sha256: str | None) -> None:
 
 
 def _at_home(run: Run, folder: Path) -> Run:
-    """`run` with its own base found: that is named relative to the folder, which may have been moved."""
+    """Give `run` the path of its own base in `folder`."""
     base = run.request.base
     if run.tuned is None or not base.endswith(TUNED) or os.path.isabs(base):
         return run

@@ -1,4 +1,4 @@
-"""The command line: options in, one pipeline call, a table or one JSON object out. The only place that prints."""
+"""The command line: the only place that prints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def _warn_of_namesake() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exit status: 0 done, 1 failed, 2 wrong usage, 3 too many bad images, 130 and 143 interrupted."""
+    """Run one command and end with its exit status.
+
+    0: done, 1: failed, 2: wrong usage, 3: too many bad images, 130 and 143: interrupted.
+    """
     # TensorFlow logs what it finds on the machine, and every missing GPU driver as an error.
     for name, value in {"TF_CPP_MIN_LOG_LEVEL": "3", **onednn.requested_environment()}.items():
         os.environ.setdefault(name, value)

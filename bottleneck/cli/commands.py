@@ -1,4 +1,4 @@
-"""The commands of the trip, one function each: options in, one pipeline call, a table or one JSON object out."""
+"""The commands, one function each: options in, one call, one result out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from bottleneck.schema import json_value
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="bottleneck")
 def app() -> None:
-    """Run a frozen base once over images, train heads on its features in seconds, merge, and prove the merge.
+    """Run a frozen base once over images, train heads on its features
+    in seconds, merge, and prove the merge.
 
     SOURCE is a folder with one sub-folder a class, train/ val/ test/ of these, a flat folder, a CSV or Parquet
     table `path,label[,group,split]`, a zip, a WebDataset tar, or the URL of one of these.
@@ -31,7 +32,9 @@ def app() -> None:
 @click.argument("name", required=False)
 @SESSION
 def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
-    """What bases there are: size, cuts, feature shapes, parameters, where weights come from."""
+    """What bases there are: size, cuts, feature shapes, parameters,
+    where weights come from.
+    """
     from bottleneck.cli.tables import training
     from bottleneck.pipeline.lookup import base_named, list_bases
 
@@ -53,7 +56,9 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 @READING
 @SESSION
 def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Fill the store: each image that it lacks goes through the base once."""
+    """Fill the store:
+    each image that it lacks goes through the base once.
+    """
     import bottleneck
     from bottleneck.cli.tables import extraction
     from bottleneck.pipeline.foresee import foresee
@@ -89,7 +94,6 @@ def _extract_cuts(
     quiet: bool,
     options: dict[str, Any],
 ) -> None:
-    """The same at several cuts, a table and an entry of ``cuts`` each."""
     from bottleneck.cli.tables import common, extraction
     from bottleneck.pipeline.extract import extract_cuts
     from bottleneck.pipeline.foresee import foresee_cuts
@@ -122,7 +126,9 @@ def _extract_cuts(
 @READING
 @SESSION
 def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Take features out for other tools: a matrix and a table in the same order."""
+    """Take features out for other tools:
+    a matrix and a table in the same order.
+    """
     import bottleneck
     from bottleneck.cli.tables import extraction
 
@@ -260,7 +266,9 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 @ALLOW_HOST
 @SESSION
 def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """One model from image to probabilities, certified equal to the run's cached head."""
+    """One model from image to probabilities,
+    certified equal to the run's cached head.
+    """
     import bottleneck
     from bottleneck.cli.tables import training
 
@@ -301,7 +309,8 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
 @ALLOW_HOST
 @SESSION
 def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """A folder of artefacts, each run by a process without this package and certified equal to the cached head.
+    """A folder of artefacts,
+    each run by a process without this package and certified equal to the cached head.
 
     With labels, the pixel contract as one Python file, the certificate and a model card. Kinds that round are
     delivered when they pass the gate and are refused by name when they do not; where any other differs, nothing is
@@ -327,7 +336,9 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out split.")
 @SESSION
 def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **options: Any) -> None:
-    """The whole trip on real images: extract, train two heads, merge the better one, certify it."""
+    """The whole trip on real images:
+    extract, train two heads, merge the better one, certify it.
+    """
     from bottleneck.cli.tables import training
     from bottleneck.pipeline import demo as trip
 

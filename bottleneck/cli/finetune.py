@@ -116,7 +116,8 @@ def finetune(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train the top of a run's base together with its head; the result is a run like any other.
+    """Train the top of a run's base together with its head;
+    the result is a run like any other.
 
     What lies below is computed once and cached. BatchNormalization stays frozen. When the validation loss does not
     get lower, the new run is the model as it was; without validation images the last epoch is kept, unmeasured. The
@@ -136,7 +137,7 @@ def finetune(
 
 
 def asked_after(unfreeze: tuple[str, ...], tune: tuple[str, ...]) -> dict[str, Any] | None:
-    """What `train` is to fine-tune with, or None; refused before hours of extraction, not after them."""
+    """Parse what `train` fine-tunes with, before hours of extraction."""
     from bottleneck.pipeline.finetune import check_tuning
 
     if not unfreeze:

@@ -1,4 +1,4 @@
-"""How a command speaks: progress, remarks, and one table or one JSON object. The only place that prints results."""
+"""How a command speaks: progress, remarks, a table or a JSON object."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def session(quiet: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """Options as the pipeline takes them, with the progress a person should see."""
+    """Add the progress that a person should see to `options`."""
     return {**options, "progress": progress_for(quiet)}
 
 
 def progress_for(quiet: bool) -> Progress:
-    """Bars on standard error, or none."""
+    """Choose bars on standard error, or none."""
     from bottleneck.system.progress import Silent, Terminal
 
     return Silent() if quiet else Terminal()
@@ -41,7 +41,7 @@ def say(text: str) -> None:
 
 
 def show(as_json: bool, quiet: bool, document: Callable[[], Any], table: Callable[[], Any]) -> None:
-    """The result: one JSON object, or a table for a person; made only when it is shown."""
+    """Show the result: one JSON object, or a table for a person."""
     if as_json:
         with writing():
             click.echo(json.dumps(document(), allow_nan=False))

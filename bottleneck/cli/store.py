@@ -24,7 +24,8 @@ _NOT_REMOVED = "files could not be removed"
 
 @click.group(short_help="Look at stores, verify and repair them, keep house.")
 def store() -> None:
-    """Look at the feature stores of a cache, verify and repair them, and keep house.
+    """Look at the feature stores of a cache,
+    verify and repair them, and keep house.
 
     STORE is the name of a store's folder, a part of it that no other has, or the 12 hex digits of its recipe.
     """
@@ -33,7 +34,9 @@ def store() -> None:
 @store.command("ls", short_help="All stores: base, cut, rows, size, damage.")
 @SESSION
 def ls(as_json: bool, quiet: bool, **options: Any) -> None:
-    """All stores of the cache: base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change."""
+    """All stores of the cache:
+    base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change.
+    """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -50,7 +53,9 @@ def ls(as_json: bool, quiet: bool, **options: Any) -> None:
 @click.argument("name", metavar="STORE")
 @SESSION
 def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """One store in detail: its recipe in words, how it was asked for, who computed what, what was rejected."""
+    """One store in detail: its recipe in words,
+    how it was asked for, who computed what, what was rejected.
+    """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -80,7 +85,8 @@ def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
 @ALLOW_HOST
 @SESSION
 def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Hash every record, shard and list of block hashes, and look at the structure of each file.
+    """Hash every record, shard and list of block hashes,
+    and look at the structure of each file.
 
     Ends with status 1 when something is damaged. --repair computes what is lost again from a source of images, and
     only that; --digest gives the same line for the same set of shard files, however they came to be.
@@ -124,7 +130,9 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
 )
 @SESSION
 def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Write many small shards as few large ones. Killed at any moment, the store serves the same rows."""
+    """Write many small shards as few large ones.
+    Killed at any moment, the store serves the same rows.
+    """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
@@ -158,7 +166,8 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
 def prune(
     names: tuple[str, ...], keep: tuple[str, ...], yes: bool, as_json: bool, quiet: bool, **options: Any
 ) -> None:
-    """Remove rows that none of the --keep sources refers to, and files that nothing refers to.
+    """Remove rows that none of the --keep sources refers to,
+    and files that nothing refers to.
 
     Without --keep only the latter go. Without --yes nothing is removed.
     """
@@ -181,7 +190,8 @@ def prune(
 @click.argument("target", metavar="DEST")
 @SESSION
 def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Copy stores, all of the cache where none is named, to the cache at DEST: a folder, or a URL (s3://bucket/cache).
+    """Copy stores, all of the cache where none is named,
+    to the cache at DEST: a folder, or a URL (s3://bucket/cache).
 
     Every byte is checked on its way. Killed at any moment, what has arrived is served from there, and the same command
     goes on. A URL instead of STORE copies the store, or the whole cache, that lies there.
@@ -200,7 +210,7 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
 
 
 def _outcome(one: Compaction | Pruning | StoreState) -> dict[str, Any]:
-    """Describe what became of a store; one that was passed over has only its problem."""
+    """Describe what became of a store, or why it was passed over."""
     from bottleneck.pipeline.stores import StoreState
 
     return (
@@ -209,7 +219,7 @@ def _outcome(one: Compaction | Pruning | StoreState) -> dict[str, Any]:
 
 
 def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:
-    """End with status 1 where there are words, each of a store, and never without saying them."""
+    """End with status 1 where there are words, each of a store."""
     from bottleneck.system.durable import shown
 
     if not words:

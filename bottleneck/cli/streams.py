@@ -1,4 +1,7 @@
-"""Standard streams and signals of a command: full disks, closed pipes and Ctrl-C cost no work. Prints nothing."""
+"""Standard streams and signals of a command.
+
+Full disks, closed pipes and Ctrl-C cost no work. Nothing is printed here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from bottleneck.errors import BottleneckError
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """While the result is written: by now everything is stored, which a full disk behind `>` should not hide."""
+    """Guard the writing of the result.
+
+    By now everything is stored; a full disk behind `>` should not hide that.
+    """
     try:
         yield
         if sys.stdout is not None:
@@ -30,7 +36,7 @@ def writing() -> Iterator[None]:
 
 
 def drop(stream: Any) -> None:
-    """Let what a stream still holds go nowhere: Python would fail on it at exit, with status 120."""
+    """Discard what a stream still holds: Python would fail at exit."""
     # A stream without a file holds nothing back.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         held = stream.fileno()
@@ -40,7 +46,7 @@ def drop(stream: Any) -> None:
 
 
 class ForgivingStream:
-    """Standard error whose failures cost nothing: bars and remarks are not worth a run."""
+    """Standard error whose failures cost nothing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -65,7 +71,7 @@ class Terminated(SystemExit):
 
 
 def _stop(number: int, _: Any) -> NoReturn:
-    """The first signal unwinds: workers are ended, locks let go. A second one does not wait for that."""
+    """Unwind at the first signal; at the second, leave at once."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, _leave)
     if number == signal.SIGINT:
@@ -85,7 +91,7 @@ def _leave(number: int, _: Any) -> NoReturn:
 
 @contextlib.contextmanager
 def command_streams() -> Iterator[None]:
-    """Signals and streams as a command needs them; a caller from Python gets its own back."""
+    """Set signals and streams as a command needs them, for a while."""
     before: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # not in the main thread
         before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -39,7 +39,7 @@ def evaluate(
     on_message: Callable[[str], None] = lambda _: None,
     **options: Unpack[SessionOptions],
 ) -> dict[str, Metrics]:
-    """Measure a run's head on its own split images, or on another source.
+    """Measure a run's head on its own images or another source.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A run's model, as one Keras file or as a folder of artefacts."""
+"""A run's model as one Keras file or many artefacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a source and a base to stores that have a row for every image."""
+"""From a source and a base to stores of features."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def extract_missing(
     *,
     examine: Callable[[Inventory], object] = lambda _: None,
 ) -> tuple[list[Filled], Inventory]:
-    """Compute what the stores of `request` lack of `images`, and of their views.
+    """Compute what the stores of `request` lack of `images`.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def extract_missing(
 
 
 def views_of(store: Store, views: Views | None, cache: Cache) -> tuple[Store, int] | None:
-    """Open the store of the views of `store`'s images, as `join` takes it."""
+    """Open the store of views that belongs to `store`, for `join`."""
     if views is None:
         return None
     return open_store(cache, store.spec.model_copy(update={"views": views.policy})), views.count

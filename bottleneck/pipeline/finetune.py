@@ -111,7 +111,7 @@ def finetune(
     on_message: Callable[[str], None] = lambda _: None,
     **options: Unpack[TuneOptions],
 ) -> FineTuned:
-    """Train the top of a run's base together with its head, into a run.
+    """Train the top of a run's base together with its head.
 
     What lies below everything that trains is computed once and cached, where that is exact.
 
@@ -264,7 +264,6 @@ def _write(
     data: TuningData,
     started: float,
 ) -> None:
-    """Write the new run: the tuned base and its figures, or the old run."""
     from bottleneck.evaluation.fit import measure_splits
     from bottleneck.pipeline.evaluate import rows_to_measure
 
@@ -303,7 +302,7 @@ def _write(
 
 
 def _request(base: LoadedBase, before: BaseRequest, path: Path) -> BaseRequest:
-    """Ask for the tuned base at `path`; the old base's defaults are spelled out."""
+    """Ask for the tuned base at `path` without relying on defaults."""
     return BaseRequest(
         base=os.path.abspath(path),
         pooling=base.pooling,

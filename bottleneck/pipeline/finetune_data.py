@@ -42,7 +42,7 @@ def _tolerance(recipe: Recipe) -> float:
 
 
 class TuningData:
-    """The images of a run by split, with class codes, as rows or pixels.
+    """The images of a run by split, as rows or as pixels.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class TuningData:
             )
 
     def _coded(self, table: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Say which images are of a class of the run, with codes and splits."""
+        """Say which images have a known class, with codes and splits."""
         place = {name: code for code, name in enumerate(self.run.classes)}
         codes = np.array([place.get(label, -1) for label in table.column("label").to_pylist()], np.int64)
         return codes >= 0, codes, np.array(table.column("split").to_pylist(), object)
@@ -210,7 +210,7 @@ class TuningData:
         return {image.content: image.path for image in self.session.scan(self.source)}
 
     def _image(self, number: int, view: int) -> np.ndarray:
-        """Decode image `number`, or a view of it; its content finds it, whatever its name."""
+        """Decode image `number` or a view of it, whatever its name now."""
         key = self.inventory.keys[number]
         path = self._names.get(key.tobytes(), self.inventory[number].path)
         try:

@@ -1,4 +1,4 @@
-"""What there is, before anything is computed: the catalog's bases, a source's images."""
+"""What there is to compute with: bases and images."""
 
 from __future__ import annotations
 

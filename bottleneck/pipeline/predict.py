@@ -1,4 +1,4 @@
-"""Probabilities for images: by a run's head on cached features, or by a merged model alone."""
+"""Probabilities for images, by a run or by a merged model."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ class Predictions:
         }
 
     def lines(self, kind: str) -> Iterator[bytes]:
-        """As CSV (with a header line) or JSON lines; paths keep their bytes.
+        """Write as CSV with a header line, or as JSON lines.
 
-        A class whose name is that of another column is written as ``class NAME`` in the header.
+        Paths keep their bytes. A class whose name is that of another column is written as ``class NAME`` in the header.
         """
         scores = [[]] * len(self) if self.energy is None else [[float(value)] for value in self.energy]
         rows = zip(self.paths, self.labels, self.probabilities, self.errors, scores, strict=True)
@@ -126,7 +126,7 @@ class Predictions:
 
 
 def _distinct(classes: Sequence[str], taken: Set[str]) -> Iterator[str]:
-    """Names of the classes' columns: whoever reads by name must find each column once."""
+    """Name the classes' columns so that each name is unique."""
     for name in classes:
         column = name
         while column in taken or (column != name and column in classes):
@@ -213,7 +213,7 @@ def with_head(
 
 
 def with_model(path: Path, inventory: Inventory, source: Source, progress: Progress) -> Predictions:
-    """By a merged `.keras` file: decode as its pixel contract says, and run it. Nothing is cached.
+    """Predict by a merged `.keras` file; nothing is cached.
 
     Raises
     ------
@@ -300,7 +300,7 @@ def _with_unreadable(
 
 
 def _names(inventory: Inventory, source: Source) -> list[bytes]:
-    """Paths of unreadable files in bytes: their rejections carry them as a person sees them, escaped."""
+    """Give paths of unreadable files in bytes; their rejections have them escaped."""
     texts = [r.path for r in inventory.unreadable]
     if not any("\\" in text for text in texts):
         return [os.fsencode(text) for text in texts]

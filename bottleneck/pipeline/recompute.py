@@ -98,7 +98,7 @@ class Recomputation:
         extract_missing(self._source, Request((self._request(),), views), session)
 
     def _inventory(self, keys: np.ndarray) -> Inventory:
-        """List the images of the source, or the views that `keys` are of."""
+        """List the images of the source, or views of them."""
         inventory = self._session.scan(self._source)
         if self._listing.header.spec.views is None:
             return inventory
@@ -118,7 +118,7 @@ class Recomputation:
 
 
 def _aside(scratch: Path, cache: Cache, listing: Listing) -> Cache:
-    """Make a cache for a moment, with the store's own header and canary.
+    """Make a cache with the store's own header and canary.
 
     By the canary, a machine that computes otherwise is refused.
     """
@@ -135,7 +135,7 @@ def _aside(scratch: Path, cache: Cache, listing: Listing) -> Cache:
 
 
 def _views(keys: np.ndarray) -> int:
-    """Count the views of an image, itself included, of which `keys` are all."""
+    """Count the views of an image, itself included."""
     return 1 + int(np.ascontiguousarray(keys[:, CONTENT_BYTES:]).view(">u2").max(initial=1))
 
 

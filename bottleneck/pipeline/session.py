@@ -1,4 +1,4 @@
-"""The options of every verb: their names, and the frozen values that they are parsed into once."""
+"""The options of every verb, and the values they are parsed into."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PathLike = str | os.PathLike[str]
 
 
 class BaseOptions(TypedDict, total=False):
-    """How a base is built and cut; what is absent or None is its default."""
+    """How a base is built and cut; None is its default."""
 
     weights: str | None
     cut: str | None
@@ -75,7 +75,7 @@ class SessionOptions(TypedDict, total=False):
 
 
 class ViewOptions(TypedDict, total=False):
-    """How many views of each image there are, and how they are made."""
+    """How many views an image has, and how they are made."""
 
     views: int
     augment: str | ViewPolicy | None
@@ -86,7 +86,7 @@ class Options(BaseOptions, ViewOptions, SessionOptions, total=False):
 
 
 def refuse_unknown(verb: Callable[..., Any], options: Mapping[str, Any], kind: Any) -> None:
-    """Raise `UnknownName` for an option that `verb`, which takes those of `kind`, does not have."""
+    """Raise `UnknownName` for an option that `verb` does not have."""
     for name in options:
         if name not in kind.__annotations__:
             parameters = inspect.signature(verb).parameters.values()
@@ -95,14 +95,14 @@ def refuse_unknown(verb: Callable[..., Any], options: Mapping[str, Any], kind: A
 
 
 def cache_at(given: PathLike | None, remote: str | None = None) -> Cache:
-    """The cache at `given` or at its default place, and the one behind it."""
+    """Name the cache at `given` or at its default place."""
     local_path(given or os.environ.get("BOTTLENECK_CACHE") or "", "--cache")
     return Cache.at(given, remote)
 
 
 @dataclass(frozen=True)
 class Session:
-    """The options of a session, parsed: what each of its steps needs to know.
+    """The options of a session, parsed.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Session:
 
     @property
     def engine_workers(self) -> WorkerConfig | None:
-        """The workers of an engine; None: one worker here, which has the whole machine."""
+        """The workers of an engine; None: one worker here is enough."""
         return None if self.workers.is_alone and len(gpus_here()) < 2 else self.workers
 
     def open(self, source: PathLike) -> Source:
@@ -220,7 +220,9 @@ class Request:
 
     @classmethod
     def parse(cls, base: Any, options: Options, cuts: Sequence[str] | None = None) -> Self:
-        """Parse what is asked of `base`, a name, a request or a model object, at its cut or at `cuts`.
+        """Parse what is asked of `base`, at its cut or at `cuts`.
+
+        `base` is a name, a request or a model object.
 
         Raises
         ------
@@ -262,7 +264,7 @@ def _base_request(base: Any, options: BaseOptions) -> BaseRequest:
 
 
 def parse_views(count: int | None, augment: str | ViewPolicy | None) -> Views | None:
-    """Parse ``views`` and ``augment``; None where each image is taken as it is."""
+    """Parse ``views`` and ``augment``; None: images are taken as they are."""
     if count is None or count == 1:
         if augment:
             raise UsageError(
@@ -279,7 +281,7 @@ def parse_views(count: int | None, augment: str | ViewPolicy | None) -> Views | 
 
 
 def open_run(run: PathLike, options: Mapping[str, Any], **default: Any) -> tuple[runs.RunFolder, Session]:
-    """Read a run, and parse the session of a command that acts on it.
+    """Read a run, and parse the options of a command on it.
 
     Its cache is the run's, unless the command names another.
 

@@ -1,4 +1,4 @@
-"""What `bottleneck store …` does, as a Python API: look at stores, verify and repair them, and keep house."""
+"""Stores of a cache: list, verify, repair, compact, prune, copy."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Checked:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Describe the checks for a program; those that were not made are left out."""
+        """Describe the checks that were made, for a program."""
         document: dict[str, Any] = {"store": self.folder.name, "sound": self.sound}
         if self.problem:
             document["problem"] = self.problem
@@ -86,7 +86,12 @@ def list_stores(**options: Unpack[SessionOptions]) -> list[StoreState]:
 
 
 def show_store(name: str, **options: Unpack[SessionOptions]) -> StoreState:
-    """One store: a folder's name, a part of it that is unique, or the 12 hex digits of its recipe.
+    """Describe one store, by its folder's name or recipe.
+
+    Parameters
+    ----------
+    name : str
+        A folder's name, a part of it that is unique, or the 12 hex digits of its recipe.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def verify(
     seed: int | None = None,
     **options: Unpack[SessionOptions],
 ) -> list[Checked]:
-    """Hash every byte of stores and look at the structure of their files; put right, or compute rows again, on demand.
+    """Check every byte of stores, and repair or sample them on demand.
 
     Parameters
     ----------
@@ -160,7 +165,7 @@ def verify(
 def compact(
     names: Sequence[str] = (), *, target: int = TARGET, **options: Unpack[SessionOptions]
 ) -> list[Compaction | StoreState]:
-    """Many small shards into few, in the stores `names`, or in all. Safe to kill; the next time finishes.
+    """Merge small shards. Safe to kill; the next call finishes.
 
     Parameters
     ----------
@@ -192,7 +197,7 @@ def prune(
     yes: bool = False,
     **options: Unpack[SessionOptions],
 ) -> list[Pruning | StoreState]:
-    """Remove what none of the sources `keep` refers to; what no record refers to where none is given.
+    """Remove what no source in `keep` or no record refers to.
 
     Parameters
     ----------
@@ -225,7 +230,7 @@ def prune(
 
 
 def copy(names: Sequence[str], target: PathLike, **options: Unpack[SessionOptions]) -> list[Copied]:
-    """Copy stores to another cache. Safe to kill; the next time goes on.
+    """Copy stores to another cache. Safe to kill and to repeat.
 
     Parameters
     ----------
@@ -270,7 +275,7 @@ def _chosen(cache: Cache, names: Sequence[str]) -> list[Path]:
 
 
 def _readable(folders: Sequence[Path], named: bool) -> tuple[list[Path], list[StoreState]]:
-    """Stores that this version reads, and the others with their problem; one that was asked for by name is an error."""
+    """Divide stores by whether this version reads them; `named` ones must be."""
     fine: list[Path] = []
     problems: list[StoreState] = []
     for folder in folders:

@@ -184,7 +184,7 @@ def _lost_views(report: Extraction) -> list[str]:
 
 
 def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, SplitPolicy, tuple[str, ...]]:
-    """The split of each image, how it was made, and what is to be said. Raises when there is nothing to learn from."""
+    """Split the images, or raise where there is nothing to learn from."""
     policy = resolve_split(inventory, policy)
     splits = split_images(inventory, policy)
     validated, exact = policy.validation > 0, policy.kind == "exact"
@@ -194,7 +194,7 @@ def _divided(inventory: Inventory, policy: SplitPolicy) -> tuple[np.ndarray, Spl
 def _labelled(
     rows: Features, inventory: Inventory, policy: SplitPolicy
 ) -> tuple[Features, np.ndarray, SplitPolicy, list[str]]:
-    """Rows that can be learnt from, the split of each and how it was made, and what is to be said about the others."""
+    """Choose and split the rows that can be learnt from, with remarks."""
     there = np.isin(
         inventory.keys.view("V32").ravel(), np.unique(rows.keys.view("V32").ravel()) if len(rows) else []
     )
