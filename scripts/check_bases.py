@@ -24,8 +24,8 @@ from bottleneck.schema import BaseSpec
 
 def check(spec: BaseSpec, *, with_top: bool = True) -> list[str]:
     """What is wrong with `spec`, as sentences; empty when it tells the truth."""
-    from bottleneck.bases.blocks import blocks_of
     from bottleneck.bases.cut import cut_at, resolve_pooling, row_shape
+    from bottleneck.bases.layer_names import blocks_of
 
     wrong: list[str] = []
     family: Any = family_of(spec.name)

@@ -1,4 +1,4 @@
-"""The frozen part: where networks come from, where they are cut, and what makes one the same as another.
+"""The frozen part: load networks, cut them, and identify them.
 
 `specs` and `spec` import nothing heavy; everything that needs Keras lies in modules that import it inside functions.
 """
@@ -39,7 +39,7 @@ def base_named(name: str) -> BaseSpec:
 
 
 def family_of(name: str) -> BaseFamily:
-    """The family that builds the base called `name`. Raises KeyError for a name that no family has."""
+    """Return the family that builds base `name`; KeyError if none does."""
     for family in families().values():
         if name in family.specs():
             return family

@@ -1,4 +1,4 @@
-"""keras.applications, all of it, as one table.
+"""Every base of keras.applications, as one table.
 
 Cuts that need no top work at any size; those in the top (`fc6`, `predictions`, …) exist at the default size only.
 `bottleneck bases` prints this table and `scripts/check_bases.py` holds it to built networks.
@@ -15,9 +15,10 @@ from bottleneck.schema import BaseSpec, Cache, CutPoint
 
 
 class _Family(NamedTuple):
-    """What the members of one family share. `last` is the last feature map without the top."""
+    """What the members of one family share."""
 
     preprocessing: str
+    #: Last feature map without the top.
     last: str
     blocks: str
     cuts: Mapping[str, CutPoint] = {}
@@ -145,7 +146,7 @@ _TABLE: tuple[_Row, ...] = (
 
 @cache
 def specs() -> Mapping[str, BaseSpec]:
-    """Every base of keras.applications by its name in lower case; imports nothing heavy.
+    """Map names in lower case to bases; imports nothing heavy.
 
     Examples
     --------
@@ -186,7 +187,7 @@ def _spec(row: _Row) -> BaseSpec:
 
 
 def build(spec: BaseSpec, *, top: bool, size: int, weights: str | None = None) -> Any:
-    """The network of `spec` with its initial weights (`weights="imagenet"`: Keras' own download).
+    """Build the network of `spec` with initial or downloaded weights.
 
     Parameters
     ----------
@@ -196,6 +197,7 @@ def build(spec: BaseSpec, *, top: bool, size: int, weights: str | None = None) -
     size : int
         Height and width of the image.
     weights : {None, "imagenet"}
+        Initial ones, or those that Keras downloads.
 
     Returns
     -------
@@ -213,7 +215,8 @@ def build(spec: BaseSpec, *, top: bool, size: int, weights: str | None = None) -
 
     check_size(spec, top=top, size=size)
     name = spec.builder.partition(":")[2]
-    options: dict[str, Any] = {} if top else {"pooling": _FAMILIES[_row(name).family].pooling}
+    family = next(row.family for row in _TABLE if row.builder == name)
+    options: dict[str, Any] = {} if top else {"pooling": _FAMILIES[family].pooling}
     with fresh_names():
         return getattr(keras.applications, name)(
             weights=weights, include_top=top, input_shape=(size, size, 3), **options
@@ -236,17 +239,8 @@ def check_size(spec: BaseSpec, *, top: bool, size: int) -> None:
         raise BaseError(f"--size {size}: {spec.name} takes {spec.smallest} or more")
 
 
-@cache
-def _rows() -> Mapping[str, _Row]:
-    return {row.builder: row for row in _TABLE}
-
-
-def _row(builder: str) -> _Row:
-    return _rows()[builder]
-
-
 def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
-    """The network with the ImageNet weights that Keras downloads into its own cache folder.
+    """Build the network with the ImageNet weights that Keras downloads.
 
     Raises
     ------

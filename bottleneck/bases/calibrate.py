@@ -1,9 +1,9 @@
-"""Random weights that behave: drawn from a seed, then scaled so that features have unit spread.
+"""Draw random weights from a seed and scale features to unit spread.
 
 Plain initializers give networks whose outputs hardly depend on the image (a swap of red and blue moved MobileNetV2's
-probabilities by 0.0), so nothing could be tested with them. Layer by layer, each kernel is scaled so that its output
-has unit standard deviation on fixed probe pictures (layer-sequential unit variance, Mishkin and Matas 2016), and each
-BatchNorm takes the statistics of that batch.
+probabilities by 0.0), so no test could use them. Layer by layer, each kernel is scaled so that its output has unit
+standard deviation on fixed probe pictures (layer-sequential unit variance, Mishkin and Matas 2016), and each BatchNorm
+takes the statistics of that batch.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bottleneck.schema import Preprocessing
 #: Part of the digest of random weights, whose calibrated bits differ between machines.
 CALIBRATION_VERSION = 1
 
-#: BatchNorms give a mean of so many standard deviations instead of zero. Deep random networks around zero are chaotic:
-#: each normalised ReLU layer magnifies rounding (Yang et al., 2019, "A mean field theory of batch normalization"), and
-#: a difference of 1e-7 in the pixels reached 5e-4 of the features' spread in InceptionV3; with the shift, 3e-5. Trained
-#: networks are not like that, and a proof of parity needs networks in which rounding stays rounding.
+#: BatchNorms give a mean of this many standard deviations instead of zero. Deep random networks around zero are
+#: chaotic: each normalised ReLU layer magnifies rounding (Yang et al., 2019, "A mean field theory of batch
+#: normalization"). A difference of 1e-7 in the pixels became 5e-4 of the features' spread in InceptionV3; with the
+#: shift, 3e-5. Trained networks are not like that, and a proof of parity needs networks in which rounding stays small.
 _SHIFT = 1.0
 
 #: Probe pictures that calibrate: far from the first ones, which test, or a BatchNorm in training mode would
@@ -32,7 +32,7 @@ FIRST = 64
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw Keras' initial weights from `seed`; Python's and NumPy's generators go on afterwards as if nothing was.
+    """Draw initial weights from `seed`, then restore the global generators.
 
     Keras takes an initializer's seed from Python's `random`, and draws from it without state of its own, so
     TensorFlow's global seed is not touched.
@@ -59,7 +59,9 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def count(size: int) -> int:
-    """How many probes calibrate at `size`: small images have few pixels at the top, so they need more of them.
+    """Count the probes that calibrate at `size`.
+
+    Small images have few pixels at the top, so they need more probes.
 
     Examples
     --------
@@ -70,7 +72,7 @@ def count(size: int) -> int:
 
 
 def calibrate(model: Any, preprocessing: Preprocessing, size: int, done: set[int] | None = None) -> None:
-    """Scale the kernels of `model` and set its BatchNorms, in place, from probe pictures of `size` pixels.
+    """Scale kernels and set BatchNorms of `model` in place, on probes.
 
     Kernels under a softmax are left alone; layers that are used more than once are set at their first use.
 

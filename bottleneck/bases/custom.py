@@ -1,7 +1,7 @@
-"""Networks that users bring: a `.keras` file, a `module:function`, or a model object.
+"""Networks of users: `.keras` files, ``module:function``, or model objects.
 
-They need one image input of 1 or 3 channels, and they need to say what pixels they were trained on: that is nowhere
-in a model, and guessing it wrong ruins features without an error.
+They take one image of 1 or 3 channels, and the user says what pixels they were trained on: a model does not say it, and
+a wrong guess ruins features without an error.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bottleneck.bases.code.origin import is_keras
 from bottleneck.bases.graph import network_of, walk
 from bottleneck.bases.layer_names import fresh_names
-from bottleneck.bases.origin import is_keras
 from bottleneck.bases.weight_copy import plain_copy
 from bottleneck.errors import BaseError, UsageError, WeightsError
 from bottleneck.schema import PREPROCESSINGS, Preprocessing
@@ -42,7 +42,7 @@ def is_function(base: str) -> bool:
 
 
 def label(base: str) -> str:
-    """What a store of `base` is called: the file's stem, or the function's module and name.
+    """Name the store of `base`: file stem, or module and function.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def label(base: str) -> str:
 
 
 def load_archive(path: Path) -> Any:
-    """The model in a `.keras` file, loaded in safe mode: nothing in the file is executed.
+    """Load a `.keras` file in safe mode, which executes nothing in it.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def load_archive(path: Path) -> Any:
 
 
 def call(reference: str) -> Any:
-    """Whatever ``module:function`` returns; it is called without arguments.
+    """Call ``module:function`` without arguments and return its value.
 
     The working folder counts as a place to import from, after everything that is installed.
 
@@ -122,7 +122,7 @@ def call(reference: str) -> Any:
 
 
 def call_function(reference: str) -> Any:
-    """The model that ``module:function`` returns. Raises `BaseError` when it fails or returns something else."""
+    """Return the model of ``module:function``; `BaseError` for anything else."""
     import keras
 
     model = call(reference)
@@ -132,7 +132,7 @@ def call_function(reference: str) -> Any:
 
 
 def need_preprocessing(preprocessing: Preprocessing | None, base: str) -> Preprocessing:
-    """`preprocessing`, or a `UsageError` that says what can be written."""
+    """Return `preprocessing`, or raise `UsageError` with the choices."""
     if preprocessing is None:
         raise UsageError(
             f"base {base!r} needs --preprocessing: what were its pixels when it was trained? "
@@ -143,7 +143,7 @@ def need_preprocessing(preprocessing: Preprocessing | None, base: str) -> Prepro
 
 
 def fit(model: Any, size: int | None, base: str) -> tuple[Any, int]:
-    """`model` as a graph on (size, size, channels) images, and that size.
+    """Make `model` a graph on square images, and return both.
 
     A Sequential without an input is built, a subclassed model becomes the one layer of a graph, and an input of open
     height and width is fixed; layers and weights stay the same objects.
@@ -196,18 +196,17 @@ def _size(shape: tuple[int | None, ...], size: int | None, base: str) -> int:
     height, width = shape[1], shape[2]
     if height != width and height is not None and width is not None:
         raise BaseError(f"base {base!r} takes images of {height}x{width}; only square images are supported")
-    own = height or width
-    if own is None and size is None:
+    fixed = height or width
+    if fixed is None and size is None:
         raise BaseError(f"base {base!r} takes images of any size; give --size")
-    if own is not None and size is not None and own != size:
+    if fixed is not None and size is not None and fixed != size:
         raise BaseError(
-            f"base {base!r} takes images of {own}x{own}; --size {size} does not fit, leave it out"
+            f"base {base!r} takes images of {fixed}x{fixed}; --size {size} does not fit, leave it out"
         )
-    return int(own or size or 0)
+    return int(fixed or size or 0)
 
 
 def _reused(model: Any, image: Any, base: str) -> Any:
-    """The same layers on another input tensor."""
     import keras
 
     try:
@@ -262,7 +261,7 @@ def _refuse_lambda(model: Any, base: str) -> None:
 
 
 def foreign(model: Any) -> list[str]:
-    """Classes in `model`, at any depth, that are not Keras' own: plain Keras cannot load them from a merged file.
+    """List classes in `model`, at any depth, that plain Keras cannot load.
 
     Parameters
     ----------

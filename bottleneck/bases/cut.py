@@ -1,4 +1,4 @@
-"""Where a base is cut: from a name a person writes to a network that ends there.
+"""Cut a base at a layer that a person names.
 
 A cut is a layer's name, a path through nested networks (`vgg16/block5_pool`), or `output`. The new network shares the
 layers of the old one; nothing is copied.
@@ -18,18 +18,15 @@ OUTPUT = "output"
 
 
 class CuttableLayer(NamedTuple):
-    """One layer that a base can be cut at: its path and the shape of its output (None where it has several)."""
+    """One layer that a base can be cut at."""
 
     path: str
+    #: Of its output; None where it has several.
     shape: tuple[int | None, ...] | None
 
 
-def cuttable_layers(model: Any) -> list[CuttableLayer]:
-    """Every place to cut `model`, in graph order, nested networks after the layer that holds them."""
-    return list(_places(model, ""))
-
-
-def _places(model: Any, prefix: str) -> Iterator[CuttableLayer]:
+def cuttable_layers(model: Any, prefix: str = "") -> Iterator[CuttableLayer]:
+    """Yield every layer of `model`, in graph order, at any depth."""
     graph = network_of(model)
     if graph is None:
         return
@@ -39,17 +36,17 @@ def _places(model: Any, prefix: str) -> Iterator[CuttableLayer]:
         path = prefix + operation.name
         yield CuttableLayer(path, tuple(outputs[0].shape) if len(outputs) == 1 else None)
         if network_of(operation) is not None:
-            yield from _places(operation, path + "/")
+            yield from cuttable_layers(operation, path + "/")
 
 
 def _nodes(graph: Any, operation: Any) -> list[Any]:
-    """The calls of `operation` inside `graph` (a layer may also have been called elsewhere)."""
+    # A layer may also have been called in another graph.
     inside = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
     return [node for node in operation._inbound_nodes if id(node) in inside]
 
 
 def cut_at(model: Any, path: str, *, aliases: Iterable[str] = ()) -> tuple[Any, str]:
-    """The network from the image to `path`, and the path in full.
+    """Cut `model` at `path`; return the network and the full path.
 
     Parameters
     ----------
@@ -95,7 +92,6 @@ def _owner(graph: Any) -> str:
 
 
 def _tensor(model: Any, path: str, whole: str, aliases: Iterable[str]) -> Any:
-    """The output tensor of `path` in terms of the inputs of `model`."""
     import keras
 
     graph = network_of(model)
@@ -136,7 +132,7 @@ def _one(tensors: list[Any]) -> Any:
 def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> UnknownName:
     import keras
 
-    shapes = {p.path: p.shape for p in _places(model, "")}
+    shapes = {p.path: p.shape for p in cuttable_layers(model)}
     prefix = whole[: len(whole) - len(path)]
     known = [*shapes, *aliases, OUTPUT] if not prefix else list(shapes)
     graph = network_of(model)
@@ -145,15 +141,15 @@ def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> Unkno
     hint = f"{', '.join(opaque)}: subclassed, so it can be cut at its output only" if opaque else ""
     error = UnknownName("layer to cut at", whole, [prefix + k for k in known], hint)
     near = [n for n in error.nearest if n[len(prefix) :] in shapes]
-    told = (
+    shown = (
         "; shapes: " + ", ".join(f"{n} {show_shape(shapes[n[len(prefix) :]])}" for n in near) if near else ""
     )
-    error.args = (str(error) + told,)
+    error.args = (str(error) + shown,)
     return error
 
 
 def show_shape(shape: tuple[int | None, ...] | None) -> str:
-    """A row's shape for a person: without the batch, ``?`` where it depends on the image.
+    """Write a shape for a person: without batch, ``?`` for open sizes.
 
     Examples
     --------
@@ -167,7 +163,9 @@ def show_shape(shape: tuple[int | None, ...] | None) -> str:
 
 
 def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: tuple[int | None, ...]) -> Pooling:
-    """The pooling that a cut of this output shape gets: maps and token rows can be pooled, flat rows cannot.
+    """Choose the pooling for a cut of this output shape.
+
+    Maps and tokens can be pooled; flat rows cannot.
 
     Examples
     --------
@@ -186,7 +184,7 @@ def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: tuple[int | No
 
 
 def pool(tensor: Any, pooling: Pooling) -> Any:
-    """`tensor` pooled to (n, channels): over height and width of a map, over the tokens of a sequence."""
+    """Pool a map, or a sequence of tokens, to (n, channels)."""
     import keras
 
     if pooling == "none":
@@ -202,7 +200,7 @@ def pool(tensor: Any, pooling: Pooling) -> Any:
 
 
 def row_shape(shape: tuple[int | None, ...], pooling: Pooling, where: str) -> tuple[int, ...]:
-    """Shape of one stored row. Raises `BaseError` when it depends on the image.
+    """Return the shape of one row; `BaseError` if images decide it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What makes one base the same as another: a digest of its graph up to the cut, and of every weight's bytes.
+"""Digest a base: its graph up to the cut, and all weights.
 
 In it, step by step (`bottleneck.bases.graph.walk`): the operation's class under the name Keras exports it by, its
 configuration, its call arguments, which earlier steps feed it, and shape, dtype and bytes of its weights.
@@ -8,12 +8,12 @@ regularizers, constraints, dropout, seeds, BatchNorm momentum); layers that pass
 and noise layers, `Identity`); nesting; the image's height and width, which are the pixel contract's.
 
 A configuration says nothing of code: of a function given as activation, of what a custom layer's `call` does, of what
-it keeps outside `get_config`. An operation with code in it (its class, or anything that it holds, is not Keras' own) is
-told by what can be seen of the objects themselves (`bottleneck.bases.code`): instructions, constants, closures, module
-globals, attributes. Only the digest of a base with code in it has the number of these rules in it, so that no base of
-stock layers changes its name with them. Bytecode and not source text, since it is what runs, is there for lambdas too,
-and has no comments; the price is that another minor version of Python is another base of this kind. What cannot be seen
-(a library in C, a file that `call` reads) is left to the canary, which a base that may be code computes at every run.
+it keeps outside `get_config`. Where an operation has code in it (its class, or anything in it, is not from Keras), the
+objects themselves are described (`bottleneck.bases.code.reader`): instructions, constants, closures, module globals,
+attributes. Only the digest of a base with code in it contains the number of these rules, so no base of stock layers
+changes its name with them. Bytecode is used and not source text, since it is what runs, lambdas have it too, and it has
+no comments; the price is that another minor version of Python gives another base of this kind. What cannot be seen (a
+library in C, a file that `call` reads) is left to the canary, which a base that may be code computes at every run.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ import hashlib
 import inspect
 from typing import Any
 
-from bottleneck.bases.code import CodeReader
+from bottleneck.bases.code.contents import array_of, files_of, special_attributes
+from bottleneck.bases.code.origin import is_keras
+from bottleneck.bases.code.reader import CodeReader
 from bottleneck.bases.graph import IMAGE, Network, Ref, Step, network_of, steps_of, walk
-from bottleneck.bases.held import array_of, files_of, own_attributes
-from bottleneck.bases.origin import is_keras
 from bottleneck.bases.training_only import PASS_THROUGH
 from bottleneck.errors import BaseError
 from bottleneck.schema import canonical_json
 
-#: Part of the digest and of every remembered one: raise it when the rules below change.
+#: Part of every digest: raise it when the rules below change.
 DIGEST_VERSION = 1
 
-#: Part of the digests of bases with code in them alone: raise it when what is told of code changes.
+#: Part of the digests of bases with code in them alone: raise it when the description of code changes.
 CODE_VERSION = 1
 
-#: What a step became: its new number, or what a pass-through hands on.
+#: What a step became: its new number, or the source of a pass-through.
 _Moved = dict[int, "int | Ref"]
 
 _IGNORED = frozenset(
@@ -56,7 +56,7 @@ _IGNORED_OF = {"BatchNormalization": frozenset({"momentum", "synchronized"})}
 
 
 def digest(model: Any) -> str:
-    """64 hex digits that are equal exactly when two bases compute the same function with the same weights.
+    """Return 64 hex digits, equal for equal functions with equal weights.
 
     Parameters
     ----------
@@ -73,10 +73,10 @@ def digest(model: Any) -> str:
         A layer holds what cannot be identified.
     """
     network = walk(model)
-    teller = _Teller()
-    lines = teller.lines(network)
+    describer = _Describer()
+    lines = describer.lines(network)
     head = b"bottleneck base %d\n" % DIGEST_VERSION
-    if teller.reader.code_count:
+    if describer.reader.code_count:
         head = b"bottleneck base %d with code %d\n" % (DIGEST_VERSION, CODE_VERSION)
     total = hashlib.sha256(head)
     total.update(canonical_json([str(network.image.dtype), network.image.shape[-1]]) + b"\n")
@@ -84,14 +84,14 @@ def digest(model: Any) -> str:
     return total.hexdigest()
 
 
-class _Teller:
-    """Tells networks and operations; `reader` the code in them."""
+class _Describer:
+    """Describes networks and operations; `reader` the code in them."""
 
     def __init__(self) -> None:
-        self.reader = CodeReader(self.stock, self.graph)
+        self.reader = CodeReader(self.operation_of_keras, self.graph)
 
     def lines(self, network: Network) -> list[bytes]:
-        """A line for each step that computes something, and one for the output."""
+        """Write a line for each computing step, and one for the output."""
         moved: _Moved = {}
         described: dict[int, list[Any]] = {}
         lines: list[bytes] = []
@@ -108,46 +108,46 @@ class _Teller:
         return [*lines, canonical_json(["output", output.step, output.output])]
 
     def operation(self, operation: Any) -> list[Any]:
-        """Class, configuration and weights; of one with code in it, all that it holds instead of a configuration."""
+        """Describe class, configuration (or content with code) and weights."""
         weights = [self.reader.array(weight) for weight in getattr(operation, "weights", ())]
         if self.is_code(operation):
-            return [self.held(operation), weights]
+            return [self.content(operation), weights]
         return [_class_name(operation), self.config(operation), weights]
 
-    def stock(self, operation: Any) -> Any:
-        """As `operation`, of one of Keras' own inside code; its weights are those of what is around it."""
+    def operation_of_keras(self, operation: Any) -> Any:
+        """Describe an operation of Keras inside code, which has its weights."""
         graph = self.graph(operation)
         if graph is not None:
             return ["network", graph]
         if self.is_code(operation):
-            return self.held(operation)
+            return self.content(operation)
         if type(operation).__name__ in PASS_THROUGH:
             return _class_name(operation)
-        weights = [self.reader.told(weight) for weight in getattr(operation, "weights", ())]
+        weights = [self.reader.describe(weight) for weight in getattr(operation, "weights", ())]
         return [_class_name(operation), self.config(operation), weights]
 
     def is_code(self, operation: Any) -> bool:
-        """Whether its class, or something in it, is not Keras' own, or it runs a file."""
+        """Whether it has code from outside Keras, or runs a file."""
         if not is_keras(type(operation)) or type(operation).__name__ == "TFSMLayer":
             return True
-        return bool(self.reader.code_in(own_attributes(operation).items()))
+        return bool(self.reader.code_in(special_attributes(operation).items()))
 
-    def held(self, operation: Any) -> Any:
-        """All that an operation with code in it holds."""
+    def content(self, operation: Any) -> Any:
+        """Describe all that an operation with code holds."""
         if type(operation).__name__ != "TFSMLayer" or not is_keras(type(operation)):
             return self.reader.operation(operation)
         self.reader.code_count += 1
         return ["files", files_of(operation), operation.call_endpoint]
 
     def graph(self, operation: Any) -> Any:
-        """What the graph inside a nested network does; None where there is none with one input and one output."""
+        """Hash a nested graph; None without one input and output."""
         root = network_of(operation) or getattr(operation, "_functional", None)
         if root is None or len(root._inputs) != 1 or len(root._outputs) != 1:
             return None
         return hashlib.sha256(b"\n".join(self.lines(steps_of(root)))).hexdigest()
 
     def config(self, operation: Any) -> Any:
-        """Configuration besides defaults and what cannot change inference."""
+        """Return settings that differ from defaults and matter in inference."""
         try:
             config = dict(operation.get_config())
         except NotImplementedError as error:
@@ -174,14 +174,14 @@ class _Teller:
         return plain
 
     def same(self, normal: Any, default: Any, operation: Any) -> bool:
-        """Whether what `default` would be told as is `normal`."""
+        """Whether `default` normalises to `normal`."""
         try:
             return bool(normal == self.normal(default, operation))
         except BaseError:
             return False
 
     def arguments(self, step: Step, moved: _Moved) -> Any:
-        """What the step is called with, by the parameters' names."""
+        """Return the arguments of a step by parameter name."""
         args, kwargs = step.arguments
         # `layer(x)` and `layer(inputs=x)` are one call: bind to the parameters' names, and drop defaults.
         try:
@@ -197,7 +197,7 @@ class _Teller:
         return self.normal(named, step.operation, moved)
 
     def normal(self, value: Any, operation: Any, moved: _Moved | None = None) -> Any:
-        """`value` as plain JSON: tuples as lists, arrays by their bytes, nested Keras objects by class and config."""
+        """Convert `value` to plain JSON; arrays by their bytes."""
         import numpy as np
 
         if value is None or isinstance(value, (bool, str)):
@@ -239,7 +239,7 @@ class _Teller:
         )
 
     def mapping(self, value: dict[Any, Any], operation: Any, moved: _Moved | None) -> Any:
-        """A dictionary of a configuration, which may be a Keras object as it is saved."""
+        """Convert a dictionary, which may be a saved Keras object."""
         if value.get("class_name") == "DTypePolicy":
             return self.normal(value["config"]["name"], operation)
         if value.get("class_name") in PASS_THROUGH:
@@ -248,7 +248,7 @@ class _Teller:
 
 
 def passes_through(step: Step, network: Network) -> bool:
-    """Whether `step` hands its one input on unchanged in inference, dtype included."""
+    """Whether `step` returns its one input unchanged in inference."""
     if type(step.operation).__name__ not in PASS_THROUGH or not is_keras(type(step.operation)):
         return False
     if len(step.refs) != 1 or "call" in vars(step.operation):
@@ -281,7 +281,7 @@ def _is_ignored(key: str) -> bool:
 
 
 def _attributes(operation: Any) -> dict[str, Any] | None:
-    """Plain attributes of a stateless operation that takes more than numbers (Keras writes no config for those)."""
+    # Keras writes no config for stateless operations that take more than numbers.
     import keras
 
     if isinstance(operation, keras.layers.Layer):
@@ -290,11 +290,11 @@ def _attributes(operation: Any) -> dict[str, Any] | None:
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for ancestor in reversed(kind.__mro__):
         if ancestor is object or "__init__" not in vars(ancestor):
             continue
         for name, parameter in inspect.signature(ancestor.__init__).parameters.items():  # type: ignore[misc]
             if parameter.default is not inspect.Parameter.empty:
-                found[name] = parameter.default
-    return found
+                defaults[name] = parameter.default
+    return defaults

@@ -1,4 +1,4 @@
-"""Digests already known, so that a run with nothing to compute never builds the base.
+"""Known digests, so that an idle run never builds the base.
 
 One small JSON file a request in the cache, under a key of everything that decides the answer: the request, the bytes of
 the files it names, the versions of this package, of Keras, of TensorFlow and of what Keras loads classes from, and of
@@ -29,7 +29,7 @@ _PACKAGES = ("keras", "tensorflow", "keras_hub", "keras_cv", "keras_nlp")
 
 
 def recall_digests(request: BaseRequest, cache: Cache) -> StoreSpec | None:
-    """What `remember_digests` was told for this very request, or None; imports neither Keras nor TensorFlow.
+    """Return what was kept for this request, without importing Keras.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def recall_digests(request: BaseRequest, cache: Cache) -> StoreSpec | None:
 
 
 def remember_digests(request: BaseRequest, spec: StoreSpec, cache: Cache) -> None:
-    """Keep what `request` turned out to be. A cache that cannot be written costs the memory, not the run."""
+    """Keep what `request` turned out to be, if the cache allows."""
     key = _key(request)
     if key is None:
         return

@@ -1,7 +1,7 @@
-"""A network as a flat list of steps: nested networks opened up, in an order that names cannot change.
+"""A network as a flat list of steps, whatever its layer names.
 
-Keras keeps a network as nodes: one call of one operation on tensors that earlier nodes made. `walk` follows them
-back from the output and lists them so that each step comes after those that feed it. The order depends on the wiring
+Keras keeps a network as nodes: one call of one operation on tensors that earlier nodes made. `walk` follows them back
+from the output, opens nested networks, and lists each step after those that feed it. The order depends on the wiring
 alone (depth first, arguments in call order), never on layer names or on what else was built in the process.
 """
 
@@ -28,9 +28,10 @@ class Ref:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call: `arguments` is (args, kwargs) as recorded, with a `Ref` in place of each tensor."""
+    """One call of an operation."""
 
     operation: Any
+    #: (args, kwargs) as recorded, with a `Ref` in place of each tensor.
     arguments: tuple[Any, Any]
     refs: tuple[Ref, ...]
     #: dtype of the first output, as text.
@@ -41,8 +42,9 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The steps from the image to `outputs`; `image` is the symbolic input tensor."""
+    """The steps from the image to the outputs."""
 
+    #: The symbolic input tensor.
     image: Any
     steps: tuple[Step, ...]
     outputs: tuple[Ref, ...]
@@ -55,7 +57,7 @@ class Network:
 
 
 class _Frame:
-    """One call of a nested network: its own tensors stand for the tensors it was called on."""
+    """One call of a nested network, whose inputs stand for real tensors."""
 
     def __init__(self, network: Any, parent: _Frame | None, node: Any) -> None:
         self.network, self.parent, self.node = network, parent, node
@@ -74,9 +76,9 @@ class _Frame:
 
 
 def network_of(operation: Any) -> Any | None:
-    """The graph inside `operation` when it is a Functional or Sequential network with its stock `call`, else None.
+    """Return the graph inside a Functional or Sequential network, else None.
 
-    A subclass that overrides `call` is not its graph, and counts as one opaque layer.
+    A subclass that overrides `call` counts as one opaque layer.
     """
     import keras
     from keras.src.models.functional import Functional  # Keras exports no public name for this class
@@ -89,7 +91,7 @@ def network_of(operation: Any) -> Any | None:
 
 
 def walk(model: Any) -> Network:
-    """The flat steps of `model`, a Functional or Sequential `keras.Model` with one input and one output.
+    """List the steps of a network with one input and one output.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def walk(model: Any) -> Network:
 
 
 def steps_of(root: Any) -> Network:
-    """The flat steps of a network that `network_of` gave, with one input and any number of outputs.
+    """List the steps of a network from `network_of` with one input.
 
     Raises
     ------
@@ -137,8 +139,8 @@ def steps_of(root: Any) -> Network:
             tensor = inner._outputs[output]
 
     def ref(frame: _Frame, tensor: Any) -> Ref:
-        found = locate(frame, tensor)
-        return Ref(IMAGE) if found is None else Ref(index[id(found[0]), id(found[1])], found[2])
+        source = locate(frame, tensor)
+        return Ref(IMAGE) if source is None else Ref(index[id(source[0]), id(source[1])], source[2])
 
     last = [locate(top, output) for output in reversed(root._outputs)]
     stack: list[tuple[_Frame, Any, bool]] = [(one[0], one[1], False) for one in last if one is not None]
@@ -170,21 +172,24 @@ def steps_of(root: Any) -> Network:
 
 
 def needed(network: Network, end: int = IMAGE) -> set[int]:
-    """The steps that the outputs need when step `end` is given; with `IMAGE` among them where that is not enough."""
-    found: set[int] = set()
+    """Return the steps that the outputs need when step `end` is given.
+
+    `IMAGE` is among them where `end` is not enough.
+    """
+    steps: set[int] = set()
     waiting = [ref.step for ref in network.outputs]
     while waiting:
         number = waiting.pop()
-        if number == end or number in found:
+        if number == end or number in steps:
             continue
-        found.add(number)
+        steps.add(number)
         if number != IMAGE:
             waiting.extend(ref.step for ref in network.steps[number].refs)
-    return found
+    return steps
 
 
 def above(network: Network, end: int = IMAGE) -> Network:
-    """The steps that the outputs need when step `end` is given, which then is the image of this network."""
+    """Return the part above step `end`, which becomes its image."""
     import keras
 
     numbers = sorted(needed(network, end))
@@ -206,9 +211,9 @@ def above(network: Network, end: int = IMAGE) -> Network:
 
 
 def run_graph(network: Network, image: Any, call: Callable[..., Any]) -> list[Any]:
-    """Send `image` through the steps, each as ``call(operation, *args, **kwargs)``; returns the outputs.
+    """Send `image` through the steps and return the outputs.
 
-    A value is let go after its last use, so a network of any depth holds only its widest cut in memory.
+    A value is dropped after its last use, so a network of any depth holds only its widest cut in memory.
 
     Parameters
     ----------
@@ -216,6 +221,7 @@ def run_graph(network: Network, image: Any, call: Callable[..., Any]) -> list[An
     image : tensor
         (n, height, width, channels), preprocessed.
     call : callable
+        Computes a step: ``call(operation, *args, **kwargs)``.
 
     Returns
     -------
@@ -242,7 +248,7 @@ def run_graph(network: Network, image: Any, call: Callable[..., Any]) -> list[An
 
 
 def inference(operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `operation` in inference mode, whatever was recorded when the network was wired: a `call` of `run_graph`."""
+    """Call `operation` in inference mode, whatever its recorded `training`."""
     if "training" in getattr(operation, "_call_context_args", ()):
         kwargs = {**kwargs, "training": False}
     return operation(*args, **kwargs)

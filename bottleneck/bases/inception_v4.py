@@ -1,7 +1,8 @@
-"""Inception V4 (Szegedy et al., 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections").
+"""Inception V4, which keras.applications lacks.
 
-keras.applications lacks it. Convolutions without bias, BatchNormalization without scale, in the order in which the
-public Keras files (``inception-v4_weights_tf_dim_ordering_tf_kernels*.h5``) hold them.
+Szegedy et al., 2016, "Inception-v4, Inception-ResNet and the Impact of Residual Connections". Convolutions without
+bias, BatchNormalization without scale, in the order in which the public Keras files
+(``inception-v4_weights_tf_dim_ordering_tf_kernels*.h5``) hold them.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def specs() -> Mapping[str, BaseSpec]:
 
 
 def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
-    """The network with its initial weights, at any size from 75 on."""
+    """Build the network with initial weights at 75 pixels or more."""
     if size < spec.smallest:
         raise BaseError(f"--size {size}: {spec.name} takes {spec.smallest} or more")
     from bottleneck.bases.layer_names import fresh_names
@@ -59,7 +60,7 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
 
 
 def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
-    """Refused: its weights are in no place that could be relied on."""
+    """Refuse: no reliable place has its weights."""
     raise BaseError(
         f"{spec.name}: its weights cannot be fetched from a package index; give a weight file by --weights PATH "
         "(or random:0 for a try)"
@@ -67,7 +68,7 @@ def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
 
 
 def network(size: int, *, top: bool) -> Any:
-    """Inception V4 in stock layers, from images in -1..1; with `top`, dropout and 1,001 classes."""
+    """Wire Inception V4 for images in -1..1; `top` adds 1,001 classes."""
     import keras
     from keras import layers
 

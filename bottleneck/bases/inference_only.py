@@ -1,4 +1,4 @@
-"""A base that cannot wake up.
+"""Rebuild a base so that training mode cannot change it.
 
 In Keras 3 `base(x, training=False)` does not survive an outer `fit`: the outer call's `training` replaces the one that
 was recorded. Augmentation is awake even when a model is called without `training`. So the network is rebuilt: dropout
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bottleneck.bases.stock import LayerRewriter, is_attention
+from bottleneck.bases.rewritten_layers import LayerRewriter, is_attention
 from bottleneck.bases.training_only import NOISE, SILENCED, rates_of
 from bottleneck.errors import BaseError
 
-#: Like attention they make inner layers that are not told `trainable`: a file brings them back awake.
+#: Like attention they do not pass `trainable` to inner layers: a file brings them back awake.
 _WAKES = frozenset({"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
 
 
@@ -42,12 +42,12 @@ def freeze_base(model: Any) -> Any:
     """
     import keras
 
-    arrangements = LayerRewriter(copy_without_randomness)
+    rewriter = LayerRewriter(copy_without_randomness)
     # Keras calls no function of ours for the layers of a Sequential, which have one input and so hold no attention.
-    calls = {} if isinstance(model, keras.Sequential) else {"call_function": arrangements.call}
+    calls = {} if isinstance(model, keras.Sequential) else {"call_function": rewriter.call}
     try:
-        copy = keras.models.clone_model(model, clone_function=arrangements.copy, recursive=True, **calls)
-        arrangements.set_weights()
+        copy = keras.models.clone_model(model, clone_function=rewriter.copy, recursive=True, **calls)
+        rewriter.set_weights()
     except (TypeError, ValueError, NotImplementedError) as error:
         raise BaseError(
             f"base {model.name!r} cannot be rebuilt without its dropout: {error}; "
@@ -60,11 +60,11 @@ def freeze_base(model: Any) -> Any:
 
 
 def copy_without_randomness(layer: Any) -> Any:
-    """Copy `layer` without its randomness and its weights; a bare operation is given back as it is."""
+    """Copy `layer` without randomness or weights; return bare operations."""
     import keras
 
     if not isinstance(layer, keras.layers.Layer):
-        return layer  # a bare operation has neither weights nor moods
+        return layer
     kind = type(layer).__name__
     if kind in SILENCED:
         # By name: Keras cannot write a layer that was given a policy's object.
@@ -81,7 +81,7 @@ def copy_without_randomness(layer: Any) -> Any:
 
 
 def _without_rates(config: Any, kind: str) -> Any:
-    """`config` with every rate of randomness at 0, at any depth (wrappers hold whole layers in theirs)."""
+    # At any depth: the configuration of a wrapper holds whole layers.
     if isinstance(config, (list, tuple)):
         return [_without_rates(item, kind) for item in config]
     if not isinstance(config, dict):
@@ -91,25 +91,23 @@ def _without_rates(config: Any, kind: str) -> Any:
         _refuse_crop(inside, str(config["config"].get("name")))
         if inside in SILENCED:
             return _identity(config)
-    quiet = {}
+    without = {}
     for key, value in config.items():
         if key in rates_of(kind) and isinstance(value, (int, float)):
-            quiet[key] = 0.0
+            without[key] = 0.0
         else:
-            quiet[key] = _without_rates(value, inside)
-    return quiet
+            without[key] = _without_rates(value, inside)
+    return without
 
 
 def _is_layer(config: dict[str, Any]) -> bool:
-    """Whether `config` is what Keras writes of one of its own layers inside another."""
-    stock = str(config.get("module") or "").split(".")[0] == "keras"
-    return stock and isinstance(config.get("config"), dict)
+    in_keras = str(config.get("module") or "").split(".")[0] == "keras"
+    return in_keras and isinstance(config.get("config"), dict)
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    """What Keras writes of an `Identity` in the place of the layer that `config` is of."""
-    told = {key: value for key, value in config["config"].items() if key in ("name", "dtype")}
-    same = {"module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": told}
+    inner = {key: value for key, value in config["config"].items() if key in ("name", "dtype")}
+    same = {"module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": inner}
     return {**config, **same}
 
 
@@ -121,21 +119,21 @@ def _refuse_crop(kind: str, name: str) -> None:
 
 
 def _check_still(layer: Any, base: str) -> None:
-    """Refuse by name what is still awake, or would be once it is loaded from a file."""
-    kind, told = type(layer).__name__, f"base {base!r}: layer {layer.name!r} ({type(layer).__name__})"
+    """Refuse a layer that is awake or wakes when loaded."""
+    kind, where = type(layer).__name__, f"base {base!r}: layer {layer.name!r} ({type(layer).__name__})"
     if kind in SILENCED:
         raise BaseError(
-            f"{told} acts at random when the model is called, and lies inside a layer that cannot be rebuilt without "
+            f"{where} acts at random when the model is called, and lies inside a layer that cannot be rebuilt without "
             "it; take augmentation out of the base (`extract --views` augments), or build it from stock layers"
         )
     if kind in _WAKES or is_attention(layer):
         raise BaseError(
-            f"{told} forgets that it is frozen when Keras loads it from a file: a fit around the merged model would "
+            f"{where} forgets that it is frozen when Keras loads it from a file: a fit around the merged model would "
             "train it. Use attention on a (batch, tokens, channels) tensor directly in the network, without masks or "
             "scores, and Conv2D in place of ConvLSTM; or keep using the run with `predict`"
         )
     if kind == "SpectralNormalization":
         raise BaseError(
-            f"{told} changes its kernel when it is called in training mode, and lies inside another layer; put it "
+            f"{where} changes its kernel when it is called in training mode, and lies inside another layer; put it "
             "directly into the network, where it can be replaced by the layer that it wraps"
         )

@@ -1,4 +1,4 @@
-"""From what the user asked to the frozen base: built, weighted, cut, and named by a digest.
+"""Build, weight, cut and identify the base that a request names.
 
 One entry for every kind of base: a name of the catalog, a `.keras` file, a `module:function`, a model object.
 """
@@ -34,7 +34,7 @@ from bottleneck.schema import (
 
 @dataclass(frozen=True, eq=False)
 class LoadedBase:
-    """A base, ready to be run.
+    """A base, ready to run.
 
     Attributes
     ----------
@@ -64,20 +64,20 @@ class LoadedBase:
 
     @cached_property
     def features_model(self) -> Any:
-        """Pixels (n, size, size, 3) in 0..255 to rows (n, *spec.shape): preprocessing, base, pooling.
+        """Preprocessing, base and pooling: pixels in 0..255 to rows.
 
-        To be called with ``training=False``: it shares `model`'s layers, since a frozen copy of a large base costs
+        Call it with ``training=False``: it shares `model`'s layers, since a frozen copy of a large base costs
         its memory again.
         """
         return features_of([self])
 
     def digest_now(self) -> str:
-        """The digest of `model` as it is now: equal before and after anything that should not change it."""
+        """Compute the digest of `model` as it is now."""
         return digest(self.model)
 
 
 def features_of(bases: Sequence[LoadedBase]) -> Any:
-    """`features_model` of one network at several cuts: one output for each, whatever they share computed once."""
+    """Join the `features_model` of several cuts; shared layers run once."""
     import keras
 
     first = bases[0]
@@ -93,12 +93,12 @@ def features_of(bases: Sequence[LoadedBase]) -> Any:
 
 
 def load_base(request: BaseRequest, cache: Cache) -> LoadedBase:
-    """Build, weight, cut and identify the base of `request`; raises as `load_cuts`."""
+    """Load the base of `request`; raises as `load_cuts`."""
     return load_cuts([request], cache)[0]
 
 
 def load_cuts(requests: Sequence[BaseRequest], cache: Cache) -> tuple[LoadedBase, ...]:
-    """Build and weight one base, and cut and identify it for each request.
+    """Load one base, cut and identified for each request.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def load_cuts(requests: Sequence[BaseRequest], cache: Cache) -> tuple[LoadedBase
 
 
 def load_model(model: Any, requests: Sequence[BaseRequest]) -> tuple[LoadedBase, ...]:
-    """The base of a model object at each cut; the requests' `base` is what it is called.
+    """Load a model object at each cut; `base` only names it.
 
     Parameters
     ----------
@@ -175,7 +175,6 @@ def load_model(model: Any, requests: Sequence[BaseRequest]) -> tuple[LoadedBase,
 
 
 def _need_tensorflow() -> None:
-    """Keras must compute with TensorFlow, channels last: the graphs here are TensorFlow's."""
     import keras
 
     backend, layout = keras.backend.backend(), keras.config.image_data_format()
@@ -192,7 +191,7 @@ def _need_tensorflow() -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """A base that is built and weighted, before it is cut."""
+    """A weighted base before it is cut."""
 
     model: Any
     name: str
@@ -253,7 +252,6 @@ def _built(spec: BaseSpec, source: WeightSource, cache: Cache, *, top: bool, siz
 def _finish(
     network: _Network, requests: Sequence[BaseRequest], points: Sequence[CutPoint]
 ) -> tuple[LoadedBase, ...]:
-    """The network cut at each point."""
     models = [cuts.cut_at(network.model, point.layer, aliases=network.aliases) for point in points]
     for model, _ in models:
         check_finite(model, f"base {network.name!r}")
@@ -264,19 +262,19 @@ def _finish(
         for number, (model, _) in enumerate(models):
             # Calibrated bits differ between machines; what they come from does not.
             calibrate(model, network.preprocessing, network.size, done)
-            told = f"calibrated {CALIBRATION_VERSION}\n{identities[number]}"
-            identities[number] = hashlib.sha256(told.encode()).hexdigest()
+            origin = f"calibrated {CALIBRATION_VERSION}\n{identities[number]}"
+            identities[number] = hashlib.sha256(origin.encode()).hexdigest()
     resolved = precision.here(requests[0].precision)
-    found = [
+    bases = [
         _cut(network, request, point, model, path, identity, resolved)
         for request, point, (model, path), identity in zip(requests, points, models, identities, strict=True)
     ]
-    if len({base.spec.identity for base in found}) < len(found):
+    if len({base.spec.identity for base in bases}) < len(bases):
         raise UsageError(
             f"--cut {','.join(str(request.cut) for request in requests)}: two of these are one place "
-            f"({', '.join(base.cut for base in found)}); name each once"
+            f"({', '.join(base.cut for base in bases)}); name each once"
         )
-    return tuple(found)
+    return tuple(bases)
 
 
 def _cut(

@@ -1,4 +1,4 @@
-"""In which type a base is computed, and what this machine has hardware for."""
+"""Choose the number type that this machine computes a base in."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from bottleneck.errors import UsageError
 from bottleneck.schema import AskedPrecision, Precision
 
 #: Vector extensions that kernels choose by, and so part of the numeric environment.
+# fmt: off
 _EXTENSIONS = (
-    "avx",
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_bf16",
-    "avx_vnni",
-    "avx512_vnni",
-    "amx_bf16",
-    "asimd",
-    "sve",
-    "bf16",
+    "avx", "avx2", "fma", "avx512f", "avx512_bf16", "avx_vnni", "avx512_vnni", "amx_bf16", "asimd", "sve", "bf16",
 )
+# fmt: on
 
 #: Those that multiply bfloat16 in hardware: elsewhere it is emulated, slower and with other bits.
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -32,7 +24,7 @@ _TENSOR_CORES = (7, 0)
 
 
 def isa() -> str:
-    """The vector extensions of this machine's processor, where the system tells.
+    """List the vector extensions of this machine's processor.
 
     Examples
     --------
@@ -45,15 +37,15 @@ def isa() -> str:
         return platform.processor() or "unknown"
     for line in text.splitlines():
         if line.startswith(("flags", "Features")):
-            there = set(line.partition(":")[2].split())
-            return " ".join(name for name in _EXTENSIONS if name in there)
+            flags = set(line.partition(":")[2].split())
+            return " ".join(name for name in _EXTENSIONS if name in flags)
     return "unknown"
 
 
 def resolve_precision(
     asked: AskedPrecision, extensions: str, capability: tuple[int, int] | None
 ) -> Precision:
-    """The precision that `asked` is on a machine: pure.
+    """Resolve `asked` for a machine with these extensions and GPU.
 
     Parameters
     ----------
@@ -74,21 +66,21 @@ def resolve_precision(
     ('bfloat16', 'float16')
     """
     cores = capability is not None and capability >= _TENSOR_CORES
-    there: Precision = "float32"
+    fastest: Precision = "float32"
     if cores:
-        there = "float16"
+        fastest = "float16"
     elif capability is None and _BFLOAT16 & set(extensions.split()):
-        there = "bfloat16"
+        fastest = "bfloat16"
     if asked == "auto":
-        return there
-    if asked in ("float32", there):
+        return fastest
+    if asked in ("float32", fastest):
         return asked
     device = (
         "this processor"
         if capability is None
         else f"a GPU of compute capability {capability[0]}.{capability[1]}"
     )
-    also = f"{there} or float32" if there != "float32" else "float32"
+    also = f"{fastest} or float32" if fastest != "float32" else "float32"
     raise UsageError(
         f"--precision {asked}: {device} is not made for it, and emulating it would be slow and give other numbers; "
         f"use {also}, or auto"
@@ -104,7 +96,10 @@ def here(asked: AskedPrecision) -> Precision:
 
 
 def machine() -> list[str]:
-    """What `here` depends on, as far as can be seen without TensorFlow: by this, what it said is remembered."""
+    """List what `here` depends on, without importing TensorFlow.
+
+    It is part of the key of a remembered digest.
+    """
     gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     return [isa(), *gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "all")]
 
@@ -115,6 +110,6 @@ def _capability() -> tuple[int, int] | None:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return None
-    found = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+    capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
     # A GPU that does not say, such as another maker's, is asked for float32 alone.
-    return tuple(found) if found else (0, 0)
+    return tuple(capability) if capability else (0, 0)

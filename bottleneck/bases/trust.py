@@ -1,7 +1,7 @@
-"""Code that a run or a store names: where it would be imported from, and whether the user said that it may.
+"""Refuse code that a run or store names without trust.
 
-What a person writes in a command, `--base module:function`, is the person's own word. What a file says is the word of
-whoever wrote the file: importing it runs that code with the rights of a person who only wanted to look.
+A person who writes `--base module:function` in a command chose that code. What a file names was chosen by whoever
+wrote the file: importing it runs that code with the rights of a person who only wanted to look.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bottleneck.system.durable import shown
 
 
 def require_trust(base: str, trusted: bool, whose: str) -> None:
-    """Refuse a base that is code, unless the user trusts whoever named it.
+    """Refuse a base that is code unless the user trusts it.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def require_trust(base: str, trusted: bool, whose: str) -> None:
 
 
 def file_of(module: str) -> str | None:
-    """The file that `module` would be imported from, found without importing anything; None where there is none.
+    """Find the file of `module` without importing it; None for none.
 
     Examples
     --------
@@ -60,18 +60,18 @@ def file_of(module: str) -> str | None:
     (True, None)
     """
     places: list[str] | None = None
-    found: ModuleSpec | None = None
+    spec: ModuleSpec | None = None
     names = module.split(".")
     for depth in range(1, len(names) + 1):
-        found = _spec(".".join(names[:depth]), places)
-        if found is None:
+        spec = _spec(".".join(names[:depth]), places)
+        if spec is None:
             return None
-        places = list(found.submodule_search_locations or [])
-    return None if found is None else found.origin or next(iter(places or []), None)
+        places = list(spec.submodule_search_locations or [])
+    return None if spec is None else spec.origin or next(iter(places or []), None)
 
 
 def _spec(name: str, places: list[str] | None) -> ModuleSpec | None:
-    """As the import system finds it, parents not imported; last of all in the working folder, as `custom.call` does."""
+    # As the import system finds it, parents not imported; last in the working folder, as `custom.call` does.
     loaded = getattr(sys.modules.get(name), "__spec__", None)
     if isinstance(loaded, ModuleSpec):
         return loaded

@@ -1,7 +1,7 @@
-"""VGG-16 as it was trained on faces (Parkhi et al., 2015, "Deep Face Recognition"), with the layer names of its files.
+"""VGG-16 trained on faces (Parkhi et al., 2015, "Deep Face Recognition").
 
 No package index holds its weights, so they come from a file: the public ``rcmalli_vggface_tf_vgg16.h5`` and
-``…_notop_…`` have these layers in this order.
+``…_notop_…`` have these layers and names in this order.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def specs() -> Mapping[str, BaseSpec]:
 
 
 def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
-    """The network with its initial weights; with its classifier at 224 only."""
+    """Build the network with initial weights; its classifier needs size 224."""
     if size < spec.smallest or (top and size != spec.size):
         allowed = f"{spec.size} with its top" if top else f"{spec.smallest} or more"
         raise BaseError(f"--size {size}: {spec.name} takes {allowed}")
@@ -64,7 +64,7 @@ def build(spec: BaseSpec, *, top: bool, size: int) -> Any:
 
 
 def network(size: int, *, top: bool) -> Any:
-    """VGG-16 in stock layers, from BGR images with the means of its faces taken off."""
+    """Wire VGG-16 for BGR images minus the means of its faces."""
     import keras
     from keras import layers
 
@@ -85,7 +85,7 @@ def network(size: int, *, top: bool) -> Any:
 
 
 def pretrained(spec: BaseSpec, *, top: bool, size: int, cache: Cache) -> Any:
-    """Refused: its weights are in no place that could be relied on."""
+    """Refuse: no reliable place has its weights."""
     raise BaseError(
         f"{spec.name}: its weights cannot be fetched from a package index; give the public file "
         f"rcmalli_vggface_tf{'' if top else '_notop'}_vgg16.h5 by --weights PATH (or random:0 for a try)"

@@ -1,4 +1,4 @@
-"""A weight file that somebody else may have made, copied by a child process into plain HDF5.
+"""Copy an untrusted weight file into plain HDF5, in a child process.
 
 The child walks the file through hard links alone, reads every array and writes it into a new file; what a command or a
 worker then opens was written by our own HDF5 library from those arrays. A file that crashes or hangs the library, or
@@ -52,7 +52,7 @@ _MOST_DEPTH = 64
 
 @contextlib.contextmanager
 def plain_copy(path: Path) -> Iterator[Path]:
-    """Yield a plain copy of a weight file, in a folder that goes afterwards.
+    """Yield a plain copy of a weight file, then delete it.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def plain_copy(path: Path) -> Iterator[Path]:
 
 
 def _ask_child(path: Path, target: Path, size: int) -> str:
-    """What is wrong with the file; empty once the copy is there."""
+    """Return what is wrong with the file; empty after a copy."""
     seconds = _SECONDS + size // _BYTES_A_SECOND
     command = [sys.executable, "-m", "bottleneck.bases.weight_copy", str(seconds), str(path), str(target)]
     try:
@@ -124,15 +124,15 @@ def _ask_child(path: Path, target: Path, size: int) -> str:
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         return f"the HDF5 library died over it ({name}); it is damaged or was made to do that"
-    told = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"the process that copies weight files failed: {told[-1] if told else f'status {done.returncode}'}"
+    errors = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"the process that copies weight files failed: {errors[-1] if errors else f'status {done.returncode}'}"
 
 
 # ------------------------------------------------------------------------------------------------- in the child
 
 
 def copy_file(path: Path, target: Path) -> str:
-    """Copy what Keras reads of a weight file; return what is wrong with it, empty for nothing.
+    """Copy what Keras reads; return what is wrong with the file.
 
     Parameters
     ----------
@@ -167,19 +167,17 @@ class _Refused(Exception):
 
 
 def _plain(path: Path, most: int) -> bytes:
-    """The file as a plain one, of at most so many bytes."""
     if path.suffix.lower() != ".keras":
         return _copied(path, most)
-    made = io.BytesIO()
-    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(made, "w") as plain:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(buffer, "w") as plain:
         for name in archive.namelist():
             data = archive.read(name)
             plain.writestr(name, _copied(io.BytesIO(data), most) if name == MEMBER else data)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def _copied(source: Any, most: int) -> bytes:
-    """The HDF5 file `source` (a path, or a file object) as a plain one."""
     import h5py
 
     buffer = io.BytesIO()
@@ -228,10 +226,12 @@ def _copy_attributes(item: Any, plain: Any, where: str, left: list[int]) -> None
     for name in item.attrs:
         if not _READ_BY_KERAS.fullmatch(name):
             continue
-        held = item.attrs.get_id(name)
-        _spend(left, math.prod(held.shape) * held.dtype.itemsize, f"the attribute {name} of {where or '/'}")
+        stored = item.attrs.get_id(name)
+        _spend(
+            left, math.prod(stored.shape) * stored.dtype.itemsize, f"the attribute {name} of {where or '/'}"
+        )
         value = item.attrs[name]
-        text = h5py.string_dtype() if held.dtype.kind == "O" else None
+        text = h5py.string_dtype() if stored.dtype.kind == "O" else None
         plain.attrs.create(name, value, dtype=text)
 
 
@@ -244,7 +244,7 @@ def _spend(left: list[int], size: int, what: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the child: seconds, a file and a place for its copy in; a line of JSON out."""
+    """Run the child: seconds, source and target in, JSON out."""
     seconds, path, target = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     # What libraries print is not the answer.
     answers = os.fdopen(os.dup(1), "w")

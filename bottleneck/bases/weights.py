@@ -1,4 +1,4 @@
-"""Weights out of files, which are opened as the plain copies that `weight_copy` makes of them.
+"""Load weights from files, through the copies of `weight_copy`.
 
 Nothing is skipped and nothing is guessed: every weight of the network is filled from the file with its exact shape,
 or the error names the first layer where they part. What a file may hold beyond the network is its classifier, and
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WeightSource(NamedTuple):
-    """``--weights``, read: `kind` and the seed or path that goes with it."""
+    """The parsed option ``--weights``."""
 
     kind: Literal["own", "imagenet", "random", "file"]
     seed: int = 0
@@ -28,7 +28,7 @@ class WeightSource(NamedTuple):
 
 
 def parse_weights(text: str | None) -> WeightSource:
-    """``imagenet``, ``random:SEED`` or a path; None is the base's own.
+    """Parse ``imagenet``, ``random:SEED`` or a path; None is the default.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def load_file(model: Any, path: Path, *, top_may_lack: bool) -> None:
 
 
 def check_finite(model: Any, where: str) -> None:
-    """Raise `BaseError` naming the first layer of `model` that holds NaN or infinity."""
+    """Raise `BaseError` for the first weight with NaN or infinity."""
     import numpy as np
 
     for weight in model.weights:
@@ -118,7 +118,7 @@ def _load(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) ->
 
 
 def _load_legacy(model: Any, group: Any, path: Path, top_may_lack: bool) -> None:
-    """Layer by layer: by name where the file has all the model's names, else in order."""
+    # Layer by layer: by name where the file has all names of the model, else in order.
     stored = [
         (name, values) for name in _texts(group, "layer_names") if (values := _stored(group, name, path))
     ]
@@ -168,7 +168,7 @@ def _stored(group: Any, name: str, path: Path) -> list[np.ndarray]:
 
 
 def _texts(group: Any, name: str) -> list[str]:
-    """A list of names in an attribute, which Keras splits into `name0`, `name1`, … when it is long."""
+    # Keras splits a long list into `name0`, `name1`, …
     if name in group.attrs:
         parts = [group.attrs[name]]
     else:
@@ -198,14 +198,14 @@ def _values(layer: Any, name: str, path: Path) -> np.ndarray:
 
 
 def _load_keras3(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) -> None:
-    """Keras' own loader, which places weights by the kind of layer and its turn, after a look at what is there."""
+    # Keras' own loader places weights by the kind of layer and its turn.
     import warnings
 
     import numpy as np
 
     if not path.name.lower().endswith((".weights.h5", ".keras")):
         raise WeightsError(f"{path}: holds weights of Keras 3, whose files are called .weights.h5; rename it")
-    held = _count(file)
+    stored = _count_weights(file)
     for weight in model.weights:
         # Keras may pass over a layer with a mere warning; what it leaves out is seen by this.
         if "float" in weight.dtype:
@@ -215,25 +215,24 @@ def _load_keras3(model: Any, file: Any, path: Path, plain: Path, top_may_lack: b
             warnings.simplefilter("ignore")
             model.load_weights(str(plain))
     except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path}: does not fit {model.name!r}: {_told(error)}") from error
+        raise WeightsError(f"{path}: does not fit {model.name!r}: {_short(error)}") from error
     for weight in model.weights:
         if "float" in weight.dtype and np.isnan(np.asarray(weight)).all():
             raise WeightsError(f"{path}: holds nothing (or NaN alone) for {weight.path} of {model.name!r}")
     wanted = len({id(weight) for weight in model.weights})
-    if held > wanted and not top_may_lack:
+    if stored > wanted and not top_may_lack:
         raise WeightsError(
-            f"{path}: holds {held} weights, {model.name!r} has {wanted}; it is the file of another network"
+            f"{path}: holds {stored} weights, {model.name!r} has {wanted}; it is the file of another network"
         )
 
 
-def _told(error: Exception) -> str:
-    """Keras' message without its list of every layer that failed: the first says it."""
+def _short(error: Exception) -> str:
+    # Without the list of every layer that failed: the first says it.
     text = " ".join(str(error).split())
     return text.split("List of objects that could not be loaded")[0].strip()[:600]
 
 
-def _count(file: Any) -> int:
-    """Weights in a Keras 3 file, seed states left out."""
+def _count_weights(file: Any) -> int:
     import h5py
 
     count, stack = 0, [file]

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bottleneck.bases.blocks import blocks_of
 from bottleneck.bases.graph import network_of
+from bottleneck.bases.layer_names import blocks_of
 from bottleneck.errors import BaseError, UnknownName, UsageError
 from bottleneck.schema import TuneSettings, TuneStage
 

@@ -11,7 +11,7 @@ import numpy as np
 from bottleneck.bases.cut import pool
 from bottleneck.bases.load import LoadedBase
 from bottleneck.bases.preprocess import apply
-from bottleneck.bases.stock import is_attention
+from bottleneck.bases.rewritten_layers import is_attention
 from bottleneck.bases.training_only import SILENCED, rates_of
 from bottleneck.contracts import Head
 from bottleneck.models.comparison import Outputs

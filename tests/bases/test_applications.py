@@ -41,7 +41,7 @@ def test_every_builder_of_keras_is_there() -> None:
 @pytest.mark.keras
 def test_blocks_from_the_top() -> None:
     from bottleneck.bases import family_of
-    from bottleneck.bases.blocks import blocks_of
+    from bottleneck.bases.layer_names import blocks_of
 
     def blocks(name: str) -> list[str]:
         spec = specs()[name]

@@ -228,16 +228,16 @@ def test_a_layer_that_runs_a_file_is_what_the_file_holds(tmp_path: Path) -> None
 def test_a_weight_is_read_once_however_deep_its_layer_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
-    from bottleneck.bases import code, held
     from bottleneck.bases import digest as digests
+    from bottleneck.bases.code import contents, reader
 
     read: list[str] = []
 
     def noted(weight: Any) -> list[Any]:
         read.append(weight.path)
-        return held.array_of(weight)
+        return contents.array_of(weight)
 
-    for module in (code, digests):
+    for module in (reader, digests):
         monkeypatch.setattr(module, "array_of", noted)
     image = keras.Input((8, 8, 3))
     tokens = keras.layers.TimeDistributed(keras.layers.Dense(4))(image)

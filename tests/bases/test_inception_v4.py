@@ -7,8 +7,8 @@ from bottleneck.bases import specs
 
 @pytest.mark.keras
 def test_it_is_the_network_of_the_paper() -> None:
-    from bottleneck.bases.blocks import blocks_of
     from bottleneck.bases.inception_v4 import build
+    from bottleneck.bases.layer_names import blocks_of
 
     spec = specs()["inception_v4"]
     model = build(spec, top=False, size=spec.size)

@@ -44,7 +44,7 @@ def legacy_file(path: Path, model: Any, *, top: bool) -> dict[str, list[np.ndarr
 
 @pytest.mark.keras
 def test_the_network_has_the_names_and_parameters_of_its_files() -> None:
-    from bottleneck.bases.blocks import blocks_of
+    from bottleneck.bases.layer_names import blocks_of
     from bottleneck.bases.vggface import build
 
     spec = specs()["vggface_vgg16"]

@@ -1,8 +1,8 @@
-"""What a Python function does, as plain data: its instructions without what only a reader of the source sees.
+"""The instructions of Python functions, as plain data.
 
-Left out: comments, blank lines, docstrings, line numbers, file names, names of local variables. Kept: instructions,
-constants, names of parameters (a call may use them) and of attributes. Another minor version of Python compiles the
-same source to other instructions.
+Left out, since they change nothing: comments, blank lines, docstrings, line numbers, file names, names of local
+variables. Kept: instructions, constants, names of parameters (a call may use them) and of attributes. Another minor
+version of Python compiles the same source to other instructions.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 def instructions_of(
     code: CodeType, constant: Callable[[Any], Any], outside: Callable[[str], Any]
 ) -> list[Any]:
-    """The instructions of `code` as lists of texts and numbers.
+    """List the instructions of `code` as texts and numbers.
 
     Parameters
     ----------
     code : types.CodeType
     constant : callable
-        Gives a constant as plain data.
+        Returns a constant as plain data.
     outside : callable
-        Gives what stands for a global name.
+        Returns what stands for a global name.
 
     Examples
     --------
@@ -71,10 +71,7 @@ def instructions_of(
         return ["free", free[name]] if name in free else numbers.setdefault(str(name), len(numbers))
 
     kept = _kept(code)
-    places = {}
-    for place, instruction in enumerate(kept):
-        places[instruction.offset] = place
-    after = _places(code, places, len(kept))
+    after = _jump_targets(code, kept)
     lines: list[Any] = [
         [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _KIND],
         list(parameters),
@@ -82,32 +79,33 @@ def instructions_of(
     ]
     for instruction in kept:
         opcode, name = instruction.opcode, instruction.opname
-        told: Any = instruction.arg
+        argument: Any = instruction.arg
         if opcode in dis.hasconst:
             # Names of a call's keywords: `dis` of Python 3.11 does not know that they are a constant.
-            told = constant(
+            argument = constant(
                 code.co_consts[instruction.arg or 0] if name == "KW_NAMES" else instruction.argval
             )
         elif opcode in dis.haslocal or opcode in dis.hasfree:
-            told = local(instruction.argval)
+            argument = local(instruction.argval)
         elif opcode in dis.hasname:
-            told = outside(instruction.argval) if name in _GLOBAL else instruction.argval
+            argument = outside(instruction.argval) if name in _GLOBAL else instruction.argval
         elif opcode in dis.hasjrel or opcode in dis.hasjabs:
-            told = after.get(instruction.argval, "end")
-        lines.append([name, told])
+            argument = after.get(instruction.argval, "end")
+        lines.append([name, argument])
     lines.append(hashlib.sha256(code.co_exceptiontable).hexdigest()[:16])
     return lines
 
 
 class Asked(NamedTuple):
-    """`names` of attributes that code loads, and the `ends` among them: whose value is not asked for another one."""
+    """Names of attributes that code loads."""
 
     names: frozenset[str]
+    #: Those whose value is not asked for another attribute.
     ends: frozenset[str]
 
 
 def asked(code: CodeType) -> Asked:
-    """What `code`, or a function inside it, may ask a module for."""
+    """List what `code` or its functions may ask of a module."""
     kept = _kept(code)
     names, ends, loose = set(code.co_names), set(), passed_on(code)
     for place, instruction in enumerate(kept):
@@ -124,19 +122,19 @@ def asked(code: CodeType) -> Asked:
 
 
 def passed_on(code: CodeType) -> set[str]:
-    """Names of variables that `code` loads for something else than one attribute of theirs that is no dunder."""
+    """Name the variables that `code` uses for more than plain attributes."""
     kept = _kept(code)
-    found: set[str] = set()
+    variables: set[str] = set()
     for place, instruction in enumerate(kept):
         if not (instruction.opname in _GLOBAL or _is_local_load(instruction)):
             continue
         names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-        found.update(names[:-1] if _asks(kept, place + 1) else names)
-    return found
+        variables.update(names[:-1] if _asks(kept, place + 1) else names)
+    return variables
 
 
 def imports(code: CodeType) -> Iterator[tuple[str, int, bool]]:
-    """Modules that `code` imports while it runs: name, how many packages up to look, whether it is passed on."""
+    """Yield each import in `code`: name, level, whether passed on."""
     kept = _kept(code)
     loose, ends = passed_on(code), asked(code).ends
     for place, instruction in enumerate(kept):
@@ -168,29 +166,30 @@ def _is_local_load(instruction: dis.Instruction) -> bool:
 
 
 def _is_kept_to_itself(kept: list[dis.Instruction], place: int, loose: set[str]) -> bool:
-    """Whether what is stored at `place` goes to a variable that is asked for attributes and nothing else."""
+    """Whether the variable stored at `place` is only asked for attributes."""
     if place >= len(kept) or kept[place].opname not in ("STORE_FAST", "STORE_NAME"):
         return False
     return kept[place].argval not in loose
 
 
 def _kept(code: CodeType) -> list[dis.Instruction]:
-    held: list[dis.Instruction] = []
+    kept: list[dis.Instruction] = []
     for instruction in dis.get_instructions(code):
         if instruction.opname in _IDLE:
             continue
-        if instruction.opname == "STORE_NAME" and instruction.argval in _FOR_READERS and held:
-            held.pop()  # what it would have stored
+        if instruction.opname == "STORE_NAME" and instruction.argval in _FOR_READERS and kept:
+            kept.pop()  # what it would have stored
             continue
-        held.append(instruction)
-    return held
+        kept.append(instruction)
+    return kept
 
 
-def _places(code: CodeType, places: dict[int, int], end: int) -> dict[int, int]:
-    """Offset of every instruction to the place of the next one that is kept: jumps may lead to one that is not."""
-    found: dict[int, int] = {}
-    following = end
+def _jump_targets(code: CodeType, kept: list[dis.Instruction]) -> dict[int, int]:
+    # From every offset to the next instruction that is kept: a jump may lead to one that is not.
+    places = {instruction.offset: place for place, instruction in enumerate(kept)}
+    targets: dict[int, int] = {}
+    following = len(kept)
     for instruction in reversed(list(dis.get_instructions(code))):
         following = places.get(instruction.offset, following)
-        found[instruction.offset] = following
-    return found
+        targets[instruction.offset] = following
+    return targets

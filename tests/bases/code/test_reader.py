@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from bottleneck.bases.code import CodeReader
+from bottleneck.bases.code.reader import CodeReader
 from bottleneck.errors import BaseError
 
 
 def reader() -> CodeReader:
-    return CodeReader(stock=repr, graph=repr)
+    return CodeReader(operation_of_keras=repr, graph=repr)
 
 
 def test_modules_that_import_each_other_are_each_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_modules_that_import_each_other_are_each_told_once(monkeypatch: pytest.M
         return tell(self, module, asked)
 
     monkeypatch.setattr(CodeReader, "_opened_module", counted)
-    reader().told(modules[0])
+    reader().describe(modules[0])
     assert sorted(opened) == [module.__name__ for module in modules]
 
 
@@ -38,4 +38,4 @@ def test_items_without_end_are_an_error() -> None:
 
     Endless.__module__ = "json"
     with pytest.raises(BaseError, match=r"Endless that cannot be looked into.*items or more"):
-        reader().told(Endless())
+        reader().describe(Endless())

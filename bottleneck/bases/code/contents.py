@@ -1,4 +1,4 @@
-"""What objects hold: attributes of a layer that are its own, state of an instance, bytes of an array or of files."""
+"""Read what objects contain: attributes, state, arrays and files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _IDLE_ENDS = ("_initializer", "_regularizer", "_constraint")
 
 
 @functools.cache
-def _of_any(model: bool) -> frozenset[str]:
-    """Names of the attributes that Keras gives to every layer, or to every model."""
+def _common_attributes(model: bool) -> frozenset[str]:
+    """Name the attributes that every layer, or every model, has."""
     import keras
 
     if not model:
@@ -41,11 +41,11 @@ def _of_any(model: bool) -> frozenset[str]:
     return _TRAINING.union(*map(vars, kinds))
 
 
-def own_attributes(operation: Any) -> dict[str, Any]:
-    """What a layer or an operation holds besides what every one does; nothing that acts in training alone."""
+def special_attributes(operation: Any) -> dict[str, Any]:
+    """Return what an operation holds for inference beyond common attributes."""
     import keras
 
-    common = _of_any(isinstance(operation, keras.Model))
+    common = _common_attributes(isinstance(operation, keras.Model))
     return {
         name: value
         for name, value in vars(operation).items()
@@ -56,19 +56,19 @@ def own_attributes(operation: Any) -> dict[str, Any]:
 
 
 def idle_attributes(operation: Any) -> dict[str, Any]:
-    """Attributes under the names of initializers and constraints, which `own_attributes` leaves out."""
+    """Return attributes named as initializers or constraints."""
     ends = ("_initializer", "_constraint")
     return {name: value for name, value in vars(operation).items() if name.endswith(ends)}
 
 
 def built_in(value: Any) -> type | None:
-    """The basic class of Python's that `value` is an instance of, though maybe not directly."""
-    # Not isinstance, which a proxy answers for what it stands for.
+    """Return the basic Python class that the class of `value` derives from."""
+    # Not isinstance: a proxy answers it for its target.
     return next((kind for kind in type(value).__mro__ if kind in _CONTENT), None)
 
 
 def plain_content(value: Any) -> Any:
-    """`value` as an instance of its basic class itself, whatever its own class makes of the methods."""
+    """Convert `value` to its basic class, past any overridden methods."""
     kind = built_in(value)
     if kind is None:
         raise TypeError(f"a {type(value).__qualname__} is no instance of a basic class")
@@ -78,14 +78,14 @@ def plain_content(value: Any) -> Any:
 
 
 def instance_state(value: Any) -> dict[str, Any]:
-    """Attributes of an instance, in its dictionary and in slots."""
+    """Return the attributes of an instance, slots included."""
     state = object.__getstate__(value)
     plain, slots = state if isinstance(state, tuple) else (state, None)
     return {**(slots or {}), **(plain or {})}
 
 
 def files_of(operation: Any) -> list[list[str]]:
-    """Every file of the SavedModel that a layer runs, by its bytes: their place is no matter."""
+    """Hash every file of the SavedModel that a layer runs."""
     folder = Path(operation.filepath)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if not files:
@@ -96,7 +96,7 @@ def files_of(operation: Any) -> list[list[str]]:
 
 
 def array_of(value: Any) -> list[Any]:
-    """Shape, type and a hash of the bytes of an array or a tensor."""
+    """Return shape, type and a hash of the bytes of an array."""
     import numpy as np
 
     array = np.asarray(value)
@@ -107,12 +107,12 @@ def array_of(value: Any) -> list[Any]:
 
 
 def settings_of(value: Any) -> Any:
-    """What tells an object of Keras' or TensorFlow's from another one of its class, where that can be had."""
+    """Return what sets a Keras object apart in its class, if known."""
     name = type(value).__name__
     if name in ("DType", "TensorShape"):
         return repr(value)
     if name == "SeedGenerator" or not hasattr(value, "get_config"):
-        # A seed that nobody gave is another one each time; a base whose rows are drawn by it is refused elsewhere.
+        # A seed that nobody gave differs each time; a base that draws its rows by it is refused elsewhere.
         return None
     try:
         return {key: item for key, item in value.get_config().items() if key != "name"}
@@ -121,7 +121,7 @@ def settings_of(value: Any) -> Any:
 
 
 def content_of(cell: Any) -> Any:
-    """What a closure's variable holds; a word where it has no value yet."""
+    """Return the value of a closure's variable, or a word for none."""
     try:
         return cell.cell_contents
     except ValueError:

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bottleneck.bases import origin
-from bottleneck.bases.origin import Origin, of_module, origin_of
+from bottleneck.bases.code import origin
+from bottleneck.bases.code.origin import Origin, of_module, origin_of
 from tests.fakes import FakeForward
 
 
 def test_python_packages_and_the_users_own_code_are_told_apart() -> None:
     assert origin_of(json.dumps).kind == origin_of(dict).kind == origin_of(len).kind == "python"
     assert origin_of(np.linspace) == Origin("package", "numpy", np.__version__)
-    assert origin_of(FakeForward).kind == origin_of(lambda: None).kind == "own"
+    assert origin_of(FakeForward).kind == origin_of(lambda: None).kind == "user"
 
 
 def test_what_runs_as_a_program_is_the_users_own_wherever_its_runner_lies(
@@ -28,7 +28,7 @@ def test_what_runs_as_a_program_is_the_users_own_wherever_its_runner_lies(
     program.__file__ = "/usr/lib/python3/site-packages/ipykernel_launcher.py"
     monkeypatch.setitem(sys.modules, "__main__", program)
     of_module.cache_clear()
-    assert of_module("__main__").kind == "own"
+    assert of_module("__main__").kind == "user"
 
 
 def test_a_package_installed_for_its_developer_is_their_own(
@@ -42,7 +42,7 @@ def test_a_package_installed_for_its_developer_is_their_own(
     import mine_in_work  # type: ignore[import-not-found]
     import of_others  # type: ignore[import-not-found]
 
-    assert origin_of(mine_in_work.f).kind == "own"
+    assert origin_of(mine_in_work.f).kind == "user"
     assert origin_of(of_others.f) == Origin("package", "of_others", "7")
 
 
@@ -70,4 +70,4 @@ def test_a_name_that_was_taken_over_is_no_proof() -> None:
         pass
 
     Taken.__module__, Taken.__qualname__ = "keras.layers", "Taken"
-    assert origin_of(f).kind == origin_of(Taken).kind == "own"
+    assert origin_of(f).kind == origin_of(Taken).kind == "user"

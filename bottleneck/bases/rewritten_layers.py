@@ -1,6 +1,6 @@
-"""Layers that do not stay frozen, written as other stock layers that do.
+"""Replace layers that do not stay frozen by stock layers that do.
 
-`MultiHeadAttention` and `GroupedQueryAttention` make their projections while they are built, without handing down
+`MultiHeadAttention` and `GroupedQueryAttention` make their projections while they are built and do not pass on
 `trainable`: frozen in memory, they train again in an outer `fit` once the model was saved and loaded. Written as
 `EinsumDense` layers around one dot product they stay frozen. `SpectralNormalization` rescales its kernel at each call
 in training mode; in inference it is the layer that it wraps.
@@ -15,28 +15,28 @@ from bottleneck.errors import BaseError
 
 
 class LayerRewriter:
-    """Copies of layers, made as a network is cloned.
+    """Copies the layers of a network while Keras clones it.
 
     Parameters
     ----------
-    quiet : callable
-        Gives a copy of a layer without weights.
+    copy_layer : callable
+        Returns a copy of a layer without weights.
     """
 
-    def __init__(self, quiet: Callable[[Any], Any]) -> None:
-        self._quiet = quiet
+    def __init__(self, copy_layer: Callable[[Any], Any]) -> None:
+        self._copy_layer = copy_layer
         self._pairs: list[tuple[Any, Any]] = []
         self._attention: dict[Any, Any] = {}
         self._networks: dict[tuple[Any, ...], Any] = {}
 
     def copy(self, layer: Any) -> Any:
-        """Copy `layer`, or what it wraps: a `clone_function` of Keras."""
+        """Copy `layer` or what it wraps (a `clone_function` of Keras)."""
         import keras
 
         source = layer
         if type(layer) is keras.layers.SpectralNormalization:
             source = layer.layer
-        copy = self._quiet(source)
+        copy = self._copy_layer(source)
         if source is not layer:
             copy.name = layer.name
         if is_attention(layer):
@@ -46,7 +46,7 @@ class LayerRewriter:
         return copy
 
     def call(self, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call `layer`, or the network that stands for it: a `call_function` of Keras."""
+        """Call `layer` or its replacement (a `call_function` of Keras)."""
         original = self._attention.get(layer)
         if original is None:
             return layer(*args, **kwargs)
@@ -60,7 +60,7 @@ class LayerRewriter:
         return self._networks[place]([query, key, value])
 
     def set_weights(self) -> None:
-        """Give each copy the weights of what it is a copy of."""
+        """Give each copy the weights of its original."""
         for original, copy in self._pairs:
             if original.weights:
                 copy.set_weights(original.get_weights())
@@ -106,7 +106,7 @@ class LayerRewriter:
 
 
 def is_attention(layer: Any) -> bool:
-    """Whether `layer` is Keras' attention of several heads."""
+    """Whether `layer` is multi-head attention of Keras."""
     import keras
 
     return type(layer) in (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
@@ -125,7 +125,7 @@ def _inputs(
     training: bool | None = None,
     use_causal_mask: bool = False,
 ) -> tuple[Any, Any, Any, bool]:
-    """Query, key, value and whether it is causal, of a call of `layer`.
+    """Return query, key, value and the causal flag of a call.
 
     Raises
     ------
@@ -141,10 +141,10 @@ def _inputs(
         "a sliding window": getattr(layer, "sliding_window", getattr(layer, "_sliding_window", None)),
         "more than one axis of tokens": any(len(x.shape) != 3 for x in (query, key, value)),
     }
-    found = [name for name, there in asked.items() if there]
-    if found:
+    extras = [name for name, is_asked in asked.items() if is_asked]
+    if extras:
         raise BaseError(
-            f"layer {layer.name!r} ({type(layer).__name__}) has {', '.join(found)}: Keras loads such attention awake "
+            f"layer {layer.name!r} ({type(layer).__name__}) has {', '.join(extras)}: Keras loads such attention awake "
             "from a file, and it cannot be written as projections around a dot product. Use attention on (batch, "
             "tokens, channels) without masks or scores, or keep using the run with `predict`"
         )

@@ -1,0 +1,1 @@
+"""Describe the custom code of a base as plain data."""
