@@ -88,7 +88,7 @@ def test_a_cache_that_cannot_be_written_costs_the_memory_only(tmp_path: Path) ->
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, pathlib\n"
-        "from bottleneck.bases import blocks, digest_cache, specs\n"
+        "from bottleneck.bases import digest_cache, layer_names, specs\n"
         "from bottleneck.schema import BaseRequest, Cache\n"
         "digest_cache.recall_digests(BaseRequest(base='vgg16'), Cache(pathlib.Path('nowhere'))); specs()\n"
         "print([m for m in ('keras', 'tensorflow', 'h5py', 'numpy', 'pandas') if m in sys.modules])\n"
