@@ -117,7 +117,7 @@ import sys, time
 from pathlib import Path
 from bottleneck.schema import Cache
 from bottleneck.store.maintenance.compact import compact_store
-from bottleneck.store.maintenance.prune import Kept, prune_store
+from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from tests.faults.reference_stores import put, some
 
 cache, until = Cache(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2])
@@ -128,7 +128,7 @@ while time.monotonic() < until:
         put(cache, keys, rows)
     (folder,) = cache.stores.iterdir()
     compact_store(folder)
-    prune_store(folder, Kept(parts[0][0]), done=True)
+    prune_store(folder, KeptContents(parts[0][0]), done=True)
     rounds += 1
 print(rounds)
 """

@@ -381,10 +381,10 @@ def test_a_bomb_is_refused_from_its_header(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(BOMBS[name]())
     script = (
         "import resource, sys, time\nfrom pathlib import Path\n"
-        "from bottleneck.errors import Rejected\nfrom bottleneck.pixels.header import check\n"
+        "from bottleneck.errors import Rejected\nfrom bottleneck.pixels.header import check_header\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nstarted = time.process_time()\n"
-        "try: check(data)\nexcept Rejected as why: print(why.stage, why.retry)\n"
+        "try: check_header(data)\nexcept Rejected as why: print(why.stage, why.retry)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.process_time() - started)"
     )
     done = python(script, tmp_path / name)

@@ -30,11 +30,11 @@ import sys, time
 from pathlib import Path
 import pytest
 import bottleneck
-from bottleneck.finetuning.training_loop import Program
+from bottleneck.finetuning.training_loop import StageProgram
 from tests.models.tiny_network import run_in_process
 
 run, new, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-learn, steps = Program.learn, 0
+learn, steps = StageProgram.learn, 0
 
 def learn_and_stop(self, *arguments):
     global steps
@@ -44,7 +44,7 @@ def learn_and_stop(self, *arguments):
         time.sleep(600)
     return learn(self, *arguments)
 
-Program.learn = learn_and_stop
+StageProgram.learn = learn_and_stop
 run_in_process(pytest.MonkeyPatch())
 bottleneck.finetune(run, {stages}, to=new, {options})
 """

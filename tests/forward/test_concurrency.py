@@ -133,7 +133,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from bottleneck.forward.keras_forward import _keras_graph
-from bottleneck.forward.frozen_graph import freeze
+from bottleneck.forward.frozen_graph import freeze_graph
 
 shape = (8, 16, 16, 8)
 x = image = keras.Input(shape[1:])
@@ -141,7 +141,7 @@ for _ in range(6):
     x = keras.layers.ReLU()(x)
     x = keras.layers.Add()([x, keras.layers.Conv2D(8, 3, padding="same")(x)])
 model = keras.Model(image, x)
-call = freeze(model, shape, "float32") if sys.argv[1] == "frozen" else _keras_graph(model, shape)
+call = freeze_graph(model, shape, "float32") if sys.argv[1] == "frozen" else _keras_graph(model, shape)
 
 random = np.random.default_rng(0)
 batches = [tf.constant(random.random(shape, np.float32)) for _ in range(4)]

@@ -415,8 +415,8 @@ def test_a_saved_dense_head_predicts_without_tensorflow(tmp_path):
     )
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from bottleneck.heads.persistence import load\n"
-        "load(pathlib.Path(sys.argv[1]))[0].predict_proba(np.zeros((2, 12), 'f4'))\n"
+        "from bottleneck.heads.persistence import load_head\n"
+        "load_head(pathlib.Path(sys.argv[1]))[0].predict_proba(np.zeros((2, 12), 'f4'))\n"
         "sys.exit(', '.join({'tensorflow', 'keras'} & set(sys.modules)) or 0)\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)

@@ -26,11 +26,11 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 CONVOLVED = """
 import json
 import tensorflow as tf
-from bottleneck.forward.keras_forward import environment
+from bottleneck.forward.keras_forward import tensorflow_environment
 
 pixels, kernel = tf.ones([2, 24, 24, 48]), tf.ones([3, 3, 48, 32])
 tf.function(lambda x: tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")))(pixels).numpy()
-facts = environment()
+facts = tensorflow_environment()
 print(json.dumps([facts["onednn"], "threads" in facts]))
 """
 
