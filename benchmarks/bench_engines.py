@@ -30,7 +30,8 @@ MODULES = {"local": "bottleneck", "dask": "distributed", "ray": "ray"}
 
 def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict[str, Any]:
     """A whole extraction in this process, and its steady rate."""
-    from bottleneck.extraction.run import fill
+    from bottleneck.extraction.run import ExtractionRun
+    from bottleneck.extraction.setup import RunOptions
     from bottleneck.inventory.scan import scan_source
     from bottleneck.schema import BaseRequest, Cache, WorkerConfig
     from bottleneck.sources.open import open_source
@@ -39,15 +40,10 @@ def one(folder: Path, cache: Path, base: str, engine: str, workers: int) -> dict
     opened, where = open_source(folder), Cache(cache)
     request = BaseRequest(base=base, weights="random:1", pooling="avg", batch=BATCH)
     started = time.time()
-    done, _, store = fill(
-        opened,
-        lambda: scan_source(opened, where.scans),
-        request,
-        where,
-        Silent(),
-        team=WorkerConfig(engine=engine, workers=workers, threads=1),
-        task_rows=TASK_ROWS,
-    )
+    options = RunOptions(workers=WorkerConfig(engine=engine, workers=workers, threads=1))
+    run = ExtractionRun(opened, lambda: scan_source(opened, where.scans), [request], where, Silent(), options)
+    run.task_rows = TASK_ROWS
+    ((done, store),), _ = run.run()
     times = sorted(path.stat().st_mtime for path in (store.folder / "shards").glob("*.json"))
     steady = (len(times) - 2) * TASK_ROWS / (times[-1] - times[1])
     return {"computed": done.computed, "seconds": time.time() - started, "images_per_second": steady}

@@ -49,7 +49,7 @@ def cache_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Extraction by the worker's own code in this process, where processes are not the subject."""
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
 
 
 @pytest.fixture

@@ -11,8 +11,14 @@ import pytest
 
 from bottleneck import cli
 from bottleneck.bases import custom
+from bottleneck.contracts import Source
+from bottleneck.extraction.report import Extraction
+from bottleneck.extraction.run import ExtractionRun
+from bottleneck.extraction.setup import RunOptions
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
+from bottleneck.store.read import Store
+from bottleneck.system.progress import Progress
 
 FAKE = "tests.fakes:base"
 
@@ -57,3 +63,23 @@ def caller(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
         )
 
     return call
+
+
+def extract_one(
+    source: Source,
+    scan: Callable[[], Inventory],
+    request: BaseRequest,
+    cache: Cache,
+    progress: Progress,
+    *,
+    task_rows: int | None = None,
+    patience: float | None = None,
+    **options: Any,
+) -> tuple[Extraction, Inventory, Store]:
+    """Run an `ExtractionRun` at one cut; `options` are those of `RunOptions`."""
+    run = ExtractionRun(source, scan, [request], cache, progress, RunOptions(**options))
+    run.task_rows = task_rows
+    if patience is not None:
+        run.patience = patience
+    (done,), inventory = run.run()
+    return done.report, inventory, done.store

@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     source = write_images(folder / "in", {"cat": 12, "dog": 12})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+        patch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
         bottleneck.train(source, FAKE, run=folder / "first", cache=folder / "cache", settings={"C": "0.5"})
     return folder
 
@@ -138,7 +138,7 @@ def test_whatever_goes_wrong_before_the_end_leaves_the_older_run(run: Path) -> N
 def test_a_file_of_another_run_is_told_from_its_own(run: Path, made: Path, name: str) -> None:
     """Sound, of the same classes and recipe, and not the one that was written with this run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+        patch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
         bottleneck.train(made / "in", FAKE, run=made / "second", cache=made / "cache", seed=7)
     for path in (made / "second").glob("head/*") if name.startswith("head") else [made / "second" / name]:
         shutil.copyfile(path, run / path.relative_to(made / "second"))
@@ -192,7 +192,7 @@ def test_features_of_another_base_never_meet_a_runs_head(
     run: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when code, a file or weights changed behind an unchanged name: `merge` asks too."""
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     record = run / "run.json"
     document = json.loads(record.read_text())
     document["spec"]["recipe"]["base_digest"] = "1" * 64

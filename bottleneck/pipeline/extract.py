@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bottleneck.errors import UsageError
-from bottleneck.extraction.filler import FillOptions
 from bottleneck.extraction.report import Extraction, check_bad
-from bottleneck.extraction.run import Filled, fill_cuts
+from bottleneck.extraction.run import ExtractionRun, FilledStore
+from bottleneck.extraction.setup import RunOptions
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.pipeline.session import Options, PathLike, Request, Session, refuse_unknown
 from bottleneck.schema import Cache, Inventory, Views
@@ -141,7 +141,7 @@ def extract_missing(
     session: Session,
     *,
     examine: Callable[[Inventory], object] = lambda _: None,
-) -> tuple[list[Filled], Inventory]:
+) -> tuple[list[FilledStore], Inventory]:
     """Compute what the stores of `request` lack of `images`.
 
     Parameters
@@ -154,7 +154,7 @@ def extract_missing(
 
     Returns
     -------
-    list of Filled, Inventory
+    list of FilledStore, Inventory
         For each base of `request` what was done and its store as it is after; the images as last scanned.
 
     Raises
@@ -175,8 +175,9 @@ def extract_missing(
         )
     worker = None if request.model is None else worker_here(request, cache)
     with contextlib.nullcontext() if worker is None else worker:
-        fill: FillOptions = {"worker": worker, "limits": session.limits, "team": workers}
-        plain, inventory = fill_cuts(images, scan, request.bases, cache, session.progress, **fill)
+        options = RunOptions(worker, session.limits, workers)
+        run = ExtractionRun(images, scan, request.bases, cache, session.progress, options)
+        plain, inventory = run.run()
         for done in plain:
             check_bad(done.report, session.max_bad)
         if request.views is None:
@@ -189,8 +190,8 @@ def extract_missing(
         # Of what has a row; where the base or a decoder fails an image, its views would fail too.
         whole = np.all([done.store.find(inventory.keys) >= 0 for done in plain], axis=0)
         wanted = views_wanted(inventory, whole, request.views.count)
-        fill["views"] = request.views.policy
-        views, _ = fill_cuts(images, lambda: wanted, resolved, cache, session.progress, **fill)
+        options = replace(options, views=request.views.policy)
+        views, _ = ExtractionRun(images, lambda: wanted, resolved, cache, session.progress, options).run()
         for done in views:
             check_bad(done.report, session.max_bad)
         return [

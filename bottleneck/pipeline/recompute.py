@@ -12,7 +12,8 @@ import numpy as np
 
 from bottleneck.bases.trust import require_trust
 from bottleneck.errors import ForeignEnvironment, StoreError
-from bottleneck.extraction.run import fill
+from bottleneck.extraction.run import ExtractionRun
+from bottleneck.extraction.setup import RunOptions
 from bottleneck.pipeline.extract import extract_missing
 from bottleneck.pipeline.session import Request, Session
 from bottleneck.schema import BaseRequest, Cache, Inventory, Views
@@ -58,15 +59,11 @@ class Recomputation:
         with tempfile.TemporaryDirectory(prefix="bottleneck-") as scratch:
             aside = _aside(Path(scratch), cache, self._listing)
             try:
-                _, _, store = fill(
-                    self._source,
-                    lambda: inventory,
-                    request,
-                    aside,
-                    self._session.progress,
-                    limits=self._session.limits,
-                    views=header.spec.views,
+                options = RunOptions(limits=self._session.limits, views=header.spec.views)
+                run = ExtractionRun(
+                    self._source, lambda: inventory, [request], aside, self._session.progress, options
                 )
+                ((_, store),), _ = run.run()
             except ForeignEnvironment as error:
                 raise ForeignEnvironment(str(error).replace(scratch, str(cache.root))) from error
             if store.spec.recipe != header.spec.recipe:

@@ -109,8 +109,8 @@ def test_an_unreadable_folder_is_a_rejection_and_the_rest_goes_on(open_folder: P
     (open_folder / "cache").mkdir()
     (open_folder / "cache").chmod(0o777)
     script = (
-        "import sys, bottleneck.extraction.run as fill; from tests.in_process import InProcessWorker\n"
-        "fill.WorkerProcess = InProcessWorker  # another user may not be able to start this Python a second time\n"
+        "import sys, bottleneck.extraction.run as run; from tests.in_process import InProcessWorker\n"
+        "run.ExtractionRun.worker_type = InProcessWorker  # nobody may not be able to start this Python again\n"
         "from bottleneck.cli import main; main(sys.argv[1:])"
     )
     python = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c"]

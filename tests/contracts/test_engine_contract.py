@@ -24,7 +24,6 @@ from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.pool import start_pool
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.run import fill
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.folder import FolderSource
@@ -36,6 +35,7 @@ from bottleneck.system.progress import Silent
 from tests.extraction.builder_processes import finish, start
 from tests.extraction.test_scheduler import leftovers, shards, wait_for_records
 from tests.fakes import slow_base, write_images
+from tests.in_process import extract_one
 
 NEEDS = {"local": None, "dask": "distributed", "ray": "ray"}
 TASKS, ROWS = 12, 4
@@ -80,14 +80,14 @@ def run(
     progress: object = None,
 ) -> Extraction:
     opened, where = open_source(source), Cache(cache)
-    done, _, _ = fill(
+    done, _, _ = extract_one(
         opened,
         lambda: scan_source(opened, where.scans),
         BaseRequest(base=base),
         where,
         progress or Silent(),  # type: ignore[arg-type]
         limits=Limits(deadline=60),
-        team=team,
+        workers=team,
         task_rows=ROWS,
     )
     return done
@@ -284,13 +284,13 @@ def test_a_cluster_that_does_not_see_the_source_is_told_so_before_anything_is_co
 ) -> None:
     opened, cache = OnlyHere(str(source)), Cache(tmp_path)
     with pytest.raises(EngineError, match=rf"{platform.node()}.*does not see the source: .*000.png"):
-        fill(
+        extract_one(
             opened,
             lambda: scan_source(opened, cache.scans),
             BaseRequest(base="tests.fakes:base"),
             cache,
             Silent(),
-            team=WorkerConfig(engine=engine, workers=2),
+            workers=WorkerConfig(engine=engine, workers=2),
         )
     assert list(tmp_path.glob("stores/*/shards/*")) == []
 

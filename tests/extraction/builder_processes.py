@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bottleneck.extraction.run import fill
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.open import open_source
 from bottleneck.system.progress import Silent
+from tests.in_process import extract_one
 
 SLOW = "tests.fakes:slow_base"
 ROOT = Path(__file__).parent.parent.parent
@@ -69,14 +69,14 @@ def main(
 ) -> dict[str, Any]:
     opened = open_source(source)
     where = Cache(Path(cache))
-    done, _, _ = fill(
+    done, _, _ = extract_one(
         opened,
         lambda: scan_source(opened, where.scans),
         BaseRequest(base=base),
         where,
         Silent(),
         limits=Limits(deadline=60),
-        team=WorkerConfig(engine=engine, workers=int(workers)) if engine else None,
+        workers=WorkerConfig(engine=engine, workers=int(workers)) if engine else None,
         task_rows=int(task_rows),
         patience=float(patience),
     )

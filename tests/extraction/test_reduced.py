@@ -10,9 +10,8 @@ import pytest
 
 import bottleneck
 from bottleneck.errors import ChangedBase, ForeignEnvironment
-from bottleneck.extraction import filler
-from bottleneck.extraction import run as filling
-from bottleneck.extraction.run import fill
+from bottleneck.extraction import setup
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
@@ -23,6 +22,7 @@ from bottleneck.system.progress import Silent
 from tests.extraction.test_report import text_of
 from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, write_images
+from tests.in_process import extract_one
 
 
 class Reduced(FakeForward):
@@ -101,7 +101,7 @@ def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> N
     opened = open_source(source)
     request = BaseRequest(base="object:fake", precision="auto")
     worker = Worker(Reduced(), cache, [request])
-    _, _, store = fill(
+    _, _, store = extract_one(
         opened, lambda: scan_source(opened, cache.scans), request, cache, Silent(), worker=worker
     )
     header = read_header(store.folder)
@@ -124,12 +124,12 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
             assert [request.precision for request in requests] == ["float32"]
             super().__init__(FakeForward(), cache, requests)
 
-    monkeypatch.setattr(filling, "WorkerProcess", Process)
-    monkeypatch.setattr(filler, "WorkerProcess", Process)
+    monkeypatch.setattr(ExtractionRun, "worker_type", Process)
+    monkeypatch.setattr(setup, "WorkerProcess", Process)
 
     def run(precision: str) -> Any:
         request = BaseRequest(base="tests.fakes:base", precision=precision)
-        return fill(opened, lambda: scan_source(opened, cache.scans), request, cache, Silent())[0]
+        return extract_one(opened, lambda: scan_source(opened, cache.scans), request, cache, Silent())[0]
 
     taken = run("auto")
     assert counts(taken) == {"reused": 5}

@@ -13,9 +13,8 @@ import pytest
 
 import bottleneck
 from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, TooManyBadImages
-from bottleneck.extraction.filler import Filler
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.run import fill
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.scheduler import RetryPolicy
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
@@ -26,6 +25,7 @@ from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.read import Store
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward, rows_by_hand, write_images
+from tests.in_process import extract_one
 
 FAKE = "tests.fakes:base"
 
@@ -35,7 +35,7 @@ def here(
 ) -> tuple:
     """An extraction in this process: as the worker does it, without the process."""
     opened = open_source(source)
-    return fill(
+    return extract_one(
         opened,
         lambda: scan_source(opened, cache / "scans"),
         BaseRequest(base="object:fake"),
@@ -83,13 +83,13 @@ def test_where_nothing_is_missing_the_images_are_gone_through_once(
 ) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
     rounds: list[str] = []
-    planned = Filler.round
+    planned = ExtractionRun._round
 
-    def counted(run: Filler, inventory: Any, stores: Any, look: RetryPolicy) -> Any:
+    def counted(run: ExtractionRun, inventory: Any, stores: Any, look: RetryPolicy) -> Any:
         rounds.append(look.at)
         return planned(run, inventory, stores, look)
 
-    monkeypatch.setattr(Filler, "round", counted)
+    monkeypatch.setattr(ExtractionRun, "_round", counted)
     bottleneck.extract(source, FAKE, cache=cache)
     assert rounds == ["all", "suspects"]
     bottleneck.extract(source, FAKE, cache=cache)
@@ -224,7 +224,7 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path)
             (source / "cat" / "004.png").unlink()
         return found
 
-    done, inventory, store = fill(
+    done, inventory, store = extract_one(
         opened,
         scan_and_meddle,
         BaseRequest(base="object:fake"),
@@ -324,9 +324,9 @@ def test_no_images_is_said(tmp_path: Path) -> None:
 
 def pruned_before_looking(monkeypatch: pytest.MonkeyPatch, cache: Path, looks: range) -> None:
     """Before the store is opened for these times, counted from 0, somebody prunes all of it."""
-    real, count = Filler.open_stores, 0
+    real, count = ExtractionRun._open_stores, 0
 
-    def open_stores(self: Filler) -> list[Store]:
+    def open_stores(self: ExtractionRun) -> list[Store]:
         nonlocal count
         if count in looks:
             (folder,) = (cache / "stores").iterdir()
@@ -334,7 +334,7 @@ def pruned_before_looking(monkeypatch: pytest.MonkeyPatch, cache: Path, looks: r
         count += 1
         return real(self)
 
-    monkeypatch.setattr(Filler, "open_stores", open_stores)
+    monkeypatch.setattr(ExtractionRun, "_open_stores", open_stores)
 
 
 @pytest.mark.fault(24)

@@ -13,7 +13,6 @@ import pytest
 
 from bottleneck.errors import TooManyBadImages, UsageError
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.extract import extract_missing
@@ -24,6 +23,7 @@ from bottleneck.store.read import Store, open_store
 from bottleneck.store.views import stand_ins, view_keys, view_rows, views_wanted
 from bottleneck.system.progress import Silent
 from tests.fakes import SIZE, FakeForward, write_images
+from tests.in_process import extract_one
 
 FAKE = "tests.fakes:base"
 POLICY = ViewPolicy.parse("brightness=-0.3:0.1")
@@ -46,9 +46,11 @@ def here(
         found = scan_source(opened, where.scans)
         return replace(found, table=found.table.take(np.arange(len(found))[::-1])) if reverse else found
 
-    _, inventory, store = fill(opened, listed, request, where, Silent(), worker=worker, task_rows=task_rows)
+    _, inventory, store = extract_one(
+        opened, listed, request, where, Silent(), worker=worker, task_rows=task_rows
+    )
     wanted = views_wanted(inventory, store.find(inventory.keys) >= 0, count)
-    done, _, made = fill(
+    done, _, made = extract_one(
         opened, lambda: wanted, request, where, Silent(), worker=worker, task_rows=task_rows, views=POLICY
     )
     return done, inventory, store, made

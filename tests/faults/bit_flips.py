@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import BottleneckError
-from bottleneck.extraction import run
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.schema import Cache
 from tests.faults.reference_stores import ROOT, SPEC, WIDE, check_served, serve, some_store
 from tests.in_process import InProcessWorker
@@ -148,7 +148,7 @@ def added_to(cache: Cache, images: Path, expected: list[str]) -> str:
 
 def main() -> None:
     """In the child: one JSON question a line in, one verdict a line out."""
-    run.WorkerProcess = InProcessWorker  # type: ignore[misc,assignment]
+    ExtractionRun.worker_type = InProcessWorker
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

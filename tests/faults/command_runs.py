@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.extraction.report import Extraction
-from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
@@ -25,6 +24,7 @@ from bottleneck.store.record import read_record
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward
 from tests.faults.reference_stores import FAKE, ROOT
+from tests.in_process import extract_one
 
 WIDE = "tests.faults.large_rows:wide"
 
@@ -94,7 +94,7 @@ def run(source: Path, cache: Path, **options: Any) -> Ended:
 def again(source: Path, cache: Path, forward: FakeForward | None = None, rows: int = 4) -> Extraction:
     """The same command in this process: as the worker does it, without the process. Milliseconds."""
     opened, where = open_source(source), Cache(cache)
-    done, _, _ = fill(
+    done, _, _ = extract_one(
         opened,
         lambda: scan_source(opened, where.scans),
         BaseRequest(base="object:fake"),

@@ -139,7 +139,7 @@ def pairs(place: Path) -> dict[str, Pair]:
     source = write_images(place / "in", {"cat": 12, "dog": 12})
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+        patch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
         for which in (1, 2):
             done = bottleneck.train(
                 source,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import functools
 import json
 import os
 import random
@@ -33,10 +32,9 @@ import numpy as np
 
 from bottleneck import cli
 from bottleneck.errors import DamagedShard
-from bottleneck.extraction import run as filler
-from bottleneck.extraction.run import fill_cuts
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.inventory.scan import scan_source
-from bottleneck.pipeline import extract, stores
+from bottleneck.pipeline import stores
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.listing import list_store, store_folders
@@ -295,9 +293,8 @@ def _reference(ground: Ground) -> Reference:
 def _command(arguments: Sequence[object], seed: int) -> Callable[[], None]:
     def run() -> None:
         draw = random.Random(seed)
-        small = functools.partial(fill_cuts, task_rows=draw.randint(1, 6), patience=20.0)
-        extract.fill_cuts = small  # type: ignore[attr-defined]
-        filler.WorkerProcess = InProcessWorker  # type: ignore[misc, assignment]
+        ExtractionRun.task_rows = draw.randint(1, 6)
+        ExtractionRun.worker_type = InProcessWorker
         if draw.random() < 0.5:  # several groups, not all in one shard
             whole = stores.compact_store
             stores.compact_store = (  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ has said that it is done. With FAULTS_HERE the worker is in the same process, fo
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -16,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck import cli
-from bottleneck.extraction import run as filler
-from bottleneck.extraction.run import fill_cuts
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.worker.process import WorkerProcess
-from bottleneck.pipeline import extract
 from tests.in_process import InProcessWorker
 
 
@@ -37,12 +34,11 @@ def acknowledge(path: Path) -> None:
 
 
 def main(rows: str, patience: str, *arguments: str) -> None:
-    small = functools.partial(fill_cuts, task_rows=int(rows), patience=float(patience))
-    extract.fill_cuts = small  # type: ignore[attr-defined]
+    ExtractionRun.task_rows, ExtractionRun.patience = int(rows), float(patience)
     if "FAULTS_ACKS" in os.environ:
         acknowledge(Path(os.environ["FAULTS_ACKS"]))
     if "FAULTS_HERE" in os.environ:
-        filler.WorkerProcess = InProcessWorker  # type: ignore[misc, assignment]
+        ExtractionRun.worker_type = InProcessWorker
     cli.main(list(arguments))
 
 

@@ -227,8 +227,8 @@ def open_folder() -> Iterator[Path]:
 NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
 #: Another user may not be able to start this Python a second time: the worker runs in the same process.
 AS_NOBODY = (
-    "import os, sys, bottleneck.extraction.run as fill; from tests.in_process import InProcessWorker\n"
-    "fill.WorkerProcess = InProcessWorker\n"
+    "import os, sys, bottleneck.extraction.run as run; from tests.in_process import InProcessWorker\n"
+    "run.ExtractionRun.worker_type = InProcessWorker\n"
     "from bottleneck.cli import main; main(sys.argv[1:])"
 )
 

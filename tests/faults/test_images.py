@@ -27,7 +27,7 @@ from PIL import Image
 import bottleneck
 from bottleneck.bases import digest_cache
 from bottleneck.errors import TooManyBadImages
-from bottleneck.extraction.run import Extraction
+from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.worker.channel import WorkerChannel
 from bottleneck.schema import Cache
 from tests.fakes import SIZE, base, rows_by_hand, write_images
@@ -509,7 +509,7 @@ def test_a_folder_of_such_images_costs_its_second_run_nothing(
     with pytest.MonkeyPatch.context() as patch:
         # Not even asked what the base is, were it one of the catalog: a light start, as where nothing is to compute.
         patch.setattr(digest_cache, "recall_digests", lambda request, where: base().spec)
-        patch.setattr("bottleneck.extraction.filler.is_function", lambda name: False)
+        patch.setattr("bottleneck.extraction.setup.is_function", lambda name: False)
         patch.setattr(WorkerChannel, "begin", lambda link: pytest.fail("a worker was begun"))
         started = time.monotonic()
         second = adds_up(bottleneck.extract(source, FAKE, **options))

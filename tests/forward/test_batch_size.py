@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bottleneck
-from bottleneck.extraction import filler
+from bottleneck.extraction import setup
 from bottleneck.extraction.worker import process
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.main import Worker
@@ -84,7 +84,7 @@ def test_the_search_runs_in_the_worker_process(tmp_path: Path, monkeypatch: pyte
 def test_a_worker_that_dies_of_a_batch_costs_the_search_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filler, "FEWEST", 1)
+    monkeypatch.setattr(setup, "FEWEST", 1)
     monkeypatch.setattr(process, "LONG", 0.0)
     source = write_images(tmp_path / "in", {"cat": 5})
     with (
@@ -105,7 +105,7 @@ def test_what_was_found_is_the_stores_before_any_row_and_of_every_later_run(
         searched.append(images)
         return 64
 
-    monkeypatch.setattr(filler, "FEWEST", 5)
+    monkeypatch.setattr(setup, "FEWEST", 5)
     monkeypatch.setattr(WorkerProcess, "best_batch", best)
     cache, base = tmp_path / "cache", {"base": str(save_network(tmp_path)), "preprocessing": PREPROCESSING}
     few = write_images(tmp_path / "few", {"cat": 4}, seed=1)

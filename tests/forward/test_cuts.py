@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 import bottleneck
 from bottleneck.cli.commands import app
 from bottleneck.errors import TooManyBadImages, UsageError
-from bottleneck.extraction.run import Filled, fill_cuts
+from bottleneck.extraction.run import ExtractionRun, FilledStore
+from bottleneck.extraction.setup import RunOptions
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.forward.cuts import group_missing
 from bottleneck.inventory.scan import scan_source
@@ -37,20 +38,14 @@ CUTS = "tests.fakes:two_cuts"
 
 def both(
     source: Path, cache: Path, forward: FakeForward | None = None, task_rows: int | None = None
-) -> tuple[Filled, ...]:
+) -> tuple[FilledStore, ...]:
     opened, where = open_source(source), Cache(cache)
     requests = [BaseRequest(base="object:fake", cut=cut) for cut in ("top", "wide")]
     worker = Worker(forward or TwoCuts(), where, requests)
-    found, _ = fill_cuts(
-        opened,
-        lambda: scan_source(opened, where.scans),
-        requests,
-        where,
-        Silent(),
-        worker=worker,
-        task_rows=task_rows,
-    )
-    return found
+    options = RunOptions(worker=worker)
+    run = ExtractionRun(opened, lambda: scan_source(opened, where.scans), requests, where, Silent(), options)
+    run.task_rows = task_rows
+    return run.run()[0]
 
 
 @given(

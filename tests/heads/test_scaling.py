@@ -160,7 +160,7 @@ class TestTheCommandLine:
     def call(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
     ) -> Call:
-        monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+        monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
         monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
         return caller(capfdbinary)
 

@@ -65,7 +65,7 @@ def test_copies_of_an_image_count_once_and_unknown_splits_come_last() -> None:
 def trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[runs.RunFolder, FakeForward, Store, Cache]:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     source = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
     done = bottleneck.train(source, FAKE, run=tmp_path / "run", cache=tmp_path / "cache", validation=0.25)
     cache = Cache(tmp_path / "cache")

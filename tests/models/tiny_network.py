@@ -34,7 +34,7 @@ class InProcessKerasWorker(Worker):
 
 def run_in_process(patch: pytest.MonkeyPatch) -> None:
     """Extract in this process."""
-    patch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessKerasWorker)
+    patch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessKerasWorker)
     patch.setattr("bottleneck.pixels.contract.decode.decoder", one_decoder)
 
 

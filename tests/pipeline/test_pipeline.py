@@ -22,7 +22,7 @@ from tests.in_process import FAKE, Call, InProcessWorker, caller
 
 @pytest.fixture(autouse=True)
 def _worker_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
 
 

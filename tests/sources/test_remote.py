@@ -265,7 +265,7 @@ def test_over_http_pages_are_folders_and_archives_and_tables_are_read(tmp_path: 
 def test_from_s3_to_features_and_only_what_changed_again(
     bucket: Bucket, tmp_path: Path, call: Call, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
     local = write_images(tmp_path / "in", {"cat": 10, "dog": 10})
     url = bucket.put_tree(local, "in")

@@ -152,7 +152,7 @@ def test_by_the_command_line_it_is_an_option(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     call: Call = caller(capfdbinary)
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     monkeypatch.setenv("BOTTLENECK_CACHE", str(tmp_path / "cache"))
     rows = [f"{label}{n}.png" for label in "ab" for n in range(8)]
     here.answers["/images.csv"] = (

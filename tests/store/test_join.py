@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bottleneck.extraction.run import fill
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Inventory
@@ -18,13 +17,14 @@ from bottleneck.store.read import Store
 from bottleneck.store.rows import Rows
 from bottleneck.system.progress import Silent
 from tests.fakes import FakeForward, rows_by_hand, write_images
+from tests.in_process import extract_one
 
 
 @pytest.fixture
 def filled(tmp_path: Path) -> tuple[Path, Inventory, Store]:
     source = open_source(write_images(tmp_path / "in", {"cat": 9, "dog": 9}))
     cache = Cache(tmp_path / "cache")
-    _, inventory, store = fill(
+    _, inventory, store = extract_one(
         source,
         lambda: scan_source(source, None),
         BaseRequest(base="object:fake"),

@@ -169,7 +169,7 @@ def test_through_a_web_server_that_knows_no_ranges(tmp_path: Path) -> None:
 def test_training_from_an_empty_cache_computes_nothing_and_sees_the_same_rows(
     bucket: Bucket, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bottleneck.extraction.run.WorkerProcess", InProcessWorker)
+    monkeypatch.setattr("bottleneck.extraction.run.ExtractionRun.worker_type", InProcessWorker)
     call: Call = caller(capfdbinary)
     images = write_images(tmp_path / "in", {"cat": 20, "dog": 20})
     first, second, remote = tmp_path / "a", tmp_path / "b", f"{bucket.url}/shared"

@@ -21,7 +21,7 @@ from PIL import Image
 import bottleneck
 from bottleneck.bases import digest_cache
 from bottleneck.errors import SourceError, UsageError
-from bottleneck.extraction.filler import Filler
+from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.scheduler import settled_contents
 from bottleneck.extraction.worker.channel import WorkerDied, resident_bytes
 from bottleneck.extraction.worker.main import Worker
@@ -133,16 +133,16 @@ def test_an_image_that_does_well_the_second_time_has_a_row_in_the_same_run(
     """A machine that is busy for a moment condemns nothing."""
     source, cache = write_images(tmp_path / "in", {"cat": 6}), tmp_path / "cache"
     mark(source, "002.png", "KILLED")
-    tries = Filler.try_again
+    tries = ExtractionRun._try_again
 
-    def better(run: Filler, *given: Any) -> Any:
-        run._computing.rest()  # type: ignore[attr-defined]
+    def better(run: ExtractionRun, *given: Any) -> Any:
+        run._setup.worker.rest()  # type: ignore[attr-defined]
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FAKES_ARE_KIND", "1")
             return tries(run, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Filler, "try_again", better)
+        patch.setattr(ExtractionRun, "_try_again", better)
         assert counts(bottleneck.extract(source, FAKE, cache=cache)) == {"computed": 6}
     # The oracle decodes in this very process.
     monkeypatch.setenv("FAKES_ARE_KIND", "1")
@@ -286,14 +286,14 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=strike)
         thread.start()
-        from bottleneck.extraction.run import fill
         from bottleneck.inventory.scan import scan_source
         from bottleneck.sources.open import open_source
         from bottleneck.system.progress import Silent
+        from tests.in_process import extract_one
 
         opened = open_source(source)
         request = BaseRequest(base="tests.fakes:slow_base")
-        done, _, _ = fill(
+        done, _, _ = extract_one(
             opened, lambda: scan_source(opened, None), request, Cache(cache), Silent(), worker=worker
         )
         thread.join()
