@@ -1,4 +1,4 @@
-"""Whether a head can be trained on an inventory at all; if not, why, in numbers."""
+"""Checks whether a head can be trained on an inventory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bottleneck.system.durable import shown
 def check_trainable(
     inventory: Inventory, splits: np.ndarray, *, validated: bool = True, exact: bool = False
 ) -> tuple[str, ...]:
-    """Refuse what cannot be trained on; say what is odd but can.
+    """Refuse what cannot be trained on; remark on what is odd.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def check_trainable(
 
 
 def not_validated(names: list[str], classes: int) -> str:
-    """Which of so many classes have no validation image.
+    """Name the classes that have no validation image.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def not_validated(names: list[str], classes: int) -> str:
 
 
 def _lookalikes(inventory: Inventory, what: str) -> list[str]:
-    """A remark where names of column `what` differ only in how Unicode composes a character (``é``, ``e`` + accent)."""
+    """Remark on names that differ only in Unicode composition (``é``)."""
     first: dict[str, str] = {}
     pairs = []
     for name in inventory.table.column(what).unique().drop_null().to_pylist():
@@ -187,7 +187,6 @@ def _check_sides(
 
 
 def _given(inventory: Inventory) -> set[str]:
-    """The sides that the source names."""
     return set(inventory.table.column("split").drop_null().unique().to_pylist())
 
 

@@ -1,4 +1,4 @@
-"""Which images of an inventory are the same image, and where that is a problem."""
+"""Images of an inventory that are the same, and their contradictions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Copies:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What copies there are.
+    """The copies of an inventory and their contradictions.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Duplicates:
 
 
 def duplicates(inventory: Inventory) -> Duplicates:
-    """Count copies, and name contents whose copies disagree in label, group or given split.
+    """Count copies, and find contents with contradicting labels, groups or splits.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def duplicates(inventory: Inventory) -> Duplicates:
 
 
 def content_codes(inventory: Inventory) -> tuple[np.ndarray, int]:
-    """(n,) int32 with one number a content, in order of first appearance, and how many there are.
+    """Number the contents (n,) by first appearance, and count them.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def content_codes(inventory: Inventory) -> tuple[np.ndarray, int]:
 
 
 def _disagreeing(inventory: Inventory, codes: np.ndarray, unique: int, name: str) -> tuple[Copies, ...]:
-    """Contents with more than one value in column `name`; no split means ``train``, no label or group nothing."""
+    """Find contents with several values in column `name`."""
     column = inventory.table.column(name)
     if name == "split":
         column = pc.fill_null(column, "train")

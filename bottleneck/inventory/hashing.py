@@ -1,4 +1,4 @@
-"""Files to their contents: read and hashed on threads of this process, or by processes elsewhere."""
+"""Read and hash files, on threads here or by other processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEAD = 4096
 
 
 class FileRead(NamedTuple):
-    """What became of one file: its sha256 and its state in the index, or why it has none."""
+    """The sha256 and index state of one file, or its problem."""
 
     content: bytes = b""
     state: int = UNKNOWN
@@ -49,7 +49,7 @@ def hash_files(
     threads: int | None = None,
     readers: Readers | None = None,
 ) -> None:
-    """Read the files of `rows` and hand what became of each to `take`, in any order.
+    """Read the files of `rows`; pass results to `take` in any order.
 
     What a process elsewhere cannot read is read once more here: that it cannot costs no row.
 
@@ -90,7 +90,7 @@ def _elsewhere(
     bar: Bar,
     readers: Readers,
 ) -> np.ndarray:
-    """The rows that `readers` could not read."""
+    """Let `readers` read the files, and return the rows they could not."""
     left: list[int] = []
     seen = probe_source(source, (listing.paths[int(row)].as_py() for row in rows))
     if seen is None:
@@ -120,7 +120,7 @@ def _pieces(
     rows: np.ndarray,
     size: int,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """(rows, what `work` gave for their paths and sizes) as each piece is done; few wait at a time."""
+    """Yield rows with the result of `work` for them, as done."""
     running: dict[Future[Any], np.ndarray] = {}
 
     def done() -> list[tuple[np.ndarray, Any]]:
@@ -144,7 +144,10 @@ def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[
 def _read_there(
     scan: str, source: Source, seen: SourceProbe, paths: Sequence[bytes], sizes: Sequence[int]
 ) -> list[tuple[bytes, int]] | str:
-    """In another process: sha256 and state of each file, empty where it cannot be read; or why this is no place."""
+    """Read files in another process, or say why it sees another source.
+
+    A file that cannot be read has an empty sha256.
+    """
     source = _opened(scan, source)
     # Looked at every time: the process may have been started a moment ago, in the place of one that died.
     return probe_problem(source, seen) or [(read.content, read.state) for read in _read(source, paths, sizes)]
@@ -152,7 +155,7 @@ def _read_there(
 
 @functools.lru_cache(maxsize=1)
 def _opened(scan: str, source: Source) -> Source:
-    """The copy of `source` that came first in this `scan`: an archive's index is read once in each process."""
+    """Keep one copy of `source` a scan: archives are indexed once."""
     return source
 
 
@@ -169,8 +172,6 @@ def _read_one(source: Source, path: bytes, size: int) -> FileRead:
 
 
 class _Threads:
-    """Readers of this process."""
-
     def __init__(self, count: int) -> None:
         self.room = 2 * count
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="scan")

@@ -1,4 +1,4 @@
-"""The scan index: each file's signature when its content was last read, so that it is not read again.
+"""The scan index: signatures of files whose content is known.
 
 One Parquet file a source, sorted by path, disposable: one that is missing, damaged or of another version only
 costs reading the images again. Pages carry checksums, so that a damaged one is never believed.
@@ -43,7 +43,7 @@ _GROUP = 1 << 17
 
 
 def index_file(folder: Path, location: str) -> Path:
-    """Where the index of a source lies: its name is 16 hex digits of sha256 over the location.
+    """Name the index file of a source by its location's hash.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def index_file(folder: Path, location: str) -> Path:
 
 
 def look_up(file: Path, listing: SourceListing, contents: np.ndarray, states: np.ndarray) -> int:
-    """Fill in what the index knows of files whose signature is the recorded one.
+    """Fill in the files whose signature is the recorded one.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def look_up(file: Path, listing: SourceListing, contents: np.ndarray, states: np
 
 
 def _match(group: pa.Table, listing: SourceListing, contents: np.ndarray, states: np.ndarray) -> None:
-    """One row group against the listed paths in its range: neither side is ever looked at as a whole."""
+    """Match one row group against the listed paths in its range."""
     recorded = group.column("path").combine_chunks()
     if not len(recorded):
         return
@@ -129,7 +129,7 @@ def _bisect(paths: pa.LargeBinaryArray, path: bytes, *, after: bool) -> int:
 def save_index(
     file: Path, listing: SourceListing, contents: np.ndarray, states: np.ndarray, trusted: np.ndarray
 ) -> None:
-    """Publish the index anew: the rows of `trusted` ((n,) bool) that are known. Raises OSError."""
+    """Write the index anew, with the known rows of `trusted`. Raises OSError."""
     known = np.flatnonzero(trusted & (states != UNKNOWN))
     file.parent.mkdir(parents=True, exist_ok=True)
     # Straight to the disk, a group of rows at a time, and without waiting for it: whatever a power cut leaves of an

@@ -1,4 +1,4 @@
-"""What a source lists, as columns: 100 bytes a file instead of an object each, sorted by path."""
+"""Files of a source as sorted columns, 100 bytes a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SourceListing:
 def collect_listing(
     entries: Iterable[Entry], moved: Callable[[int], object] = lambda count: None
 ) -> SourceListing:
-    """Entries in any order as a `SourceListing`; `moved` is told how many came, batch by batch.
+    """Sort entries into a `SourceListing`; call `moved` with each batch's size.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def collect_listing(
 
 
 class _Texts:
-    """One column of bytes or nulls, end to end in buffers that grow in place.
+    """A column of bytes or nulls in buffers that grow.
 
     Thousands of small arrays, joined at the end, cost twice the column and leave the heap in pieces.
     """
@@ -91,7 +91,7 @@ class _Texts:
         self._data += b"".join(value for value in values if value is not None)
 
     def take_out(self) -> pa.LargeBinaryArray:
-        """The column, over this object's own bytes: nothing can be added then."""
+        """Give the column over this object's own bytes, closed to additions."""
         lengths = np.frombuffer(self._lengths, np.int32)
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(np.maximum(lengths, 0), out=offsets[1:])
@@ -110,7 +110,7 @@ def _sorted_strings(column: pa.LargeBinaryArray, order: pa.Array) -> pa.ChunkedA
 
 
 def plain_paths(paths: pa.LargeBinaryArray) -> pa.ChunkedArray:
-    """The same values with 32-bit offsets, in as many pieces as these allow."""
+    """Copy paths to 32-bit offsets, in as many pieces as needed."""
     pieces = [
         pa.concat_arrays([paths.slice(start, _PIECE)]).cast(pa.binary())
         for start in range(0, len(paths), _PIECE)
@@ -119,7 +119,7 @@ def plain_paths(paths: pa.LargeBinaryArray) -> pa.ChunkedArray:
 
 
 def fixed_binary(rows: np.ndarray) -> pa.FixedSizeBinaryArray:
-    """(n, 32) uint8 as an Arrow column, without a copy."""
+    """Wrap (n, 32) uint8 as an Arrow column, without a copy."""
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(32), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows))]
     )

@@ -1,4 +1,4 @@
-"""From a source to its `Inventory`: each file's sha256, read only where the index does not know it."""
+"""Scan a source: hash each file that the index does not know."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def scan_source(
     readers: Readers | None = None,
     progress: Progress | None = None,
 ) -> Inventory:
-    """Which images `source` holds, by content.
+    """List the images that `source` holds, by content.
 
     A file whose signature is the recorded one is not read. The others are read by a pool of threads, at most
     a few files each in memory, and hashed. A file is image-like when a table names it, when it begins with an
@@ -123,7 +123,7 @@ def scan_source(
 
 
 def trusted(signatures: Sequence[np.ndarray], now: int) -> np.ndarray:
-    """(n,) bool: files whose signature would change with their content, as far as can be told.
+    """Mark files whose signature would change with their content, (n,) bool.
 
     Not: what nothing vouches for (volume 0); files changed less than two seconds before `now`, in ns; and files that
     share their change time, to the ns, with more than half of their file system's. The kernel gives such times one
@@ -147,7 +147,7 @@ def _suffix(path: bytes) -> str:
 
 
 def _image_like(listing: SourceListing, states: np.ndarray) -> np.ndarray:
-    """(n,) bool: files that are images by their first bytes, by a table's word, or by their name."""
+    """Mark images by first bytes, table entry or name, (n,) bool."""
     kept = (states == IMAGE) | ((states == OTHER) & listing.named)
     doubtful = np.flatnonzero((states == OTHER) & ~kept)
     for start in range(0, len(doubtful), _CHUNK):
@@ -160,7 +160,7 @@ def _image_like(listing: SourceListing, states: np.ndarray) -> np.ndarray:
 def _rejections(
     listing: SourceListing, problems: dict[int, Rejected], ignored: Counter[str]
 ) -> tuple[Rejection, ...]:
-    """Problems as rejections; files whose name says that they are no images are counted instead."""
+    """Turn problems into rejections; count files that are no images by name."""
     rejections = []
     for row, problem in sorted(problems.items(), key=lambda one: one[0]):
         path = listing.paths[row].as_py()

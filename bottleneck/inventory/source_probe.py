@@ -1,4 +1,4 @@
-"""Whether a process elsewhere sees the source that this one does: one file of it, by content."""
+"""Check that another process sees the same source, by one file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SourceProbe:
 
 
 def probe_source(source: Source, paths: Iterable[bytes]) -> SourceProbe | None:
-    """The first of `paths` that can be read; None where none of the first few can.
+    """Read the first readable one of the first few `paths`.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def probe_source(source: Source, paths: Iterable[bytes]) -> SourceProbe | None:
 
 
 def probe_problem(source: Source, seen: SourceProbe) -> str | None:
-    """What is wrong with `source` as this process sees it, and on which machine; None where `seen` is what it has."""
+    """Say how `source` differs here from the probe `seen`, or None."""
     host = f"{platform.node()} (process {os.getpid()})"
     try:
         data = source.read(seen.path)

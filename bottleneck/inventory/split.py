@@ -37,7 +37,7 @@ _NAMES = np.array(["train", "validation", "test"])
 
 
 def split_images(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
-    """The side of every image.
+    """Assign every image to a side.
 
     Given sides stay as given. An image without one joins the side that its copies or its group were given;
     where the source gives no validation images, the policy takes them out of the training images. Images
@@ -92,7 +92,7 @@ def split_images(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
 
 
 def resolve_split(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
-    """The policy that ``auto`` comes to for these images, with the reason.
+    """Choose the policy that ``auto`` stands for, with the reason.
 
     Any other stays, but for the reason where the source names the validation images.
 
@@ -144,7 +144,7 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[Literal["hash", "e
 
 
 def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
-    """Each key with the seed as a number in [0, 1): the first 53 bits of a sha256."""
+    """Hash each key with the seed to 53 bits in [0, 1)."""
     start = hashlib.sha256(b"bottleneck split 1\n%d\n" % seed)
     numbers = np.empty(len(keys))
     for at, key in enumerate(keys):
@@ -155,7 +155,9 @@ def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
 
 
 def _units(inventory: Inventory, contents: np.ndarray, unique: int) -> tuple[np.ndarray, list[bytes]]:
-    """What moves as one: (n,) number of each image's unit, and the key of each unit.
+    """Number the unit of each image (n,), and give each unit's key.
+
+    A unit moves as one.
 
     Without groups that is the content. Else a group, and groups that share a content are one unit, known by
     their first group in order of code points: neither copies nor groups are ever torn apart.
@@ -188,7 +190,7 @@ def _units(inventory: Inventory, contents: np.ndarray, unique: int) -> tuple[np.
 
 
 def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
-    """(n,) side as given, or as others of its unit were given (test before validation), else -1."""
+    """Give each side (n,) as its unit was given, else -1."""
     number = pc.index_in(inventory.table.column("split"), value_set=pa.array(_NAMES.tolist()))
     sides = np.asarray(pc.fill_null(number, -1).to_numpy(), np.int64)
     of_unit = np.full(count, -1)
@@ -197,7 +199,7 @@ def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
 
 
 def _labels(inventory: Inventory) -> tuple[list[str], np.ndarray]:
-    """Labels in order, and (n,) the number of each image's; without one, the number behind the last."""
+    """Sort labels; number each image's (n,), unlabelled ones behind the last."""
     column = inventory.table.column("label")
     labels = sorted(x for x in pc.unique(column).to_pylist() if x is not None)
     number = pc.index_in(column, value_set=pa.array(labels, pa.string()))
@@ -212,7 +214,7 @@ def _stratified(
     numbers: np.ndarray,
     fraction: float,
 ) -> np.ndarray:
-    """(units,) bool: those that go to validation, each label giving its share.
+    """Choose units for validation, (units,) bool, by each label's share.
 
     Shares are rounded so that their sum is right too (largest remainders; ties in order of the label).
     """

@@ -1,4 +1,4 @@
-"""The nouns. Options and file headers are pydantic models; rows never are (an `Inventory` is a table).
+"""Nouns: pydantic models for options and headers, an Arrow table for rows.
 
 One file a subject; import them from here.
 """

@@ -1,4 +1,4 @@
-"""What was asked of a base, what it is, and the recipe that gives a store its identity."""
+"""Requests for a base, its facts, and the recipe of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TASK_BYTES = 128 << 20
 
 
 class BaseRequest(Frozen):
-    """What the user asked of a base: the BASE options of the command line, parsed.
+    """What the user asks of a base: the BASE options, parsed.
 
     None means the base's own default.
     """
@@ -41,7 +41,7 @@ class BaseRequest(Frozen):
     batch: int | None = Field(default=None, ge=1, le=65536)
 
     def computed_in(self, precision: Precision) -> BaseRequest:
-        """The same in this precision: `auto` as it was resolved, so that any machine computes these very rows."""
+        """Fix the precision that `auto` resolved to, for any machine."""
         return self.model_copy(update={"precision": precision})
 
 
@@ -60,12 +60,12 @@ class Recipe(Frozen):
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits: sha256 of the canonical form."""
+        """Hash the canonical form: 64 hex digits of sha256."""
         return hashlib.sha256(b"bottleneck recipe 1\n" + self.canonical()).hexdigest()
 
 
 class StoreSpec(Frozen):
-    """A recipe with the names a person knows it by and the shape of its rows.
+    """A recipe with its names and the shape of its rows.
 
     With `views`, the store holds augmented views of the images instead, made by that policy.
     """
@@ -78,18 +78,18 @@ class StoreSpec(Frozen):
 
     @property
     def folder(self) -> str:
-        """Name of the store's folder."""
+        """Name the store's folder."""
         return f"{safe_name(self.base)}-{safe_name(self.cut)}{self.ending}"
 
     @property
     def ending(self) -> str:
-        """The part of the folder's name that tells recipes and policies apart."""
+        """Give the part of the folder's name that tells recipes apart."""
         views = f"-views-{self.views.fingerprint[:8]}" if self.views else ""
         return f"-{self.recipe.fingerprint[:12]}{views}"
 
     @property
     def identity(self) -> str:
-        """What a shard's record is bound to: the recipe's fingerprint, and the policy's where rows are views."""
+        """Name what a shard's record is bound to: recipe and view policy."""
         if self.views is None:
             return self.recipe.fingerprint
         both = self.recipe.fingerprint + self.views.fingerprint
@@ -97,7 +97,7 @@ class StoreSpec(Frozen):
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one stored row."""
+        """Count the bytes of one stored row."""
         count = 1
         for extent in self.shape:
             count *= extent
@@ -105,7 +105,7 @@ class StoreSpec(Frozen):
 
     @property
     def task_rows(self) -> int:
-        """Rows of one task: 1,024, fewer where they would pass 128 MiB."""
+        """Count the rows of one task: 1,024, fewer above 128 MiB."""
         return max(1, min(TASK_ROWS, TASK_BYTES // max(1, self.row_bytes)))
 
     def summary(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class StoreSpec(Frozen):
 
 @dataclass(frozen=True)
 class CutPoint:
-    """Where an alias of a catalog base leads: a layer, how it is pooled, and whether the top is needed."""
+    """The layer, pooling and need of the top behind an alias."""
 
     layer: str
     pooling: Pooling = "none"
@@ -166,6 +166,6 @@ class BaseSpec:
     smallest: int = 32
 
     def to_json(self) -> dict[str, Any]:
-        """Give the facts for a program; the builder is not one of them."""
+        """Give the facts for a program, without the builder."""
         first = ("name", "size", "smallest", "preprocessing", "cut", "cuts")
         return json_fields(self, *first, "feature", "parameters", "blocks", "weights")

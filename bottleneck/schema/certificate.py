@@ -1,4 +1,4 @@
-"""The parity certificate: what was compared with the cached head, on which images, and the verdict."""
+"""The parity certificate: comparisons with the cached head, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Quantity = Literal["features", "logits", "probabilities", "energy"]
 
 
 class Difference(Frozen):
-    """How far one form lies from the reference in one quantity, relative to its spread between images."""
+    """A form's distance from the reference, relative to the spread between images."""
 
     quantity: Quantity
     largest: float
@@ -23,7 +23,7 @@ class Difference(Frozen):
 
 
 class Accuracy(Frozen):
-    """How many of the labelled images a form gets right, and how many of the same images the cached head does."""
+    """Shares of images that a form and the head get right."""
 
     images: int = Field(ge=1)
     form: float = Field(ge=0.0, le=1.0)
@@ -31,7 +31,7 @@ class Accuracy(Frozen):
 
 
 class Comparison(Frozen):
-    """One form (or broken twin) against the cached head on one set of images.
+    """One form (or broken twin) against the cached head on some images.
 
     Attributes
     ----------
@@ -69,12 +69,12 @@ class Comparison(Frozen):
 
     @property
     def largest(self) -> float:
-        """The largest difference of any quantity."""
+        """Give the largest difference of any quantity."""
         return max(item.largest for item in self.differences)
 
 
 class Bound(Frozen):
-    """How far apart forms may be, and where that comes from: the rounding of the network itself.
+    """How far apart forms may be, from the network's own rounding.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Bound(Frozen):
 
 
 class Stillness(Frozen):
-    """What became of the base's variables while a form was called in every way, and trained around.
+    """Whether the base's variables stayed the same through calls and training.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Stillness(Frozen):
 
 
 class Certificate(Frozen):
-    """The verdict on a model in all its forms: `certified`, `different` or `no power`.
+    """The verdict on a model: `certified`, `different` or `no power`.
 
     Forms that are held to a tolerance decide it, with the twins and the drift. Those that round on purpose are judged
     one by one at a gate, and one that does not reach it is refused without touching the others.
@@ -152,7 +152,7 @@ class Certificate(Frozen):
 
     @property
     def refused(self) -> tuple[Comparison, ...]:
-        """Forms that round and do not reach their gate."""
+        """List the forms that round and miss their gate."""
         return tuple(c for c in self.forms if c.gate is not None and not c.passed)
 
 

@@ -1,4 +1,4 @@
-"""Images as a source lists them, as an inventory holds them, and as tasks hand them on."""
+"""Images as a source, an inventory and a task hold them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class ImageRecord(NamedTuple):
 
 
 class Rejection(Frozen):
-    """An image that has no row, and why. `content` is 64 hex digits, empty when the file could not be read.
+    """An image that has no row, and why.
+
+    `content` is 64 hex digits, empty when the file could not be read.
 
     `retry`, `circumstances` and `final` are as in `RejectedContent`.
     """
@@ -75,7 +77,7 @@ class Rejection(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Inventory:
-    """Which images a source holds, by content: an Arrow table sorted by path.
+    """The images of a source by content, sorted by path.
 
     Attributes
     ----------
@@ -108,7 +110,7 @@ class Inventory:
 
     @cached_property
     def keys(self) -> np.ndarray:
-        """Contents as (n, 32) uint8, in table order."""
+        """Give the contents as (n, 32) uint8, in table order."""
         import numpy as np
 
         if not len(self):
@@ -123,12 +125,14 @@ class Inventory:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Labels in code-point order, as Keras' `image_dataset_from_directory` sorts them."""
+        """List the labels in code-point order, as `image_dataset_from_directory` sorts them."""
         return tuple(sorted(x for x in self.table.column("label").unique().to_pylist() if x is not None))
 
 
 class Task(NamedTuple):
-    """One shard's worth of work. `id` is 16 hex digits of sha256 over the keys in order.
+    """One shard's worth of work.
+
+    `id` is 16 hex digits of sha256 over the keys in order.
 
     With `views`, the keys are those of augmented views, made by that policy. `cuts` are the numbers of the cuts whose
     rows are wanted; the first one's store has the plan that the task is of. `blamed` are the circumstances under which

@@ -1,4 +1,4 @@
-"""What one image may cost before the run goes on without it, and under which circumstances that was found."""
+"""Bounds on one image's cost, and the circumstances of giving up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class Limits(Frozen):
 
     @property
     def circumstances(self) -> str:
-        """The limits and the versions under which an image is given up: another text is reason to try it again.
+        """Describe the limits and versions under which an image is given up.
+
+        Another text is reason to try the image again.
 
         Examples
         --------
@@ -71,7 +73,7 @@ class Limits(Frozen):
 
 @functools.cache
 def _versions() -> str:
-    """Of what decodes and computes."""
+    """Name the versions of what decodes and computes."""
     found = [f"Python {platform.python_version()}"]
     for name in ("bottleneck-features", "tensorflow", "keras", "numpy", "numba"):
         try:

@@ -1,4 +1,4 @@
-"""How the bytes of a file become the values that a base is fed."""
+"""How the bytes of a file become a base's input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Preprocessing(Frozen):
-    """One affine form, ``y = x * scale + offset`` a channel, after the channels are put in order.
+    """One affine form a channel, ``y = x * scale + offset``.
 
     Parameters
     ----------
@@ -57,12 +57,15 @@ class Preprocessing(Frozen):
 
     @property
     def is_identity(self) -> bool:
-        """True when pixels pass unchanged."""
+        """Test whether pixels pass unchanged."""
         return self.channels == "rgb" and set(self.scale) == {1.0} and set(self.offset) == {0.0}
 
     @classmethod
     def parse(cls, text: str) -> Preprocessing:
-        """A named value, or ``scale=…,offset=…,channels=…`` with ``/`` for fractions and ``:`` between channels."""
+        """Parse a named value, or ``scale=…,offset=…,channels=…``.
+
+        Fractions are written with ``/``, channels are separated by ``:``.
+        """
         named = PREPROCESSINGS.get(text)
         if named is not None:
             return named
@@ -106,7 +109,7 @@ PREPROCESSINGS: Mapping[str, Preprocessing] = {
 
 
 class Pixels(Frozen):
-    """The pixel contract: how the bytes of a file become (height, width, 3) values in 0..255."""
+    """The pixel contract: bytes of a file to values in 0..255."""
 
     contract: Literal[1] = 1
     height: int = Field(ge=1, le=8192)

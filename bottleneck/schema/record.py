@@ -46,7 +46,7 @@ _SINCE_2 = ("circumstances", "final")
 
 
 class Rounding(Frozen):
-    """What storing rows in fewer bits cost, measured on the rows of one task.
+    """What storing rows in fewer bits costs, measured on one task.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Rounding(Frozen):
 
 
 class Drift(Frozen):
-    """What a forward pass of reduced precision gives, against float32 ones, on a few of the user's own images.
+    """What reduced precision costs against float32, measured on a few images.
 
     Attributes
     ----------
@@ -116,25 +116,25 @@ class Record(Frozen):
 
     @property
     def shard(self) -> str:
-        """Name of the shard's file."""
+        """Name the shard's file."""
         return f"{self.id}-{self.file_sha256[:16]}.h5"
 
     @property
     def blocks(self) -> str:
-        """Name of the file of block hashes."""
+        """Name the file of block hashes."""
         return f"{self.id}-{self.file_sha256[:16]}.blocks"
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where things lie below the cache's root, and the URL of a cache that what it lacks is read from, if any."""
+    """Where things lie below the cache's root, and its fallback URL."""
 
     root: Path
     remote: str | None = field(default=None, repr=False)  # may hold a password
 
     @classmethod
     def at(cls, given: str | os.PathLike[str] | None, remote: str | None = None) -> Cache:
-        """The cache at `given`, else at ``$BOTTLENECK_CACHE``, else in the user's cache folder."""
+        """Open the cache at `given`, ``$BOTTLENECK_CACHE`` or the user's cache folder."""
         chosen = given or os.environ.get("BOTTLENECK_CACHE")
         if not chosen:
             import platformdirs
@@ -144,20 +144,20 @@ class Cache:
 
     @property
     def scans(self) -> Path:
-        """Scan indexes: disposable."""
+        """Locate the scan indexes, which are disposable."""
         return self.root / "scans"
 
     @property
     def bases(self) -> Path:
-        """Digests of weights already known, and weights that were unpacked."""
+        """Locate digests of known weights, and unpacked weights."""
         return self.root / "bases"
 
     @property
     def stores(self) -> Path:
-        """Feature stores."""
+        """Locate the feature stores."""
         return self.root / "stores"
 
     @property
     def fetched(self) -> Path:
-        """What was fetched from URLs: tables, archives, shards. Disposable."""
+        """Locate fetched tables, archives and shards, which are disposable."""
         return self.root / "remote"

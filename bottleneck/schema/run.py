@@ -41,7 +41,7 @@ class FitFacts(Frozen):
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """(name, text) pairs for a table; each text can be read without its name."""
+        """Give (name, text) pairs for a table, each text readable alone."""
         counts = [
             f"{count:,} {one if count == 1 else several}"
             for count, one, several in (
@@ -86,7 +86,7 @@ class SplitPolicy(Frozen):
 
 
 class Run(Frozen):
-    """What a training run was made of; later commands take everything from here.
+    """What a training run is made of, for all later commands.
 
     `tuned` is there for a run that came from another one by fine-tuning. Where its base did not stay as it was, the
     base is a `.keras` file in the run's own folder, which `request` names relative to that. `files` are sha256 of the

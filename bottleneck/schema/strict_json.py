@@ -1,4 +1,4 @@
-"""JSON, and zips around it, from a disk that may lie: capped, closed, and never an exception of another kind."""
+"""JSON and zips from a disk that may lie, read within bounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class MalformedDocument(BottleneckError):
-    """Bytes that are not the JSON document they should be."""
+    """Bytes that are not the expected JSON document."""
 
 
 def loads(data: bytes, *, most_bytes: int = 16 << 20) -> Any:
@@ -56,12 +56,12 @@ def loads(data: bytes, *, most_bytes: int = 16 << 20) -> Any:
 
 
 def parse_as(model: type[M], data: bytes, *, most_bytes: int = 16 << 20) -> M:
-    """`loads`, then validated as `model`; every failure is a `MalformedDocument`."""
+    """Load JSON and validate it as `model`. Raises `MalformedDocument`."""
     return validate(model, loads(data, most_bytes=most_bytes))
 
 
 def validate(model: type[M], value: Any) -> M:
-    """`value`, as `loads` gave it, as `model`; a failure is a `MalformedDocument`."""
+    """Validate a loaded `value` as `model`. Raises `MalformedDocument`."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -88,7 +88,9 @@ def _integer(text: str) -> int:
 
 
 def check_zip(path: Path, *, most_text: int = 64 << 20, most_ratio: int = 100) -> None:
-    """Refuse a zip that would unpack to far more than it is, by what it declares (nothing reads beyond that).
+    """Refuse a zip that would unpack to far more than its size.
+
+    It goes by what the zip declares: nothing reads beyond that.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who computes: an engine, how many workers, how many threads each."""
+"""The workers of an extraction: engine, number, threads."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ class WorkerConfig(Frozen):
 
     @property
     def is_alone(self) -> bool:
-        """One worker here with the whole machine: no engine is needed."""
+        """Test whether one worker here has the whole machine: no engine then."""
         return self.engine == "local" and self.workers in (None, 1) and self.threads is None

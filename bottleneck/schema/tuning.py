@@ -1,4 +1,4 @@
-"""Fine-tuning: what was asked of it, and what it did."""
+"""Fine-tuning: its settings and its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TuneStage(Frozen):
-    """What one stage sets free, on top of what the stages before it did.
+    """What one stage sets free beyond the stages before it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class TuneStage(Frozen):
 
     @property
     def top(self) -> int:
-        """The largest N of its ``top:N``; 0 where it has none."""
+        """Give the largest N of its ``top:N``; 0 where it has none."""
         return max((int(name[4:]) for name in self.unfreeze if name.startswith("top:")), default=0)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class TuneStage(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What ``--unfreeze`` takes: one name, or several with commas between."""
+        """Parse ``--unfreeze``: one name, or several with commas between."""
         names = tuple(name.strip() for name in text.split(",") if name.strip())
         return parse(cls, {"unfreeze": names}, f"--unfreeze {text!r}")
 
@@ -113,12 +113,12 @@ class TuneSettings(Frozen):
 
     @property
     def needs_pixels(self) -> bool:
-        """Whether each epoch begins at the pixels: asked for, or views that no store could hold."""
+        """Test whether each epoch begins at the pixels."""
         return self.full or (self.augment is not None and self.views == 1)
 
 
 class StageDone(Frozen):
-    """What became of one stage.
+    """The result of one stage.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class Tuned(Frozen):
 
     @property
     def verdict(self) -> Literal["better", "unchanged", "unmeasured"]:
-        """What validation images said of the tuned model.
+        """Give the verdict of the validation images on the tuned model.
 
         ``better``: a lower validation loss. ``unchanged``: none was lower, the run before was kept. ``unmeasured``: no
         image was held out, so the last epoch was kept and nothing says that it is better.
@@ -190,7 +190,7 @@ class Tuned(Frozen):
 
 
 def parse_rates(texts: Sequence[str]) -> dict[str, Any]:
-    """`rate` and `rates` of `TuneSettings` from ``--rate 1e-4`` and ``--rate NAME=1e-5``.
+    """Parse ``--rate 1e-4`` and ``--rate NAME=1e-5`` into `rate` and `rates`.
 
     Examples
     --------
@@ -213,7 +213,9 @@ def parse_rates(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_tune(texts: Sequence[str]) -> dict[str, Any]:
-    """Fields of `TuneSettings` from ``--tune KEY=VALUE``; ``none`` is None, and a rate may be a block's own.
+    """Parse ``--tune KEY=VALUE`` into fields of `TuneSettings`.
+
+    ``none`` is None, and a rate may be a block's own.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Values: frozen, equal by value, to JSON and back, parsed at the door."""
+"""Frozen values, equal by value, parsed from JSON and written to it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def canonical(self) -> bytes:
-        """The one JSON form that is hashed: sorted keys, no spaces, ASCII."""
+        """Give the one JSON form that is hashed."""
         return canonical_json(self.model_dump(mode="json"))
 
 
 def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no spaces, ASCII, no NaN: equal values give equal bytes.
+    """Write JSON so that equal values give equal bytes.
+
+    Keys are sorted, without spaces, in ASCII, without NaN.
 
     Examples
     --------
@@ -65,7 +67,7 @@ def json_fields(result: Any, *names: str) -> dict[str, Any]:
 
 
 def parse(model: type[M], value: Any, where: str) -> M:
-    """Validate `value` as `model`; a `UsageError` names `where` and each field that does not fit."""
+    """Validate `value` as `model`. Raises `UsageError` naming `where` and fields."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -73,7 +75,7 @@ def parse(model: type[M], value: Any, where: str) -> M:
 
 
 def explain_errors(error: ValidationError) -> str:
-    """What pydantic found, a field at a time, in one line."""
+    """Put pydantic's errors in one line, field by field."""
     return "; ".join(
         (".".join(str(part) for part in item["loc"]) or "value")
         + f": {item['msg']} (got {item['input']!r:.80})"
@@ -82,7 +84,9 @@ def explain_errors(error: ValidationError) -> str:
 
 
 def safe_name(text: str, *, longest: int = 40) -> str:
-    """A file-name part from free text: ASCII letters, digits, ``_`` and ``.``; never empty, never a dot file.
+    """Make a safe part of a file name from free text.
+
+    ASCII letters, digits, ``_`` and ``.``; never empty, never a dot file.
 
     Examples
     --------

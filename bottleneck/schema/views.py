@@ -1,4 +1,4 @@
-"""How augmented views of an image are made: a policy in the names and ranges of Keras' preprocessing layers."""
+"""Augmented views: drawn by the names and ranges of Keras' layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_VIEWS = 1 << 16
 
 
 def _range(value: Any) -> Any:
-    """One number is a range around zero, as in Keras."""
+    """Read one number as a range around zero, as Keras does."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return (-abs(value), abs(value))
     return value
@@ -27,7 +27,7 @@ Factor = Annotated[tuple[float, float], BeforeValidator(_range)]
 
 
 class ViewPolicy(Frozen):
-    """What is drawn for each view of an image; the order below is the order of application.
+    """What is drawn for each view, in the order of application.
 
     A factor is a range ``(lower, upper)``, or one number for ``(-number, number)``, and is drawn uniformly. Where
     Keras' layers differ from their own documentation (a single `RandomContrast` factor only raises contrast there,
@@ -96,16 +96,16 @@ class ViewPolicy(Frozen):
 
     @property
     def is_identity(self) -> bool:
-        """True when every view is the image itself."""
+        """Test whether every view is the image itself."""
         return self == ViewPolicy(seed=self.seed)
 
     @property
     def fingerprint(self) -> str:
-        """64 hex digits: sha256 of the canonical form."""
+        """Hash the canonical form: 64 hex digits of sha256."""
         return hashlib.sha256(b"bottleneck views 1\n" + self.canonical()).hexdigest()
 
     def draw_seed(self, key: bytes) -> tuple[int, int]:
-        """The seed of the view with this key (content and number): two signed 64-bit integers."""
+        """Derive two signed 64-bit seeds from a view's key."""
         digest = hashlib.sha256(b"bottleneck view 1\n%d\n" % self.seed + key).digest()
         return int.from_bytes(digest[:8], "big", signed=True), int.from_bytes(
             digest[8:16], "big", signed=True
@@ -124,7 +124,7 @@ class ViewPolicy(Frozen):
 
     @classmethod
     def parse(cls, text: str) -> ViewPolicy:
-        """``flip=horizontal,rotation=0.1,zoom=-0.2:0.1,…``: what is not named is off.
+        """Parse ``flip=horizontal,rotation=0.1,zoom=-0.2:0.1,…``; the rest is off.
 
         A first word ``default`` starts from the default policy instead: ``default,rotation=0,seed=1``.
 
@@ -197,7 +197,7 @@ DEFAULT_VIEWS = ViewPolicy(
 
 
 class Views(Frozen):
-    """How many views an image has in training, itself included (view 0), and how the others are made."""
+    """The number of views in training, with the image, and their policy."""
 
     count: int = Field(ge=2, le=MOST_VIEWS)
     policy: ViewPolicy

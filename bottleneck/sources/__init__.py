@@ -1,4 +1,4 @@
-"""Where images come from: folders, tables, archives; each lists its files and reads them in place.
+"""Image sources: folders, tables and archives, listed and read in place.
 
 `open_source` asks the kinds in the catalog, in order, which of them claims a location. What a relative path
 says about class and split is decided in one place, `bottleneck.sources.layout`.

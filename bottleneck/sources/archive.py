@@ -1,4 +1,4 @@
-"""Zip and tar archives, read in place: one index of members, then each member by its offset.
+"""Zip and tar archives, read in place through an index of members.
 
 Where one name stands several times the last one wins, as unpacking would have it; the older ones are counted.
 """
@@ -28,7 +28,7 @@ _UNSOUND = (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, Overflow
 
 
 class _Opened:
-    """What a process holds of an opened archive: nothing of it travels in a pickle."""
+    """The open archive of one process; a pickle carries none of it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -41,7 +41,9 @@ class _Opened:
 
 @dataclass(frozen=True)
 class ZipSource:
-    """The images in a zip, laid out as in a folder; a single folder around everything is looked through.
+    """The images in a zip, laid out as in a folder.
+
+    A single folder around everything is looked through.
 
     Parameters
     ----------
@@ -54,12 +56,12 @@ class ZipSource:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Files called ``.zip``, in any case."""
+        """Take files called ``.zip``, in any case."""
         return location.lower().endswith(".zip") and os.path.isfile(location)
 
     @classmethod
     def open(cls, location: str) -> ZipSource:
-        """The source at `location`. Raises `SourceError`: no zip, damaged, or encrypted.
+        """Open the zip at `location`. Raises `SourceError`: no zip, damaged, or encrypted.
 
         Examples
         --------
@@ -77,11 +79,11 @@ class ZipSource:
         return source
 
     def layout(self) -> Layout:
-        """How the folders inside are read; `Layout.note` says it to a person."""
+        """Say how the folders inside are read."""
         return members.layout_of(self._list().by_path)
 
     def entries(self) -> Iterator[Entry]:
-        """Every file in the archive; nothing is unpacked. Raises `SourceError`."""
+        """List every file in the archive. Raises `SourceError`."""
         passed = self._opened.passed
         passed.clear()
         listed = self._list(again=True)
@@ -89,11 +91,11 @@ class ZipSource:
         yield from _laid_out(listed, self.layout(), passed)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one member, checked against its CRC. Raises OSError or `Rejected`."""
+        """Read one member, checked against its CRC. Raises OSError or `Rejected`."""
         return members.read_zip_member(self._list().file, path, self._list().find(path))
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._opened.passed)
 
     def _list(self, *, again: bool = False) -> Members:
@@ -102,7 +104,7 @@ class ZipSource:
 
 @dataclass(frozen=True)
 class TarSource:
-    """The images in a plain tar: WebDataset where label files lie beside them, else laid out as in a folder.
+    """The images in a plain tar, as WebDataset or as folders.
 
     WebDataset: ``key.jpg`` takes its label from ``key.cls`` (its text) or ``key.json`` (see
     `bottleneck.sources.webdataset`). A compressed tar has no random access and is refused.
@@ -118,12 +120,12 @@ class TarSource:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Files called ``.tar``, and the compressed ones, to say what to do with them."""
+        """Take files called ``.tar``, and compressed tars, to explain the refusal."""
         return location.lower().endswith((".tar", *PACKED_TARS)) and os.path.isfile(location)
 
     @classmethod
     def open(cls, location: str) -> TarSource:
-        """The source at `location`. Raises `SourceError`: no tar, damaged, or compressed.
+        """Open the tar at `location`. Raises `SourceError`: no tar, damaged, or compressed.
 
         Examples
         --------
@@ -142,14 +144,14 @@ class TarSource:
         return source
 
     def layout(self) -> Layout:
-        """How the folders inside are read; `Layout.note` says it to a person."""
+        """Say how the folders inside are read."""
         listed = self._list()
         if webdataset.label_files(listed.by_path):
             return Layout("flat", note="WebDataset: labels from .cls and .json files")
         return members.layout_of(listed.by_path)
 
     def entries(self) -> Iterator[Entry]:
-        """Every file in the archive; nothing is unpacked. Raises `SourceError`."""
+        """List every file in the archive. Raises `SourceError`."""
         passed = self._opened.passed
         passed.clear()
         listed = self._list(again=True)
@@ -167,11 +169,11 @@ class TarSource:
                 yield Entry(path, member.signature, label, group, split)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one member. Raises OSError or `Rejected`."""
+        """Read one member. Raises OSError or `Rejected`."""
         return members.read_tar_member(self._list().file, self._list().find(path))
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._opened.passed)
 
     def _list(self, *, again: bool = False) -> Members:
@@ -189,7 +191,7 @@ def _laid_out(listed: Members, placing: Layout, passed: Counter[str]) -> Iterato
 
 
 def _listed(location: str, opened: _Opened, lister: Any, *, again: bool) -> Members:
-    """The members, listed once a process; listed anew when `again` and the archive has changed since."""
+    """List the members once a process; again when the archive has changed."""
     with opened.lock:
         listed = opened.members
         if listed is not None and not (again and listed.status != _status(location)):

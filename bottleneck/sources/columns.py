@@ -1,4 +1,4 @@
-"""The columns of a table of images, read and checked: every mistake is named by its row."""
+"""The columns of a table of images; errors name their rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEADER = 1 << 20
 
 
 def columns_of(location: str) -> list[str]:
-    """Which of the four columns the table at `location` has.
+    """Name those of the four columns that the table at `location` has.
 
     Returns
     -------
@@ -51,23 +51,23 @@ def columns_of(location: str) -> list[str]:
     return _known(location, found)
 
 
-def _known(location: str, found: list[str]) -> list[str]:
-    """As `columns_of`, of the names that the table has."""
-    twice = sorted({name for name in found if name in _COLUMNS and found.count(name) > 1})
+def _known(location: str, names: list[str]) -> list[str]:
+    """Check the column names of a table, for `columns_of`."""
+    twice = sorted({name for name in names if name in _COLUMNS and names.count(name) > 1})
     if twice:
         raise SourceError(f"{shown(location)}: the table has the column {twice[0]!r} twice; keep one")
-    missing = [name for name in REQUIRED if name not in found]
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
         raise SourceError(
             f"{shown(location)}: expected columns path,label[,group,split]; missing: {', '.join(missing)}"
-            f"{_near(missing, found)}; found: {', '.join(map(repr, found)) or 'none'}; "
+            f"{_near(missing, names)}; found: {', '.join(map(repr, names)) or 'none'}; "
             "name the columns in the first row"
         )
-    return [name for name in _COLUMNS if name in found]
+    return [name for name in _COLUMNS if name in names]
 
 
 def read_columns(location: str) -> tuple[pa.Table, int]:
-    """The table at `location`, checked.
+    """Read and check the table at `location`.
 
     Returns
     -------
@@ -108,7 +108,6 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
 
 
 def _checked(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, int]:
-    """The columns as `read_columns` gives them. Raises `SourceError` naming rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -188,7 +187,7 @@ def _splits(location: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """``./a.png`` and ``b/../a.png`` as ``a.png``; only the paths that need it become objects."""
+    """Normalise ``./a.png`` to ``a.png``; only such paths become objects."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -202,7 +201,7 @@ def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _each_once(location: str, table: pa.Table) -> tuple[pa.Table, int]:
-    """Rows that say the same twice are counted; a path that is said to be two things is an error."""
+    """Drop equal rows and count them; refuse a path with two meanings."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -238,8 +237,8 @@ def _refuse(location: str, bad: pa.ChunkedArray, what: str, advice: str) -> None
         raise SourceError(f"{shown(location)}: {what} in {listed}; {advice}")
 
 
-def _near(missing: list[str], found: list[str]) -> str:
-    folded = {name.strip().lower(): name for name in found}
+def _near(missing: list[str], names: list[str]) -> str:
+    folded = {name.strip().lower(): name for name in names}
     hints = []
     for name in missing:
         near = difflib.get_close_matches(name, folded, n=1, cutoff=0.5)

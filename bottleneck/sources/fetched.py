@@ -1,4 +1,4 @@
-"""A table or an archive at a URL: fetched once for each version of its content, then read as a local one."""
+"""Tables and archives at a URL, fetched once for each version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ _LARGEST_TABLE = 4 << 30
 
 @dataclass(frozen=True)
 class RemoteTable:
-    """A CSV or Parquet table at a URL; its paths are relative to the table's URL, or URLs of its own host.
+    """A CSV or Parquet table at a URL.
+
+    Its paths are relative to the table's URL, or URLs of its own host.
 
     Whoever wrote the table chose its paths, and whoever opens it would read them: so it names no file of this machine,
     and nothing on another host (an address that only this machine can reach, say) unless the user named that host.
@@ -50,21 +52,21 @@ class RemoteTable:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """URLs whose path ends in ``.csv`` or ``.parquet``, in any case."""
+        """Take URLs whose path ends in ``.csv`` or ``.parquet``, in any case."""
         return objects.is_url(location) and _path(location).endswith((".csv", ".parquet"))
 
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteTable:
-        """The source at `address`. Raises `SourceError` when its columns are not those of such a table."""
+        """Open the table at `address`. Raises `SourceError` for other columns."""
         source = cls(redact(address.url), address, fetched)
-        source._told(columns.columns_of, source._local())
+        source._with_url(columns.columns_of, source._local())
         return source
 
     def entries(self) -> Iterator[Entry]:
-        """One entry a path, in table order. Raises `SourceError` naming the rows or paths that cannot be."""
+        """List the table's paths in order. Raises `SourceError` naming bad rows."""
         self._passed.clear()
         local = self._local()
-        table, repeated = self._told(columns.read_columns, local)
+        table, repeated = self._with_url(columns.read_columns, local)
         if repeated:
             self._passed["row listed twice"] = repeated
         try:
@@ -86,7 +88,7 @@ class RemoteTable:
                 yield Entry(path, seen[path], label, group, split, named=True)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one object. Raises OSError, or `Rejected` where there is none."""
+        """Read one object. Raises OSError, or `Rejected` where there is none."""
         try:
             self._check(path)
             return objects.read_object(self._url(path), allowed=self.address.allowed)
@@ -96,7 +98,7 @@ class RemoteTable:
             raise Rejected("read", str(error), retry=True) from error
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._passed)
 
     def _url(self, path: bytes) -> str:
@@ -108,7 +110,7 @@ class RemoteTable:
         return objects.join_url(host, posixpath.normpath(posixpath.join(start, text)).lstrip("/"))
 
     def _check(self, path: bytes) -> None:
-        """Raise the `SourceError` for a path that a table from elsewhere may not name."""
+        """Raise `SourceError` for a path that a remote table may not name."""
         text = path.decode("utf-8", "surrogateescape")
         if not objects.is_url(text):
             return
@@ -133,8 +135,8 @@ class RemoteTable:
     def _local(self) -> Path:
         return _fetched(self.address, self.fetched, _LARGEST_TABLE)
 
-    def _told(self, ask: Callable[[str], Any], local: Path) -> Any:
-        """What `ask` says of the fetched table, an error in words of its URL."""
+    def _with_url(self, ask: Callable[[str], Any], local: Path) -> Any:
+        """Ask the fetched table, and let errors name its URL instead."""
         try:
             return ask(str(local))
         except SourceError as error:
@@ -143,7 +145,7 @@ class RemoteTable:
 
 @dataclass(frozen=True)
 class RemoteArchive:
-    """A zip or tar at a URL: fetched once for each version of its content, then read as the local one.
+    """A zip or tar at a URL, read as a local one.
 
     Parameters
     ----------
@@ -158,12 +160,12 @@ class RemoteArchive:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """URLs whose path ends in ``.zip`` or ``.tar``, and compressed tars, to say what to do with them."""
+        """Take URLs of zips and tars; refuse compressed tars when opened."""
         return objects.is_url(location) and _path(location).endswith((".zip", ".tar", *PACKED_TARS))
 
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteArchive:
-        """The source at `address`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
+        """Open the archive at `address`. Raises `SourceError`: unreachable, damaged, encrypted or compressed."""
         location = redact(address.url)
         if _path(location).endswith(PACKED_TARS):
             raise SourceError(
@@ -178,24 +180,24 @@ class RemoteArchive:
             raise SourceError(str(error).replace(shown(local), shown(location))) from error
 
     def layout(self) -> Layout:
-        """How the folders inside are read; `Layout.note` says it to a person."""
+        """Say how the folders inside are read."""
         return self.inner.layout()
 
     def entries(self) -> Iterator[Entry]:
-        """Every file in the archive. Raises `SourceError`."""
+        """List every file in the archive. Raises `SourceError`."""
         return self.inner.entries()
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one member. Raises OSError or `Rejected`."""
+        """Read one member. Raises OSError or `Rejected`."""
         return self.inner.read(path)
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return self.inner.passed_over()
 
 
 def _fetched(address: Address, folder: Path, most: int | None = None) -> Path:
-    """The object there as a local file, fetched unless this version of it is there. Raises `SourceError`."""
+    """Fetch the object unless this version is on disk. Raises `SourceError`."""
     url, allowed = address.url, address.allowed
     try:
         before = objects.stat_object(url, allowed)

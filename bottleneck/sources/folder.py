@@ -47,12 +47,12 @@ class FolderSource:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Every folder."""
+        """Take every folder."""
         return os.path.isdir(location)
 
     @classmethod
     def open(cls, location: str) -> FolderSource:
-        """The source at `location`. Raises `SourceError` when the folder cannot be listed.
+        """Open the folder at `location`. Raises `SourceError` when it cannot be listed.
 
         Examples
         --------
@@ -65,7 +65,7 @@ class FolderSource:
         return source
 
     def layout(self) -> Layout:
-        """How the sub-folders are read; `Layout.note` says it to a person. Raises `SourceError`."""
+        """Say how the sub-folders are read. Raises `SourceError`."""
         root = os.fsencode(self.location)
         try:
             with _listed(root) as names:
@@ -80,7 +80,7 @@ class FolderSource:
         )
 
     def entries(self) -> Iterator[Entry]:
-        """Every regular file, streamed, one folder open at a time. Raises `SourceError`."""
+        """Stream every regular file, one open folder at a time. Raises `SourceError`."""
         placing = self.layout()
         passed = self._passed
         passed.clear()
@@ -134,7 +134,7 @@ class FolderSource:
         walked: set[tuple[int, int]],
         volumes: Volumes,
     ) -> Iterator[Entry | bytes]:
-        """Files of one folder as entries, its real sub-folders as paths; links to folders go to `links`."""
+        """Give a folder's files as entries, sub-folders as paths; add to `links`."""
         passed = self._passed
         start = folder + b"/" if folder else b""
         here = root + b"/" + folder if folder else root
@@ -175,17 +175,17 @@ class FolderSource:
                     passed["FIFO, socket or device"] += 1
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one file. Raises OSError, or `Rejected` for what is no regular file any more."""
+        """Read one file. Raises OSError, or `Rejected` for no regular file."""
         return read_regular(os.fsencode(self.location) + b"/" + path)
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._passed)
 
 
 @contextmanager
 def _listed(folder: bytes) -> Iterator[Iterator[os.DirEntry[bytes] | os.DirEntry[str]]]:
-    """`os.scandir` for a path of any length: a long one is listed through a descriptor."""
+    """Scan a folder by a path of any length."""
     if not is_long(folder):
         with os.scandir(folder) as names:
             yield names

@@ -1,4 +1,4 @@
-"""What a relative path says about class and split: decided here for folders and archives alike.
+"""Class and split from a relative path, for folders and archives alike.
 
 The rules, in order:
 
@@ -67,7 +67,9 @@ class Layout:
     note: str = ""
 
     def place(self, folder: bytes) -> tuple[str | None, Split | None]:
-        """Label and split of the files in `folder` (relative, without a slash at its end; the root is empty).
+        """Give label and split of the files in the relative path `folder`.
+
+        `folder` has no slash at its end; the root is empty.
 
         Examples
         --------
@@ -90,7 +92,7 @@ class Layout:
 
 
 def label_of(name: bytes) -> str:
-    r"""A folder's name as a label, which is text: another one for each other name.
+    r"""Turn a folder's name into a label, different for each name.
 
     Bytes that are no UTF-8 are written out (``\xff``). In such names, and in those that only look like it, a backslash
     stands twice.
@@ -108,12 +110,12 @@ def label_of(name: bytes) -> str:
 
 
 def split_of(name: bytes) -> Split | None:
-    """The split that a folder of this name stands for, if any."""
+    """Give the split that a folder of this name stands for."""
     return SPLIT_NAMES.get(name.decode("ascii", "replace").lower())
 
 
 def decide(folders: Mapping[bytes, bool], *, prefix: bytes = b"") -> Layout:
-    """The layout of a source from the folders at its top.
+    """Decide the layout of a source from the folders at its top.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ def _some(names: list[bytes]) -> str:
 
 
 def skipped_file(name: bytes) -> str | None:
-    """Why a file of this name is passed over unread, or None.
+    """Say why a file of this name is passed over, or None.
 
     Examples
     --------
@@ -166,14 +168,14 @@ def skipped_file(name: bytes) -> str | None:
 
 
 def skipped_folder(name: bytes) -> str | None:
-    """Why a folder of this name is passed over with all that it holds, or None."""
+    """Say why a folder of this name is passed over, or None."""
     if name == b"__MACOSX":
         return "__MACOSX folder"
     return "hidden folder" if name.startswith(b".") else None
 
 
 def skipped(path: bytes) -> str | None:
-    """Why a relative path is passed over: its own name, or that of a folder above it."""
+    """Say why a path is passed over, by any part of it."""
     folder, name = posixpath.split(path)
     for part in folder.split(b"/") if folder else ():
         reason = skipped_folder(part)

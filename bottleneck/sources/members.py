@@ -1,4 +1,4 @@
-"""Members of an archive: where each lies, and its bytes from there, from any thread, without unpacking."""
+"""Members of an archive, read from any thread without unpacking."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _STORED, _DEFLATED, _BZIP2 = 0, 8, 12
 
 
 class OpenFile:
-    """A descriptor, closed when nobody needs it; `pread` keeps threads out of each other's way."""
+    """A descriptor that closes itself; `pread` keeps threads apart."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
 
     def at(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes from `offset`. Raises OSError or `Rejected` where the archive ends before."""
+        """Read exactly `size` bytes at `offset`. Raises OSError or `Rejected`."""
         parts: list[bytes] = []
         while size > 0:
             block = os.pread(self.descriptor, min(size, 1 << 30), offset)
@@ -47,7 +47,10 @@ class OpenFile:
 
 
 class Member(NamedTuple):
-    """Where one member lies. `offset` is that of its header in a zip, of its data in a tar."""
+    """Where one member lies.
+
+    `offset` is that of its header in a zip, of its data in a tar.
+    """
 
     signature: Signature
     offset: int
@@ -59,7 +62,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Members:
-    """The files of one archive by path, and what was passed over on the way."""
+    """The files of one archive by path, and counts of the others."""
 
     file: OpenFile
     status: Signature
@@ -67,14 +70,14 @@ class Members:
     passed: Counter[str]
 
     def find(self, path: bytes) -> Member:
-        """The member of that path. Raises FileNotFoundError."""
+        """Find the member of that path. Raises FileNotFoundError."""
         try:
             return self.by_path[path]
         except KeyError:
             raise FileNotFoundError(2, "no such member", path) from None
 
     def add(self, name: bytes, member: Member) -> None:
-        """Take in one member under its plain path; the last one of a path wins, as in unpacking."""
+        """Add a member; the last one of a path wins."""
         path = _plain(name)
         if path is None:
             self.passed["member that leads out of the archive"] += 1
@@ -85,13 +88,16 @@ class Members:
 
 
 def status_of(location: str, descriptor: int | None = None) -> Signature:
-    """The signature of the archive file itself, there or as opened. Raises OSError."""
+    """Give the signature of the archive file itself. Raises OSError."""
     status = os.stat(location) if descriptor is None else os.fstat(descriptor)
     return signature(status, Volumes().of(location, status.st_dev))
 
 
 def _volume(status: Signature) -> int:
-    """An archive as the volume of its members: below 0; or `NOWHERE`, where nothing vouches for the archive."""
+    """Number an archive as the volume of its members, below 0.
+
+    `NOWHERE` where nothing vouches for the archive.
+    """
     if status.volume == NOWHERE:
         return NOWHERE
     digest = hashlib.sha256(b"%d %d %d" % (status.size, status.inode, status.volume)).digest()
@@ -99,7 +105,7 @@ def _volume(status: Signature) -> int:
 
 
 def list_zip(file: OpenFile, location: str) -> Members:
-    """The members of a zip from its central directory. Raises `SourceError` when they are encrypted.
+    """List the members of a zip. Raises `SourceError` for encrypted ones.
 
     A CRC of 32 bits is made to order for other bytes, so a signature holds the archive's own besides: when the archive
     is touched, all of it is hashed again.
@@ -141,7 +147,7 @@ def list_zip(file: OpenFile, location: str) -> Members:
 
 
 def list_tar(file: OpenFile, location: str) -> Members:
-    """The members of a plain tar, from header to header.
+    """List the members of a plain tar, from header to header.
 
     A tar has no checksum of a member's data, so a signature holds that of the archive itself: when the archive is
     touched, all of it is hashed again.
@@ -174,7 +180,7 @@ def list_tar(file: OpenFile, location: str) -> Members:
 
 
 def read_zip_member(file: OpenFile, path: bytes, member: Member) -> bytes:
-    """Bytes of a member, no more than it declares, checked against its CRC. Raises OSError or `Rejected`."""
+    """Read a member and check its CRC. Raises OSError or `Rejected`."""
     if member.size > LARGEST or member.stored > LARGEST:
         raise too_large(max(member.size, member.stored))
     mark, name_size, extra_size = _LOCAL_HEADER.unpack(file.at(member.offset, _LOCAL_HEADER.size))
@@ -198,14 +204,14 @@ def read_zip_member(file: OpenFile, path: bytes, member: Member) -> bytes:
 
 
 def read_tar_member(file: OpenFile, member: Member) -> bytes:
-    """Bytes of a member. Raises OSError or `Rejected`."""
+    """Read a member. Raises OSError or `Rejected`."""
     if member.size > LARGEST:
         raise too_large(member.size)
     return file.at(member.offset, member.size)
 
 
 def layout_of(paths: Iterable[bytes]) -> Layout:
-    """How the folders of an archive are read, looking through one folder that holds everything else.
+    """Decide how the folders of an archive are read.
 
     ``photos/cats/1.jpg, photos/dogs/1.jpg`` is a zip of the folder ``photos``, not of one class of that name;
     but a folder at the top that holds no more folders, or one that is called like a split, is what it says.
@@ -235,6 +241,6 @@ def layout_of(paths: Iterable[bytes]) -> Layout:
 
 
 def _plain(name: bytes) -> bytes | None:
-    """``./a//b`` as ``a/b``; None for what leads out of the archive or is nothing."""
+    """Write ``./a//b`` as ``a/b``; give None for paths that lead out."""
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     return None if not parts or b".." in parts else b"/".join(parts)

@@ -1,4 +1,4 @@
-"""From a location as a person types it to the source that reads it."""
+"""A location as a person types it, opened as a source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bottleneck.system.durable import shown
 def open_source(
     location: str | os.PathLike[str], *, fetched: Path | None = None, allow_host: Sequence[str] = ()
 ) -> Source:
-    """The source at `location`: the first kind in the catalog that claims its absolute path, or its URL.
+    """Open `location` with the first catalog source that claims it.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _open_url(text: str, fetched: Path, allowed: tuple[str, ...]) -> Source:
 
 
 def _nearest(path: str) -> str:
-    """Where the path stops to exist: most such mistakes are a typing error in one part."""
+    """Name the folder where a mistyped path stops to exist."""
     if os.path.lexists(path):
         return " (a link that leads nowhere)"
     parent = os.path.dirname(path)

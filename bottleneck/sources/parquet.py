@@ -1,4 +1,4 @@
-"""Parquet tables of other people, read by a child process within bounds: it may be ended, and this one goes on.
+"""Parquet tables of other people, read by a bounded child process.
 
 A Parquet file of a kilobyte can declare terabytes, and its reader is a large library in C++. What comes back is an
 Arrow stream of the columns that were asked for, checked: text is UTF-8, and offsets lie within their data. The child
@@ -30,7 +30,7 @@ _ALL = b"columns"
 
 
 def read_parquet_columns(location: str, names: Sequence[str] = ()) -> tuple[list[str], pa.Table]:
-    """Names of all columns of the table at `location`, and those of `names` that are there once.
+    """Name all columns of a Parquet table, and read those of `names`.
 
     ``path`` as bytes, the others as text. Raises OSError or pyarrow.ArrowException.
     """
@@ -74,7 +74,7 @@ def _asked(location: str, names: Sequence[str]) -> bytes:
 
 
 def stream_columns(location: str, names: Sequence[str]) -> bytes:
-    """What `_asked` gives, read in this process: for the child only."""
+    """Read the columns as an Arrow stream; for the child only."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -113,7 +113,7 @@ def _plain(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def main() -> None:
-    """Entry point of the child: the answer, or why there is none, on standard output."""
+    """Run the child: write the answer, or the error, to standard output."""
     import_module("pyarrow.parquet")  # before the limit: libraries are not the file's doing
     location, asked = sys.argv[1:]
     try:

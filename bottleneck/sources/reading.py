@@ -1,4 +1,4 @@
-"""Reading one file of a tree: regular files only, never blocking, at any depth, within bounds."""
+"""Read one file safely: regular, at any depth, within bounds, never blocking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INT64 = (1 << 63) - 1
 
 
 def signature(status: os.stat_result, volume: int) -> Signature:
-    """The signature of a file on `volume`: each number fits 64 signed bits whatever the file system says.
+    """Make the signature of a file on `volume`, in 64-bit signed numbers.
 
     A time of zero is none: some tool set it, as it would set it for other bytes. Such a file lies `NOWHERE`, so that
     it is read at every scan.
@@ -50,12 +50,12 @@ def signature(status: os.stat_result, volume: int) -> Signature:
 
 
 def is_long(path: bytes) -> bool:
-    """Whether `path`, with one more name behind it, may be too long for one call to the kernel."""
+    """Test whether `path` plus one more name may exceed the kernel's limit."""
     return len(path) > _LONGEST
 
 
 def open_long(path: bytes, flags: int) -> int:
-    """`os.open` for a path of any length: folder after folder where the kernel would refuse the whole.
+    """Open a path of any length, folder after folder where needed.
 
     The caller closes the descriptor. Raises OSError.
     """
@@ -77,7 +77,7 @@ def open_long(path: bytes, flags: int) -> int:
 
 
 def read_regular(path: bytes, *, largest: int = LARGEST) -> bytes:
-    """All bytes of a regular file; links are followed.
+    """Read all bytes of a regular file; links are followed.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def read_regular(path: bytes, *, largest: int = LARGEST) -> bytes:
 
 
 def too_large(size: int, largest: int = LARGEST) -> Rejected:
-    """The rejection of a file that is over the size limit."""
+    """Make the rejection of a file that is over the size limit."""
     return Rejected("read", f"{size:,} bytes, more than the limit of {largest:,}", retry=True)
 
 
 def reason_of(error: OSError) -> str:
-    """An OSError in a few words, without the path that the message around it names already."""
+    """Put an OSError in a few words, without its path."""
     if error.errno == errno.ENOENT:
         return "vanished between the listing and the reading"
     return (error.strerror or str(error) or type(error).__name__).lower()

@@ -1,4 +1,4 @@
-"""A prefix behind a URL, laid out like a folder: its objects are listed and read in place."""
+"""Objects below a URL prefix, laid out like a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEEPEST = 64
 
 @dataclass(frozen=True)
 class RemoteFolder:
-    """All objects below a prefix; over HTTP, the files that a page and the pages below it link to.
+    """All objects below a prefix; over HTTP, files that pages link.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class RemoteFolder:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Every URL."""
+        """Take every URL."""
         return objects.is_url(location)
 
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteFolder:
-        """The source at `address`. Raises `SourceError` when there is nothing to list."""
+        """Open the prefix at `address`. Raises `SourceError` when nothing is listed."""
         url = _plain(address.url)
         location = redact(url)
         source = cls(location, replace(address, url=url))
@@ -69,7 +69,7 @@ class RemoteFolder:
         return source
 
     def layout(self) -> Layout:
-        """How the folders below are read; `Layout.note` says it to a person. Raises `SourceError`."""
+        """Say how the folders below are read. Raises `SourceError`."""
         try:
             listed = list(objects.list_objects(self.address.url, self.address.allowed))
         except (OSError, RemoteError) as error:
@@ -86,7 +86,7 @@ class RemoteFolder:
         )
 
     def entries(self) -> Iterator[Entry]:
-        """Every object, one folder listed at a time. Raises `SourceError`."""
+        """List every object, one folder at a time. Raises `SourceError`."""
         placing = self.layout()
         passed = self._passed
         passed.clear()
@@ -122,14 +122,14 @@ class RemoteFolder:
                 yield Entry(path, seen, label, None, split)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one object. Raises OSError or `Rejected`."""
+        """Read one object. Raises OSError or `Rejected`."""
         try:
             return objects.read_object(self._url(path), allowed=self.address.allowed)
         except RemoteError as error:  # it leads to another host
             raise Rejected("read", str(error), retry=True) from error
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._passed)
 
     def _url(self, path: bytes) -> str:
@@ -148,7 +148,7 @@ class RemoteFolder:
 def signatures_of(
     paths: list[bytes], url_of: Callable[[bytes], str], allowed: Sequence[str]
 ) -> Iterator[tuple[bytes, Signature]]:
-    """Each path with the signature of its object, asked for several at a time, in order."""
+    """Pair each path with its object's signature, asking for several at once."""
 
     def ask(path: bytes) -> Signature:
         try:
@@ -165,7 +165,7 @@ def signatures_of(
 
 
 def unusable(url: str, error: Exception) -> SourceError:
-    """What to say when `url` could not be listed or read at all."""
+    """Make the error for a `url` that cannot be listed or read."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"{shown(url)}: nothing is there; expected {LAYOUTS}")
     reason = redact_text(reason_of(error) if isinstance(error, OSError) else str(error), url)
@@ -179,5 +179,5 @@ def _plain(url: str) -> str:
     return url if stripped.endswith(":") else stripped
 
 
-def _raw(found: ObjectInfo) -> bytes:
-    return found.name.encode("utf-8", "surrogateescape")
+def _raw(info: ObjectInfo) -> bytes:
+    return info.name.encode("utf-8", "surrogateescape")

@@ -27,7 +27,7 @@ _BATCH = 1 << 14
 
 @dataclass(frozen=True)
 class TableSource:
-    """The images that a table names, each with its label, and group and split where it has such columns.
+    """The images that a table names, with label, group and split.
 
     A path that is not there, or is no regular file, costs that image and not the run. Everything else that is
     wrong with a table (a missing column, an empty label, two labels for one path, an unknown split) is an
@@ -44,12 +44,12 @@ class TableSource:
 
     @classmethod
     def claims(cls, location: str) -> bool:
-        """Files called ``.csv`` or ``.parquet``, in any case."""
+        """Take files called ``.csv`` or ``.parquet``, in any case."""
         return location.lower().endswith((".csv", ".parquet")) and os.path.isfile(location)
 
     @classmethod
     def open(cls, location: str) -> TableSource:
-        """The source at `location`. Raises `SourceError` when its columns are not those of such a table.
+        """Open the table at `location`. Raises `SourceError` for other columns.
 
         Examples
         --------
@@ -65,7 +65,7 @@ class TableSource:
         return cls(os.path.abspath(location))
 
     def entries(self) -> Iterator[Entry]:
-        """One entry a path, in table order. Raises `SourceError` naming the rows that cannot be."""
+        """List the table's paths in order. Raises `SourceError` naming bad rows."""
         from bottleneck.sources.columns import read_columns
 
         self._passed.clear()
@@ -84,7 +84,7 @@ class TableSource:
                 yield Entry(path, seen, label, group, split, named=True)
 
     def read(self, path: bytes) -> bytes:
-        """The bytes of one file. Raises OSError, or `Rejected` where there is none."""
+        """Read one file. Raises OSError, or `Rejected` where there is none."""
         try:
             return read_regular(posixpath.join(self._folder(), path))
         except (FileNotFoundError, NotADirectoryError):
@@ -96,7 +96,7 @@ class TableSource:
             raise Rejected("read", "the table names this file, but no file can be called so") from None
 
     def passed_over(self) -> Mapping[str, int]:
-        """What the last `entries()` left out and why, with counts."""
+        """Count what the last `entries()` left out, by reason."""
         return dict(self._passed)
 
     def _folder(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Which file system a file lies on, as a number: another one at the same path must not pass for it.
+"""Numbers for file systems, so that another one is not mistaken.
 
 A signature rests on the change time, which the kernel keeps and no program sets. A disk image brings its own: two
 squashfs images may agree in path, size, times and inode of every file, and differ in their bytes. So a file on one is
@@ -31,7 +31,7 @@ _STATX_MNT_ID_UNIQUE, _MNT_ID = 0x4000, slice(144, 152)
 
 
 class Volumes:
-    """The file systems that one listing meets, each looked at once.
+    """The file systems of one listing, each looked at once.
 
     Made anew for each listing: a mount may change between two.
     """
@@ -40,7 +40,9 @@ class Volumes:
         self._known: dict[int, int] = {}
 
     def of(self, path: bytes | str, device: int) -> int:
-        """The number of the file system of `path`, whose `st_dev` is `device`; `NOWHERE` where none is sure.
+        """Number the file system of `path`, or give `NOWHERE` where unsure.
+
+        `device` is the path's `st_dev`.
 
         Examples
         --------
@@ -57,7 +59,7 @@ class Volumes:
 
 
 def volume_identity(path: bytes | str, device: int) -> int:
-    """A number in 1 … 2**63 - 1 for the file system of `path`, or `NOWHERE`.
+    """Number the file system of `path`, from 1, or give `NOWHERE`.
 
     From the device, the file system's identity and, where times come from an image, the mount. A device number that
     the system gives anew (NFS after a restart) costs one reading of the files. Raises OSError.
@@ -75,12 +77,11 @@ def volume_identity(path: bytes | str, device: int) -> int:
 
 
 def _own_identity(path: bytes | str) -> int:
-    """`f_fsid`; 0 where the system (Windows) or the file system has none."""
     return int(getattr(os.statvfs(path), "f_fsid", 0)) if hasattr(os, "statvfs") else 0
 
 
 def _kind(path: bytes | str) -> int | None:
-    """`f_type` of Linux' `statfs`, which Python does not show; None on other systems."""
+    """Ask Linux' `statfs` for `f_type`, which Python does not show."""
     statfs = _call("statfs")
     if statfs is None:
         return None
@@ -91,7 +92,7 @@ def _kind(path: bytes | str) -> int | None:
 
 
 def _mount(path: bytes | str) -> int | None:
-    """The number of the mount, where the system never gives it twice."""
+    """Number the mount, where the system never reuses a number."""
     statx = _call("statx")
     room = ctypes.create_string_buffer(256)
     if statx is None or statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MNT_ID_UNIQUE, room):
@@ -111,7 +112,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _boot() -> str:
-    """This run of the machine: numbers of mounts begin anew with each."""
+    """Identify this run of the machine: mount numbers begin anew with each."""
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 

@@ -32,7 +32,7 @@ class LabelFiles:
     def of(
         self, path: bytes, read: Callable[[bytes], bytes], location: str
     ) -> tuple[str | None, str | None, Split | None]:
-        """Label, group and split of the image at `path`. Raises `SourceError` naming a bad label file."""
+        """Read label, group and split of one image. Raises `SourceError`."""
         label = group = split = None
         for key in keys_of(path):
             if key + b".json" in self.members:
@@ -45,7 +45,7 @@ class LabelFiles:
 
 
 def keys_of(path: bytes) -> list[bytes]:
-    """What the label file of `path` may be called without its suffix, longest first.
+    """List possible names of the label file of `path`, longest first.
 
     WebDataset cuts a name at its first dot; people also write ``a.v1.cls`` beside ``a.v1.jpg``.
 
@@ -60,7 +60,7 @@ def keys_of(path: bytes) -> list[bytes]:
 
 
 def label_files(paths: Iterable[bytes]) -> LabelFiles:
-    """Members that are label files of other members: those that share their key.
+    """Find the members that are label files of other members.
 
     Examples
     --------

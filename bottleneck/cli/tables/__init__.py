@@ -1,1 +1,1 @@
-"""Tables of results for a terminal, one module for each kind of command."""
+"""Tables of results for a terminal, a module for each command group."""

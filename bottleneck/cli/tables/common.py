@@ -1,4 +1,4 @@
-"""What the tables for a person are put together from: columns, named values, plain text, sizes. Prints nothing."""
+"""Parts of the tables: columns, facts, plain text, sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def columns(*names: str, title: str | None = None) -> Table:
-    """Columns whose name begins with ``>`` are numbers, aligned right."""
+    """Make a table; columns whose name begins with ``>`` align right."""
     from rich import box
     from rich.table import Table
 
@@ -25,7 +25,7 @@ def columns(*names: str, title: str | None = None) -> Table:
 
 
 def facts_list(pairs: list[tuple[str, str]], title: str | None = None) -> RenderableType:
-    """Names and values, one line each at any width: paths and commands are there to be copied."""
+    """List names and values, one line each, for people to copy."""
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ignore")
@@ -39,14 +39,14 @@ def facts_list(pairs: list[tuple[str, str]], title: str | None = None) -> Render
 
 
 def plain_text(text: str) -> Any:
-    """Text as it is: rich would read square brackets in file names as styles."""
+    """Show text as it is: rich would style square brackets."""
     from rich.text import Text
 
     return Text(text)
 
 
 def extents(shape: tuple[int, ...]) -> str:
-    """A shape for a person.
+    """Format a shape.
 
     Examples
     --------
@@ -57,14 +57,14 @@ def extents(shape: tuple[int, ...]) -> str:
 
 
 def stacked(*parts: RenderableType) -> RenderableType:
-    """Parts below one another."""
+    """Stack parts below one another."""
     from rich.console import Group
 
     return Group(*parts)
 
 
 def size(count: float) -> str:
-    """Bytes for a person.
+    """Format a number of bytes.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for a person.
+    """Format a length of time.
 
     Examples
     --------

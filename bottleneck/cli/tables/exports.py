@@ -1,4 +1,4 @@
-"""What `export` delivered, for a person: rich tables. Prints nothing."""
+"""Tables of an export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def export_table(done: Exported) -> RenderableType:
-    """Each kind with its figures and verdict; then the twins, and where everything is."""
+    """Show each kind with figures and verdict, the twins and the files."""
     certificate = done.certificate
     table = columns(
         "kind",
@@ -87,7 +87,7 @@ def _figures(seen: list[Comparison]) -> list[str]:
 
 
 def _counts(forms: tuple[Comparison, ...]) -> dict[str, int]:
-    """Images of each set; a form may have answered for fewer."""
+    """Count the images of each set; a form may have answered fewer."""
     found: dict[str, int] = {}
     for comparison in forms:
         found[comparison.images] = max(found.get(comparison.images, 0), comparison.count)

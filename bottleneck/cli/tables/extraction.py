@@ -1,4 +1,4 @@
-"""What an extraction did or would do, for a person: rich tables. Prints nothing."""
+"""Tables of extractions, estimates and features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def extraction_table(done: Extraction) -> RenderableType:
-    """What an extraction did, for a person."""
+    """Show the result of an extraction."""
     counts = [
         ("images", f"{done.images:,}"),
         ("computed", f"{done.computed:,}"),
@@ -82,7 +82,7 @@ def extraction_table(done: Extraction) -> RenderableType:
 
 
 def view_facts(done: Extraction) -> list[tuple[str, str]]:
-    """What became of augmented views."""
+    """List the facts of augmented views."""
     counted = f"{done.computed:,} computed, {done.reused:,} reused"
     rejected = f", {done.rejected:,} rejected" if done.rejected else ""
     rate = f"  ({done.images_per_second:,.0f} views/s)" if done.computed else ""
@@ -94,7 +94,7 @@ def view_facts(done: Extraction) -> list[tuple[str, str]]:
 
 
 def _balance(done: Extraction) -> Table:
-    """What skipping left of each class: those that lost the largest share first."""
+    """Show the classes that skipping reduced, largest loss first."""
     table = columns("class", ">images", ">with features", title="Classes after skipping")
     items = sorted(done.classes.items(), key=lambda item: item[1].rows / max(1, item[1].images))
     for label, count in items[:20]:
@@ -105,7 +105,7 @@ def _balance(done: Extraction) -> Table:
 
 
 def estimate_table(left: Estimate) -> RenderableType:
-    """What an extraction would do, for a person."""
+    """Show an estimate."""
     facts = [
         ("images", f"{left.images:,}"),
         ("there already", f"{left.reused:,}"),
@@ -144,18 +144,16 @@ def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
     ]
 
 
-def _suggested(found: Suggestion) -> str:
-    batch = f" --batch {found.batch}" if found.batch else ""
-    told = f"--workers {found.workers}{batch} --precision {found.precision}"
-    if found.machines == 1:
+def _suggested(suggestion: Suggestion) -> str:
+    batch = f" --batch {suggestion.batch}" if suggestion.batch else ""
+    told = f"--workers {suggestion.workers}{batch} --precision {suggestion.precision}"
+    if suggestion.machines == 1:
         return told
-    return (
-        f"{told}; {found.machines:,} machines like this one (--engine dask or ray) would be done in an hour"
-    )
+    return f"{told}; {suggestion.machines:,} machines like this one (--engine dask or ray) would be done in an hour"
 
 
 def features_table(rows: Features, out: Path, kind: str) -> RenderableType:
-    """What was taken out, for a person."""
+    """Show where features were written."""
     return facts_list(
         [
             ("rows", f"{len(rows):,}"),

@@ -1,4 +1,4 @@
-"""What a fine-tuning did, for a person: rich tables. Prints nothing."""
+"""Table of a fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 6
 
 
 def finetuned_table(done: FineTuned) -> RenderableType:
-    """The epochs of each stage, the figures before and after, and what was kept."""
+    """Show each stage's epochs, the figures before and after, the verdict."""
     parts: list[RenderableType] = []
     for stage in done.tuned.stages:
         watched = any("val_loss" in entry for entry in stage.history)

@@ -1,4 +1,4 @@
-"""What `bottleneck store …` found, for a person: rich tables. Prints nothing."""
+"""Tables of `bottleneck store …`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 10
 
 
 def states_table(states: Sequence[StoreState]) -> RenderableType:
-    """All stores of a cache."""
+    """Show all stores of a cache."""
     if not states:
         return plain_text("no stores yet: bottleneck extract SOURCE --base NAME makes one")
     table = columns(
@@ -50,7 +50,7 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
 
 
 def state_table(state: StoreState) -> RenderableType:
-    """One store."""
+    """Show one store."""
     if state.header is None:
         return facts_list(
             [("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))]
@@ -89,11 +89,11 @@ def state_table(state: StoreState) -> RenderableType:
     return facts_list(facts, title=state.folder.name)
 
 
-def checked_table(found: Sequence[Checked]) -> RenderableType:
-    """What `verify` found and did, a store at a time."""
-    if not found:
+def checked_table(checks: Sequence[Checked]) -> RenderableType:
+    """Show the checks and repairs of each store."""
+    if not checks:
         return plain_text("no stores yet: there is nothing to verify")
-    return stacked(*(facts_list(_checked(one), title=one.folder.name) for one in found))
+    return stacked(*(facts_list(_checked(one), title=one.folder.name) for one in checks))
 
 
 def _checked(one: Checked) -> list[tuple[str, str]]:
@@ -140,11 +140,11 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
     return facts
 
 
-def compaction_table(found: Sequence[Compaction | StoreState]) -> RenderableType:
-    """What `compact` did."""
+def compaction_table(results: Sequence[Compaction | StoreState]) -> RenderableType:
+    """Show what `compact` did."""
     table = columns("store", ">records before", ">after", ">rows rewritten", ">freed")
     notes: list[str] = []
-    for one in found:
+    for one in results:
         if isinstance(one, StoreState):
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
@@ -154,11 +154,11 @@ def compaction_table(found: Sequence[Compaction | StoreState]) -> RenderableType
     return stacked(table, plain_text("\n".join(notes)))
 
 
-def copied_table(found: Sequence[Copied]) -> RenderableType:
-    """What `copy` did."""
+def copied_table(copies: Sequence[Copied]) -> RenderableType:
+    """Show what `copy` did."""
     table = columns("store", "now at", ">shards copied", ">there already", ">rows copied", ">size")
     notes: list[str] = []
-    for one in found:
+    for one in copies:
         counts = (one.shards, one.present, one.rows)
         table.add_row(
             plain_text(one.source),
@@ -170,18 +170,18 @@ def copied_table(found: Sequence[Copied]) -> RenderableType:
     return stacked(table, plain_text("\n".join(notes)))
 
 
-def pruning_table(found: Sequence[Pruning | StoreState]) -> RenderableType:
-    """What `prune` did, or would do."""
+def pruning_table(results: Sequence[Pruning | StoreState]) -> RenderableType:
+    """Show what `prune` did, or would do."""
     table = columns("store", ">rows", ">shards", ">rewritten", ">files left over", ">freed")
     notes: list[str] = []
-    for one in found:
+    for one in results:
         if isinstance(one, StoreState):
             notes.append(f"{one.folder.name}: {one.problem}")
             continue
         counts = (one.rows, one.shards, one.rewritten, len(one.leftovers))
         table.add_row(plain_text(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
         notes += _notes(one.folder.name, one.damaged, one.failed)
-    if not any(isinstance(one, Pruning) and one.done for one in found):
+    if not any(isinstance(one, Pruning) and one.done for one in results):
         notes.append("nothing was removed: the same command with --yes does it")
     return stacked(table, plain_text("\n".join(notes)))
 

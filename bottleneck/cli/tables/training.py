@@ -1,4 +1,4 @@
-"""Results for a person: rich tables. Prints nothing."""
+"""Tables of bases, training, merging and the demo."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def base_table(bases: list[BaseSpec]) -> RenderableType:
-    """All bases."""
+    """List all bases."""
     table = columns("base", ">size", "default cut", ">row", ">parameters", "pixels")
     for base in bases:
         table.add_row(
@@ -48,7 +48,7 @@ def base_table(bases: list[BaseSpec]) -> RenderableType:
 
 
 def base_details(base: BaseSpec) -> RenderableType:
-    """One base."""
+    """Show one base."""
     cuts = columns("cut", "layer", "pooling", "needs the top")
     for name, cut in base.cuts.items():
         mark = " (default)" if name == base.cut else ""
@@ -70,8 +70,8 @@ def base_details(base: BaseSpec) -> RenderableType:
 # ---------------------------------------------------------------------------------------------------- training
 
 
-def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Table:
-    """Figures by split, for a person."""
+def metrics_table(by_split: Mapping[str, Metrics], title: str | None = None) -> Table:
+    """Show figures by split."""
     table = columns(
         "split",
         ">images",
@@ -81,7 +81,7 @@ def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Tab
         ">largest class",
         title=title,
     )
-    for name, m in found.items():
+    for name, m in by_split.items():
         table.add_row(
             name,
             f"{m.images:,}",
@@ -93,10 +93,10 @@ def metrics_table(found: Mapping[str, Metrics], title: str | None = None) -> Tab
     return table
 
 
-def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
-    """Figures by split, and by class of the last split, for a person."""
-    parts: list[RenderableType] = [metrics_table(found)]
-    name, last = list(found.items())[-1]
+def evaluation_table(by_split: Mapping[str, Metrics]) -> RenderableType:
+    """Show figures by split, and by class of the last split."""
+    parts: list[RenderableType] = [metrics_table(by_split)]
+    name, last = list(by_split.items())[-1]
     each = columns(
         "class", ">images", ">recall", ">precision", "most often taken for", title=f"{name}, by class"
     )
@@ -118,7 +118,7 @@ def evaluation_table(found: Mapping[str, Metrics]) -> RenderableType:
 
 
 def training_table(done: Trained) -> RenderableType:
-    """What a training run found, for a person."""
+    """Show the result of a training run."""
     run, figures = done.folder.run, done.folder.figures
     parts: list[RenderableType] = [
         metrics_table(done.metrics, title=f"{run.head.name} on {run.spec.base} at {run.spec.cut}")
@@ -158,7 +158,7 @@ def training_table(done: Trained) -> RenderableType:
 
 
 def parity_table(certificate: Certificate) -> Table:
-    """The certificate: forms must agree, broken twins must not."""
+    """Show a certificate: forms must agree, broken twins must not."""
     sizes: dict[str, int] = {}
     for form in certificate.forms:  # some ways to call a model are tried on a few images alone
         sizes[form.images] = max(sizes.get(form.images, 0), form.count)
@@ -187,7 +187,7 @@ def parity_table(certificate: Certificate) -> Table:
 
 
 def delivery_table(done: MergedModel) -> RenderableType:
-    """What `merge` wrote, for a person."""
+    """Show what `merge` wrote."""
     return stacked(
         parity_table(done.certificate),
         facts_list(
@@ -207,7 +207,7 @@ def _unfinished(trained: Trained) -> str:
 
 
 def demo_table(done: DemoResult) -> RenderableType:
-    """The demo for a person: what came out, where it is, what to type next."""
+    """Show the demo's results, their places, and the next commands."""
     heads = columns("head", ">held-out accuracy", ">95 % interval", ">trained in")
     for name, trained in done.heads.items():
         m = done.held_out(name)
