@@ -81,7 +81,7 @@ def main() -> None:
     import numpy as np
     import tensorflow as tf
 
-    from bottleneck.forward.rounding import measure_drift
+    from bottleneck.forward.drift import measure_drift
 
     parser = arguments()
     parser.add_argument("--rounds", type=int, default=5)

@@ -7,11 +7,15 @@ forward pass only decoding runs, after its last image only forward passes do.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from bottleneck.extraction.resources import cores_here
 
 #: Reading takes the greater part of what it takes to come from a file to pixels: the source is what is waited for.
 _MOSTLY = 0.5
@@ -51,6 +55,26 @@ class Clock:
     reading: float = 0.0
     processors: int = 0
     has_numba: bool = True
+
+
+class Stopwatch:
+    """What a task's own threads see of the time."""
+
+    def __init__(self, base: float | None) -> None:
+        self.waited = {"decode": 0.0, "forward": 0.0, "write": 0.0}
+        self.got: list[tuple[float, float]] = []  # of each file: seconds to read it, and to its pixels
+        self._started = time.perf_counter()
+        self._alone: dict[str, float] = {} if base is None else {"forward": base}
+
+    def first_pass(self, images: int) -> None:
+        """Note the rate of decoding: until now nothing else ran."""
+        self._alone.setdefault("decode", images / max(time.perf_counter() - self._started, 1e-9))
+
+    def clock(self) -> Clock:
+        """Sum up what was seen."""
+        read, whole = (sum(part) for part in zip(*self.got, strict=True)) if self.got else (0.0, 0.0)
+        reading, has_numba = read / whole if whole else 0.0, importlib.util.find_spec("numba") is not None
+        return Clock(self.waited, self._alone, reading, cores_here(), has_numba)
 
 
 def combine_clocks(clocks: Sequence[Clock]) -> Clock:
@@ -126,9 +150,9 @@ def explain_profile(clock: Clock) -> str:
         facts.append(
             f"the base could take {_rate(forward)}" if facts else f"the base takes {_rate(forward)} images/s"
         )
-    told = f": {', '.join(facts)}" if facts else ""
+    details = f": {', '.join(facts)}" if facts else ""
     sooner = _NUMBA if stage == "decode" and not clock.has_numba else ""
-    return f"{stage}-bound{told}. What would help: {sooner}{_WHAT_HELPS[stage]}"
+    return f"{stage}-bound{details}. What would help: {sooner}{_WHAT_HELPS[stage]}"
 
 
 def _rate(value: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from bottleneck.errors import SourceError, TooManyBadImages
 from bottleneck.extraction.profile import Clock, bottleneck_stage, combine_clocks
 from bottleneck.extraction.worker.task import TaskOutcome
-from bottleneck.forward.rounding import worst_rounding
+from bottleneck.forward.drift import worst_rounding
 from bottleneck.schema import (
     Drift,
     Inventory,

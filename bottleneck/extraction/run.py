@@ -17,7 +17,8 @@ from bottleneck.contracts import Source
 from bottleneck.errors import StoreError
 from bottleneck.extraction.profile import combine_clocks
 from bottleneck.extraction.report import Extraction, report, unexplained
-from bottleneck.extraction.scheduler import PATIENCE, RetryPolicy, TaskScheduler, WorkDone, circumstances
+from bottleneck.extraction.retry_policy import RetryPolicy, circumstances
+from bottleneck.extraction.scheduler import PATIENCE, TaskScheduler, WorkDone
 from bottleneck.extraction.setup import RunOptions, RunSetup
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import TaskOutcome

@@ -13,14 +13,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from bottleneck.extraction.executor import TaskExecutor
+from bottleneck.extraction.retry_policy import RetryPolicy, suspected_contents
 from bottleneck.extraction.worker.task import TaskOutcome
-from bottleneck.pixels.header import pixel_limit
-from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
+from bottleneck.schema import Cache, Inventory, StoreSpec, Task
 from bottleneck.store.commit import read_sound_record
 from bottleneck.store.plan import Plan, plan_tasks, task_id
 from bottleneck.store.plan_files import publish_plan, read_plans, remove_settled
@@ -51,68 +50,11 @@ class WorkDone:
     by_others: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """What a look at a store is for.
-
-    Attributes
-    ----------
-    here : frozenset of str
-        Circumstances as they are now: whoever was given up for good under one of them is as good as known.
-    at : {"all", "fresh", "suspects"}
-        Suspects, contents that circumstances failed before, are tried last: only "fresh" ones once they have had their
-        chance in this run, only them at its end.
-    """
-
-    here: frozenset[str] = frozenset()
-    at: Literal["all", "fresh", "suspects"] = "all"
-
-    @classmethod
-    def first(cls, limits: Limits) -> RetryPolicy:
-        """A run's first: whoever was given up before is tried once more, where that was not final under `limits`."""
-        return cls(frozenset() if limits.retry else circumstances(limits))
-
-    def masks(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) bool and (n,) bool of contents (n, 32): not to be tried now; to be tried now, as suspects."""
-        done, suspects = settled_contents(store, keys, self.here), np.zeros(len(keys), bool)
-        if store.suspects:
-            left = np.flatnonzero(~done)
-            suspects[left] = suspected_contents(store, keys[left])
-        if self.at == "fresh":
-            done, suspects = done | suspects, np.zeros(len(keys), bool)
-        elif self.at == "suspects":
-            done = ~suspects
-        return done, suspects
-
-
-def circumstances(limits: Limits) -> frozenset[str]:
-    """Those of a run: its limits and versions; how large an image may be at all."""
-    return frozenset((limits.circumstances, pixel_limit()))
-
-
-def suspected_contents(store: Store, keys: np.ndarray) -> np.ndarray:
-    """(n,) bool: the store says of the content (n, 32) that its circumstances failed it."""
-    found = np.zeros(len(keys), bool)
-    if store.suspects:
-        found[:] = [key.tobytes() in store.suspects for key in keys]
-    return found
-
-
-def settled_contents(store: Store, keys: np.ndarray, here: frozenset[str]) -> np.ndarray:
-    """(n,) bool: there is a row, a lasting rejection, or one that is final under the circumstances `here`."""
-    known = store.known(keys)
-    if here and store.given_up:
-        left = np.flatnonzero(~known)
-        nowhere: frozenset[str] = frozenset()
-        known[left] = [bool(here & store.given_up.get(keys[i].tobytes(), nowhere)) for i in left]
-    return known
-
-
 def plan_missing(
-    inventory: Inventory, spec: StoreSpec, store: Store, look: RetryPolicy, *, task_rows: int | None = None
+    inventory: Inventory, spec: StoreSpec, store: Store, policy: RetryPolicy, *, task_rows: int | None = None
 ) -> Plan:
     """What `store` lacks of `inventory`, after the plans that are published now."""
-    done, suspects = look.masks(store, inventory.keys)
+    done, suspects = policy.masks(store, inventory.keys)
     if done.all():
         return plan_tasks(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
     return plan_tasks(
@@ -125,7 +67,7 @@ def plan_missing(
     )
 
 
-class _Work:
+class _PlanProgress:
     """A plan on its way to records: what is under way, each task with its lock, and what became of the others."""
 
     def __init__(
@@ -205,7 +147,7 @@ class TaskScheduler:
         self._tried: Mapping[bytes, frozenset[str]] = {}
         self._slowest = 0.0
 
-    def agree(self, inventory: Inventory, look: RetryPolicy, *, task_rows: int | None) -> Plan:
+    def agree(self, inventory: Inventory, policy: RetryPolicy, *, task_rows: int | None) -> Plan:
         """The plan that all builders of these images come to; its new part is published before anything is computed.
 
         Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
@@ -220,7 +162,7 @@ class TaskScheduler:
             self._before = self._records()
             store = open_store(self._cache, self._spec)
             self._damaged, self._tried = frozenset(store.damaged), store.tried
-            todo = plan_missing(inventory, self._spec, store, look, task_rows=task_rows)
+            todo = plan_missing(inventory, self._spec, store, policy, task_rows=task_rows)
             if not len(todo.anew) or self._before == self._records():
                 break
         if len(todo.anew):
@@ -246,7 +188,7 @@ class TaskScheduler:
         ended : callable, optional
             Told of each own task, as soon as it is done, what became of it at each cut.
         """
-        work = _Work(executor, on_progress, ended, self._slowest)
+        work = _PlanProgress(executor, on_progress, ended, self._slowest)
         try:
             shared = len(todo) - todo.lone
             self._share(todo, range(shared), work)
@@ -284,7 +226,7 @@ class TaskScheduler:
                     with contextlib.suppress(OSError):
                         path.unlink()
 
-    def _share(self, todo: Plan, numbers: Sequence[int], work: _Work) -> None:
+    def _share(self, todo: Plan, numbers: Sequence[int], work: _PlanProgress) -> None:
         pending = list(numbers)
         attempt, idle_since, pause = 0, time.monotonic(), _POLLS[0]
         while pending:
@@ -315,7 +257,7 @@ class TaskScheduler:
             time.sleep(pause)
             pause = min(2 * pause, _POLLS[1])
 
-    def _begin(self, todo: Plan, number: int, lock: TaskLock, work: _Work) -> None:
+    def _begin(self, todo: Plan, number: int, lock: TaskLock, work: _PlanProgress) -> None:
         """Have a task computed whose lock is held now, unless it was committed just before."""
         task = todo[number]
         if number >= len(todo) - todo.lone:

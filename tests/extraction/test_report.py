@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bottleneck.cli.tables.extraction import extraction_table
-from bottleneck.forward.rounding import measure_rounding, worst_rounding
+from bottleneck.forward.drift import measure_rounding, worst_rounding
 from bottleneck.schema import Rounding
 from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, half_base, rows_by_hand, write_images

@@ -14,8 +14,8 @@ import pytest
 import bottleneck
 from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, TooManyBadImages
 from bottleneck.extraction.report import Extraction
+from bottleneck.extraction.retry_policy import RetryPolicy
 from bottleneck.extraction.run import ExtractionRun
-from bottleneck.extraction.scheduler import RetryPolicy
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
@@ -85,9 +85,9 @@ def test_where_nothing_is_missing_the_images_are_gone_through_once(
     rounds: list[str] = []
     planned = ExtractionRun._round
 
-    def counted(run: ExtractionRun, inventory: Any, stores: Any, look: RetryPolicy) -> Any:
-        rounds.append(look.at)
-        return planned(run, inventory, stores, look)
+    def counted(run: ExtractionRun, inventory: Any, stores: Any, policy: RetryPolicy) -> Any:
+        rounds.append(policy.contents)
+        return planned(run, inventory, stores, policy)
 
     monkeypatch.setattr(ExtractionRun, "_round", counted)
     bottleneck.extract(source, FAKE, cache=cache)

@@ -12,7 +12,7 @@ import pytest
 from bottleneck.bases.precision import isa
 from bottleneck.errors import NotReducible
 from bottleneck.forward import frozen_graph
-from bottleneck.forward.rounding import measure_drift
+from bottleneck.forward.drift import measure_drift
 from tests.bases.networks import fill, nested, plain
 from tests.models.tiny_network import SIZE, network
 

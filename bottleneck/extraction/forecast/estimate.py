@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.extraction.forecast.forecast import Prediction
-from bottleneck.extraction.scheduler import RetryPolicy, plan_missing
+from bottleneck.extraction.retry_policy import RetryPolicy
+from bottleneck.extraction.scheduler import plan_missing
 from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Views, json_fields
 from bottleneck.store.content_index import first_rows
 from bottleneck.store.plan import Plan
@@ -87,19 +88,19 @@ def estimate(
     views : Views, optional
         Augmented views that are asked for too.
     """
-    store, look = open_store(cache, spec), RetryPolicy.first(limits)
-    left = _lacking(inventory, spec, store, look)
+    store, policy = open_store(cache, spec), RetryPolicy.first(limits)
+    left = _lacking(inventory, spec, store, policy)
     if views is None:
         return left
     rejected = store.known(inventory.keys) & (store.find(inventory.keys) < 0)
     wanted = views_wanted(inventory, ~rejected, views.count)
     spec = spec.model_copy(update={"views": views.policy})
-    return replace(left, views=_lacking(wanted, spec, open_store(cache, spec), look))
+    return replace(left, views=_lacking(wanted, spec, open_store(cache, spec), policy))
 
 
-def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, look: RetryPolicy) -> Estimate:
-    there, _ = look.masks(store, inventory.keys)
-    todo = plan_missing(inventory, spec, store, look)
+def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, policy: RetryPolicy) -> Estimate:
+    there, _ = policy.masks(store, inventory.keys)
+    todo = plan_missing(inventory, spec, store, policy)
     return Estimate(
         images=len(inventory) + len(inventory.unreadable),
         unreadable=len(inventory.unreadable),

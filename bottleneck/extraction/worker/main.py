@@ -20,6 +20,7 @@ from bottleneck.bases.custom import is_function
 from bottleneck.contracts import Forward, Preparing, Source, Tunable
 from bottleneck.errors import Rejected
 from bottleneck.extraction.independence import Canary
+from bottleneck.extraction.worker.image_reader import Watch
 from bottleneck.extraction.worker.messages import (
     BaseReady,
     Care,
@@ -34,7 +35,7 @@ from bottleneck.extraction.worker.messages import (
     Try,
 )
 from bottleneck.extraction.worker.row_writer import RowTarget
-from bottleneck.extraction.worker.task import IN_FLIGHT, Pools, TaskOutcome, Watch, recorded_outcome, run_task
+from bottleneck.extraction.worker.task import IN_FLIGHT, Pools, TaskOutcome, recorded_outcome, run_task
 from bottleneck.extraction.worker.trial import Trial, run_trial
 from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.forward.cuts import specs_of

@@ -10,7 +10,7 @@ import numpy as np
 
 from bottleneck.errors import Rejected
 from bottleneck.extraction.worker.messages import Care
-from bottleneck.forward.rounding import measure_rounding
+from bottleneck.forward.drift import measure_rounding
 from bottleneck.schema import RejectedContent, Rejection, Rounding, StoreSpec, Task
 from bottleneck.store.commit import commit
 

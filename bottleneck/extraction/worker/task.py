@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,14 +13,13 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.errors import Rejected
-from bottleneck.extraction.profile import Clock
-from bottleneck.extraction.stopwatch import Stopwatch
+from bottleneck.extraction.profile import Clock, Stopwatch
+from bottleneck.extraction.worker.image_reader import FileChanged, ImageReader, Watch
 from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.row_writer import RowTarget, RowWriter
 from bottleneck.forward.cuts import forward_rows
 from bottleneck.schema import Rejection, Task
 from bottleneck.store.commit import read_sound_record
-from bottleneck.store.views import is_of
 
 
 @dataclass(frozen=True)
@@ -51,24 +48,6 @@ class TaskOutcome:
 
 #: Forward passes under way at once: while one ends in its small last layers, the next fills the processor.
 IN_FLIGHT = 2
-
-#: Seconds after which a task that has filled no batch says that it lives.
-_SIGN_OF_LIFE = 1.0
-
-
-class _FileChanged(Exception):
-    """The file is not what was planned."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Callbacks of a task.
-
-    `on_progress` gets how many images are done (0 is a sign of life), `touch` what comes next.
-    """
-
-    on_progress: Callable[[int], None]
-    touch: Callable[[str, tuple[int, ...]], None] = lambda stage, images: None
 
 
 @dataclass(frozen=True)
@@ -137,9 +116,8 @@ def run_task(
     stopwatch = Stopwatch(forward.batch / pace if pace else None)
     rows = _TaskRows(forward, task, places, pools, watch, care, stopwatch)
     moved: list[bytes] = []
-    images = _one_by_one if care.careful else _in_order
-    for index, result in images(forward, source, task, pools.decode, stopwatch, watch, care):
-        if isinstance(result, _FileChanged):
+    for index, result in ImageReader(forward, source, task, pools.decode, stopwatch, watch, care):
+        if isinstance(result, FileChanged):
             moved.append(task.paths[index])
             watch.on_progress(1)
         elif isinstance(result, Rejected):
@@ -246,97 +224,3 @@ class _TaskRows:
             circumstances=why.circumstances,
             final=bool(why.circumstances),
         )
-
-
-def _in_order(
-    forward: Forward,
-    source: Source,
-    task: Task,
-    pool: ThreadPoolExecutor,
-    stopwatch: Stopwatch,
-    watch: Watch,
-    care: Care,
-) -> Iterator[tuple[int, np.ndarray | Rejected | _FileChanged]]:
-    """Decoded images in task order, a bounded number of them ahead."""
-    ahead: deque[tuple[list[int], Future[list[np.ndarray]]]] = deque()
-    upcoming = iter(_files(task, care))
-    bound, coming = 2 * forward.batch + 8, 0
-    said = time.perf_counter()
-    while True:
-        while coming < bound:
-            indices = next(upcoming, [])
-            if not indices:
-                break
-            ahead.append((indices, pool.submit(_pixels, forward, source, task, indices, stopwatch)))
-            coming += len(indices)
-        if not ahead:
-            return
-        indices, future = ahead.popleft()
-        coming -= len(indices)
-        started = time.perf_counter()
-        error = future.exception()
-        now = time.perf_counter()
-        stopwatch.waited["decode"] += now - started
-        if now - said > _SIGN_OF_LIFE:
-            # Slow files fill no batch for long; that is no silence.
-            watch.on_progress(0)
-            said = now
-        if error is None:
-            yield from zip(indices, future.result(), strict=True)
-        elif isinstance(error, (Rejected, _FileChanged)):
-            yield from ((index, error) for index in indices)
-        else:
-            raise error
-
-
-def _one_by_one(
-    forward: Forward,
-    source: Source,
-    task: Task,
-    pool: ThreadPoolExecutor,
-    stopwatch: Stopwatch,
-    watch: Watch,
-    care: Care,
-) -> Iterator[tuple[int, np.ndarray | Rejected | _FileChanged]]:
-    """Decoded images in task order, each named before it is touched and none ahead."""
-    for index in range(len(task.paths)):
-        if index in care.refused:
-            continue
-        watch.touch("decode", (index,))
-        started = time.perf_counter()
-        result: np.ndarray | Rejected | _FileChanged
-        try:
-            # In the pool's thread, as ever: what crashes in one thread may not in another.
-            result = pool.submit(_pixels, forward, source, task, [index], stopwatch).result()[0]
-        except (Rejected, _FileChanged) as error:
-            result = error
-        stopwatch.waited["decode"] += time.perf_counter() - started
-        yield index, result
-
-
-def _files(task: Task, care: Care) -> list[list[int]]:
-    """Images by their place in the task, views of one file together: it is read and decoded once for them."""
-    wanted = [index for index in range(len(task.paths)) if index not in care.refused]
-    return [list(group) for _, group in itertools.groupby(wanted, key=task.paths.__getitem__)]
-
-
-def _pixels(
-    forward: Forward, source: Source, task: Task, indices: list[int], stopwatch: Stopwatch
-) -> list[np.ndarray]:
-    """Read a file once, hash, and decode that very buffer: the keys at `indices` then name what was decoded."""
-    keys = [task.keys[index].tobytes() for index in indices]
-    started = time.perf_counter()
-    try:
-        data = source.read(task.paths[indices[0]])
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise _FileChanged from error
-        raise Rejected("read", error.strerror or str(error), retry=True) from error
-    read = time.perf_counter() - started
-    content = hashlib.sha256(data).digest()
-    policy = task.views
-    if not all(key == content if policy is None else is_of(key, content) for key in keys):
-        raise _FileChanged
-    pixels = forward.decode(data)
-    stopwatch.got.append((read, time.perf_counter() - started))
-    return [pixels] if policy is None else [forward.view(pixels, key, policy) for key in keys]

@@ -11,8 +11,9 @@ import numpy as np
 
 from bottleneck.contracts import Forward, Source
 from bottleneck.extraction.profile import Clock
+from bottleneck.extraction.worker.image_reader import Watch
 from bottleneck.extraction.worker.row_writer import RowTarget
-from bottleneck.extraction.worker.task import Pools, Watch, run_task
+from bottleneck.extraction.worker.task import Pools, run_task
 from bottleneck.forward.cuts import forward_rows
 from bottleneck.schema import Task
 

@@ -21,13 +21,13 @@ from PIL import Image
 import bottleneck
 from bottleneck.bases import digest_cache
 from bottleneck.errors import SourceError, UsageError
+from bottleneck.extraction.retry_policy import settled_contents
 from bottleneck.extraction.run import ExtractionRun
-from bottleneck.extraction.scheduler import settled_contents
 from bottleneck.extraction.worker.channel import WorkerDied, resident_bytes
+from bottleneck.extraction.worker.image_reader import Watch
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.extraction.worker.messages import Care
 from bottleneck.extraction.worker.process import WorkerProcess
-from bottleneck.extraction.worker.task import Watch
 from bottleneck.inventory import scan as scanning
 from bottleneck.inventory.scan import scan_source
 from bottleneck.pipeline.foresee import foresee
