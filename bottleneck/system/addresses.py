@@ -1,4 +1,4 @@
-"""URLs as a person may see them and a file may keep them, and which hosts a table from elsewhere may name.
+"""Keep secrets out of URLs, and say which hosts may be read.
 
 A URL may carry a password (``user:password@``) or a signature (``?X-Amz-Signature=…``, ``?sig=…``, ``?token=…``). Which
 query is a secret nobody can tell by its name, so none is shown and none is written: `redact` is what stands in
@@ -32,12 +32,12 @@ _USUAL = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|sas|session|jwt|x-
 _HIDDEN = "***"
 _PORTS = {"http": 80, "https": 443}
 _ONE_SERVICE = {"s3a": "s3", "gcs": "gs", "local": "file"}
-#: URLs with secrets that this process was given, by their public form.
+#: URLs with secrets that this process was given, by their redacted form.
 _given: dict[str, str] = {}
 
 
 def redact(url: str) -> str:
-    """A URL without what may be a secret: ``***`` stands for a password, a query, or values in a fragment.
+    """Replace what may be secret in a URL by ``***``.
 
     Examples
     --------
@@ -53,19 +53,19 @@ def redact(url: str) -> str:
     if at and (web or ":" in user):
         rest = f"{_HIDDEN}@{rest[len(user) + 1 :]}"
     for sign in "?#":
-        path, found, query = rest.partition(sign)
-        if found and ("=" in query or (web and sign == "?")):
+        path, separator, query = rest.partition(sign)
+        if separator and ("=" in query or (web and sign == "?")):
             rest = f"{path}{sign}{_HIDDEN}"
     return f"{protocol}{mark}{rest}"
 
 
 def has_no_secret(url: str) -> bool:
-    """Whether nothing in `url` may be a secret."""
+    """Tell whether nothing in `url` may be a secret."""
     return redact(url) == url
 
 
 def has_plain_query(url: str) -> bool:
-    """Whether the only thing that `redact` hides of `url` is a query without the usual names of secrets.
+    """Tell whether only a query without secret names is hidden.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def has_plain_query(url: str) -> bool:
 
 
 def redact_text(text: str, url: str = "") -> str:
-    """A message of other people's code with every URL in it made public, and the secrets of `url` taken out.
+    """Redact a message of other people's code, and the secrets of `url`.
 
     Examples
     --------
@@ -89,17 +89,17 @@ def redact_text(text: str, url: str = "") -> str:
     text = _NAME_AND_PASSWORD.sub(rf"\g<1>{_HIDDEN}@", text)
     if ":/" not in text:
         return text
-    return _LEFT_OVER.sub(rf"\g<1>{_HIDDEN}", _ONE_URL.sub(_one_public, text))
+    return _LEFT_OVER.sub(rf"\g<1>{_HIDDEN}", _ONE_URL.sub(_redact_match, text))
 
 
-def _one_public(match: re.Match[str]) -> str:
-    whole = match.group()
-    told = whole.rstrip(".,;:)]}")  # of the sentence, not of the URL
-    return redact(told) + whole[len(told) :]
+def _redact_match(match: re.Match[str]) -> str:
+    text = match.group()
+    url = text.rstrip(".,;:)]}")  # what follows belongs to the sentence
+    return redact(url) + text[len(url) :]
 
 
 def _secrets(url: str) -> list[str]:
-    """What `redact` hides of `url`, part by part, as it stands there and as libraries rewrite it; longest first."""
+    """List what `redact` hides of `url`, in all spellings, longest first."""
     if has_no_secret(url):
         return []
     rest = url.partition("://")[2]
@@ -112,15 +112,15 @@ def _secrets(url: str) -> list[str]:
 
 
 def remember_url(url: str) -> str:
-    """The public form of `url`; what it hides is known to this process from now on (see `unredacted_url`)."""
-    shown = redact(url)
-    if shown != url:
-        _given[shown] = url
-    return shown
+    """Redact `url` and remember it whole (see `unredacted_url`)."""
+    redacted = redact(url)
+    if redacted != url:
+        _given[redacted] = url
+    return redacted
 
 
 def unredacted_url(url: str) -> str | None:
-    """The URL that `url` is the public form of, from this process or ``$BOTTLENECK_SOURCE``; None where nobody knows.
+    """Find the URL behind `url`, from this process or ``$BOTTLENECK_SOURCE``, else None.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def unredacted_url(url: str) -> str | None:
 
 @dataclass(frozen=True)
 class Address:
-    """A URL as the user gave it, and the hosts beside its own that may be read from.
+    """A URL as given, and the other hosts that may be read.
 
     Attributes
     ----------
@@ -149,9 +149,10 @@ class Address:
     allowed: tuple[str, ...] = ()
 
     def permits(self, url: str) -> bool:
-        """Whether what lies here may name `url`: on its own host by its own protocol, or where the user said.
+        """Tell whether what lies here may name `url`.
 
-        Files of this machine are never named from elsewhere.
+        It may on its own host by its own protocol, and on hosts that the user named. Files of this machine are never
+        named from elsewhere.
 
         Examples
         --------
@@ -164,7 +165,9 @@ class Address:
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
-    """Protocol, host or bucket, and port of a URL; -1 is the port of what two libraries may read as two hosts.
+    """Split a URL into protocol, host or bucket, and port.
+
+    The port is -1 where two libraries may read two hosts.
 
     Examples
     --------
@@ -181,18 +184,19 @@ def origin(url: str) -> tuple[str, str, int | None]:
     return protocol, plain["host"].lower().rstrip("."), int(port) if port else _PORTS.get(protocol)
 
 
-def is_named(found: tuple[str, str, int | None], protocol: str, allowed: Sequence[str]) -> bool:
-    """Whether one of `allowed` (``host``, ``host:port``, ``bucket``, ``protocol://host``) names the origin `found`.
+def is_named(place: tuple[str, str, int | None], protocol: str, allowed: Sequence[str]) -> bool:
+    """Tell whether one of `allowed` names the origin `place`.
 
-    Without a protocol of its own a name is taken for one of the service that it is named from.
+    A name is ``host``, ``host:port``, ``bucket`` or ``protocol://host``. Without a protocol it is taken for one of the
+    service that it is named from.
     """
-    service = (found[0] in WEB) == (protocol in WEB) and (found[0] in WEB or found[0] == protocol)
+    service = (place[0] in WEB) == (protocol in WEB) and (place[0] in WEB or place[0] == protocol)
     for name in allowed:
         if "://" in name:
-            if origin(name) == found:
+            if origin(name) == place:
                 return True
         elif service:
-            plain = origin(f"{found[0]}://{name}")
-            if plain[1] == found[1] and (plain[2] == found[2] or ":" not in name):
+            plain = origin(f"{place[0]}://{name}")
+            if plain[1] == place[1] and (plain[2] == place[2] or ":" not in name):
                 return True
     return False

@@ -1,15 +1,16 @@
-"""Connections to what lies behind a URL, one for each service and process. The only door to fsspec."""
+"""Connect to what lies behind URLs. The only door to fsspec."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bottleneck.errors import RemoteError
-from bottleneck.system.addresses import WEB, redact_text
+from bottleneck.system.addresses import WEB, has_no_secret, redact, redact_text
 from bottleneck.system.durable import shown
 from bottleneck.system.web_client import client_factory
 
@@ -40,7 +41,7 @@ def protocol_of(url: str) -> str:
 
 
 def connect(url: str, allowed: Sequence[str] = ()) -> tuple[Any, Any]:
-    """The connected file system of `url`, and what it calls that place.
+    """Connect to the file system of `url`, and give its path there.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def connect(url: str, allowed: Sequence[str] = ()) -> tuple[Any, Any]:
 
 
 def _settings(protocol: str, allowed: Sequence[str]) -> dict[str, Any]:
-    """Time limits in each protocol's own words; a client of our own for HTTP."""
+    """Give the time limits of a protocol, and our own HTTP client."""
     if protocol in WEB:
         return {"get_client": client_factory(allowed, _SILENCE, LARGEST)}
     if protocol in ("s3", "s3a"):
@@ -84,7 +85,7 @@ def _settings(protocol: str, allowed: Sequence[str]) -> dict[str, Any]:
 
 
 def read_bytes(system: Any, path: Any, start: int | None, end: int | None) -> bytes:
-    """The bytes of one object of `system`, within a time limit where fsspec knows one."""
+    """Read one object of `system`, within a time limit where possible."""
     if not getattr(system, "async_impl", False):
         return bytes(system.cat_file(path, start=start, end=end))
     from fsspec.asyn import sync
@@ -93,7 +94,7 @@ def read_bytes(system: Any, path: Any, start: int | None, end: int | None) -> by
 
 
 def size_limit(url: str, most: int) -> Any:
-    """What fsspec tells how many bytes of `url` came, and what stops it (EFBIG) after `most`."""
+    """Make the callback that stops a download (EFBIG) after `most` bytes."""
     from fsspec.callbacks import Callback
 
     def stop(_: int | None, came: int) -> None:
@@ -101,3 +102,54 @@ def size_limit(url: str, most: int) -> Any:
             raise OSError(errno.EFBIG, f"more than the limit of {most:,} bytes", url)
 
     return Callback(hooks={"limit": stop})
+
+
+@contextlib.contextmanager
+def as_os_error(url: str) -> Iterator[None]:
+    """Raise any error within as an OSError about `url`, without secrets.
+
+    A `RemoteError` goes through.
+
+    Examples
+    --------
+    >>> with as_os_error("s3://bucket/1.png"):
+    ...     raise RuntimeError("the service is confused")
+    Traceback (most recent call last):
+    OSError: [Errno 5] the service is confused: 's3://bucket/1.png'
+    """
+    try:
+        yield
+    except (RemoteError, NotImplementedError):
+        raise
+    except Exception as error:
+        if isinstance(error.__cause__, RemoteError):  # fsspec takes what its client raises for a missing page
+            raise error.__cause__ from None
+        if isinstance(error, OSError) and error.errno is not None and has_no_secret(url):
+            raise
+        told = _numbered(error, url)
+        # With its cause, a traceback would print what the message leaves out.
+        raise told from (error if has_no_secret(url) else None)
+
+
+def _numbered(error: Exception, url: str) -> OSError:
+    here = redact(url)
+    status = getattr(error, "status", None)
+    cause = error.__cause__
+    text = " ".join(redact_text(str(error), url).split()) or type(error).__name__
+    why = redact_text(str(cause), url)
+    if isinstance(error, OSError) and error.errno is not None:
+        return OSError(error.errno, redact_text(error.strerror or text, url), here)
+    if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
+        return PermissionError(errno.EACCES, f"not allowed ({text})", here)
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        # Over HTTP a server that cannot be reached looks like one that has no such page.
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            return OSError(errno.EHOSTUNREACH, f"it cannot be reached ({why})", here)
+        if getattr(cause, "status", None) in (401, 403):
+            return PermissionError(errno.EACCES, f"not allowed ({why})", here)
+        if (getattr(cause, "status", None) or 0) >= 500:
+            return OSError(errno.EIO, f"its server failed ({why})", here)
+        return FileNotFoundError(errno.ENOENT, "nothing is there", here)
+    if isinstance(error, TimeoutError):
+        return TimeoutError(errno.ETIMEDOUT, "no answer in time", here)
+    return OSError(errno.EIO, text, here)

@@ -1,4 +1,4 @@
-"""What a disk refuses: which file it was about, and what to do."""
+"""Say which file a disk error is about, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting bytes onto a disk so that they are there or not there, never half there."""
+"""Put bytes on a disk whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EB
 
 
 def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> bool:
-    """Write `data` aside, make it durable, and give it its name in one step.
+    """Write `data` aside, make it durable, and name it in one step.
 
     Temporary in the same folder (O_EXCL, O_NOFOLLOW), preallocated where the system can, written whole, fsynced;
     then linked to its final name, so that a file already there wins (where links are refused: a rename that does
@@ -80,7 +80,7 @@ def _publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
 
 
 def publish_file(temporary: Path, path: Path) -> bool:
-    """Make the whole file `temporary`, in the folder of `path`, durable and give it that name; the first one wins.
+    """Make `temporary`, beside `path`, durable and name it; the first one wins.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def _name(temporary: Path, path: Path, *, replace: bool) -> bool:
 
 
 def _renameat2(one: Path, other: Path, how: int) -> int:
-    """Rename in one step as `how` says; 0, or the number of what the system said."""
+    """Rename in one step as `how` says; 0 or the error number."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):  # not Linux, or an old C library
@@ -195,7 +195,7 @@ def sha256_of(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable (a no-op where folders cannot be opened, as on Windows)."""
+    """Make the names in `folder` durable, where folders can be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     except (PermissionError, IsADirectoryError):
@@ -227,8 +227,8 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def swap(made: Path, target: Path) -> Path | None:
-    """Give the folder `made` the name `target`, whatever folder had it; both lie in one parent.
+def swap(new: Path, target: Path) -> Path | None:
+    """Give the folder `new` the name `target` in the same parent.
 
     Where the system can exchange two names it is one step, so that at every moment a whole folder is there. Elsewhere
     it is two renames: killed between them, the folder that was there lies beside under the name that `recover` looks
@@ -255,20 +255,20 @@ def swap(made: Path, target: Path) -> Path | None:
     (['file'], [])
     """
     if not os.path.lexists(target):
-        os.rename(made, target)
+        os.rename(new, target)
         sync_folder(target.parent)
         return None
     exchange = 2
-    number = _renameat2(made, target, exchange)
+    number = _renameat2(new, target, exchange)
     if not number:
         sync_folder(target.parent)
-        return made
+        return new
     if number not in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EXDEV):
         raise OSError(number, os.strerror(number), str(target))
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.was")
     os.rename(target, aside)
     try:
-        os.rename(made, target)
+        os.rename(new, target)
     except BaseException:
         os.rename(aside, target)
         raise
@@ -277,7 +277,7 @@ def swap(made: Path, target: Path) -> Path | None:
 
 
 def recover(target: Path) -> bool:
-    """Give a folder its name back that a `swap` without exchange was killed over; True when there was one."""
+    """Undo a `swap` that was killed half way; True if one was."""
     left = sorted(target.parent.glob(f".{glob.escape(target.name)}.????????.was"))
     if os.path.lexists(target) or len(left) != 1:
         return False
@@ -287,7 +287,7 @@ def recover(target: Path) -> bool:
 
 
 def shown(path: bytes | str) -> str:
-    """A path or URL as a person may see it, on one line.
+    """Write a path or URL on one line, for a person.
 
     Control, bidirectional and undecodable characters are escaped; a URL's passwords and signatures are left out.
 

@@ -1,4 +1,4 @@
-"""What a child process needs that parses HDF5 files of others: no plugins, bounded memory, bounded time.
+"""Bound a child process that parses HDF5 files of others.
 
 The HDF5 library dies, hangs or asks for all memory on some malformed files, and an exception handler is no help then.
 So nothing that somebody else may have written is parsed in the process of a command or a worker.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment of such a child: nobody's HDF5 settings, the same modules.
+    """Return the child's environment: nobody's HDF5 settings, the same modules.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def forget_plugins() -> None:
 
 
 def limit_resources(memory: int, seconds: int | None = None) -> None:
-    """Bound what this process may use from here on; for the child alone.
+    """Bound what this process may use; for the child alone.
 
     Parameters
     ----------
@@ -70,7 +70,6 @@ def limit_resources(memory: int, seconds: int | None = None) -> None:
 
 
 def _lower(kind: int, soft: int, hard: int | None = None) -> None:
-    """Only ever down: a limit that this process was started under stays."""
     import resource
 
     now, most = (sys.maxsize if v == resource.RLIM_INFINITY else v for v in resource.getrlimit(kind))

@@ -1,4 +1,4 @@
-"""How much memory is free: the machine's, this container's, this process's, whichever is least."""
+"""Tell how much memory a machine, container or process has left."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROWS = 2 << 30
 
 
 def budget(memory: int | str | None = None) -> int:
-    """Bytes that rows may take when they are loaded: as given, else half of what is free.
+    """Give the bytes that loaded rows may take.
 
     Parameters
     ----------
     memory : int or str, optional
-        Bytes, or a number with a unit: ``"4G"``.
+        Bytes, or a number with a unit: ``"4G"``. By default half of what is free.
 
     Raises
     ------
@@ -44,10 +44,11 @@ def budget(memory: int | str | None = None) -> int:
 
 
 def rows_budget() -> int:
-    """Bytes of stored rows up to which a head loads them: `ROWS`, or a quarter of the memory there is, if that is less.
+    """Give the bytes of rows up to which a head loads them.
 
-    The size of the machine (or container, or the process's limit) decides, never what is free at the moment: the same
-    rows are then treated alike at every run. ``BOTTLENECK_ROWS`` in the environment says another size (``4G``).
+    That is `ROWS`, or a quarter of the memory there is, if that is less. The size of the machine (or container, or
+    the process's limit) decides, never what is free at the moment: the same rows are then treated alike at every run.
+    ``BOTTLENECK_ROWS`` in the environment says another size (``4G``).
 
     Raises
     ------
@@ -58,7 +59,7 @@ def rows_budget() -> int:
 
 
 def total(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process could have if nothing else ran. Where the system tells nothing, 8 GiB."""
+    """Give the bytes of an idle machine; 8 GiB where unknown."""
     most = [_of_machine(proc, "MemTotal:", 8 << 30)]
     for group, names in _groups(proc, cgroups):
         with contextlib.suppress(OSError, ValueError):
@@ -72,7 +73,7 @@ def total(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) ->
 
 
 def free(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process may still take; 0 or more. Where the system tells nothing, 2 GiB."""
+    """Give the bytes this process may still take; 2 GiB where unknown."""
     left = [_of_machine(proc, "MemAvailable:", 2 << 30)]
     for group, names in _groups(proc, cgroups):
         with contextlib.suppress(OSError, ValueError):
@@ -106,7 +107,7 @@ def _of_machine(proc: Path, name: str, unknown: int) -> int:
 
 
 def _groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, _Names]]:
-    """The control groups that bound this process, from its own up to the root."""
+    """Find the control groups that bound this process, innermost first."""
     try:
         lines = (proc / "self" / "cgroup").read_text("utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a service tells of an object or a folder, in the same words whichever protocol it speaks."""
+"""Describe an object or folder in the same words for every protocol."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ObjectInfo(NamedTuple):
 
 
 def parse_object_info(name: str, info: Mapping[str, Any]) -> ObjectInfo:
-    """The object called `name`, of which a protocol says `info` in words of its own.
+    """Describe the object `name` from what a protocol says of it.
 
     Examples
     --------

@@ -2,7 +2,7 @@
 
 Who is asking and where the service lies is the business of the protocol's own settings (``AWS_ENDPOINT_URL``,
 ``AWS_PROFILE``, …): there are none of our own. Listings are never taken from memory, since what is behind a URL
-changes without telling us. Whatever a protocol raises comes out as an OSError with a number (`object_errors`).
+changes without telling us. Whatever a protocol raises comes out as an OSError with a number (`connections`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from urllib.parse import quote, unquote
 
 from bottleneck.errors import UsageError
 from bottleneck.system.addresses import LOCAL, WEB
-from bottleneck.system.connections import LARGEST, connect, protocol_of, read_bytes, size_limit
+from bottleneck.system.connections import LARGEST, as_os_error, connect, protocol_of, read_bytes, size_limit
 from bottleneck.system.durable import publish_file, shown
-from bottleneck.system.object_errors import as_os_error
 from bottleneck.system.object_info import ObjectInfo, parse_object_info
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -34,7 +33,7 @@ _PIECE = 64 << 20
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` is a URL (and not a path, with a drive or without).
+    """Tell whether `text` is a URL and not a path.
 
     Examples
     --------
@@ -76,7 +75,7 @@ def join_url(url: str, name: str) -> str:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Host or bucket as a URL, and the path below it as `join` takes it; a query belongs to neither.
+    """Split a URL into host or bucket and path, without its query.
 
     Examples
     --------
@@ -140,7 +139,7 @@ def list_objects(url: str, allowed: Sequence[str] = ()) -> Iterator[ObjectInfo]:
 
 
 def stat_object(url: str, allowed: Sequence[str] = ()) -> ObjectInfo:
-    """What lies at `url`. Raises as `list_objects` does.
+    """Describe what lies at `url`. Raises as `list_objects` does.
 
     Examples
     --------
@@ -158,7 +157,7 @@ def stat_object(url: str, allowed: Sequence[str] = ()) -> ObjectInfo:
 def read_object(
     url: str, start: int | None = None, end: int | None = None, *, allowed: Sequence[str] = ()
 ) -> bytes:
-    """The bytes of one object, or those from `start` to before `end` (as many as the service gives).
+    """Read one object, or its bytes from `start` to before `end`.
 
     Safe from several threads; never more than `LARGEST` bytes. Raises as `list_objects` does.
 
@@ -182,7 +181,6 @@ def read_object(
 
 
 def _start_of(system: Any, path: Any) -> bytes:
-    """All of an object, or a byte more than is taken."""
     try:
         return read_bytes(system, path, 0, LARGEST + 1)
     except (FileNotFoundError, PermissionError, TimeoutError):
@@ -194,7 +192,7 @@ def _start_of(system: Any, path: Any) -> bytes:
 
 
 def _read_file(path: str, start: int, end: int) -> bytes:
-    """A part of a file of this machine: a regular one, opened without waiting for anybody."""
+    """Read part of a regular file, waiting for nobody."""
     flags = (
         os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     )
@@ -211,7 +209,7 @@ def _read_file(path: str, start: int, end: int) -> bytes:
 
 
 def read_sized_object(url: str, size: int) -> bytes:
-    """An object of a known size, in pieces that have a time limit each.
+    """Read an object of a known size, in pieces with time limits.
 
     Raises as `list_objects` does; ENODATA when it has another size.
     """
@@ -234,7 +232,7 @@ def fetch_object(
     allowed: Sequence[str] = (),
     most: int | None = None,
 ) -> bool:
-    """Bring one object to `file`, whose folder exists: aside first, checked, then named; the first one wins.
+    """Download one object to `file`: aside, checked, then named; the first wins.
 
     Parameters
     ----------
@@ -277,7 +275,7 @@ def fetch_object(
 
 
 def write_object(url: str, data: bytes) -> None:
-    """Put one object in place of whatever is there. Raises as `list_objects` does."""
+    """Write one object over whatever is there. Raises as `list_objects` does."""
     system, path = connect(url)
     with as_os_error(url):
         if protocol_of(url) in _HAVE_FOLDERS:
@@ -286,7 +284,7 @@ def write_object(url: str, data: bytes) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what downloads that were killed a day ago or earlier left behind."""
+    """Remove what downloads left that were killed a day ago."""
     for path in folder.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.lstat().st_mtime > _ABANDONED:

@@ -1,4 +1,4 @@
-"""By whose kernels a processor computes, oneDNN's or Eigen's: asked for before TensorFlow is imported, told after it.
+"""Ask for oneDNN's kernels, and tell whether they compute.
 
 Left alone, TensorFlow takes oneDNN's where the processor has instructions made for neural networks (AVX-512 VNNI and
 later), and Eigen's on every other x86, where oneDNN's, for AVX2, are faster too.
@@ -18,7 +18,7 @@ _X86 = ("x86_64", "AMD64")
 
 
 def requested_environment() -> Mapping[str, str]:
-    """What a process of ours finds in its environment where its user has not said otherwise.
+    """Give the environment of our processes, where the user says nothing else.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a process that only extracts does first: it ends with its parent, keeps its streams, and imports the least."""
+"""Prepare a process that only extracts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPTIONAL = ("pandas", "scipy", "sklearn")
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process with its parent, even while it hangs (Linux; elsewhere the pipe tells).
+    """Have the kernel end this process with its parent (Linux only).
 
     Examples
     --------
@@ -29,7 +29,9 @@ def die_with_parent() -> None:
 
 
 def take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Standard input and output for us alone: what libraries print goes to standard error, what they read is empty.
+    """Keep standard input and output from what libraries print and read.
+
+    They print to standard error, and read nothing.
 
     Examples
     --------
@@ -44,7 +46,7 @@ def take_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and Keras, for which pandas, SciPy and scikit-learn are then not installed.
+    """Import TensorFlow and Keras without pandas, SciPy and scikit-learn.
 
     For a process of our own: whoever imports those three by name has them as ever.
 
@@ -59,7 +61,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _hidden(*names: str) -> Iterator[None]:
-    """None in the place of a module is Python's own way of saying that it cannot be imported."""
+    """Make imports of `names` fail: None stands for a missing module."""
     sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
     try:
         yield

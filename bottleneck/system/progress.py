@@ -27,7 +27,7 @@ class Progress(Protocol):
     """Makes bars; one for each stage of the trip."""
 
     def bar(self, label: str, total: int | None, unit: str = "images", *, brief: bool = False) -> Bar:
-        """A bar of `total` units (None: unknown); a `brief` one is not drawn where it is done at once."""
+        """Make a bar of `total` units; a `brief` one shows late."""
 
 
 class _Still:

@@ -1,4 +1,4 @@
-"""A folder that is made aside and gets its name in one step, or leaves whatever was there untouched."""
+"""Make a folder aside and name it in one step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to fill; on leaving without error it takes that name, and what had it is removed.
+    """Give a folder to fill that takes the name `target` on leaving.
 
-    Until that one step `target` is not touched, whatever happens: an error, a full disk, a kill. What killed processes
-    left beside `target` is swept away first.
+    What had that name is then removed. Until that one step `target` is not touched, whatever happens: an error, a full
+    disk, a kill. What killed processes left beside `target` is swept away first, here and in `room_beside`.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def staged(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
-    """An empty folder beside `target` that goes away on leaving; what killed processes left there is swept away first.
+    """Give an empty folder beside `target` that goes away on leaving.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
 
 
 def _own_room(target: Path) -> tuple[Path, Callable[[], None]]:
-    """A new folder beside `target` that is locked, and what lets it go."""
+    """Make and lock a folder beside `target`; also give its release."""
     from filelock import FileLock
 
     while True:
@@ -111,7 +111,7 @@ def _own_room(target: Path) -> tuple[Path, Callable[[], None]]:
 
 
 def sweep(target: Path) -> None:
-    """Put back what a kill took from `target`, and remove what killed processes left beside it."""
+    """Restore what a kill took from `target`, and remove its leftovers."""
     from filelock import FileLock, Timeout
 
     recover(target)

@@ -1,4 +1,4 @@
-"""The HTTP client behind URLs: redirects lead to its own host and those the user named, and bodies have an end."""
+"""Bound where redirects of HTTP lead and how long bodies are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bottleneck.system.addresses import WEB, is_named, origin, redact
 
 
 def client_factory(allowed: Sequence[str], silence: float, largest: int) -> Any:
-    """What fsspec makes its session with.
+    """Give what fsspec makes its session with.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def client_factory(allowed: Sequence[str], silence: float, largest: int) -> Any:
 
 
 def check_redirect(url: str, target: str, allowed: Sequence[str]) -> None:
-    """Refuse an answer of `url` that leads to a host which nobody named; ``http`` may become ``https`` there.
+    """Refuse a redirect of `url` to a host that nobody named.
 
     Raises
     ------

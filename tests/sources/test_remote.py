@@ -20,7 +20,7 @@ from bottleneck.errors import Rejected, SourceError
 from bottleneck.inventory.scan import scan_source
 from bottleneck.sources import open_source
 from bottleneck.system import connections, objects
-from bottleneck.system.object_errors import as_os_error
+from bottleneck.system.connections import as_os_error
 from tests.fakes import write_images
 from tests.in_process import FAKE, Call, InProcessWorker, caller
 from tests.servers import Bucket, web_server
