@@ -1,4 +1,4 @@
-"""Rows in batches: shuffled over the whole set, gathered thousands at a time, the same whatever the machine."""
+"""Iterate over rows in batches, the same on every machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROWS_A_SHARD, _BYTES_A_SHARD = 8, 32 << 10
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    """The order in which epoch number `epoch` (from 1) of a fit visits its rows: a permutation (rows,) int64.
+    """Shuffle the rows of epoch number `epoch` (from 1): (rows,) int64.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
 
 
 def gather_rows(rows: Rows, batch: int) -> int:
-    """How many rows to gather at once: a whole number of batches, at least one."""
+    """Choose how many rows to gather at once, in whole batches."""
     row_bytes = max(1, rows.dtype.itemsize * rows.width)
     a_shard = min(_ROWS_A_SHARD, _BYTES_A_SHARD // row_bytes)
     wanted = max(_GATHER_BYTES // row_bytes, a_shard * rows.shard_count)
@@ -43,7 +43,7 @@ def gather_rows(rows: Rows, batch: int) -> int:
 def batches(
     X: Rows | np.ndarray, size: int, order: np.ndarray | None = None, *, gather: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of `X` in the order given, the last one as short as it comes out.
+    """Iterate over batches of `X` in the order given.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ def batches(
             yield X[numbers], numbers
         return
     step = gather or gather_rows(X, size)
-    held: Any = None
+    gathered: Any = None
     for start in range(0, len(order), size):
         at = start % step
         if not at:
             # Let go first, so that the allocator can hand out the same pages.
-            held = None
-            held = X[order[start : start + step]]
-        yield held[at : at + size], order[start : start + size]
+            gathered = None
+            gathered = X[order[start : start + step]]
+        yield gathered[at : at + size], order[start : start + size]

@@ -1,4 +1,7 @@
-"""The canary of a store: what eight fixed pictures give where it was made, thinned to a bounded number of values."""
+"""Compare this machine with the one that began a store.
+
+The canary is what eight fixed pictures give, thinned; the records say what decoded the files.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ NO_CANARY = "0" * 64
 
 
 def canary_tolerance(spec: StoreSpec) -> float:
-    """How far two machines' canaries may differ, as a share of their spread."""
+    """Give the share of their spread by which canaries may differ."""
     return _TOLERANCE if spec.recipe.precision == "float32" else _REDUCED_TOLERANCE
 
 
@@ -45,13 +48,13 @@ def _step(width: int) -> int:
 
 
 def canary_values(spec: StoreSpec) -> int:
-    """How many values `canary.f32` holds for such rows."""
+    """Count the values of `canary.f32` for such rows."""
     width = int(np.prod(spec.shape, dtype=np.int64))
     return CANARY_IMAGES * -(-width // _step(width))
 
 
 def thin(rows: np.ndarray) -> np.ndarray:
-    """What is kept of the rows (n, *shape) of pictures: (n, values) contiguous.
+    """Thin the rows (n, *shape) of pictures to (n, values).
 
     Examples
     --------
@@ -63,7 +66,7 @@ def thin(rows: np.ndarray) -> np.ndarray:
 
 
 def canary_distance(first: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference of two canaries (values,), relative to the spread of the first between pictures.
+    """Measure two canaries' largest difference, relative to the spread between pictures.
 
     Examples
     --------
@@ -76,7 +79,9 @@ def canary_distance(first: np.ndarray, other: np.ndarray) -> float:
 
 
 def spread_of(rows: np.ndarray) -> float:
-    """How far the rows (n, values) of several pictures lie apart: the root of their mean variance, of finite values.
+    """Measure how far the rows (n, values) of several pictures lie apart.
+
+    The root of their mean variance, of finite values.
 
     Examples
     --------
@@ -88,7 +93,7 @@ def spread_of(rows: np.ndarray) -> float:
 
 
 def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
-    """Leave `rows` (8, values) as the canary of the store in `folder`, or hold them to the one that is there.
+    """Publish `rows` (8, values) as the canary, or compare them with it.
 
     Raises
     ------
@@ -97,8 +102,8 @@ def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
     """
     path = folder / CANARY
     with committing(folder):
-        made = publish(path, rows.astype("<f4").tobytes())
-    if made:
+        is_first = publish(path, rows.astype("<f4").tobytes())
+    if is_first:
         return
     first = _read(path, rows)
     largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
@@ -111,7 +116,7 @@ def compare_canary(folder: Path, rows: np.ndarray, spec: StoreSpec) -> None:
 
 
 def prove_unchanged(folder: Path, rows: np.ndarray, spec: StoreSpec, recorded: Collection[str]) -> None:
-    """Hold the canary `rows` (8, values) of a base that is code to what the store in `folder` was made with.
+    """Compare the canary of a base that is code with its store's.
 
     Parameters
     ----------
@@ -160,7 +165,7 @@ def prove_unchanged(folder: Path, rows: np.ndarray, spec: StoreSpec, recorded: C
 
 
 def hash_of(rows: np.ndarray) -> str:
-    """What a record says of the canary `rows` of its environment."""
+    """Hash the canary `rows` as records do."""
     return hashlib.sha256(rows.tobytes()).hexdigest()
 
 
@@ -178,9 +183,9 @@ DECODER = "decoder"
 
 
 def compare_decoder(folder: Path, environment: Mapping[str, str]) -> None:
-    """Hold what decodes files in `environment` to what the records of the store in `folder` say.
+    """Compare the decoder of `environment` with the store's records.
 
-    One record that says it is enough: whoever added one before was held to the others.
+    One record that names a decoder is enough: whoever added one was compared with the others.
 
     Raises
     ------
@@ -207,7 +212,7 @@ def _recorded(shards: Path, version: str) -> str | None:
     for name in names:
         # What is no record, or gone by now, says nothing; whoever opens the store says what is wrong with it.
         with contextlib.suppress(OSError, MalformedDocument, StoreError):
-            found = read_record(shards, name).environment.get(DECODER)
-            if found is not None and found.partition("-")[0] == version:
-                return found
+            decoder = read_record(shards, name).environment.get(DECODER)
+            if decoder is not None and decoder.partition("-")[0] == version:
+                return decoder
     return None

@@ -1,4 +1,4 @@
-"""Publish a shard so that it counts at once or not at all."""
+"""Publish a shard so that it counts whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from bottleneck.store.locks import committing
 from bottleneck.store.record import (
     block_rows,
     check_fits,
+    count_blocks,
     hash_blocks,
     hash_content,
     read_file,
@@ -45,10 +46,10 @@ def commit(
     supersedes: Sequence[str] = (),
     rounding: Rounding | None = None,
 ) -> Record:
-    """Publish one shard: its file, its block hashes, then the record that makes them count.
+    """Publish one shard; its record, written last, makes it count.
 
-    A sound record of the same task that is already there wins, and what this call made is dropped. Where the one
-    that is there names damaged files, they are put right when the bytes are the same, else a further record under
+    A sound record of the same task that is there already wins, and what this call computed is dropped. Where the one
+    that is there names damaged files, they are written again when the bytes are the same; else a further record under
     ``<id>.<k>.json`` stands in for it. One without a row that blamed circumstances does not win over a later verdict.
 
     Parameters
@@ -111,12 +112,12 @@ def commit(
 def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing: bytes) -> Record:
     for attempt in range(1000):
         name = f"{record.id}.json" if attempt == 0 else f"{record.id}.{attempt}.json"
-        there = read_sound_record(folder, name, spec)
-        if there is not None and _is_overtaken(there, record):
+        existing = read_sound_record(folder, name, spec)
+        if existing is not None and _is_overtaken(existing, record):
             continue
-        if there is not None and there.file_sha256 != record.file_sha256:
-            return there
-        if there is None and os.path.lexists(folder / name) and not _names_our_files(folder, name, record):
+        if existing is not None and existing.file_sha256 != record.file_sha256:
+            return existing
+        if existing is None and os.path.lexists(folder / name) and not _names_our_files(folder, name, record):
             continue
         # Same bytes, or nothing there yet. A file of this very name that is damaged is replaced by what its
         # name promises; that is the only replacement there is.
@@ -125,19 +126,19 @@ def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing
                 publish(folder / part, content, replace=True)
         if publish(folder / name, seal(record)):
             return record
-        there = read_sound_record(folder, name, spec)
-        if there is not None and not _is_overtaken(there, record):
-            return there
+        existing = read_sound_record(folder, name, spec)
+        if existing is not None and not _is_overtaken(existing, record):
+            return existing
     raise StoreError(
         f"shard {record.id}: 1,000 damaged records in {folder}; look at the disk, then move them away"
     )
 
 
-def _is_overtaken(there: Record, record: Record) -> bool:
-    """Whether all that `there` says is that it could not tell, of contents that `record` can tell of, or tell more."""
+def _is_overtaken(old: Record, record: Record) -> bool:
+    """Tell whether `old` only doubts its contents, and `record` says other things."""
     unsure = {why.content: (why.circumstances, why.final) for why in record.rejected if why.retry}
-    return not there.rows and any(
-        why.retry and unsure.get(why.content) != (why.circumstances, why.final) for why in there.rejected
+    return not old.rows and any(
+        why.retry and unsure.get(why.content) != (why.circumstances, why.final) for why in old.rejected
     )
 
 
@@ -156,14 +157,14 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def read_sound_record(folder: Path, name: str, spec: StoreSpec) -> Record | None:
-    """The record `name` when it is of `spec`'s store and the files that it names are whole, else None."""
+    """Read the record `name` if it and its files are whole."""
     try:
         record = read_record(folder, name)
         check_fits(record, spec)
         if not record.rows:
             return record
         data = read_file(folder, record.shard, record.file_bytes)
-        listing = read_file(folder, record.blocks, 32 * -(-record.rows // record.block_rows))
+        listing = read_file(folder, record.blocks, 32 * count_blocks(record))
     except (OSError, MalformedDocument, StoreError):
         return None
     whole = hashlib.sha256(data).hexdigest() == record.file_sha256

@@ -8,12 +8,15 @@ import numpy as np
 
 
 def prefixes(keys: np.ndarray) -> np.ndarray:
-    """Eight bytes of each key as a number, (n,) uint64: six of the content and the last two, by which views differ."""
+    """Take eight bytes of each key as a number, (n,) uint64.
+
+    Six are of the content; by the last two views differ.
+    """
     return np.concatenate((keys[:, :6], keys[:, 30:]), axis=1).view(np.uint64).ravel()
 
 
 def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Row numbers of the first occurrence of each distinct key among `wanted` rows, ascending.
+    """Find the first row of each distinct key among `wanted`, ascending.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """From content to row: 48 bytes a row.
+    """Find rows by content, in 48 bytes a row.
 
     Attributes
     ----------
@@ -69,7 +72,7 @@ class Index:
 
     @classmethod
     def of(cls, keys: np.ndarray) -> Index:
-        """The index of rows with these contents."""
+        """Index rows with these contents."""
         prefix = prefixes(keys)
         order = np.argsort(prefix, kind="stable")
         prefix = prefix[order]
@@ -85,9 +88,9 @@ class Index:
         return len(self.prefix)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) int64 places in `numbers`, -1 for contents that are not there."""
+        """Find (n,) int64 places in `numbers`, -1 for unknown contents."""
         wanted = prefixes(keys)
-        found = np.full(len(keys), -1, np.int64)
+        places = np.full(len(keys), -1, np.int64)
         place = np.searchsorted(self.prefix, wanted)
         pending = np.arange(len(keys))
         # One round is the rule; more only where two contents share these eight bytes.
@@ -95,14 +98,14 @@ class Index:
             pending = pending[place[pending] < len(self.prefix)]
             pending = pending[self.prefix[place[pending]] == wanted[pending]]
             equal = (self.keys[self.numbers[place[pending]]] == keys[pending]).all(axis=1)
-            found[pending[equal]] = place[pending[equal]]
+            places[pending[equal]] = place[pending[equal]]
             pending = pending[~equal]
             place[pending] += 1
-        return found
+        return places
 
 
 def _repeats(keys: np.ndarray, numbers: np.ndarray, prefix: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Places in `numbers` of contents that an earlier place has, among those whose prefix is one of `shared`."""
+    """Find places in `numbers` whose content stands earlier, by `shared` prefixes."""
     places = np.flatnonzero(np.isin(prefix, shared))
     contents = np.ascontiguousarray(keys[numbers[places]]).view("V32").ravel()
     # The sort that unique uses for return_index is stable: it names the first of equal ones.

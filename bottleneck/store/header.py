@@ -1,4 +1,4 @@
-"""A store's folder and its `recipe.json`: what the rows are, and the batch shape that all builders keep to."""
+"""Read and write a store's JSON files: its recipe and its drift."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _MOST_BYTES = 1 << 20
 
 
 class StoreHeader(Frozen):
-    """What `recipe.json` says. The batch shape is fixed by the store's first plan: bits depend on it.
+    """What `recipe.json` says.
+
+    The batch shape is fixed by the store's first plan: bits depend on it.
 
     `request` is how the first builder asked for the base, so that rows can be computed again by the store alone; no
     part of any identity.
@@ -34,10 +36,10 @@ class StoreHeader(Frozen):
 
 
 def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, StoreHeader]:
-    """The folder of `spec`'s store, there or not, and its header.
+    """Find the folder and header of `spec`'s store, there or not.
 
-    The hex digits of the recipe decide; the names before them are for people, and are whatever the first builder
-    called base and cut.
+    The hex digits of the recipe decide. The names before them are for people: what the first builder called base and
+    cut.
     """
     for folder in sorted(cache.stores.glob(f"*{spec.ending}")):
         header = read_header(folder)
@@ -53,7 +55,7 @@ def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, StoreHeader]:
 
 
 def read_header(folder: Path) -> StoreHeader | None:
-    """The header in `folder`, None where there is none yet.
+    """Read the header in `folder`; None where there is none yet.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def read_header(folder: Path) -> StoreHeader | None:
 
 
 def parse_header(data: bytes, where: str) -> StoreHeader:
-    """The header that a `recipe.json` in `where` holds. Raises as `read_header`."""
+    """Parse the `recipe.json` that lies in `where`. Raises as `read_header`."""
     try:
         document = loads(data, most_bytes=_MOST_BYTES)
         version = document.get("format") if isinstance(document, dict) else None
@@ -112,7 +114,7 @@ def _unwritable(cache: Cache, folder: Path, error: OSError) -> StoreError:
 def begin_store(
     cache: Cache, spec: StoreSpec, batch: int, request: BaseRequest | None = None
 ) -> tuple[Path, StoreHeader]:
-    """The store's folder, made if it was not there, and the header that counts: the first builder's.
+    """Make the store's folder and header, unless somebody has begun it.
 
     Raises
     ------
@@ -122,12 +124,12 @@ def begin_store(
     folder, _ = find_store(cache, spec)
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        mine = StoreHeader(spec=spec, batch=batch, request=request)
+        header = StoreHeader(spec=spec, batch=batch, request=request)
         with committing(folder):
-            publish(folder / "recipe.json", seal(mine))
+            publish(folder / "recipe.json", seal(header))
     except OSError as error:
         raise _unwritable(cache, folder, error) from error
-    return folder, read_header(folder) or mine
+    return folder, read_header(folder) or header
 
 
 DRIFT = "drift.json"
@@ -135,7 +137,10 @@ _MOST_DRIFT_BYTES = 1 << 12
 
 
 def read_drift(folder: Path) -> Drift | None:
-    """What the store in `folder` says; None where it says nothing that can be trusted."""
+    """Read the drift in `folder`; None where nothing can be trusted.
+
+    It compares reduced precision with float32 on the user's own images, for a person: nothing rests on it.
+    """
     with contextlib.suppress(OSError, StoreError, MalformedDocument):
         document = loads(read_file(folder, DRIFT, None, most=_MOST_DRIFT_BYTES), most_bytes=_MOST_DRIFT_BYTES)
         if isinstance(document, dict):

@@ -1,4 +1,4 @@
-"""Labels meet features here, for the first time: an inventory's rows looked up in a store."""
+"""Look up an inventory's images in a store: labels meet features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Feature rows with everything that is known of their images, in inventory order; copies are repeated.
+    """Feature rows of images in inventory order; copies are repeated.
 
     What is known of an image is kept in Arrow columns: at a million images Python objects cost more than the features
     that are read at a time.
@@ -79,7 +79,7 @@ class Features:
         return known
 
     def where(self, rows: np.ndarray) -> Features:
-        """The rows that a mask (n,), or row numbers, pick, with the same classes. Feature rows are not read."""
+        """Pick rows by a mask (n,) or numbers; read none of them."""
         if np.asarray(rows).dtype == bool and np.all(rows) and len(rows) == len(self):
             return self
         numbers = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, np.int64)
@@ -92,7 +92,7 @@ class Features:
         )
 
     def loaded(self, memory: int | str | None = None) -> Features:
-        """The same with `X` in memory, where it fits; else as it is, and heads then train on streamed rows.
+        """Read `X` into memory where it fits; else rows are streamed.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Features:
         return replace(self, X=loaded(self.X, memory), views=views)
 
     def to_json(self, out: Path, kind: str) -> dict[str, Any]:
-        """Describe for a program what was written to `out`, in the format `kind`."""
+        """Describe for a program what was written to `out`."""
         return {
             "rows": len(self),
             "shape": list(self.X.shape),
@@ -132,7 +132,7 @@ class Features:
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:
-    """Made anew at each asking: what is written to it would be lost, so nothing can be."""
+    """Refuse writes: each call makes the array anew, so they were lost."""
     values.flags.writeable = False
     return values
 
@@ -140,7 +140,7 @@ def _read_only(values: np.ndarray) -> np.ndarray:
 def join(
     store: Store, inventory: Inventory, split: str | None = None, *, views: tuple[Store, int] | None = None
 ) -> Features:
-    """Every image of `inventory` that has a row, with that row; no row is read yet.
+    """Find each image of `inventory` that has a row; read none yet.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def join(
         wanted &= compute.fill_null(compute.equal(inventory.table.column("split"), split), False).to_numpy()
     table, keys = inventory.table.select(["path", "label", "group", "split"]), inventory.keys
     if not wanted.all():
-        there = np.flatnonzero(wanted)
-        table, keys, positions = table.take(there), keys[there], positions[there]
+        numbers = np.flatnonzero(wanted)
+        table, keys, positions = table.take(numbers), keys[numbers], positions[numbers]
     every = None if views is None else view_rows(store, views[0], keys, views[1])
     return Features(store.rows(positions), keys, table, inventory.classes, store.spec, every)

@@ -1,11 +1,11 @@
-"""What lies in a cache's stores and in one store's folder: records, parts, leftovers. Reads records, never rows."""
+"""List a cache's stores and one store's files. Reads records, never rows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from bottleneck.schema import Cache, Record
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.header import StoreHeader, read_header
 from bottleneck.store.locks import reading
-from bottleneck.store.record import RECORD_NAME, check_fits, read_record, superseded
+from bottleneck.store.record import RECORD_NAME, check_fits, committed_files, read_record, superseded
 
 _STORE_NAME = re.compile(r".+-[0-9a-f]{12}(-views-[0-9a-f]{8})?")
 _PART_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}\.(h5|blocks)")
@@ -66,19 +66,14 @@ class Listing:
 
     @property
     def orphans(self) -> list[str]:
-        """Files that no record names, and that no unreadable record may have named."""
-        named = {part for record in self.records.values() for part in parts_of(record)}
+        """Files that no record names or, where unreadable, may have named."""
+        named = {part for record in self.records.values() for part in committed_files(record)}
         unsure = {name[:16] for name in self.broken}
         return sorted(name for name in self.sizes if name not in named and name[:16] not in unsure)
 
 
-def parts_of(record: Record) -> tuple[str, ...]:
-    """Names of the files that `record` stands for."""
-    return (record.shard, record.blocks) if record.rows else ()
-
-
 def store_folders(cache: Cache) -> list[Path]:
-    """Every store's folder, sorted by name. Raises `StoreError` where they cannot be listed."""
+    """List every store's folder by name. Raises `StoreError`."""
     try:
         with os.scandir(cache.stores) as entries:
             names = [e.name for e in entries if _STORE_NAME.fullmatch(e.name) and e.is_dir()]
@@ -90,7 +85,9 @@ def store_folders(cache: Cache) -> list[Path]:
 
 
 def find_folder(cache: Cache, name: str) -> Path:
-    """The one store that `name` means: its folder's name, the 12 hex digits of its recipe, or a part that is unique.
+    """Find the one store that `name` means.
+
+    Its folder's name, the 12 hex digits of its recipe, or a part that is unique.
 
     Raises
     ------
@@ -104,9 +101,9 @@ def find_folder(cache: Cache, name: str) -> Path:
         return folders[name]
     by_recipe = [known for known in folders if known.endswith(f"-{name}")]
     by_part = [known for known in folders if name in known]
-    for found in (by_recipe, by_part):
-        if len(found) == 1:
-            return folders[found[0]]
+    for matches in (by_recipe, by_part):
+        if len(matches) == 1:
+            return folders[matches[0]]
     if by_part:
         raise UsageError(
             f"{name!r} may be {len(by_part)} stores: {', '.join(by_part)}; give more of the name"
@@ -115,7 +112,7 @@ def find_folder(cache: Cache, name: str) -> Path:
 
 
 def list_store(folder: Path) -> Listing:
-    """What lies in `folder`, by names, sizes and records.
+    """List `folder` by names, sizes and records.
 
     Raises
     ------
@@ -155,7 +152,7 @@ def _listed(folder: Path, header: StoreHeader) -> Listing:
     for record in records.values():
         if _lacks(record, sizes):
             # It may have been committed after its files' turn in the list.
-            sizes.update(_sizes(folder / "shards", parts_of(record)))
+            sizes.update(_sizes(folder / "shards", committed_files(record)))
     lacking = {name: why for name, record in records.items() if (why := _lacks(record, sizes))}
     away = superseded({name: record for name, record in records.items() if name not in lacking})
     return Listing(
@@ -164,10 +161,7 @@ def _listed(folder: Path, header: StoreHeader) -> Listing:
 
 
 def _lacks(record: Record, sizes: Mapping[str, int]) -> str:
-    if not record.rows:
-        return ""
-    expected = {record.shard: record.file_bytes, record.blocks: 32 * -(-record.rows // record.block_rows)}
-    for name, size in expected.items():
+    for name, size in committed_files(record).items():
         if name not in sizes:
             return f"{name} is gone"
         if sizes[name] != size:
@@ -175,26 +169,26 @@ def _lacks(record: Record, sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _sizes(folder: Path, names: tuple[str, ...]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
     for name in names:
         with contextlib.suppress(OSError):
-            found[name] = (folder / name).lstat().st_size
-    return found
+            sizes[name] = (folder / name).lstat().st_size
+    return sizes
 
 
 def files_in(folder: Path) -> list[tuple[str, int]]:
-    """Name and bytes of each file in `folder`, sorted; none where it is not there. Raises `StoreError`."""
-    found: list[tuple[str, int]] = []
+    """List names and bytes of files in `folder`, sorted. Raises `StoreError`."""
+    files: list[tuple[str, int]] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 try:
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_size))
+                    files.append((entry.name, entry.stat(follow_symlinks=False).st_size))
                 except FileNotFoundError:
                     continue
     except FileNotFoundError:
         return []
     except OSError as error:
         raise StoreError(f"{folder} cannot be listed: {error.strerror}") from error
-    return sorted(found)
+    return sorted(files)

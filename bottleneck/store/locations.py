@@ -1,4 +1,4 @@
-"""A store's folder wherever it is, on a disk or behind a URL: which files it has, their bytes, and new ones."""
+"""Read and write a store's files, on disk or behind a URL."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class StoreLocation(Protocol):
     local: bool
 
     def sizes(self) -> Mapping[str, int]:
-        """Name to bytes of what lies in ``shards/``; -1 where unknown. Raises `StoreError`."""
+        """Map names in ``shards/`` to bytes, -1 where unknown. Raises `StoreError`."""
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
-        """A whole file, of `size` bytes where one is given; None where there is none. Raises `StoreError`."""
+        """Read a file of `size` bytes; None if absent. Raises `StoreError`."""
 
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
-        """Put a file there, whole or not at all; False where one is there already and stays. Raises `StoreError`."""
+        """Write a whole file; False if one stays. Raises `StoreError`."""
 
     def housekeeping(
         self, command: str, waiting: Callable[[str], None]
     ) -> contextlib.AbstractContextManager[None]:
-        """Be the only housekeeper there; where there are no locks, hold nothing. Raises `StoreError`."""
+        """Be the only housekeeper, where locks exist. Raises `StoreError`."""
 
     def committing(self) -> contextlib.AbstractContextManager[None]:
-        """Keep removers away while several files are written; where there are no locks, hold nothing."""
+        """Keep removers away while files are written, where locks exist."""
 
 
 class FolderLocation:
@@ -59,13 +59,13 @@ class FolderLocation:
 
     def sizes(self) -> Mapping[str, int]:
         """As `StoreLocation`."""
-        with _told(self.name), reading(self.path):
+        with _as_store_error(self.name), reading(self.path):
             return dict(files_in(self.path / SHARDS))
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
         """As `StoreLocation`."""
         folder, _, file = name.rpartition("/")
-        with _told(self.name):
+        with _as_store_error(self.name):
             try:
                 return read_file(self.path / folder, file, size)
             except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +73,7 @@ class FolderLocation:
 
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
         """As `StoreLocation`."""
-        with _told(self.name):
+        with _as_store_error(self.name):
             (self.path / SHARDS).mkdir(parents=True, exist_ok=True)
             with committing(self.path):
                 return publish(self.path / name, data, replace=replace)
@@ -99,7 +99,7 @@ class UrlLocation:
 
     def sizes(self) -> Mapping[str, int]:
         """As `StoreLocation`."""
-        with _told(self.name):
+        with _as_store_error(self.name):
             try:
                 return {
                     f.name: f.size
@@ -111,7 +111,7 @@ class UrlLocation:
 
     def read(self, name: str, size: int | None = None) -> bytes | None:
         """As `StoreLocation`."""
-        with _told(self.name):
+        with _as_store_error(self.name):
             url = objects.join_url(self.url, name)
             try:
                 return objects.read_object(url) if size is None else objects.read_sized_object(url, size)
@@ -120,7 +120,7 @@ class UrlLocation:
 
     def write(self, name: str, data: bytes, *, replace: bool = False) -> bool:
         """As `StoreLocation`; whoever writes last wins, so look first."""
-        with _told(self.name):
+        with _as_store_error(self.name):
             objects.write_object(objects.join_url(self.url, name), data)
             return True
 
@@ -136,52 +136,52 @@ class UrlLocation:
 
 
 def store_locations(cache: str | Path) -> list[StoreLocation]:
-    """Every store of the cache at a path or a URL, by name. Raises `StoreError` where they cannot be listed."""
+    """List a cache's stores, at a path or URL. Raises `StoreError`."""
     if not (isinstance(cache, str) and objects.is_url(cache)):
         return [FolderLocation(folder) for folder in store_folders(Cache(Path(cache)))]
     url = objects.join_url(cache, "stores")
-    with _told(redact(url)):
+    with _as_store_error(redact(url)):
         try:
-            names = sorted(found.name for found in objects.list_objects(url) if found.folder)
+            names = sorted(entry.name for entry in objects.list_objects(url) if entry.folder)
         except FileNotFoundError:
             return []
     return [UrlLocation(objects.join_url(url, name)) for name in names]
 
 
 def locate_stores(url: str) -> list[StoreLocation]:
-    """The store at a URL, or every store of the cache there. Raises `StoreError` where there is neither."""
-    there = UrlLocation(url.rstrip("/"))
-    if there.read(RECIPE) is not None:
-        return [there]
-    found = store_locations(there.url)
-    if not found:
-        raise StoreError(f"{there.name}: neither a store (recipe.json) nor a cache (stores/) lies there")
-    return found
+    """Find the store, or the cache's stores, at a URL. Raises `StoreError`."""
+    store = UrlLocation(url.rstrip("/"))
+    if store.read(RECIPE) is not None:
+        return [store]
+    stores = store_locations(store.url)
+    if not stores:
+        raise StoreError(f"{store.name}: neither a store (recipe.json) nor a cache (stores/) lies there")
+    return stores
 
 
 def locate_store(cache: str | Path, spec: StoreSpec) -> tuple[StoreLocation, StoreHeader | None]:
-    """Where `spec`'s store lies in the cache at a path or a URL, and its header; None where it is not there yet."""
+    """Locate `spec`'s store in a cache, with its header if there."""
     if not (isinstance(cache, str) and objects.is_url(cache)):
         folder, _ = find_store(Cache(Path(cache)), spec)
-        there: StoreLocation = FolderLocation(folder)
-        return there, location_header(there)
-    for there in store_locations(cache):
-        if there.name.endswith(spec.ending):
-            header = location_header(there)
+        location: StoreLocation = FolderLocation(folder)
+        return location, location_header(location)
+    for location in store_locations(cache):
+        if location.name.endswith(spec.ending):
+            header = location_header(location)
             if header is not None:
-                check_identity(there.name, header, spec)
-                return there, header
+                check_identity(location.name, header, spec)
+                return location, header
     return UrlLocation(objects.join_url(objects.join_url(cache, "stores"), spec.folder)), None
 
 
-def location_header(there: StoreLocation) -> StoreHeader | None:
-    """What its `recipe.json` says, None where it has none. Raises `StoreError`."""
-    data = there.read(RECIPE)
-    return None if data is None else parse_header(data, there.name)
+def location_header(location: StoreLocation) -> StoreHeader | None:
+    """Read its `recipe.json`; None where it has none. Raises `StoreError`."""
+    data = location.read(RECIPE)
+    return None if data is None else parse_header(data, location.name)
 
 
 def check_identity(name: str, header: StoreHeader, spec: StoreSpec) -> None:
-    """That the store called `name` holds rows of `spec`. Raises `StoreError`."""
+    """Check that the store `name` holds rows of `spec`. Raises `StoreError`."""
     if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
         raise StoreError(
             f"{name} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
@@ -190,7 +190,7 @@ def check_identity(name: str, header: StoreHeader, spec: StoreSpec) -> None:
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def _as_store_error(name: str) -> Iterator[None]:
     try:
         yield
     except RemoteError as error:

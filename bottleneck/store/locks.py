@@ -1,4 +1,4 @@
-"""Two locks of a whole store: one housekeeper at a time, and nothing is removed while somebody commits.
+"""Lock a whole store: one housekeeper, and no removal during commits.
 
 What makes removal safe, in one paragraph. Files of a store are removed in two ways only: records and parts of shards by
 housekeeping (`prune`, `compact`, `repair`; `copy` counts as housekeeping of its target), and unfinished temporaries by
@@ -105,7 +105,7 @@ def housekeeping(
 
 @contextlib.contextmanager
 def committing(folder: Path) -> Iterator[None]:
-    """Keep removers away while a shard's files and then its record get their names; others may commit beside.
+    """Keep removers away while a shard gets its names; others may commit.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def committing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def removing(folder: Path) -> Iterator[None]:
-    """Be sure that nobody is half way through a commit: for moments, since builders wait.
+    """Wait until nobody is half way through a commit; then builders wait.
 
     Raises
     ------
@@ -153,18 +153,18 @@ def removing(folder: Path) -> Iterator[None]:
 
 
 def removing_if_free(folder: Path) -> contextlib.AbstractContextManager[bool]:
-    """`removing` without waiting: whether nobody commits just now, and nobody begins to until this ends."""
+    """Lock as `removing` does, without waiting; tell whether it is locked."""
     return _if_free(folder, exclusive=True, patience=0)
 
 
 def reading(folder: Path) -> contextlib.AbstractContextManager[bool]:
-    """Keep removers away while a store is read; False where that cannot be. Writes nothing."""
+    """Keep removers away from a reader; False without locks. Writes nothing."""
     return _if_free(folder, exclusive=False, patience=_FOR_READING, make=False)
 
 
 @contextlib.contextmanager
 def _if_free(folder: Path, **how: Any) -> Iterator[bool]:
-    """Hold `commits.lock` where it can be had: whoever asks has a right answer to False, too."""
+    """Lock `commits.lock` if possible, and tell whether it is locked."""
     try:
         lock = _acquire(folder / COMMITS, **how)
     except (OSError, StoreError):
@@ -191,7 +191,6 @@ class _NoLocks(StoreError):
 
 
 def _sign(lock: int, text: str) -> None:
-    """Leave word who holds it; nothing rests on that."""
     with contextlib.suppress(OSError):
         os.ftruncate(lock, 0)
         os.pwrite(lock, text.encode("utf-8", "replace")[:200] + b"\n", 0)
@@ -205,14 +204,14 @@ def _acquire(
     make: bool = True,
     late: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """The descriptor of the locked file, whose closing lets go; None where another holds it for `patience` seconds."""
-    began, pause, said = time.monotonic(), _POLLS[0], False
+    """Lock a file and give its descriptor; None after `patience` seconds."""
+    began, pause, was_late = time.monotonic(), _POLLS[0], False
     while (lock := _try_acquire(path, exclusive, make)) is None:
         waited = time.monotonic() - began
         if waited >= patience:
             return None
-        if waited > _SAID_AFTER and not said:
-            said = True
+        if waited > _SAID_AFTER and not was_late:
+            was_late = True
             late()
         time.sleep(pause)
         pause = min(2 * pause, _POLLS[1])
@@ -252,7 +251,6 @@ def _try_acquire(path: Path, exclusive: bool, make: bool) -> int | None:
 
 
 def _owner(path: Path) -> str:
-    """Who holds the lock, as far as he left word."""
     with contextlib.suppress(OSError):
         text = path.read_bytes()[:200].decode("utf-8", "replace").strip()
         if text:

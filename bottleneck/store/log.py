@@ -1,4 +1,4 @@
-"""One small JSON record a run, for whoever asks later what happened. Nothing reads it, and no run fails over it."""
+"""Write a small JSON record of each run. Nothing reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def write_log(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write ``<utc>-<pid>-<digits>.json`` in `folder`; where that cannot be, nothing happens.
+    """Write ``<utc>-<pid>-<digits>.json`` in `folder`, or nothing where that fails.
 
     Parameters
     ----------

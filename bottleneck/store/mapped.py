@@ -1,4 +1,4 @@
-"""Shards' rows behind memory maps. Every block of rows is hashed before its first use in a process."""
+"""Read rows of many shards through memory maps, each block checked first."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MAPS: weakref.WeakKeyDictionary[ShardFile, np.ndarray] = weakref.WeakKeyDiction
 
 
 class Shards:
-    """The rows of many shards, numbered through: rows of the first shard, then of the second, and so on.
+    """The rows of many shards, numbered through, shard after shard.
 
-    Safe from several threads, and after a fork. A pickle holds the records alone: whoever reads it maps the same
-    files anew and checks them again.
+    Safe from several threads, and after a fork. A pickle contains the records alone: whoever reads it maps the same
+    files again and checks them again.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Shards:
         return Shards, (self.files, self.width, self.dtype)
 
     def gather(self, numbers: np.ndarray, out: np.ndarray) -> None:
-        """Copy rows to `out`, in the order asked for; each block is checked before its first use.
+        """Copy rows to `out` in the order asked for, each block checked.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Shards:
             )
 
     def check_all(self) -> None:
-        """Hash every block that was not yet hashed in this process. Raises as `gather`."""
+        """Hash every block not yet hashed in this process. Raises as `gather`."""
         for shard, file in enumerate(self.files):
             self._check(shard, np.arange(file.record.rows))
 
@@ -109,7 +109,7 @@ class Shards:
         self._sound[shard] = checked.all()
 
     def _copy_run(self, number: int, out: np.ndarray) -> None:
-        """Copy the rows from `number` on, over as many shards as they are."""
+        """Copy the rows from `number` on, over several shards if needed."""
         done = 0
         while done < len(out):
             shard = int(np.searchsorted(self.starts, number + done, side="right")) - 1
@@ -121,7 +121,7 @@ class Shards:
             done += stop - first
 
     def _rows_between(self, shard: int, first: int, stop: int) -> tuple[int, np.ndarray]:
-        """Rows of a shard, at least those from `first` to before `stop`, and the number of the first of them."""
+        """Give rows that include `first` to `stop`, and their start."""
         features = self._map(shard)
         return (0, features) if features is not None else (first, self.files[shard].read(first, stop))
 

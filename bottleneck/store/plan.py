@@ -1,5 +1,4 @@
-"""What is missing, cut into tasks. Pure: an inventory, the contents a store has and plans that others published go in,
-a plan comes out."""
+"""Cut what is missing into tasks. Nothing here reads or writes."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from bottleneck.store.content_index import first_rows, prefixes
 
 
 class PublishedPlan(NamedTuple):
-    """A plan that somebody published: (n, 32) uint8 contents in order, and how many make a task."""
+    """A published plan: contents (n, 32) uint8, and rows of a task."""
 
     keys: np.ndarray
     task_rows: int
@@ -23,7 +22,9 @@ class PublishedPlan(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Contents to compute, each once: tasks of published plans, then new ones in order of first path, then suspects.
+    """Contents to compute, each once, cut into tasks.
+
+    Tasks of published plans come first, then new ones in order of first path, then suspects.
 
     Attributes
     ----------
@@ -54,17 +55,17 @@ class Plan:
     cuts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
-        """How many tasks there are."""
+        """Count the tasks."""
         return len(self.edges) - 1
 
     @property
     def images(self) -> int:
-        """How many contents there are to compute."""
+        """Number of contents to compute."""
         return len(self.rows)
 
     @property
     def anew(self) -> np.ndarray:
-        """(m,) int64: the inventory rows that no published plan covers and that are no suspects."""
+        """(m,) int64 inventory rows of new tasks."""
         return self.rows[self.edges[self.adopted] : self.edges[len(self) - self.lone]]
 
     def keys(self, number: int) -> np.ndarray:
@@ -72,7 +73,7 @@ class Plan:
         return np.ascontiguousarray(self.inventory.keys[self._rows(number)])
 
     def __getitem__(self, number: int) -> Task:
-        """Task `number`, made when asked for: at 100 million rows a list of objects does not fit."""
+        """Make task `number`: a list of all would not fit in memory."""
         keys = self.keys(number)
         paths = self.inventory.table.column("path").take(self._rows(number)).to_pylist()
         return Task(task_id(keys), keys, tuple(paths), self.views, self.cuts)
@@ -100,11 +101,11 @@ def plan_tasks(
     published: Sequence[PublishedPlan] = (),
     task_rows: int | None = None,
 ) -> Plan:
-    """The contents of `inventory` that are not known yet, cut into tasks.
+    """Cut the contents of `inventory` that are not known yet into tasks.
 
     A task of a published plan is taken over as it was cut when all of its contents are missing here: builders that
     start at different moments then cut alike, and share. What no such task covers is planned anew, in order of first
-    path. Suspects come last, each alone.
+    path. Suspects come last, one a task.
 
     Parameters
     ----------
@@ -141,30 +142,30 @@ def plan_tasks(
     suspects = np.zeros(len(inventory), bool) if suspects is None else suspects & ~known
     missing = first_rows(inventory.keys, ~known & ~suspects)
     adopted = _adopt(inventory.keys, missing, published)
-    anew = missing
+    new = missing
     if adopted:
         covered = np.zeros(len(inventory), bool)
         covered[np.concatenate(adopted)] = True
-        anew = missing[~covered[missing]]
-    alone = first_rows(inventory.keys, suspects)
+        new = missing[~covered[missing]]
+    single = first_rows(inventory.keys, suspects)
     size = task_rows or spec.task_rows
     sizes = [len(rows) for rows in adopted]
-    sizes += [min(size, len(anew) - start) for start in range(0, len(anew), size)]
-    sizes += [1] * len(alone)
+    sizes += [min(size, len(new) - start) for start in range(0, len(new), size)]
+    sizes += [1] * len(single)
     edges = np.concatenate([[0], np.cumsum(np.array(sizes, np.int64))])
-    rows = np.concatenate([*adopted, anew, alone]).astype(np.int64)
-    return Plan(inventory, rows, edges, len(adopted), len(alone), size, spec.views)
+    rows = np.concatenate([*adopted, new, single]).astype(np.int64)
+    return Plan(inventory, rows, edges, len(adopted), len(single), size, spec.views)
 
 
 def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[PublishedPlan]) -> list[np.ndarray]:
-    """Inventory rows of each task of `published` whose contents are all `missing`, and in no task before it."""
+    """Find inventory rows of `published` tasks that are all `missing` and free."""
     if not published or not len(missing):
         return []
     prefix = prefixes(keys[missing])
     order = np.argsort(prefix, kind="stable")
     prefix, rows = prefix[order], missing[order]
     free = np.ones(len(keys), bool)
-    found: list[np.ndarray] = []
+    tasks: list[np.ndarray] = []
     for one in published:
         place = np.minimum(np.searchsorted(prefix, prefixes(one.keys)), len(rows) - 1)
         row = rows[place]
@@ -174,5 +175,5 @@ def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[PublishedP
             part = slice(start, start + one.task_rows)
             if here[part].all() and len(np.unique(row[part])) == len(row[part]) and free[row[part]].all():
                 free[row[part]] = False
-                found.append(row[part])
-    return found
+                tasks.append(row[part])
+    return tasks

@@ -1,4 +1,4 @@
-"""Plans that builders publish, so that all cut the same tasks however they start, stop and go on.
+"""Publish plans, so that all builders cut the same tasks.
 
 `plans/<id>.plan` is one line ``bottleneck plan 1 <rows a task> <contents>``, the contents (n, 32) in order, and sha256
 over all before it, of which `<id>` is the first 16 hex digits. Equal plans have equal names and the first one wins. A
@@ -58,7 +58,7 @@ def publish_plan(folder: Path, keys: np.ndarray, task_rows: int) -> Path:
 
 
 def read_plan(folder: Path, name: str) -> PublishedPlan:
-    """The plan in `folder`/`name`.
+    """Read the plan in `folder`/`name`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def read_plan(folder: Path, name: str) -> PublishedPlan:
 
 
 def read_plans(folder: Path, most_rows: int) -> dict[str, PublishedPlan]:
-    """Every plan in `folder` that can be read, by name and in that order; an empty dict where there is no folder.
+    """Read every plan in `folder` that can be read, by name.
 
     Parameters
     ----------
@@ -93,17 +93,17 @@ def read_plans(folder: Path, most_rows: int) -> dict[str, PublishedPlan]:
     most_rows : int
         Plans of larger tasks are passed over: a task is held in memory.
     """
-    found: dict[str, PublishedPlan] = {}
+    plans: dict[str, PublishedPlan] = {}
     for name in _names(folder):
         with contextlib.suppress(OSError, StoreError, MalformedDocument):
             one = read_plan(folder, name)
             if one.task_rows <= most_rows:
-                found[name] = one
-    return found
+                plans[name] = one
+    return plans
 
 
 def task_contents(one: PublishedPlan) -> Iterator[np.ndarray]:
-    """Contents of each task, (k, 32)."""
+    """Split a plan into the contents of its tasks, (k, 32)."""
     return (one.keys[start : start + one.task_rows] for start in range(0, len(one.keys), one.task_rows))
 
 
@@ -125,9 +125,9 @@ def remove_settled(folder: Path, settled: Callable[[np.ndarray], np.ndarray]) ->
     """
     gone: list[str] = []
     for name, one in read_plans(folder, 1 << 32).items():
-        there = settled(one.keys)
-        starts = np.arange(0, len(there), one.task_rows)
-        if np.logical_or.reduceat(there, starts).all():
+        known = settled(one.keys)
+        starts = np.arange(0, len(known), one.task_rows)
+        if np.logical_or.reduceat(known, starts).all():
             with contextlib.suppress(OSError):
                 os.unlink(folder / name)
                 gone += [task_id(keys) for keys in task_contents(one)]

@@ -1,4 +1,4 @@
-"""A store opened: the sound records at this moment, an index from content to row, and rows that are checked first."""
+"""Open a store: its sound records, an index, and rows checked first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LOOKS = 3
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """The sound records of one recipe, as they were when the store was opened.
+    """The sound records of one recipe when the store was opened.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Store:
         return len(self.index)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Where each content's row is.
+        """Find where each content's row is.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class Store:
         return self.index.find(keys)
 
     def known(self, keys: np.ndarray) -> np.ndarray:
-        """(n,) bool: a row, or a lasting rejection, is there for the content."""
+        """Tell which contents have a row or a lasting rejection: (n,) bool."""
         known = self.find(keys) >= 0
         if self.rejected:
             missing = np.flatnonzero(~known)
@@ -91,7 +91,7 @@ class Store:
         return known
 
     def rows(self, positions: np.ndarray) -> Rows:
-        """An array-like over the rows at `positions` (n,) from `find`, none of them -1; reads nothing yet.
+        """Give an array-like over rows at `positions`; read nothing yet.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Store:
         return Rows(self.shards, self.index.numbers[positions], self.spec.shape)
 
     def gather(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows in the order asked for, each block checked before its first use.
+        """Read rows in the order asked for, each block checked first.
 
         Parameters
         ----------
@@ -129,11 +129,11 @@ class Store:
 
 
 def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), mapped: bool = True) -> Store:
-    """The store of `spec` as it is now; an empty one where nothing was ever stored. Writes nothing to it.
+    """Open the store of `spec`; empty where none is. Writes nothing.
 
-    A record that is not sound, or whose files are not there whole, is left out and named in `Store.damaged`. One that
-    a sound record supersedes is left out without a word. What the cache lacks and the one behind `cache.remote` has is
-    read from there, through files in `cache.fetched`.
+    A record that is not sound, or whose files are not whole, is left out and named in `Store.damaged`. One that a sound
+    record supersedes is left out without a word. What only the cache at `cache.remote` has is read from there, through
+    files in `cache.fetched`.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), 
 def _opened(
     cache: Cache, spec: StoreSpec, behind: Mirror | None, without: Collection[str], mapped: bool
 ) -> tuple[Store, list[str]]:
-    """The store as its folder was just now, and the records' names that were there."""
+    """Open the store once, and list the records' names it then had."""
     try:
         folder, header = find_store(cache, spec)
     except OSError as error:
@@ -198,9 +198,9 @@ def _opened(
         keys, end = keys[:end][keep], int(keep.sum())
         files = {name: file for name, file in files.items() if name not in replaced}
     # The later of several records of one task last.
-    told = [files[name].record.rejected for name in sorted(files, key=attempt_of)]
+    verdicts = [files[name].record.rejected for name in sorted(files, key=attempt_of)]
     index = Index.of(keys[:end])
-    lasting, suspects = _without_row(told, index)
+    lasting, suspects = _without_row(verdicts, index)
     width = int(np.prod(spec.shape, dtype=np.int64))
     store = Store(
         folder,
@@ -208,8 +208,8 @@ def _opened(
         Shards([file for file in files.values() if file.record.rows], width, TYPES[spec.recipe.dtype]),
         lasting,
         suspects,
-        _circumstances(told, final=False),
-        _circumstances(told, final=True),
+        _circumstances(verdicts, final=False),
+        _circumstances(verdicts, final=True),
         {name: why for name, why in damaged.items() if name not in replaced},
         index,
     )
@@ -217,37 +217,41 @@ def _opened(
 
 
 def _without_row(
-    told: Iterable[Iterable[RejectedContent]], index: Index
+    verdicts: Iterable[Iterable[RejectedContent]], index: Index
 ) -> tuple[dict[bytes, RejectedContent], dict[bytes, RejectedContent]]:
-    """Lasting rejections, and suspects: what was told last of a content, but lasting before final before the rest.
+    """Sort contents without a row into lasting rejections and suspects.
+
+    Of several verdicts lasting ones count first, then final ones, then the last.
 
     A content that failed once and has a row since is neither.
     """
-    found: dict[bytes, RejectedContent] = {}
-    for item in itertools.chain.from_iterable(told):
+    latest: dict[bytes, RejectedContent] = {}
+    for item in itertools.chain.from_iterable(verdicts):
         content = bytes.fromhex(item.content)
-        if content not in found or precedence(item) >= precedence(found[content]):
-            found[content] = item
-    contents = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
-    found = {c: item for (c, item), row in zip(found.items(), index.find(contents), strict=True) if row < 0}
-    lasting = {content: item for content, item in found.items() if not item.retry}
-    return lasting, {content: item for content, item in found.items() if item.retry}
+        if content not in latest or precedence(item) >= precedence(latest[content]):
+            latest[content] = item
+    contents = np.frombuffer(b"".join(latest), np.uint8).reshape(-1, 32)
+    latest = {c: item for (c, item), row in zip(latest.items(), index.find(contents), strict=True) if row < 0}
+    lasting = {content: item for content, item in latest.items() if not item.retry}
+    return lasting, {content: item for content, item in latest.items() if item.retry}
 
 
-def _circumstances(told: Iterable[Iterable[RejectedContent]], *, final: bool) -> dict[bytes, frozenset[str]]:
-    """Under which circumstances contents were tried in vain; with `final`, those under which that is the last word."""
-    found: dict[bytes, frozenset[str]] = {}
-    for item in itertools.chain.from_iterable(told):
+def _circumstances(
+    verdicts: Iterable[Iterable[RejectedContent]], *, final: bool
+) -> dict[bytes, frozenset[str]]:
+    """Map contents to the circumstances tried in vain; `final` ones alone."""
+    circumstances: dict[bytes, frozenset[str]] = {}
+    for item in itertools.chain.from_iterable(verdicts):
         if item.circumstances and (item.final or not final):
             content = bytes.fromhex(item.content)
-            found[content] = found.get(content, frozenset()) | {item.circumstances}
-    return found
+            circumstances[content] = circumstances.get(content, frozenset()) | {item.circumstances}
+    return circumstances
 
 
 def _sound_records(
     place: Path, names: Collection[str], spec: StoreSpec, without: Collection[str]
 ) -> tuple[dict[str, Record], dict[str, str]]:
-    """The records of `names` that hold what they say, and why the others do not count."""
+    """Read the sound records of `names`, and why others do not count."""
     records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
     for name in names:
@@ -271,7 +275,7 @@ def _sound_records(
 def _kept(
     files: Mapping[str, ShardFile], damaged: dict[str, str], check: Callable[[ShardFile], None]
 ) -> dict[str, ShardFile]:
-    """Those of `files`, by name, that pass `check`; what is wrong with the others goes to `damaged`."""
+    """Keep `files` that pass `check`; note in `damaged` what others lack."""
     kept: dict[str, ShardFile] = {}
     for name in sorted(files):
         try:

@@ -1,4 +1,4 @@
-"""Commit records: a shard counts when its record exists and is sound. Hashes bind every block of rows to its place."""
+"""Read and check commit records: a shard counts by its sound record."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ MOST_RECORD_BYTES = 64 << 20
 
 
 def block_rows(row_bytes: int) -> int:
-    """Rows of one hashed block: about 256 KiB, at least one row."""
+    """Give the rows of one hashed block: about 256 KiB."""
     return max(1, _BLOCK_BYTES // max(1, row_bytes))
 
 
 def hash_block(identity: str, position: int, data: bytes | memoryview) -> bytes:
-    """sha256 of a block bound to its shard and position, so that a right block in a wrong place is wrong.
+    """Hash a block together with its shard and position.
 
     Examples
     --------
@@ -51,12 +51,12 @@ def hash_block(identity: str, position: int, data: bytes | memoryview) -> bytes:
 
 
 def hash_content(identity: str, data: bytes | memoryview) -> str:
-    """Hash of the content column, bound to its shard."""
+    """Hash the content column with its shard."""
     return hash_block(identity, -1, data).hex()
 
 
 def hash_blocks(identity: str, features: np.ndarray, rows_a_block: int) -> list[bytes]:
-    """One hash for each block of `features` (n, *shape), in order."""
+    """Hash each block of `features` (n, *shape), in order."""
     starts = range(0, len(features), rows_a_block)
     return [
         hash_block(identity, position, features[start : start + rows_a_block].tobytes())
@@ -65,40 +65,50 @@ def hash_blocks(identity: str, features: np.ndarray, rows_a_block: int) -> list[
 
 
 def root_of(blocks: Sequence[bytes]) -> str:
-    """sha256 over the block hashes in order."""
+    """Hash the block hashes in order."""
     return hashlib.sha256(b"".join(blocks)).hexdigest()
 
 
+def committed_files(record: Record) -> dict[str, int]:
+    """Map the names of `record`'s files to their sizes."""
+    return {record.shard: record.file_bytes, record.blocks: 32 * count_blocks(record)} if record.rows else {}
+
+
+def count_blocks(record: Record) -> int:
+    """Count the hashed blocks of a shard."""
+    return -(-record.rows // record.block_rows)
+
+
 def attempt_of(name: str) -> int:
-    """Which of its task's records the one of this name is, counted from 0; 0 for what is no record's name."""
+    """Count which of its task's records `name` is, from 0."""
     match = RECORD_NAME.fullmatch(name)
     return int(match[2] or 0) if match else 0
 
 
 def precedence(item: RejectedContent) -> tuple[bool, bool, bool]:
-    """How much a rejection says: for order among several of one content."""
+    """Rank how much a rejection says, among several of one content."""
     return not item.retry, item.final, bool(item.circumstances)
 
 
 def superseded(records: Mapping[str, Record]) -> set[str]:
-    """Names of records, among `records` or not, that some of `records` stand in for.
+    """Name records, in `records` or not, that `records` stand in for.
 
-    Not of such as stand in for one another in a circle, which earlier versions could bring about by compacting, pruning
-    and copying in turn: all of these count.
+    Records that stand in for one another in a circle all count. Earlier versions could make such a circle by
+    compacting, pruning and copying in turn.
     """
     replaced = {old for record in records.values() for old in record.supersedes} & records.keys()
-    found: set[str] = set()
+    replaced_names: set[str] = set()
     pending = [old for name, record in records.items() if name not in replaced for old in record.supersedes]
     while pending:
         name = pending.pop()
-        if name not in found:
-            found.add(name)
+        if name not in replaced_names:
+            replaced_names.add(name)
             pending += records[name].supersedes if name in records else ()
-    return found
+    return replaced_names
 
 
 def is_committed(folder: Path, name: str, spec: StoreSpec) -> bool:
-    """Whether a record of this name is there, and its shard's file by its size: rows are checked when served."""
+    """Tell whether the record and, by size, its shard's file exist."""
     try:
         record = read_record(folder, name)
         check_fits(record, spec)
@@ -108,7 +118,7 @@ def is_committed(folder: Path, name: str, spec: StoreSpec) -> bool:
 
 
 def check_fits(record: Record, spec: StoreSpec) -> None:
-    """That `record` is of this store and its offsets lie within its file. Raises `MalformedDocument`."""
+    """Check that `record` is of this store. Raises `MalformedDocument`."""
     if record.recipe != spec.identity:
         raise MalformedDocument(f"of recipe {record.recipe[:12]}, not {spec.identity[:12]}")
     if record.shape != spec.shape or record.dtype != spec.recipe.dtype:
@@ -123,7 +133,7 @@ def check_fits(record: Record, spec: StoreSpec) -> None:
 
 
 def seal(value: Frozen) -> bytes:
-    """A record's file, or a header's: readable JSON that carries its own hash."""
+    """Write a record or header as readable JSON with its own hash."""
     document = value.model_dump(mode="json")
     own = hashlib.sha256(canonical_json(document)).hexdigest()
     return (
@@ -133,7 +143,7 @@ def seal(value: Frozen) -> bytes:
 
 
 def unseal(document: dict[str, Any]) -> None:
-    """Take the document's own hash out of it. Raises `MalformedDocument` where it does not fit."""
+    """Remove the document's own hash. Raises `MalformedDocument` at a wrong one."""
     own = document.pop("self", None)
     try:
         whole = own == hashlib.sha256(canonical_json(document)).hexdigest()
@@ -144,7 +154,7 @@ def unseal(document: dict[str, Any]) -> None:
 
 
 def read_record(folder: Path, name: str) -> Record:
-    """The record in `folder`/`name`.
+    """Read the record in `folder`/`name`.
 
     Raises
     ------
@@ -164,7 +174,7 @@ def read_record(folder: Path, name: str) -> Record:
 
 
 def parse_record(name: str, data: bytes, where: str) -> Record:
-    """The record that the file `name` holds, wherever it was read. Raises as `read_record`, but for OSError."""
+    """Parse the record in file `name`. Raises as `read_record`, without OSError."""
     match = RECORD_NAME.fullmatch(name)
     if match is None:
         raise MalformedDocument(f"{name!r} is no record's name")
@@ -185,9 +195,9 @@ def parse_record(name: str, data: bytes, where: str) -> Record:
 
 
 def read_file(folder: Path, name: str, size: int | None, *, most: int = 8 << 30) -> bytes:
-    """All bytes of a regular file `name` directly in `folder`, of exactly `size` bytes when one is given.
+    """Read a regular file `name` in `folder`, of `size` bytes if given.
 
-    Opened without following links and without waiting on devices: a store folder may come from anywhere.
+    It opens without following links or waiting on devices: a store folder may come from anywhere.
     """
     if "/" in name or name.startswith(".") or "\0" in name:
         raise StoreError(f"{name!r} is no name of a file in a store")

@@ -1,9 +1,9 @@
-"""Reading what the cache lacks from a cache behind a URL, through local files.
+"""Read what the cache lacks from a cache behind a URL.
 
-When a store is opened, the records that lie there are brought here with their block hashes and contents; a shard's file
-follows when one of its rows is first read. All of that lies in a folder of its own, apart from the cache's stores, and
-may be removed at any time. Nothing that comes from there is trusted: records carry their own hash, and everything else
-is held against a record before it gets its name here.
+When a store is opened, its remote records are fetched with their block hashes and contents; a shard's file follows when
+one of its rows is first read. All of that lies in a folder apart from the cache's stores, and may be removed at any
+time. Nothing remote is trusted: records carry their own hash, and everything else is checked against a record before it
+gets its name here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from bottleneck.store.locations import (
     locate_store,
     store_locations,
 )
-from bottleneck.store.record import RECORD_NAME, check_fits, hash_content, parse_record, read_file
+from bottleneck.store.record import (
+    RECORD_NAME,
+    check_fits,
+    count_blocks,
+    hash_content,
+    parse_record,
+    read_file,
+)
 from bottleneck.store.shard_file import ShardFile
 from bottleneck.system import objects
 from bottleneck.system.addresses import redact
@@ -64,7 +71,7 @@ class Mirror:
 
 
 class RemoteShard(ShardFile):
-    """A shard whose file is fetched, checked whole and kept when it is first opened."""
+    """A shard that is fetched and checked whole when first opened."""
 
     def __init__(self, folder: Path, record: Record, url: str, *, mapped: bool = True) -> None:
         super().__init__(folder, record, mapped=mapped)
@@ -74,7 +81,7 @@ class RemoteShard(ShardFile):
         return [part for part in super()._parts() if part[1] != self.record.shard]
 
     def content(self) -> np.ndarray:
-        """Contents of the rows, (rows, 32) uint8, from the file beside; the shard is not needed yet."""
+        """Read contents (rows, 32) from the file beside, without the shard."""
         record = self.record
         try:
             raw = read_file(self.folder, _content_name(record), record.rows * 32)
@@ -118,7 +125,7 @@ class RemoteShard(ShardFile):
 
 
 def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
-    """Bring what a reader of `spec`'s store needs from the cache at `cache.remote`; None where it has no such store.
+    """Fetch what a reader of `spec`'s store needs from `cache.remote`, if anything.
 
     Raises
     ------
@@ -129,36 +136,36 @@ def mirror(cache: Cache, spec: StoreSpec) -> Mirror | None:
     """
     if cache.remote is None:
         return None
-    there, header = locate_store(cache.remote, spec)
+    remote, header = locate_store(cache.remote, spec)
     if header is None:
         if not store_locations(cache.remote):
-            told = redact(cache.remote)
+            url = redact(cache.remote)
             raise StoreError(
-                f"{told}: no cache lies there; `bottleneck store copy {told}` writes one, with stores/ below that URL"
+                f"{url}: no cache lies there; `bottleneck store copy {url}` writes one, with stores/ below that URL"
             )
         return None
     # Its header and canary are this store's too: whoever appends keeps to its batch shape and environment.
     here = FolderLocation(find_store(cache, spec)[0])
     for name in (RECIPE, CANARY):
         if here.read(name) is None:
-            data = there.read(name)
+            data = remote.read(name)
             if data is not None:
                 here.write(name, data)
-    url = objects.join_url(there.url, SHARDS)
+    url = objects.join_url(remote.url, SHARDS)
     mark = hashlib.sha256(redact(url).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder = cache.fetched / f"{Path(there.name).name}-{mark}"
+    folder = cache.fetched / f"{Path(remote.name).name}-{mark}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        records, damaged = _refreshed(folder, there, spec)
+        records, damaged = _refreshed(folder, remote, spec)
     except OSError as error:
         raise StoreError(f"{folder}, where fetched files are kept: {error.strerror or error}") from error
     return Mirror(folder, url, records, damaged)
 
 
 def _refreshed(
-    folder: Path, there: StoreLocation, spec: StoreSpec
+    folder: Path, remote: StoreLocation, spec: StoreSpec
 ) -> tuple[dict[str, Record], dict[str, str]]:
-    sizes = there.sizes()
+    sizes = remote.sizes()
     names = sorted(filter(RECORD_NAME.fullmatch, sizes))
     for path in folder.glob("*.json"):
         if path.name not in sizes:
@@ -166,44 +173,44 @@ def _refreshed(
 
     def bring(name: str) -> Record | str:
         try:
-            return _bring(folder, there, name, spec)
+            return _bring(folder, remote, name, spec)
         except NewerFormat:
             raise
         except (MalformedDocument, StoreError) as error:
             return str(error)
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
-        found = dict(zip(names, pool.map(bring, names), strict=True))
+        results = dict(zip(names, pool.map(bring, names), strict=True))
     return (
-        {name: record for name, record in found.items() if isinstance(record, Record)},
-        {name: why for name, why in found.items() if isinstance(why, str)},
+        {name: record for name, record in results.items() if isinstance(record, Record)},
+        {name: why for name, why in results.items() if isinstance(why, str)},
     )
 
 
-def _bring(folder: Path, there: StoreLocation, name: str, spec: StoreSpec) -> Record:
-    """One record with what is needed to find and check its rows; from here, where all of it is here."""
+def _bring(folder: Path, remote: StoreLocation, name: str, spec: StoreSpec) -> Record:
+    """Read one record with its block hashes and contents, here or there."""
     try:
         record = parse_record(name, read_file(folder, name, None), name)
     except (FileNotFoundError, MalformedDocument):
-        data = there.read(f"{SHARDS}/{name}")
+        data = remote.read(f"{SHARDS}/{name}")
         if data is None:
             raise StoreError("it was removed while the store was opened") from None
-        record = parse_record(name, data, f"{there.name}/{SHARDS}/{name}")
+        record = parse_record(name, data, f"{remote.name}/{SHARDS}/{name}")
     else:
         data = None
     check_fits(record, spec)
     if record.rows:
-        blocks = 32 * -(-record.rows // record.block_rows)
+        blocks = 32 * count_blocks(record)
         if not _is_here(folder / record.blocks, blocks):
-            listing = there.read(f"{SHARDS}/{record.blocks}", blocks)
+            listing = remote.read(f"{SHARDS}/{record.blocks}", blocks)
             if listing is None or hashlib.sha256(listing).hexdigest() != record.blocks_root:
-                raise StoreError(f"{there.name}: {record.blocks} is gone, or not what was committed")
+                raise StoreError(f"{remote.name}: {record.blocks} is gone, or not what was committed")
             publish(folder / record.blocks, listing, replace=True)
         if not _is_here(folder / _content_name(record), 32 * record.rows):
-            content = _content(there, record)
+            content = _content(remote, record)
             if content is None or hash_content(record.id, content) != record.content_sha256:
                 raise StoreError(
-                    f"{there.name}: the content column of {record.shard} is gone, or not what was committed"
+                    f"{remote.name}: the content column of {record.shard} is gone, or not what was committed"
                 )
             publish(folder / _content_name(record), content, replace=True)
     if data is not None:
@@ -211,9 +218,9 @@ def _bring(folder: Path, there: StoreLocation, name: str, spec: StoreSpec) -> Re
     return record
 
 
-def _content(there: StoreLocation, record: Record) -> bytes | None:
-    """The content column out of the shard there, without the rest of it."""
-    url = objects.join_url(there.url, f"{SHARDS}/{record.shard}")
+def _content(remote: StoreLocation, record: Record) -> bytes | None:
+    """Read the content column alone out of the remote shard."""
+    url = objects.join_url(remote.url, f"{SHARDS}/{record.shard}")
     start, end = record.content_offset, record.content_offset + 32 * record.rows
     try:
         data = objects.read_object(url, start, end)

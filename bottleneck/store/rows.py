@@ -1,4 +1,4 @@
-"""Rows that look like an array and stay on disk until they are asked for."""
+"""Rows that act like an array and stay on disk until used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PIECE = 8 << 20
 
 
 class Rows:
-    """(n, *shape) rows over a store's maps, in an order of their own, copies repeated.
+    """(n, *shape) rows over a store's maps, in any order, copies repeated.
 
     Indexing works as on an array and gives arrays: ``X[3]``, ``X[2:9]``, ``X[[5, 1]]``, ``X[mask]``, ``X[rows, ...]``;
     `select` gives rows that are again not read. ``np.asarray(X)`` reads all of them. Picklable: another process maps
@@ -64,7 +64,7 @@ class Rows:
 
     @property
     def shard_count(self) -> int:
-        """Over how many shards they may lie."""
+        """Number of shards they may lie in."""
         return len(self._shards.files)
 
     @property
@@ -110,7 +110,7 @@ class Rows:
         return np.concatenate([piece[(slice(None), *rest)] for piece in chosen.pieces()])
 
     def select(self, key: Any) -> Rows:
-        """The rows that a slice, a list of row numbers or a mask (n,) picks; reads nothing.
+        """Pick rows by a slice, numbers or a mask (n,); read nothing.
 
         Raises
         ------
@@ -127,12 +127,12 @@ class Rows:
         return Rows(self._shards, chosen, self.shape[1:])
 
     def stored_order(self) -> np.ndarray:
-        """Numbers (n,) of these rows in the order in which they lie on disk: what a whole pass reads fastest."""
+        """Sort these rows' numbers (n,) as they lie on disk."""
         order: np.ndarray = np.argsort(self._numbers, kind="stable")
         return order
 
     def read(self, out: np.ndarray | None = None) -> np.ndarray:
-        """All of them as an array, or into `out` (n, *shape), C-contiguous, whose type may be another.
+        """Read all of them, or into `out` (n, *shape), of any type.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Rows:
         return out
 
     def pieces(self, size: int = _PIECE) -> Iterator[np.ndarray]:
-        """The rows in order, in arrays of about `size` bytes; one empty array where there are none."""
+        """Iterate over arrays of about `size` bytes, at least one."""
         step = max(1, size // max(1, self.width * self.dtype.itemsize))
         for start in range(0, max(1, len(self)), step):
             yield self[start : start + step]
@@ -157,7 +157,7 @@ class Rows:
     def batches(
         self, size: int, *, seed: int | None = 0, epoch: int = 1
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches shuffled over all rows, another order each epoch; in order when `seed` is None.
+        """Iterate over batches, shuffled each epoch; in order when `seed` is None.
 
         Yields
         ------
@@ -169,22 +169,22 @@ class Rows:
         return batches(self, size, None if seed is None else epoch_order(seed, epoch, len(self)))
 
     def check(self) -> None:
-        """Hash every block of the shards that was not yet hashed in this process. Raises `DamagedShard`."""
+        """Hash every block not yet hashed in this process. Raises `DamagedShard`."""
         self._shards.check_all()
 
 
 def loaded(X: Rows | np.ndarray, memory: int | str | None = None) -> Rows | np.ndarray:
-    """`X` in memory where it takes at most `memory` (`rows_budget` by default), else as it is."""
+    """Read `X` if it takes at most `memory` (`rows_budget` by default)."""
     if isinstance(X, np.ndarray) or X.nbytes > (rows_budget() if memory is None else budget(memory)):
         return X
     return X.read()
 
 
 def why_loaded(X: Rows) -> str:
-    """Why `loaded` reads these rows, or leaves them on disk."""
+    """Say why `loaded` reads these rows, or leaves them on disk."""
     return f"{X.nbytes / (1 << 20):,.0f} MiB of rows; up to {rows_budget() / (1 << 20):,.0f} MiB are loaded"
 
 
 def picked(X: Any, key: Any) -> Any:
-    """The rows of `X` that `key` picks, without reading those that are on disk."""
+    """Pick rows of `X` by `key` without reading those on disk."""
     return X.select(key) if isinstance(X, Rows) else X[key]

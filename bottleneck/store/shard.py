@@ -1,4 +1,4 @@
-"""A shard as bytes: an HDF5 file built in memory. The only door to h5py for features.
+"""Build a shard's HDF5 file in memory, the only door to h5py.
 
 HDF5 never touches the disk itself: on a full disk the library dies by signal and leaves rows of zeros behind. Serving
 never parses HDF5 either: a shard's record says at which offsets the rows lie.
@@ -17,7 +17,7 @@ _ALIGN = 4096
 
 
 class ShardImage(NamedTuple):
-    """The bytes of a shard's file and where its two arrays lie in them."""
+    """The bytes of a shard's file, and where its arrays lie."""
 
     data: bytes
     features_offset: int
@@ -25,7 +25,7 @@ class ShardImage(NamedTuple):
 
 
 def build_shard(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.ndarray) -> ShardImage:
-    """The file of one shard.
+    """Build the file of one shard.
 
     Contiguous and uncompressed, aligned to 4 KiB, fixed-length types only, no time stamps: equal rows give equal
     bytes, and a memory map of the file serves them.
@@ -82,7 +82,7 @@ def build_shard(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.n
 
 
 def build_takeout(features: np.ndarray, keys: np.ndarray, texts: dict[str, list[bytes]]) -> bytes:
-    """An HDF5 file for other tools: ``features``, ``content`` and one fixed-length byte column for each text."""
+    """Build an HDF5 file for other tools, with a column a text."""
     import h5py
 
     buffer = io.BytesIO()

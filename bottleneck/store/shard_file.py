@@ -15,7 +15,7 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard, ReadFailure, StoreError
 from bottleneck.schema import Record
-from bottleneck.store.record import hash_block, hash_content, read_file
+from bottleneck.store.record import count_blocks, hash_block, hash_content, read_file
 
 TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
@@ -25,12 +25,12 @@ MAPS_NEED_DESCRIPTORS = sys.version_info < (3, 13)
 
 
 def is_absence(error: OSError) -> bool:
-    """Whether the file is simply not there (a link, a socket or a folder in its place is nothing), not unreadable."""
+    """Tell whether the file is absent (or no file), not unreadable."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR)
 
 
 class ShardFile:
-    """The files of one record. Holds no descriptor: each is open only as long as it is read.
+    """The files of one record, opened only while they are read.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class ShardFile:
 
     @property
     def block_count(self) -> int:
-        """How many hashed blocks its rows are."""
-        return -(-self.record.rows // self.record.block_rows)
+        """Number of its hashed blocks."""
+        return count_blocks(self.record)
 
     def content(self) -> np.ndarray:
-        """Contents of the rows, (rows, 32) uint8, checked against the record."""
+        """Read the contents of the rows, (rows, 32) uint8, checked."""
         record = self.record
         with self._open() as file:
             raw = _pread(file, record.rows * 32, record.content_offset)
@@ -60,7 +60,7 @@ class ShardFile:
         return np.frombuffer(raw, np.uint8).reshape(-1, 32)
 
     def check_sizes(self) -> None:
-        """That its files are there whole, by their sizes: nothing that a record claims is believed before.
+        """Check its files' sizes: no claim of a record is believed before.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class ShardFile:
                 raise self.damaged(f"its {what} has {size} bytes; {expected} were committed")
 
     def check(self, blocks: Sequence[int]) -> None:
-        """Hash these blocks of rows. Raises `DamagedShard` for the first one that is not what was committed."""
+        """Hash these blocks of rows. Raises `DamagedShard` for the first wrong one."""
         record = self.record
         listing = self._listing()
         block_bytes = record.block_rows * self._width * TYPES[record.dtype].itemsize
@@ -93,7 +93,7 @@ class ShardFile:
                     raise self.damaged(f"rows {first} to {stop - 1} are not what was committed", first, stop)
 
     def map(self) -> np.ndarray | None:
-        """The rows, (rows, width) of the stored type, or None where the file cannot be mapped."""
+        """Map the rows (rows, width); None where the file cannot be mapped."""
         record = self.record
         if not self.mapped:
             return None
@@ -108,7 +108,7 @@ class ShardFile:
         return flat.reshape(record.rows, self._width)
 
     def read(self, first: int, stop: int) -> np.ndarray:
-        """Rows `first` to `stop` by pread: (n, width)."""
+        """Read rows `first` to `stop` by pread: (n, width)."""
         dtype = TYPES[self.record.dtype]
         row_bytes = self._width * dtype.itemsize
         with self._open() as file:
@@ -116,7 +116,7 @@ class ShardFile:
         return np.frombuffer(data, dtype).reshape(-1, self._width)
 
     def damaged(self, what: str, first: int = 0, stop: int | None = None) -> DamagedShard:
-        """The error that names this shard and its rows, the whole shard where none are given."""
+        """Make the error that names this shard and its rows, or all."""
         return DamagedShard(
             f"shard {self.record.id} in {self.folder}: {what}. No such row is served; "
             "`bottleneck store verify --repair SOURCE` recomputes just these rows",
@@ -125,7 +125,7 @@ class ShardFile:
         )
 
     def _gone(self, what: str) -> DamagedShard:
-        """The error for a file that is not there: lost, or rightly removed with its record."""
+        """Make the error for a lost or rightly removed file."""
         if any(self.folder.glob(f"{self.record.id}*.json")):
             return self.damaged(f"its {what} is gone")
         return DamagedShard(
@@ -150,7 +150,7 @@ class ShardFile:
         return listing
 
     def _parts(self) -> list[tuple[str, str, int]]:
-        """What must be here when the store is opened: in words, name and bytes."""
+        """List what must be here: in words, name and bytes."""
         return [
             ("list of block hashes", self.record.blocks, 32 * self.block_count),
             ("file", self.record.shard, self.record.file_bytes),
@@ -190,7 +190,7 @@ class _Opened:
 
 
 def _pread(file: _Opened, count: int, offset: int) -> bytes:
-    """`count` bytes, fewer only where the file ends. Raises `ReadFailure`: a read that fails proves no damage."""
+    """Read `count` bytes, fewer only at the end. Raises `ReadFailure`."""
     parts: list[bytes] = []
     done = 0
     try:

@@ -1,6 +1,6 @@
-"""One lock file a task. Locks save work; nothing rests on them: where they fail, what is undone is done.
+"""Lock tasks, one file each, to save work: nothing rests on it.
 
-What removal rests on are the two locks of a whole store, in `housekeeping`.
+Removal relies on the two locks of a whole store, in `locks`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEFTOVER = re.compile(r"\.([0-9a-f]{16})[.-].*\.tmp")
 
 
 class TaskLocks:
-    """The lock files of a store: freed by the kernel when their owner dies, on this host or another.
+    """A store's task locks, which the kernel frees when owners die.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class TaskLocks:
         self._folder = folder
 
     def take(self, task: str, attempt: int = 0) -> TaskLock | None:
-        """The lock of `task`, None while another holds it; never waits.
+        """Lock `task` without waiting; None while another has it.
 
-        `attempt` counts how often the owner's time ran out: those who then take over lock one another out too.
+        `attempt` counts how often the owner's time ran out: those who then take over keep one another away too.
         """
         from filelock import FileLock, Timeout
 
@@ -57,15 +57,15 @@ class TaskLocks:
         return TaskLock(lock.release, path)
 
     def sweep(self, folders: Iterable[Path]) -> None:
-        """Remove temporaries that dead builders left in `folders`: those of tasks that nobody holds.
+        """Remove temporaries in `folders` of tasks that nobody has locked.
 
-        While somebody commits nothing is: not every writer holds a task's lock, and the next sweep comes.
+        While somebody commits none is removed: not every writer locks a task, and the next sweep comes.
         """
-        found = [(folder, match) for folder in folders for match in _leftovers(folder)]
-        if not found:
+        leftovers = [(folder, match) for folder in folders for match in _leftovers(folder)]
+        if not leftovers:
             return
-        with removing_if_free(self._folder.parent) as alone:
-            for folder, match in found if alone else ():
+        with removing_if_free(self._folder.parent) as locked:
+            for folder, match in leftovers if locked else ():
                 if (lock := self.take(match[1])) is not None:
                     with contextlib.suppress(OSError):
                         os.unlink(folder / match[0])
@@ -81,13 +81,13 @@ def _leftovers(folder: Path) -> list[re.Match[str]]:
 
 
 class TaskLock:
-    """A lock that is held, or a granted one where there are no locks."""
+    """A lock that is taken, or granted where there are no locks."""
 
     def __init__(self, release: Callable[[], None] | None, path: Path) -> None:
         self._release, self._path = release, path
 
     def release(self, *, settled: bool = False) -> None:
-        """Let go. With `settled` the file goes too: whoever takes that lock next finds the work done."""
+        """Unlock; with `settled` remove the file too, since the work is done."""
         if self._release is None:
             return
         with contextlib.suppress(OSError):

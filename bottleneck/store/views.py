@@ -1,4 +1,4 @@
-"""Augmented views in a store of their own: their keys, which of them are to be made, and all views of an image read.
+"""Key, choose and read augmented views, in a store of their own.
 
 A view's key is the first 30 bytes of its image's content and its number in two: 32 bytes like a content, so that
 plans, shards, records and the index know nothing of views. View 0 is the image itself, in the plain store.
@@ -23,7 +23,7 @@ CONTENT_BYTES = 30
 
 
 def view_keys(keys: np.ndarray, first: int, stop: int) -> np.ndarray:
-    """Keys of views `first` to ``stop - 1`` of each content, an image's views side by side.
+    """Make keys of views `first` to ``stop - 1``, image by image.
 
     Parameters
     ----------
@@ -44,24 +44,24 @@ def view_keys(keys: np.ndarray, first: int, stop: int) -> np.ndarray:
     """
     if not 1 <= first <= stop <= MOST_VIEWS:
         raise UsageError(f"views {first} to {stop - 1}: they are numbered from 1 to {MOST_VIEWS - 1:,}")
-    made = np.repeat(keys, stop - first, axis=0)
+    views = np.repeat(keys, stop - first, axis=0)
     numbers = np.tile(np.arange(first, stop, dtype=">u2"), len(keys))
-    made[:, CONTENT_BYTES:] = numbers.view(np.uint8).reshape(-1, 2)
-    return made
+    views[:, CONTENT_BYTES:] = numbers.view(np.uint8).reshape(-1, 2)
+    return views
 
 
 def is_of(key: bytes, content: bytes) -> bool:
-    """Whether `key` is that of a view of this content."""
+    """Tell whether `key` is that of a view of this content."""
     return key[:CONTENT_BYTES] == content[:CONTENT_BYTES]
 
 
-def views_wanted(inventory: Inventory, there: np.ndarray, count: int) -> Inventory:
-    """The augmented views of an inventory's images as an inventory: what is planned from it are views.
+def views_wanted(inventory: Inventory, has_row: np.ndarray, count: int) -> Inventory:
+    """List the augmented views of an inventory's images as an inventory.
 
     Parameters
     ----------
     inventory : Inventory
-    there : numpy.ndarray
+    has_row : numpy.ndarray
         (n,) bool: which images have a row in the plain store. Views of the others would be rejected too.
     count : int
         K: views 1 to K - 1 of each image are listed, side by side, so that a task decodes the image once.
@@ -73,7 +73,7 @@ def views_wanted(inventory: Inventory, there: np.ndarray, count: int) -> Invento
     """
     import pyarrow as pa
 
-    rows = np.flatnonzero(there)
+    rows = np.flatnonzero(has_row)
     table = inventory.table.take(np.repeat(rows, count - 1))
     contents = view_keys(inventory.keys[rows], 1, count) if len(rows) else np.zeros((0, 32), np.uint8)
     column = pa.FixedSizeBinaryArray.from_buffers(
@@ -85,7 +85,7 @@ def views_wanted(inventory: Inventory, there: np.ndarray, count: int) -> Invento
 
 @dataclass(frozen=True, eq=False)
 class ViewRows:
-    """All views of some images, an array-like (n, K, *shape); ``[:, 0]`` are the images themselves.
+    """All views of some images, an array-like (n, K, *shape).
 
     Attributes
     ----------
@@ -120,11 +120,11 @@ class ViewRows:
         return f"ViewRows({self.shape}, {self.dtype.name})"
 
     def where(self, images: np.ndarray) -> ViewRows:
-        """The images that these numbers (m,) pick; rows that are on disk are not read."""
+        """Pick images by numbers (m,); read no rows on disk."""
         return ViewRows(picked(self.flat, group_rows(images, self.count)), self.count)
 
     def loaded(self, memory: int | str | None = None) -> ViewRows:
-        """The same in memory where it fits (see `Features.loaded`), else as it is."""
+        """Read them where they fit (see `Features.loaded`)."""
         return ViewRows(loaded(self.flat, memory), self.count)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -140,12 +140,12 @@ class ViewRows:
         return np.asarray(self.flat, dtype).reshape(self.shape)
 
 
-def view_rows(plain: Store, made: Store, keys: np.ndarray, count: int) -> ViewRows:
-    """All `count` views of the images with these contents; reads no row yet.
+def view_rows(plain: Store, views: Store, keys: np.ndarray, count: int) -> ViewRows:
+    """Find all `count` views of these contents; read no row yet.
 
     Parameters
     ----------
-    plain, made : Store
+    plain, views : Store
         Of the images, and of their augmented views.
     keys : numpy.ndarray
         (n, 32) uint8 contents, all of them in `plain`.
@@ -159,20 +159,20 @@ def view_rows(plain: Store, made: Store, keys: np.ndarray, count: int) -> ViewRo
     places = np.empty((len(keys), count), np.int64)
     places[:, 0] = plain.index.numbers[plain.find(keys)]
     if count > 1 and len(keys):
-        where = made.find(view_keys(keys, 1, count)).reshape(-1, count - 1)
-        numbers = np.append(made.index.numbers, 0)[where] + len(plain.shards)
+        where = views.find(view_keys(keys, 1, count)).reshape(-1, count - 1)
+        numbers = np.append(views.index.numbers, 0)[where] + len(plain.shards)
         places[:, 1:] = np.where(where >= 0, numbers, places[:, :1])
-    both = Shards([*plain.shards.files, *made.shards.files], plain.shards.width, plain.shards.dtype)
+    both = Shards([*plain.shards.files, *views.shards.files], plain.shards.width, plain.shards.dtype)
     return ViewRows(Rows(both, places.ravel(), plain.spec.shape), count)
 
 
-def stand_ins(made: Store, keys: np.ndarray, count: int) -> int:
-    """How many views of the images with these contents (n, 32) have no row, so that view 0 stands in."""
-    return int((made.find(view_keys(keys, 1, count)) < 0).sum()) if count > 1 else 0
+def stand_ins(views: Store, keys: np.ndarray, count: int) -> int:
+    """Count views without a row, for which view 0 stands in."""
+    return int((views.find(view_keys(keys, 1, count)) < 0).sum()) if count > 1 else 0
 
 
 def _spelled_out(key: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
-    """An index with ``...`` written as the slices that it stands for."""
+    """Replace ``...`` in an index by the slices it stands for."""
     dots = [place for place, part in enumerate(key) if part is Ellipsis]
     if not dots:
         return key
@@ -181,7 +181,9 @@ def _spelled_out(key: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:
 
 
 def epoch_views(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
-    """Which view of each image epoch number `epoch` (from 1) sees: (images,) int64 in 0..count - 1.
+    """Choose which view of each image an epoch (from 1) sees.
+
+    (images,) int64 in 0..count - 1.
 
     Examples
     --------
@@ -193,6 +195,6 @@ def epoch_views(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
 
 
 def group_rows(images: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the flat rows of these images, image by image: (len(images) * count,) int64."""
+    """Number the flat rows of these images: (len(images) * count,) int64."""
     rows = np.asarray(images, np.int64)[:, None] * count + np.arange(count)
     return rows.ravel()

@@ -1,4 +1,4 @@
-"""Features for other tools: a matrix and a table in the same order, readable with NumPy, pyarrow or h5py alone.
+"""Write features for other tools: a matrix, a table in one order.
 
 Rows are written as they are read: a matrix larger than memory leaves the store as well as a small one. Matrix and table
 take their names together, and the table says which rows it is of.
@@ -133,7 +133,7 @@ def take_out(
 
 
 def check_out(folder: Path, kind: Format) -> None:
-    """Refuse to replace files in `folder` that no `features` wrote, and a URL.
+    """Refuse a URL, and to replace files that `features` did not write.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def check_out(folder: Path, kind: Format) -> None:
 
 
 def is_own_table(path: Path) -> bool:
-    """Whether a Parquet file has the columns of the tables that this package writes; reads its last bytes alone.
+    """Tell from its end whether this package wrote a Parquet file.
 
     Raises `OSError` where it cannot be read.
     """
@@ -173,7 +173,7 @@ def is_own_table(path: Path) -> bool:
 
 
 def _foreign(folder: Path, room: Path, matrix: str) -> list[str]:
-    """The matrix of the other kind, where the table that it has now is not the new one to the byte."""
+    """Name the matrix of the other kind, unless its table stays equal."""
     others = [
         name for name in ("features.npy", "features.h5") if name != matrix and (folder / name).is_file()
     ]
@@ -194,7 +194,7 @@ def _write_npy(features: Features, file: BinaryIO, digest: Any) -> None:
 
 
 def _plain(rows: np.ndarray) -> memoryview | bytes:
-    """The bytes of `rows` in C order."""
+    """Give the bytes of `rows` in C order."""
     return np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
 
 
@@ -246,7 +246,7 @@ def _table(features: Features) -> Any:
 
 
 def _hex(keys: np.ndarray) -> Any:
-    """(n, 32) bytes as a column of 64 hex digits, without a Python object a row."""
+    """Write (n, 32) bytes as a column of 64 hex digits, fast."""
     import pyarrow as pa
 
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)

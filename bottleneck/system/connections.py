@@ -126,9 +126,9 @@ def as_os_error(url: str) -> Iterator[None]:
             raise error.__cause__ from None
         if isinstance(error, OSError) and error.errno is not None and has_no_secret(url):
             raise
-        told = _numbered(error, url)
+        numbered = _numbered(error, url)
         # With its cause, a traceback would print what the message leaves out.
-        raise told from (error if has_no_secret(url) else None)
+        raise numbered from (error if has_no_secret(url) else None)
 
 
 def _numbered(error: Exception, url: str) -> OSError:

@@ -43,9 +43,9 @@ def about(path: str | os.PathLike[str], aside: str | os.PathLike[str] = "") -> I
         if error.filename is None and error.filename2 is None and error.errno is not None:
             error.filename = os.fspath(path)
         for name in ("filename", "filename2") if aside else ():
-            told = getattr(error, name)
-            if isinstance(told, str | bytes) and Path(os.fsdecode(told)).is_relative_to(aside):
-                setattr(error, name, str(path / Path(os.fsdecode(told)).relative_to(aside)))
+            named = getattr(error, name)
+            if isinstance(named, str | bytes) and Path(os.fsdecode(named)).is_relative_to(aside):
+                setattr(error, name, str(path / Path(os.fsdecode(named)).relative_to(aside)))
         raise
 
 

@@ -53,14 +53,14 @@ def publish(path: Path, data: bytes | memoryview, *, replace: bool = False) -> b
     (True, False, b'first')
     """
     try:
-        made = _publish(path, data, replace=replace)
+        is_new = _publish(path, data, replace=replace)
     except FileNotFoundError:
         # Another process took the temporary for a leftover. Once is bad luck; twice is a folder that is gone.
         if not replace and os.path.lexists(path):
             return False
-        made = _publish(path, data, replace=replace)
+        is_new = _publish(path, data, replace=replace)
     sync_folder(path.parent)
-    return made
+    return is_new
 
 
 def _publish(path: Path, data: bytes | memoryview, *, replace: bool) -> bool:
@@ -106,11 +106,11 @@ def publish_file(temporary: Path, path: Path) -> bool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        made = _name(temporary, path, replace=False)
+        is_new = _name(temporary, path, replace=False)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
     sync_folder(path.parent)
-    return made
+    return is_new
 
 
 def _write_durably(descriptor: int, data: memoryview) -> None:

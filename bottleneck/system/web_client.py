@@ -29,10 +29,10 @@ def client_factory(allowed: Sequence[str], silence: float, largest: int) -> Any:
 
         async def read(self) -> bytes:
             if self._body is None:
-                pieces, held = [], 0
+                pieces, count = [], 0
                 async for piece in self.content.iter_any():
-                    held += len(piece)
-                    if held > largest:
+                    count += len(piece)
+                    if count > largest:
                         self.close()
                         raise OSError(errno.EFBIG, f"more than the limit of {largest:,} bytes", str(self.url))
                     pieces.append(piece)
@@ -75,12 +75,12 @@ def check_redirect(url: str, target: str, allowed: Sequence[str]) -> None:
     from yarl import URL
 
     # As the client itself will read it: two parsers may see two hosts in one address.
-    there = str(URL(url).join(URL(target)))
-    own, other = origin(url), origin(there)
+    destination = str(URL(url).join(URL(target)))
+    own, other = origin(url), origin(destination)
     upgraded = (own[0], own[2], other[0], other[2]) == ("http", 80, "https", 443) and own[1] == other[1]
     if other[0] in WEB and (own == other or upgraded or is_named(other, own[0], allowed)):
         return
     raise RemoteError(
-        f"{redact(url)} leads to another place, {redact(there)}: when you want that read, name its host: "
+        f"{redact(url)} leads to another place, {redact(destination)}: when you want that read, name its host: "
         f"--allow-host {other[1]} (in Python allow_host=[{other[1]!r}])"
     )

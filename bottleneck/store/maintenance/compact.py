@@ -1,4 +1,4 @@
-"""Many small shards into few. Whenever it is killed, the store serves the same rows, and the next time finishes."""
+"""Rewrite many small shards as few. A kill harms nothing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bottleneck.store.locks import housekeeping
 from bottleneck.store.maintenance.removal import Removal
 from bottleneck.store.maintenance.rewrite import find_superseded, rewrite
 from bottleneck.store.maintenance.shard_check import read_shard
+from bottleneck.store.record import committed_files
 
 #: Large enough that a store of millions of rows has hundreds of shards, small enough to be built in memory.
 TARGET = 256 << 20
@@ -55,7 +56,7 @@ class Compaction:
 
 
 def plan_compaction(records: Mapping[str, Record], target: int = TARGET) -> list[dict[str, Record]]:
-    """Which records become one: small ones of equal environment and canary, in the order of their names.
+    """Group small records of equal environment and canary, by name.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def _compacted(folder: Path, target: int, moved: Callable[[int], None]) -> Compa
             record = rewrite(listing, group) if len(group) > 1 else None
         if record is not None:
             removed.records(listing.shards, group)
-            written += record.file_bytes + 32 * -(-record.rows // record.block_rows)
+            written += sum(committed_files(record).values())
             rows += record.rows
             groups, members = groups + 1, members + len(group)
         moved(size)
@@ -151,7 +152,7 @@ def _compacted(folder: Path, target: int, moved: Callable[[int], None]) -> Compa
 
 
 def bytes_to_compact(folder: Path, target: int = TARGET) -> int:
-    """Bytes of the shards that `compact_store` would rewrite."""
+    """Count the bytes of shards that `compact_store` would rewrite."""
     groups = plan_compaction(list_store(folder).standing, target)
     return sum(record.file_bytes for group in groups for record in group.values())
 

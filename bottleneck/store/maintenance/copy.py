@@ -1,4 +1,4 @@
-"""A store to another cache, on a disk or behind a URL. Safe to kill: what has its record counts, the rest is redone."""
+"""Copy a store to another cache. A kill harms nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.canary import CANARY, CANARY_IMAGES, canary_distance, canary_tolerance
 from bottleneck.store.header import StoreHeader
 from bottleneck.store.locations import RECIPE, SHARDS, StoreLocation, locate_store, location_header
-from bottleneck.store.record import RECORD_NAME, check_fits, parse_record, superseded
+from bottleneck.store.record import RECORD_NAME, check_fits, committed_files, parse_record, superseded
 
 #: How often the source is listed anew, while what was listed is removed from it.
 _LOOKS = 10
@@ -51,16 +51,15 @@ def copy_store(
     moved: Callable[[int], None] = lambda _: None,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> Copied:
-    """Copy all of a store that counts to the cache at a path or a URL.
+    """Copy a store to the cache at a path or a URL.
 
-    First what the rows are (`recipe.json`, the canary), then shard after shard: its file, its block hashes, and the
-    record that makes them count. Every byte is checked on its way against the record; a shard that is damaged is
-    passed over and named. What is there already is not written again: by its bytes on a disk, by its size and its
-    record behind a URL.
+    First come `recipe.json` and the canary, then shard after shard: its file, its block hashes, and the record that
+    makes them count. Every byte is checked on its way against the record; a damaged shard is passed over and named.
+    What is there already is not written again: by its bytes on a disk, by its size and its record behind a URL.
 
-    Beside a copy to a disk nobody keeps house in the target, and nothing there is removed. Behind a URL there are no
-    locks and none are needed: nothing that lies there is ever removed. What is compacted in the source meanwhile is
-    looked for anew.
+    During a copy to a disk nobody else keeps house in the target, and nothing there is removed. Behind a URL there are
+    no locks, and none are needed: nothing there is ever removed. What is compacted in the source meanwhile is looked
+    for again.
 
     Parameters
     ----------
@@ -88,8 +87,8 @@ def copy_store(
     header = location_header(source)
     if header is None:
         raise StoreError(f"{source.name} has no recipe.json: it is no store")
-    target, there = locate_store(cache, header.spec)
-    if there is None:
+    target, header_there = locate_store(cache, header.spec)
+    if header_there is None:
         target.write(RECIPE, source.read(RECIPE) or b"")
     with target.housekeeping("store copy", waiting):
         _copy_canary(source, target, header)
@@ -135,7 +134,7 @@ def _copied(
 def _standing(
     source: StoreLocation, header: StoreHeader
 ) -> tuple[dict[str, Record], dict[str, str], list[str]]:
-    """Records that count, by name; those that cannot be read as one, with the reason; those that went meanwhile."""
+    """Give records that count, damaged ones with reasons, and vanished ones."""
     records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
     gone: list[str] = []
@@ -156,17 +155,10 @@ def _standing(
     whole = {
         name: record
         for name, record in records.items()
-        if all(sizes.get(p) in (n, -1) for p, n in committed_files(record))
+        if all(sizes.get(p) in (n, -1) for p, n in committed_files(record).items())
     }
     away = superseded(whole)
     return {name: record for name, record in records.items() if name not in away}, damaged, gone
-
-
-def committed_files(record: Record) -> list[tuple[str, int]]:
-    """The files that `record` stands for, with their sizes."""
-    if not record.rows:
-        return []
-    return [(record.shard, record.file_bytes), (record.blocks, 32 * -(-record.rows // record.block_rows))]
 
 
 class _Damaged(Exception):
@@ -176,12 +168,12 @@ class _Damaged(Exception):
 def _copy_shard(
     source: StoreLocation, target: StoreLocation, name: str, record: Record, present: Mapping[str, int]
 ) -> bool:
-    """Copy one shard; False where it was there. Raises `_Damaged` when the source has other bytes than committed."""
+    """Copy one shard; False if there. Raises `_Damaged` at wrong bytes."""
     if name in present and _holds(target, name, record, present):
         return False
     hashes = (record.file_sha256, record.blocks_root)
     ready: list[tuple[str, bytes]] = []
-    for (part, size), wanted in zip(committed_files(record), hashes, strict=False):
+    for (part, size), wanted in zip(committed_files(record).items(), hashes, strict=False):
         if present.get(part) == size and (not target.local or _hash(target, part) == wanted):
             continue
         try:
@@ -220,16 +212,15 @@ def _write_shard(
 
 
 def _holds(target: StoreLocation, name: str, record: Record, present: Mapping[str, int]) -> bool:
-    """Whether a whole record of this name, ours or another's of the same task, and its files are there."""
-    there = _record(target, name)
-    if there is None or any(present.get(part) != size for part, size in committed_files(there)):
+    """Tell whether a whole record of this task and its files exist."""
+    existing = _record(target, name)
+    if existing is None or any(present.get(part) != size for part, size in committed_files(existing).items()):
         return False
     if not target.local:
         return True
-    hashes = (there.file_sha256, there.blocks_root)
+    hashes = (existing.file_sha256, existing.blocks_root)
     return all(
-        _hash(target, part) == wanted
-        for (part, _), wanted in zip(committed_files(there), hashes, strict=False)
+        _hash(target, part) == wanted for part, wanted in zip(committed_files(existing), hashes, strict=False)
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of a store that nothing needs: found by name, and looked at again when they are removed."""
+"""Find and remove files of a store that nothing needs."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from bottleneck.store.read import open_store
 
 
 def find_leftovers(listing: Listing) -> tuple[str, ...]:
-    """Files below the store that nothing needs, relative to it; what somebody holds a lock for is passed over."""
-    found: list[str] = []
+    """Find files below the store that nothing needs and nobody has locked."""
+    names: list[str] = []
     for name in listing.orphans:
         with task_is_free(listing.folder, name[:16]) as free:
-            found += [f"shards/{name}"] if free else []
+            names += [f"shards/{name}"] if free else []
     for name in listing.temporaries:
         match = TEMPORARY.fullmatch(name)
         with task_is_free(listing.folder, match["name"][:16] if match else "") as free:
-            found += [f"shards/{name}"] if free else []
-    found += [
+            names += [f"shards/{name}"] if free else []
+    names += [
         f"{p.parent.name}/{p.name}" for sub in ("plans", "log") for p in _temporaries(listing.folder / sub)
     ]
-    found += [path.name for path in _temporaries(listing.folder)]
-    found += [f"plans/{name}" for name in _finished_plans(listing)]
+    names += [path.name for path in _temporaries(listing.folder)]
+    names += [f"plans/{name}" for name in _finished_plans(listing)]
     for path in sorted((listing.folder / "locks").glob("*.lock")):
         with task_is_free(listing.folder, path.stem[:16]) as free:
-            found += [f"locks/{path.name}"] if free else []
-    return tuple(found)
+            names += [f"locks/{path.name}"] if free else []
+    return tuple(names)
 
 
 def _finished_plans(listing: Listing) -> list[str]:
-    """Plans of which every task has a content that is known already, and files that are no plans."""
+    """Find plans that have no wholly missing task, or are no plans."""
     folder = listing.folder / "plans"
-    there = sorted(path.name for path in folder.glob("*.plan"))
+    names = sorted(path.name for path in folder.glob("*.plan"))
     plans = read_plans(folder, 1 << 32)
-    finished = [name for name in there if name not in plans]
+    finished = [name for name in names if name not in plans]
     if plans:
         store = open_store(Cache(listing.folder.parents[1]), listing.header.spec)
         for name, one in plans.items():
@@ -55,7 +55,7 @@ def _temporaries(folder: Path) -> list[Path]:
 
 
 def remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removal) -> None:
-    """Remove what `find_leftovers` named, unless it is needed by now or somebody is at work on it."""
+    """Remove what `find_leftovers` named, unless it is in use by now."""
     parts: list[str] = []
     for name in names:
         path = listing.folder / name

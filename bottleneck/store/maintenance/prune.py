@@ -1,4 +1,4 @@
-"""What nothing refers to any more: named first, removed only when told to, record before shard."""
+"""Remove from a store what no source refers to any more."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftov
 from bottleneck.store.maintenance.removal import Removal, sizes_of
 from bottleneck.store.maintenance.rewrite import Keeps, find_superseded, rewrite
 from bottleneck.store.maintenance.shard_check import read_contents
+from bottleneck.store.record import committed_files
 from bottleneck.store.views import CONTENT_BYTES
 
 #: A shard with kept rows is written anew when that frees at least this share of them.
@@ -45,7 +46,7 @@ class KeptContents:
         self._indexes: dict[int, Index] = {}
 
     def contains(self, keys: np.ndarray, width: int) -> np.ndarray:
-        """(m,) bool for `keys` (m, 32), by their first `width` bytes."""
+        """Look `keys` (m, 32) up by their first `width` bytes: (m,) bool."""
         # One index for all shards: a store of many asks many times.
         if width not in self._indexes:
             self._indexes[width] = Index.of(_cut(self._keys, width))
@@ -53,7 +54,6 @@ class KeptContents:
 
 
 def _cut(keys: np.ndarray, width: int) -> np.ndarray:
-    """The first `width` bytes of each key, zeros after them."""
     if width == keys.shape[1]:
         return keys
     cut = keys.copy()
@@ -127,9 +127,9 @@ class Pruning:
 
 
 def plan_pruning(listing: Listing, kept: KeptContents | None) -> Steps:
-    """What nothing in `kept` refers to; with None, what no record refers to.
+    """Decide what to remove: what neither `kept` nor a record refers to.
 
-    A record whose contents cannot be read stays, whatever it holds.
+    With None only what no record refers to is removed. A record whose contents cannot be read stays.
     """
     # A superseded record's rows are served by another.
     removed, _ = find_superseded(listing)
@@ -140,17 +140,18 @@ def plan_pruning(listing: Listing, kept: KeptContents | None) -> Steps:
         if kept is None:
             break
         try:
-            counts = _counts(listing, record, kept)
+            left, rejected = _count_kept(listing, record, kept)
         except DamagedShard as error:
             if (listing.shards / name).exists():
                 damaged[name] = str(error)
             continue  # or removed since it was listed, where this is a dry run
-        if not any(counts.kept):
+        lost = record.rows - left
+        if not left and not rejected:
             removed[name] = record
-            rows += record.rows
-        elif record.rows and counts.lost >= SHARE * record.rows:
+            rows += lost
+        elif record.rows and lost >= SHARE * record.rows:
             rewritten[name] = record
-            rows += counts.lost
+            rows += lost
     return Steps(removed, rewritten, rows, damaged, find_leftovers(listing))
 
 
@@ -162,7 +163,7 @@ def prune_store(
     moved: Callable[[int], None] = lambda _: None,
     waiting: Callable[[str], None] = lambda _: None,
 ) -> Pruning:
-    """Remove from the store in `folder` what `kept` does not refer to; a dry run unless `done`.
+    """Remove what `kept` does not refer to; a dry run unless `done`.
 
     Parameters
     ----------
@@ -232,30 +233,23 @@ def _pruned(folder: Path, kept: KeptContents | None, done: bool, moved: Callable
     )
 
 
-@dataclass(frozen=True)
-class _Counts:
-    kept: tuple[int, int]
-    lost: int
-
-
-def _counts(listing: Listing, record: Record, kept: KeptContents) -> _Counts:
+def _count_kept(listing: Listing, record: Record, kept: KeptContents) -> tuple[int, int]:
+    """Count the kept rows and the kept rejections of a record."""
     keeps = keeper(listing, kept)
     rows = int(keeps(read_contents(listing.shards, record)).sum())
     rejected = np.frombuffer(bytes.fromhex("".join(r.content for r in record.rejected)), np.uint8)
-    return _Counts((rows, int(keeps(rejected.reshape(-1, 32)).sum())), record.rows - rows)
+    return rows, int(keeps(rejected.reshape(-1, 32)).sum())
 
 
 def keeper(listing: Listing, kept: KeptContents | None) -> Keeps:
-    """Which keys of the store are of kept contents; with None, all are."""
+    """Make the test whether keys are of kept contents."""
     width = CONTENT_BYTES if listing.header.spec.views else 32
     return lambda keys: np.ones(len(keys), bool) if kept is None else kept.contains(keys, width)
 
 
 def _estimate(listing: Listing, steps: Steps, keeps: Keeps) -> int:
-    """Bytes that would be freed, but for the headers of what is written anew."""
-    parts = [
-        name for record in steps.removed.values() for name in (record.shard, record.blocks) if record.rows
-    ]
+    """Estimate the bytes to be freed, without headers of new shards."""
+    parts = [name for record in steps.removed.values() for name in committed_files(record)]
     size = sizes_of(listing.shards, [*parts, *steps.removed]) + sizes_of(listing.folder, steps.leftovers)
     row = listing.header.spec.row_bytes + 32
     for record in steps.rewritten.values():

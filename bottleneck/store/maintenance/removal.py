@@ -1,4 +1,4 @@
-"""Taking files out of a store: the record first, durably, then what it stood for. What cannot go is named.
+"""Remove files of a store: the record first, then what it names.
 
 Whoever removes is the store's only housekeeper, and looks again while nobody commits: see `housekeeping`.
 """
@@ -15,9 +15,8 @@ from typing import TypeVar
 
 from bottleneck.errors import BottleneckError
 from bottleneck.schema import Record
-from bottleneck.store.listing import parts_of
 from bottleneck.store.locks import removing
-from bottleneck.store.record import RECORD_NAME, read_record
+from bottleneck.store.record import RECORD_NAME, committed_files, read_record
 from bottleneck.store.task_locks import TaskLock, TaskLocks
 from bottleneck.system.durable import sync_folder
 
@@ -45,7 +44,7 @@ class Removal:
     failed: dict[str, str] = field(default_factory=dict)
 
     def file(self, path: Path) -> bool:
-        """Remove one file; True when it is gone. Never raises for a file that will not go."""
+        """Remove one file; True when it is gone. Failures are noted."""
         try:
             size = path.lstat().st_size
             path.unlink()
@@ -59,9 +58,9 @@ class Removal:
         return True
 
     def records(self, folder: Path, records: Mapping[str, Record]) -> None:
-        """Remove `records` and then their parts; killed in between, it leaves parts that no record names.
+        """Remove `records` and then their parts; a kill leaves unnamed parts.
 
-        One that is another by now stays.
+        A record that has changed since it was listed stays.
         """
         for some in _batches(records.items()):
             with removing(folder.parent):
@@ -69,10 +68,10 @@ class Removal:
                 if gone:
                     # A record that came back after a power cut would name files that are gone.
                     sync_folder(folder)
-                    self._unnamed(folder, {part for record in gone for part in parts_of(record)})
+                    self._unnamed(folder, {part for record in gone for part in committed_files(record)})
 
     def parts(self, folder: Path, parts: Iterable[str]) -> None:
-        """Remove those of `parts` in a store's ``shards/`` that no record names, or may name, at that moment."""
+        """Remove those of `parts` that no record names or may name now."""
         for some in _batches(parts):
             with removing(folder.parent):
                 self._unnamed(folder, set(some))
@@ -83,14 +82,14 @@ class Removal:
 
     def _is_still(self, folder: Path, name: str, record: Record) -> bool:
         try:
-            there: Record | None = read_record(folder, name)
+            now: Record | None = read_record(folder, name)
         except FileNotFoundError:
             return True  # what it stood for goes
         except (OSError, BottleneckError):
-            there = None
-        if there != record:
+            now = None
+        if now != record:
             self.failed[name] = "it is not what it was when the store was listed"
-        return there == record
+        return now == record
 
 
 def _batches(items: Iterable[_T]) -> Iterator[tuple[_T, ...]]:
@@ -100,7 +99,7 @@ def _batches(items: Iterable[_T]) -> Iterator[tuple[_T, ...]]:
 
 
 def _needed(folder: Path, parts: set[str]) -> set[str]:
-    """Those of `parts` that a record names now, or that one which cannot be read may name.
+    """Find those of `parts` that a record names or may name now.
 
     A record that stands in for another may name the same file.
     """
@@ -109,7 +108,7 @@ def _needed(folder: Path, parts: set[str]) -> set[str]:
     for name in os.listdir(folder):
         if RECORD_NAME.fullmatch(name) and name[:16] in ids:
             try:
-                needed.update(parts_of(read_record(folder, name)))
+                needed.update(committed_files(read_record(folder, name)))
             except FileNotFoundError:
                 continue
             except (OSError, BottleneckError):
@@ -119,26 +118,26 @@ def _needed(folder: Path, parts: set[str]) -> set[str]:
 
 @contextlib.contextmanager
 def task_is_free(folder: Path, identity: str) -> Iterator[bool]:
-    """Whether nobody works at task `identity` of the store in `folder`; nobody else begins to while this is held.
+    """Keep others from task `identity`; tell whether nobody works at it.
 
-    Makes no lock file: a lock that does not exist holds nobody. Locks only save work, and a shard that loses its file
-    before its record comes is a miss, computed again.
+    Makes no lock file: a lock that does not exist keeps nobody away. Locks only save work, and a shard that loses its
+    file before its record comes is a miss, computed again.
     """
     locks = TaskLocks(folder / "locks")
-    held: list[TaskLock | None] = []
+    taken: list[TaskLock | None] = []
     for path in sorted((folder / "locks").glob(f"{identity}*.lock")) if identity else ():
         task, _, attempt = path.stem.partition(".")
-        held.append(locks.take(task, int(attempt) if attempt.isdigit() else 0))
+        taken.append(locks.take(task, int(attempt) if attempt.isdigit() else 0))
     try:
-        yield None not in held
+        yield None not in taken
     finally:
-        for lock in held:
+        for lock in taken:
             if lock is not None:
                 lock.release()
 
 
 def sizes_of(folder: Path, names: Iterable[str]) -> int:
-    """Bytes of the files `names` in `folder` that are there."""
+    """Sum the bytes of those files `names` in `folder` that exist."""
     total = 0
     for name in names:
         with contextlib.suppress(OSError):

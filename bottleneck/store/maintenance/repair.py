@@ -1,7 +1,7 @@
-"""Putting right what `verify` found: what can still be read is kept, what is lost is computed again, and only that.
+"""Repair what `verify` found damaged: keep sound rows, compute lost ones again.
 
-A shard is put right in place only by the very bytes its record names. Where the numbers come out otherwise (another
-machine), its sound rows and the new ones go into shards of their own, and the damaged record is superseded.
+A shard is rewritten in place only by the very bytes that its record names. Where the numbers differ (another machine),
+its sound rows and the new ones go into shards of their own, and the damaged record is superseded.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def repair_store(
     refill: Callable[[], object],
     waiting: Callable[[str], None] = lambda _: None,
 ) -> Repair:
-    """Put right what `verify_store` found damaged.
+    """Repair what `verify_store` found damaged.
 
     Parameters
     ----------
@@ -165,7 +165,10 @@ def _repaired(
 
 
 def salvage(listing: Listing, name: str) -> Salvage:
-    """Contents and sound rows of a damaged shard. Raises `DamagedShard` where the contents cannot be told."""
+    """Read contents and sound rows of a damaged shard.
+
+    Raises `DamagedShard` where the contents cannot be told.
+    """
     record, spec = listing.records[name], listing.header.spec
     keys = read_contents(listing.shards, record)
     with open(
@@ -185,7 +188,7 @@ def salvage(listing: Listing, name: str) -> Salvage:
 
 
 def _listed(listing: Listing, record: Record) -> list[bytes]:
-    """Block hashes as committed; none where their list is damaged too."""
+    """Read the block hashes as committed; none where they are damaged."""
     try:
         raw = read_file(listing.shards, record.blocks, None)
     except (OSError, StoreError):
@@ -212,7 +215,7 @@ def _restore(listing: Listing, salvaged: list[Salvage], recompute: Recompute, do
 
 
 def _put_right(listing: Listing, item: Salvage) -> bool:
-    """Replace the shard's files by the bytes that its record names, if that is what the rows give."""
+    """Rewrite the shard's files, if the rows give the committed bytes."""
     record = item.record
     image = build_shard(record.id, listing.header.spec, item.keys, item.features)
     if hashlib.sha256(image.data).hexdigest() != record.file_sha256:
@@ -225,19 +228,19 @@ def _put_right(listing: Listing, item: Salvage) -> bool:
 
 
 def _stand_in(listing: Listing, item: Salvage, again: Recomputed | None, done: Repair) -> None:
-    """New rows in a shard of theirs, sound old ones in another that supersedes the damaged one; then that goes."""
+    """Commit new rows and sound old ones apart; remove the damaged record."""
     record, spec = item.record, listing.header.spec
     if again is not None:
         fresh = {key.tobytes() for key in item.keys[~item.sound]}
-        mine = np.array([key.tobytes() in fresh for key in again.keys], bool)
-        if mine.any():
-            keys = np.ascontiguousarray(again.keys[mine])
+        wanted = np.array([key.tobytes() in fresh for key in again.keys], bool)
+        if wanted.any():
+            keys = np.ascontiguousarray(again.keys[wanted])
             commit(
                 listing.shards,
                 task_id(keys),
                 spec,
                 keys,
-                np.ascontiguousarray(again.features[mine]),
+                np.ascontiguousarray(again.features[wanted]),
                 rejected=[],
                 environment=again.environment,
                 canary=again.canary,
@@ -268,18 +271,18 @@ def _known(listing: Listing) -> int:
 
 
 def _forget(listing: Listing, names: list[str], gained: int, done: Repair) -> None:
-    """Records whose contents cannot be told go, once these are known again from the source.
+    """Remove unreadable records once their contents are known from the source.
 
-    They are where a sound record has the same id, which is the hash of the contents; and where the source gave, besides
-    those, at least as many rows that were missing as all the others had. Else they may be another source's, and stay.
-    Their shard files stay where no sound record names them: without a record nothing there is served, and `store prune`
+    They are known where a sound record has the same id, which is the hash of the contents; and where the source gave,
+    besides those, at least as many missing rows as all the others had. Else they may be another source's, and stay.
+    Their shard files stay where no sound record names them: without a record nothing is served, and `store prune`
     removes them.
     """
     sound = {name for name, record in listing.standing.items() if _readable(listing, record)}
     ids = {name[:16] for name in sound}
     doubtful = [name for name in names if name[:16] not in ids]
-    told = {name[:16]: listing.records[name].rows for name in sound if name[:16] in {n[:16] for n in names}}
-    gained -= sum(told.values())
+    known = {name[:16]: listing.records[name].rows for name in sound if name[:16] in {n[:16] for n in names}}
+    gained -= sum(known.values())
     rows = [listing.records[name].rows for name in doubtful if name in listing.records]
     settled = len(rows) == len(doubtful) and gained >= sum(rows)
     removed = Removal()

@@ -1,4 +1,4 @@
-"""Rows of several shards in one new shard, whose record supersedes theirs. What compact and prune both do."""
+"""Rewrite rows of several shards as one that supersedes them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ Keeps = Callable[[np.ndarray], np.ndarray]
 
 
 def keep_all(keys: np.ndarray) -> np.ndarray:
-    """Keeps all rows."""
+    """Keep all rows."""
     return np.ones(len(keys), bool)
 
 
 def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = keep_all) -> Record | None:
-    """Publish one shard with the kept rows and rejections of `records`; durable, and theirs are superseded, on return.
+    """Publish one shard with the kept rows and rejections of `records`.
 
-    For the store's only housekeeper: what `records` name must not go meanwhile.
+    On return it is durable, and theirs are superseded. For the store's only housekeeper: what `records` name must not
+    go meanwhile.
 
     Parameters
     ----------
@@ -71,10 +72,11 @@ def rewrite(listing: Listing, records: Mapping[str, Record], keeps: Keeps = keep
 
 
 def identity_of(keys: np.ndarray, rejected: Sequence[RejectedContent], supersedes: Sequence[str]) -> str:
-    """A shard's id that no task has: a rewritten shard of one task's rows must not pass for that task's own.
+    """Derive an id for a rewritten shard that no task has.
 
-    Nor for another rewritten shard of the same rows: its name follows from those of the records that it supersedes, so
-    no record supersedes itself, and none one that supersedes it, in whichever store they meet.
+    A rewritten shard must not pass for a task's own, nor for another rewritten shard of the same rows. Its name follows
+    from the names of the records that it supersedes: so no record supersedes itself, nor one that supersedes it, in
+    whichever store they meet.
 
     Examples
     --------
@@ -92,9 +94,9 @@ def identity_of(keys: np.ndarray, rejected: Sequence[RejectedContent], supersede
 
 
 def find_superseded(listing: Listing) -> tuple[dict[str, Record], list[str]]:
-    """Superseded records, and parts that only such records can have named, that are needed no more.
+    """Find superseded records, and parts of such, that nothing needs.
 
-    They are not where the record that replaces them is found damaged now: then they are the last sound rows.
+    They are needed while the record that replaces them is damaged: then they are the last sound rows.
     """
     records: dict[str, Record] = {}
     parts: list[str] = []
@@ -112,7 +114,7 @@ def find_superseded(listing: Listing) -> tuple[dict[str, Record], list[str]]:
 
 
 def _gathered(listing: Listing, records: Mapping[str, Record], keeps: Keeps) -> tuple[np.ndarray, np.ndarray]:
-    """Kept rows of all `records`, each content once, one shard in memory at a time beside the result."""
+    """Read the kept rows of all `records`, each content once."""
     spec = listing.header.spec
     most = sum(record.rows for record in records.values())
     keys = np.empty((most, 32), np.uint8)
@@ -132,26 +134,26 @@ def _gathered(listing: Listing, records: Mapping[str, Record], keeps: Keeps) -> 
 
 
 def _rejections(records: Iterable[Record], keys: np.ndarray, keeps: Keeps) -> list[RejectedContent]:
-    """Kept rejections by content, each once; lasting ones before those for circumstances; none that has a row now."""
-    found: dict[str, RejectedContent] = {}
+    """Collect kept rejections without a row, each content once, lasting ones first."""
+    verdicts: dict[str, RejectedContent] = {}
     for item in (item for record in records for item in record.rejected):
-        there = found.get(item.content)
-        if there is None or precedence(item) > precedence(there):
-            found[item.content] = item
-    if not found:
+        known = verdicts.get(item.content)
+        if known is None or precedence(item) > precedence(known):
+            verdicts[item.content] = item
+    if not verdicts:
         return []
     rows = {key.tobytes().hex() for key in keys}
-    kept = [item for content, item in sorted(found.items()) if content not in rows]
+    kept = [item for content, item in sorted(verdicts.items()) if content not in rows]
     contents = np.frombuffer(bytes.fromhex("".join(item.content for item in kept)), np.uint8).reshape(-1, 32)
     return [item for item, keep in zip(kept, keeps(contents), strict=True) if keep]
 
 
-def _worst(found: Sequence[Rounding]) -> Rounding | None:
-    if not found:
+def _worst(roundings: Sequence[Rounding]) -> Rounding | None:
+    if not roundings:
         return None
-    return Rounding(relative=max(r.relative for r in found), cosine=min(r.cosine for r in found))
+    return Rounding(relative=max(r.relative for r in roundings), cosine=min(r.cosine for r in roundings))
 
 
 def _still_there(listing: Listing, records: Mapping[str, Record]) -> set[str]:
-    """What `records` supersede and what was not removed yet: it must not count again once they are gone."""
+    """List superseded records that still exist: they must not count again."""
     return {old for record in records.values() for old in record.supersedes} & set(listing.records)

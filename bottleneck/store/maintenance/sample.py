@@ -1,4 +1,7 @@
-"""Some stored rows against rows computed again from the images: the one check that hashes cannot replace."""
+"""Compare some stored rows with rows computed again from the images.
+
+This is the one check that hashes cannot replace.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from bottleneck.store.maintenance.shard_check import read_contents
 
 @dataclass(frozen=True)
 class Sample:
-    """What came of computing some rows again.
+    """The result of computing some rows again.
 
     Attributes
     ----------
@@ -52,7 +55,7 @@ class StoredSample:
 
 
 def draw_sample(listing: Listing, wanted: Keeps, count: int, seed: int | None = None) -> StoredSample:
-    """`count` stored rows at random among those of `wanted` keys; all of them where there are fewer.
+    """Draw `count` stored rows at random among those of `wanted` keys.
 
     The rows are read as they lie: hashing them is `verify_store`'s part. Raises `DamagedShard`.
     """
@@ -71,11 +74,13 @@ def draw_sample(listing: Listing, wanted: Keeps, count: int, seed: int | None = 
 
 
 def compare_sample(drawn: StoredSample, again: Recomputed, spec: StoreSpec) -> Sample:
-    """The drawn rows against those computed again: bit for bit where the environment is equal, else within rounding.
+    """Compare drawn rows with those computed again.
+
+    Where the environment is equal they must be equal bit for bit, else within rounding.
 
     Parameters
     ----------
-    drawn : Drawn
+    drawn : StoredSample
     again : Recomputed
         May lack some of them.
     spec : StoreSpec
@@ -109,7 +114,7 @@ def compare_sample(drawn: StoredSample, again: Recomputed, spec: StoreSpec) -> S
 
 
 def _rounding(row: np.ndarray, spec: StoreSpec) -> float:
-    """Half a step of the storage type at the row's largest value, from either side."""
+    """Bound the rounding of the storage type at the row's largest value."""
     if spec.recipe.dtype == "float32":
         return 0.0
     return float(np.abs(row.astype(np.float64)).max(initial=0.0)) * float(np.finfo(np.float16).eps)

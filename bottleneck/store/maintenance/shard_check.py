@@ -14,7 +14,7 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record
-from bottleneck.store.record import hash_block, hash_content, read_file, root_of
+from bottleneck.store.record import count_blocks, hash_block, hash_content, read_file, root_of
 
 _PIECE = 4 << 20
 
@@ -50,22 +50,21 @@ class ShardRows(NamedTuple):
 
 
 def check_shard(folder: Path, name: str, record: Record, moved: Callable[[int], None]) -> list[Damage]:
-    """What of `record`'s files is not what was committed: the whole file, each block, contents, block hashes."""
+    """List what of `record`'s files is not what was committed."""
     if not record.rows:
         return []
 
     def damage(why: str, rows: tuple[int, int] | None = None, lost: bool = True) -> Damage:
         return Damage(name, record.id, rows, why, lost)
 
-    blocks = -(-record.rows // record.block_rows)
     try:
-        listing = read_file(folder, record.blocks, 32 * blocks)
+        listing = read_file(folder, record.blocks, 32 * count_blocks(record))
     except (OSError, StoreError) as error:
         return [damage(_reason(error, record.blocks), lost=_is_lost(error))]
     hashes = [listing[start : start + 32] for start in range(0, len(listing), 32)]
     if root_of(hashes) != record.blocks_root:
         return [damage(f"{record.blocks} is not what was committed")]
-    found: list[Damage] = []
+    damages: list[Damage] = []
     whole = hashlib.sha256()
     try:
         with _opened(folder, record) as descriptor:
@@ -76,19 +75,21 @@ def check_shard(folder: Path, name: str, record: Record, moved: Callable[[int], 
                 if block is not None and hash_block(record.id, block, data) != hashes[block]:
                     first = block * record.block_rows
                     rows = (first, min(first + record.block_rows, record.rows))
-                    found.append(damage(f"rows {rows[0]} to {rows[1] - 1} are not what was committed", rows))
+                    damages.append(
+                        damage(f"rows {rows[0]} to {rows[1] - 1} are not what was committed", rows)
+                    )
             content = _read(descriptor, record.content_offset, record.content_offset + record.rows * 32)
     except (OSError, StoreError) as error:
         return [damage(_reason(error, record.shard), lost=_is_lost(error))]
     if hash_content(record.id, content) != record.content_sha256:
-        found.append(damage("its content column is not what was committed"))
-    if not found and whole.hexdigest() != record.file_sha256:
-        found.append(damage("its file is not what was committed, though its rows are"))
-    return _joined(found)
+        damages.append(damage("its content column is not what was committed"))
+    if not damages and whole.hexdigest() != record.file_sha256:
+        damages.append(damage("its file is not what was committed, though its rows are"))
+    return _joined(damages)
 
 
 def read_shard(folder: Path, record: Record) -> ShardRows:
-    """The rows of one shard, after the hash of its whole file was found right.
+    """Read the rows of one shard, after checking its whole file.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def read_shard(folder: Path, record: Record) -> ShardRows:
 
 
 def read_contents(folder: Path, record: Record) -> np.ndarray:
-    """(rows, 32) uint8, checked against the record. Raises `DamagedShard`."""
+    """Read and check a shard's contents, (rows, 32) uint8. Raises `DamagedShard`."""
     if not record.rows:
         return np.zeros((0, 32), np.uint8)
     try:
@@ -122,7 +123,7 @@ def read_contents(folder: Path, record: Record) -> np.ndarray:
 
 
 def _pieces(record: Record) -> Iterator[tuple[int, int, int | None]]:
-    """The file from its first byte to its last: blocks of rows each in one piece, the rest in bounded ones."""
+    """Cut a shard's file into its blocks of rows and bounded pieces."""
     row = int(np.prod(record.shape, dtype=np.int64)) * np.dtype(record.dtype).itemsize
     first, end = record.features_offset, record.features_offset + record.rows * row
     for start in range(0, first, _PIECE):
@@ -160,10 +161,10 @@ def _read(descriptor: int, start: int, stop: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _joined(found: list[Damage]) -> list[Damage]:
-    """Neighbouring runs of wrong rows as one."""
+def _joined(damages: list[Damage]) -> list[Damage]:
+    """Join neighbouring runs of wrong rows."""
     joined: list[Damage] = []
-    for item in found:
+    for item in damages:
         last = joined[-1] if joined else None
         if last is not None and last.rows and item.rows and last.rows[1] == item.rows[0]:
             rows = (last.rows[0], item.rows[1])
@@ -175,7 +176,6 @@ def _joined(found: list[Damage]) -> list[Damage]:
 
 
 def _is_lost(error: Exception) -> bool:
-    """False for a disk that refused: the bytes may be there yet."""
     return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
 
 

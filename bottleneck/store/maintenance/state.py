@@ -1,4 +1,4 @@
-"""A store as it stands: what `store ls` and `store show` tell of it."""
+"""Describe a store as `store ls` and `store show` tell it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StoreState:
     damaged: Mapping[str, str] | None = None
 
     def to_json(self, *, details: bool = False) -> dict[str, Any]:
-        """Describe the store for a program; with `details`, all that `store show` tells."""
+        """Describe the store for a program; `details` as `store show` tells."""
         document: dict[str, Any] = {"store": self.folder.name}
         if self.header is None:
             document |= {"problem": self.problem, "bytes": self.size}
@@ -91,7 +91,7 @@ class StoreState:
 
 
 def store_state(cache: Cache, folder: Path) -> StoreState:
-    """The state of one store. Writes nothing.
+    """Look at one store. Writes nothing.
 
     Parameters
     ----------

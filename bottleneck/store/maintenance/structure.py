@@ -1,8 +1,9 @@
-"""Is a shard's file the plain HDF5 that we write? Asked of a child process, which may hang or die of it alone.
+"""Check in a child process that shards are the plain HDF5 written.
 
-Serving never parses HDF5. A person's tools do, so `store verify` looks at each file after its hash was found right:
-two contiguous datasets behind hard links, nothing external, virtual or filtered, types, shapes, offsets and storage
-sizes as recorded. The library reads no data here, walks over nothing, and loads no plugin.
+Serving never parses HDF5. A person's tools do, and the library may hang or die of a file. So `store verify` has a child
+look at each file after its hash was found right: two contiguous datasets behind hard links, nothing external, virtual
+or filtered, types, shapes, offsets and storage sizes as recorded. The library reads no data here, walks over nothing,
+and loads no plugin.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _MEMORY = 256 << 20
 
 
 class StructureChecker:
-    """A child process that opens one file at a time; started when first needed, and again when it had to be ended.
+    """A child process that opens one file at a time.
+
+    It starts when first needed, and again after it had to be ended.
 
     Examples
     --------
@@ -41,7 +44,7 @@ class StructureChecker:
         self._child: subprocess.Popen[bytes] | None = None
 
     def check(self, folder: Path, record: Record) -> str:
-        """What is wrong with the structure of `record`'s shard file; empty when nothing is."""
+        """Say what is wrong with the structure of `record`'s file, or nothing."""
         child = self._running()
         ask = {
             "path": str(folder / record.shard),
@@ -89,7 +92,7 @@ class StructureChecker:
 
     @staticmethod
     def _answer(child: subprocess.Popen[bytes], seconds: float) -> Any:
-        """One line from the child, parsed; None when it is late or gone."""
+        """Read one line of the child; None if late or gone."""
         assert child.stdout is not None
         with selectors.DefaultSelector() as ready:
             ready.register(child.stdout, selectors.EVENT_READ)
@@ -115,7 +118,7 @@ class StructureChecker:
 
 
 def inspect_structure(path: str, datasets: Mapping[str, Any]) -> str:
-    """What is wrong with the file at `path`, empty for nothing. Opens it with HDF5: for the child only.
+    """Say what is wrong with a file's structure; for the child only.
 
     Parameters
     ----------
@@ -143,29 +146,30 @@ def _wrong(h5py: Any, file: Any, name: bytes, shape: tuple[int, ...], dtype: str
     # First of all: opening what lies behind another kind of link could open another file.
     if file.links.get_info(name).type != h5py.h5l.TYPE_HARD:
         return "lies behind a link to elsewhere"
-    found = h5py.h5o.open(file, name)
-    if not isinstance(found, h5py.h5d.DatasetID):
+    dataset = h5py.h5o.open(file, name)
+    if not isinstance(dataset, h5py.h5d.DatasetID):
         return "is no dataset"
-    made = found.get_create_plist()
-    if made.get_layout() != h5py.h5d.CONTIGUOUS:
+    properties = dataset.get_create_plist()
+    if properties.get_layout() != h5py.h5d.CONTIGUOUS:
         return "is not contiguous (chunked, compact or virtual)"
-    if made.get_external_count():
+    if properties.get_external_count():
         return "keeps its data in another file"
-    if made.get_nfilters():
+    if properties.get_nfilters():
         return "is filtered"
     expected = np.dtype(dtype).newbyteorder("<")
-    if not found.get_type().equal(h5py.h5t.py_create(expected)):
+    if not dataset.get_type().equal(h5py.h5t.py_create(expected)):
         return f"has another type than {dtype}"
-    if found.shape != shape:
-        return f"has the shape {found.shape}; {shape} was committed"
+    if dataset.shape != shape:
+        return f"has the shape {dataset.shape}; {shape} was committed"
     size = int(np.prod(shape, dtype=np.int64)) * expected.itemsize
-    if found.get_offset() != offset or found.get_storage_size() != size:
-        return f"lies at {found.get_offset()} with {found.get_storage_size()} bytes; {size} at {offset} were committed"
+    start, stored = dataset.get_offset(), dataset.get_storage_size()
+    if start != offset or stored != size:
+        return f"lies at {start} with {stored} bytes; {size} at {offset} were committed"
     return ""
 
 
 def main() -> None:
-    """Entry point of the child: a line of JSON in, a line of JSON out, until the asking side closes."""
+    """Answer each line of JSON by one, until the asking side closes."""
     hdf5_child.forget_plugins()
     hdf5_child.limit_resources(_MEMORY)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)

@@ -1,4 +1,4 @@
-"""Every byte of a store against what was committed. Reads only; what it finds is named, never mended here."""
+"""Compare every byte of a store with what was committed. Reads only."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class Verdict:
 
 
 def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) -> Verdict:
-    """Hash every record, shard and list of block hashes of the store in `folder`, and look at each file's structure.
+    """Hash every file of the store in `folder`, and check its structure.
 
-    What is committed or removed meanwhile is no damage. What went is left out; what came is looked at too, but for what
-    comes after the last of five looks.
+    What is committed or removed meanwhile is no damage. What went is left out; what came is looked at too, except after
+    the last of five looks.
 
     Parameters
     ----------
@@ -128,22 +128,22 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
 def _check(
     folder: Path, name: str, record: Record, structure: StructureChecker, moved: Callable[[int], None]
 ) -> list[Damage]:
-    found = check_shard(folder, name, record, moved)
-    if not found and record.rows:
+    damages = check_shard(folder, name, record, moved)
+    if not damages and record.rows:
         why = structure.check(folder, record)
-        found = [Damage(name, record.id, None, why)] if why else []
-    return found
+        damages = [Damage(name, record.id, None, why)] if why else []
+    return damages
 
 
 def bytes_of(folder: Path) -> int:
-    """How many bytes of shards `verify_store` will read there; 0 where nothing can be listed."""
+    """Count the bytes that `verify_store` will read; 0 where unlistable."""
     with contextlib.suppress(StoreError):
         return sum(record.file_bytes for record in list_store(folder).records.values())
     return 0
 
 
 def digest_of(records: list[Record]) -> str:
-    """One sha256 for the set of shard files that `records` stand for.
+    """Hash the set of shard files that `records` stand for.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def digest_of(records: list[Record]) -> str:
 
 
 def _check_canary(listing: Listing) -> tuple[list[Damage], list[str]]:
-    """`canary.f32`: its size, finite values, and that some record was made with it."""
+    """Check `canary.f32`: its size, finite values, and some record's hash."""
     remedy = "remove that one file, and the next `extract` makes it anew"
     try:
         data = read_file(listing.folder, CANARY, 4 * canary_values(listing.header.spec))
