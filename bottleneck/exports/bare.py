@@ -1,4 +1,7 @@
-"""An artefact run by a process that cannot import this package: what a stranger with the file would get."""
+"""Run an artefact in a process that cannot import this package.
+
+So the result is what a stranger with the file gets.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import numpy as np
 
 from bottleneck.contracts import Reader
 from bottleneck.errors import ExportError
-from bottleneck.exports.reader import reader_text, require_libraries
+from bottleneck.exports.artefact import reader_text, require_libraries
 from bottleneck.models.outputs import STAGES
 from bottleneck.system.disk_errors import about, refusal
 from bottleneck.system.durable import shown
@@ -29,12 +32,12 @@ _LAST_WORDS = 6
 
 @dataclass(frozen=True, eq=False)
 class BareResult:
-    """What an artefact gave.
+    """What an artefact gave in its own process.
 
     Attributes
     ----------
     outputs : dict of str to numpy.ndarray
-        What was wanted, and whatever else it gives; float32, images first.
+        The wanted outputs and any others; float32, images first.
     milliseconds : float
         Median over single images after a warm-up; for files with their decoding.
     document : dict
@@ -57,7 +60,7 @@ def run_bare(
     scratch: Path | None = None,
     timeout: float = 900.0,
 ) -> BareResult:
-    """Run `artefact` over images in a process of its own, in which importing this package fails.
+    """Run an artefact over images in a process of its own.
 
     Parameters
     ----------
@@ -70,11 +73,11 @@ def run_bare(
     files : sequence of bytes, optional
         Contents of n image files, for kinds that take them. Exactly one of `pixels` and `files` is given.
     wanted : sequence of str
-        Outputs that it must give, by name.
+        Names of the outputs that it must give.
     batch : int
-        Images at a time; a format that runs one image at a time does so whatever this says.
+        Images at a time; a format that runs one image at a time ignores it.
     scratch : Path, optional
-        Folder in which the process has its temporary one; by default the system's. It is gone on return.
+        Folder for the temporary folder of the process, by default the system's.
     timeout : float
         Seconds until the process is killed.
 
@@ -86,7 +89,7 @@ def run_bare(
     ------
     ExportError
         A library is missing; the artefact cannot be read or run (the message has the process's last words); it takes
-        longer than `timeout`; it lacks an output, or gives values that are not finite or not one row an image.
+        longer than `timeout`; an output is missing, is not finite, or has not one row an image.
 
     Examples
     --------
@@ -111,16 +114,16 @@ def run_bare(
                 (folder / "reader.py").write_text(reader_text(reader), "utf-8")
             _start(folder, artefact, batch, timeout)
             ran = json.loads((folder / "ran.json").read_text("utf-8"))
-            with np.load(folder / "outputs.npz", allow_pickle=False) as outputs:
-                found = {stage: np.asarray(outputs[stage], np.float32) for stage in outputs.files}
+            with np.load(folder / "outputs.npz", allow_pickle=False) as arrays:
+                outputs = {stage: np.asarray(arrays[stage], np.float32) for stage in arrays.files}
     except OSError as error:
         raise ExportError(f"{artefact.name} cannot be tried: {refusal(error)}") from error
-    _check(artefact, found, wanted, count)
-    return BareResult(found, float(ran["milliseconds"]), ran["document"])
+    _check(artefact, outputs, wanted, count)
+    return BareResult(outputs, float(ran["milliseconds"]), ran["document"])
 
 
 def _packed(files: Sequence[bytes]) -> dict[str, np.ndarray]:
-    """Files of all lengths as two arrays, so that nothing needs to be pickled."""
+    """Pack files into two arrays, so that nothing is pickled."""
     return {
         "data": np.frombuffer(b"".join(files), np.uint8),
         "ends": np.cumsum([len(data) for data in files], dtype=np.int64),
@@ -156,21 +159,21 @@ def _start(folder: Path, artefact: Path, batch: int, timeout: float) -> None:
 
 
 def _cause(status: int, errors: bytes) -> str:
-    """How the process ended, and its last words."""
+    """Say how the process ended, with its last words."""
     lines = [line for line in errors.decode("utf-8", "replace").splitlines() if line.strip()]
     ended = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     return "\n  ".join([ended, *(shown(line) for line in lines[-_LAST_WORDS:])])
 
 
-def _check(artefact: Path, found: Mapping[str, np.ndarray], wanted: Sequence[str], count: int) -> None:
+def _check(artefact: Path, outputs: Mapping[str, np.ndarray], wanted: Sequence[str], count: int) -> None:
     for name in wanted:
-        if name not in found:
-            raise ExportError(f"{artefact.name} has no output {name!r}, only {', '.join(sorted(found))}")
-        if found[name].shape[:1] != (count,):
+        if name not in outputs:
+            raise ExportError(f"{artefact.name} has no output {name!r}, only {', '.join(sorted(outputs))}")
+        if outputs[name].shape[:1] != (count,):
             raise ExportError(
-                f"{artefact.name}: {name} of shape {found[name].shape} for {count} images; expected a row for each"
+                f"{artefact.name}: {name} of shape {outputs[name].shape} for {count} images; expected a row for each"
             )
-        rows = np.isfinite(found[name].reshape(count, -1)).all(axis=1)
+        rows = np.isfinite(outputs[name].reshape(count, -1)).all(axis=1)
         if not rows.all():
             raise ExportError(
                 f"{artefact.name}: {name} of {np.count_nonzero(~rows)} of {count} images are not finite numbers; its "

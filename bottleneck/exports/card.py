@@ -1,4 +1,4 @@
-"""The model card: everything about an export as `card.json`, and the same for a person as `card.md`."""
+"""Write the model card, `card.json` for programs and `card.md` for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bottleneck.system.durable import shown
 
 
 class RejectedGroup(Frozen):
-    """Images of the source that have no features, for one reason; the first few paths as a person may see them."""
+    """Images without features, for one reason, with a few paths."""
 
     stage: str
     reason: str
@@ -34,7 +34,7 @@ class RejectedGroup(Frozen):
 
 
 class DataFacts(Frozen):
-    """What was learnt from.
+    """The data that the run learnt from.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class DataFacts(Frozen):
     classes : mapping of str to mapping of str to int
         Images of each class in each split.
     rejected : tuple of RejectedGroup or None
-        None where the source could not be looked at any more.
+        None where the source could no longer be read.
     """
 
     fingerprint: str
@@ -54,12 +54,12 @@ class DataFacts(Frozen):
 
 
 class Card(Frozen):
-    """A model, what it was made of, how good it is, and the files that it was delivered in: `card.json`.
+    """The card of one export: `card.json`.
 
     `compared` is how many images of the run the forms were compared on, and `unseen` how many of these the head did
-    not learn from: accuracies beside the forms are of these alone, unless there are none. `metrics` are by split, as
-    `bottleneck evaluate --json` gives them; `asked` is how the base was asked for; `tuned` says how it was fine-tuned,
-    where it was. Since format 2: `fit` is how the head was fitted, `split` how its images were divided.
+    not learn from: accuracies beside the forms are of the unseen ones, if any. `metrics` are by split, as
+    `bottleneck evaluate --json` gives them; `asked` is the request for the base; `tuned` says how it was fine-tuned,
+    if it was. Since format 2: `fit` is how the head was fitted, `split` how its images were divided.
     """
 
     format: Literal[1, 2] = 2
@@ -95,7 +95,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$])")
 
 
 def escaped(text: str) -> Plain:
-    r"""Text that somebody else wrote, as Markdown that shows just that text, also in a table.
+    r"""Escape text for Markdown, also inside a table.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def escaped(text: str) -> Plain:
 
 
 def excerpt(text: str, function: str) -> str:
-    """A function of a Python file with just the lines above it that it needs, in the file's order.
+    """Cut one function out of a file, with the lines it needs.
 
     Examples
     --------
@@ -130,13 +130,13 @@ def excerpt(text: str, function: str) -> str:
         wanted[name] = node
         open_names += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
     lines = text.splitlines()
-    found, end = "", 0
+    cut, end = "", 0
     for node in sorted({id(node): node for node in wanted.values()}.values(), key=lambda node: node.lineno):
         between = lines[end : node.lineno - 1]
         blanks = max((len(list(run)) for line, run in groupby(between) if not line), default=0)
-        found += ("\n" + "\n" * blanks if found else "") + "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        cut += ("\n" + "\n" * blanks if cut else "") + "\n".join(lines[node.lineno - 1 : node.end_lineno])
         end = node.end_lineno or end
-    return found
+    return cut
 
 
 def _binds(node: ast.stmt) -> Iterable[str]:
@@ -151,18 +151,18 @@ def _binds(node: ast.stmt) -> Iterable[str]:
 
 
 def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
-    """The card in Markdown.
+    """Render the card in Markdown.
 
     Parameters
     ----------
     card : Card
     readers : mapping of str to tuple of str
-        For each kind: the name and the text of the file that reads it, of which the card shows what it says.
+        For each kind: the name and the text of its reader, which the card shows.
 
     Returns
     -------
     str
-        Whatever users wrote (names of classes, runs, files) is escaped.
+        Text of users (names of classes, runs, files) is escaped.
     """
     import jinja2
 
@@ -196,7 +196,7 @@ def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
 
 
 def _held_out(card: Card) -> str | None:
-    """The split that says most about new images: a test split, else the validation split."""
+    """Choose the split that says most about new images."""
     return next((name for name in ("test", "validation") if name in card.metrics), None)
 
 

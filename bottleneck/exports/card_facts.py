@@ -1,4 +1,4 @@
-"""What a model card says: gathered from the run, its store and its certificate."""
+"""Gather a model card from the run, its store and certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bottleneck.errors import BottleneckError
 from bottleneck.exports.card import Card, DataFacts, RejectedGroup
 from bottleneck.exports.manifest import Delivered, Refusal
 from bottleneck.inventory.scan import scan_source
-from bottleneck.models.reference import OWN, Reference
+from bottleneck.models.reference import Reference
+from bottleneck.models.sample_images import OWN
 from bottleneck.schema import Cache, Certificate, Inventory, ScoreFacts, canonical_json
 from bottleneck.store.read import Store
 
@@ -23,7 +24,7 @@ _EXAMPLES = 3
 
 
 def card_of(
-    known: Reference,
+    reference: Reference,
     model: Any,
     certificate: Certificate,
     artefacts: Sequence[Delivered],
@@ -31,11 +32,11 @@ def card_of(
     cache: Cache,
     score: ScoreFacts | None = None,
 ) -> Card:
-    """The card of a run's merged `model` and the files that it was delivered in."""
-    run, figures = known.run, known.folder.figures
-    inventory = known.folder.inventory()
-    own = known.images.get(OWN)
-    base = int(known.base.model.count_params())
+    """Make the card of a run's merged `model` and its files."""
+    folder, run = reference.model.folder, reference.run
+    figures, inventory = folder.figures, folder.inventory()
+    own = reference.images.get(OWN)
+    base = int(reference.model.base.model.count_params())
     return Card(
         name=run.name,
         created=run.created,
@@ -44,7 +45,7 @@ def card_of(
             fingerprint=data_fingerprint(inventory),
             images=len(inventory),
             classes=_counts(inventory, run.classes),
-            rejected=rejected(known, cache),
+            rejected=rejected(reference, cache),
         ),
         base=run.spec,
         asked=run.request.model_dump(mode="json"),
@@ -66,9 +67,9 @@ def card_of(
 
 
 def data_fingerprint(inventory: Inventory) -> str:
-    """sha256 over what a run learnt from: content, label, group and split of each image, in their own order.
+    """Hash content, label, group and split of all images.
 
-    Names of files are not in it, as they are not in the store: renamed images are the same data.
+    Names of files are left out, as they are in the store: renamed images are the same data.
     """
     columns = (inventory.table.column(name).to_pylist() for name in ("content", "label", "group", "split"))
     lines = sorted(canonical_json([content.hex(), *rest]) for content, *rest in zip(*columns, strict=True))
@@ -79,29 +80,29 @@ def data_fingerprint(inventory: Inventory) -> str:
 
 
 def _counts(inventory: Inventory, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Images of each class in each split; classes that the head does not know come last."""
-    found: dict[str, dict[str, int]] = {name: {} for name in classes}
+    """Count images by class and split; unknown classes come last."""
+    counts: dict[str, dict[str, int]] = {name: {} for name in classes}
     labels, splits = (inventory.table.column(name).to_pylist() for name in ("label", "split"))
     for label, split in zip(labels, splits, strict=True):
         if label is not None:
-            of_class = found.setdefault(label, {})
+            of_class = counts.setdefault(label, {})
             of_class[split or "train"] = of_class.get(split or "train", 0) + 1
-    return found
+    return counts
 
 
-def rejected(known: Reference, cache: Cache) -> tuple[RejectedGroup, ...] | None:
-    """Which images of the run's source have no features, and why: by reason, the most frequent first.
+def rejected(reference: Reference, cache: Cache) -> tuple[RejectedGroup, ...] | None:
+    """Group images without features by reason, the most frequent first.
 
-    A store serves many sources, so the source is looked at again (through the index of scans). None where it is gone.
+    A store serves many sources, so the source is scanned again (through the index of scans). None where it is gone.
     """
     try:
-        inventory = scan_source(known.folder.source(cache.fetched), cache.scans, keep=False)
+        inventory = scan_source(reference.model.folder.source(cache.fetched), cache.scans, keep=False)
     except (BottleneckError, OSError):
         return None
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for problem in inventory.unreadable:
         groups[problem.stage, problem.reason].append(problem.path)
-    for path, stage, reason in _without_row(inventory, known.store):
+    for path, stage, reason in _without_row(inventory, reference.model.store):
         groups[stage, reason].append(path)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return tuple(
@@ -112,11 +113,11 @@ def rejected(known: Reference, cache: Cache) -> tuple[RejectedGroup, ...] | None
 
 def _without_row(inventory: Inventory, store: Store) -> list[tuple[str, str, str]]:
     lost = np.flatnonzero(store.find(inventory.keys) < 0)
-    found = []
+    images = []
     for row in map(int, lost):
         image = inventory[row]
         why = store.rejected.get(image.content) or store.suspects.get(image.content)
-        # What is new since the run is no concern of its card.
+        # Images that are new since the run do not concern its card.
         if why is not None:
-            found.append((image.path.decode("utf-8", "backslashreplace"), why.stage, why.reason))
-    return found
+            images.append((image.path.decode("utf-8", "backslashreplace"), why.stage, why.reason))
+    return images

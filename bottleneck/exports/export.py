@@ -1,4 +1,7 @@
-"""From a run to a folder of certified artefacts: made aside, each run bare and compared, and named when that holds."""
+"""Export a run as a folder of certified artefacts.
+
+They are written aside, run without this package, compared, and named when all of that holds.
+"""
 
 from __future__ import annotations
 
@@ -8,56 +11,50 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bottleneck import catalog, runs
+from bottleneck import runs
 from bottleneck.contracts import Exporter, Making
-from bottleneck.errors import ExportError, UsageError
+from bottleneck.errors import ExportError
 from bottleneck.exports import manifest
+from bottleneck.exports.artefact import LABELS, as_lines, as_text, load_exporters, reader_text
 from bottleneck.exports.bare import BareResult, run_bare
 from bottleneck.exports.card import Card, render
 from bottleneck.exports.card_facts import card_of
-from bottleneck.exports.making import LABELS, as_lines, as_text
 from bottleneck.exports.manifest import Delivered, Manifest, Refusal
 from bottleneck.exports.merged_file import decode_text, document, load_again, score_facts
-from bottleneck.exports.reader import reader_text, require_libraries
 from bottleneck.models.comparison import GATE, Outputs
 from bottleneck.models.merge import merge_model
 from bottleneck.models.outputs import answer_names, output_names
-from bottleneck.models.reference import OWN, Reference, load_reference
-from bottleneck.models.sample_images import LEARNT_FIRST, run_images
+from bottleneck.models.reference import Reference, load_reference
+from bottleneck.models.sample_images import LEARNT_FIRST, OWN, run_images
 from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness, json_fields, json_value
 from bottleneck.system.durable import publish
 from bottleneck.system.progress import Progress
 from bottleneck.system.staging import staged
 
-#: The user's own images on which every form is compared and measured.
+#: Images of the run on which every form is compared and measured.
 IMAGES = 256
 
-#: Images whose values set the ranges of kinds that are quantized by example; never those that judge them, if others
-#: are there.
+#: Images whose values set the ranges of kinds that are quantized by example; if possible, not those that judge them.
 _SAMPLE = 100
 
-#: Of one run of one artefact: what rounds to whole numbers can be a hundred times slower than what does not.
+#: Time for one run of one artefact: integer kinds can be a hundred times slower than others.
 _SECONDS = 3600.0
-
-#: Every kind of the catalog whose libraries are installed.
-ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """What `export` delivered.
+    """What an export delivered.
 
     Attributes
     ----------
     folder : Path
     manifest : Manifest
-        Artefacts, what was refused and why, sha256 of every file.
+        Artefacts, refusals with their reasons, sha256 of every file.
     card : Card
         With the certificate and the figures.
     left_out : tuple of str
@@ -71,7 +68,7 @@ class Exported:
 
     @property
     def certificate(self) -> Certificate:
-        """What was compared, and the verdict."""
+        """The comparisons and the verdict."""
         return self.card.certificate
 
     def to_json(self) -> dict[str, Any]:
@@ -87,41 +84,6 @@ class Exported:
         }
 
 
-def load_exporters(kinds: Sequence[str]) -> tuple[list[Exporter], tuple[str, ...]]:
-    """The exporters of these kinds, in the catalog's order, and what ``all`` leaves out for want of a library.
-
-    Raises
-    ------
-    UnknownName
-        No such kind; the nearest are named.
-    ExportError
-        A kind was asked for by name, and its libraries are not installed.
-    UsageError
-        None was named.
-
-    Examples
-    --------
-    >>> [exporter.kind for exporter in load_exporters(["litert", "keras"])[0]]
-    ['keras', 'litert']
-    """
-    named = {kind for kind in kinds if kind != ALL}
-    if not kinds:
-        raise UsageError(f"--format names no kind: give {ALL}, or some of {', '.join(catalog.EXPORTERS)}")
-    for kind in named - catalog.EXPORTERS.keys():
-        catalog.load("kind of artefact", catalog.EXPORTERS, kind)
-    wanted = catalog.EXPORTERS if ALL in kinds else named
-    made: list[Exporter] = [
-        catalog.load("kind of artefact", catalog.EXPORTERS, kind)()
-        for kind in catalog.EXPORTERS
-        if kind in wanted
-    ]
-    for exporter in made:
-        if exporter.kind in named:
-            require_libraries(exporter.reader, exporter.kind)
-    left = {e.kind for e in made if any(util.find_spec(name) is None for name in e.reader.libraries)}
-    return [e for e in made if e.kind not in left], tuple(e.kind for e in made if e.kind in left)
-
-
 def export_artefacts(
     folder: runs.RunFolder,
     out: Path,
@@ -133,7 +95,7 @@ def export_artefacts(
     images: int = IMAGES,
     score: Score | None = None,
 ) -> Exported:
-    """Make artefacts of a run's model, run each in a process without this package, and deliver what is proved.
+    """Make artefacts of a run's model, and deliver those that are proved.
 
     Parameters
     ----------
@@ -147,7 +109,7 @@ def export_artefacts(
     gate : float
         Share of equal first choices that a kind that rounds must reach to be delivered.
     images : int
-        Up to so many of the run's own images are compared on, those it did not learn from first.
+        How many of the run's own images to compare on at most; unseen ones come first.
     score : {"energy"}, optional
         A second answer of every artefact: see `models.energy`.
 
@@ -166,31 +128,34 @@ def export_artefacts(
     UsageError
         `out` holds something else.
     """
-    made, left_out = load_exporters(kinds)
+    chosen, left_out = load_exporters(kinds)
     target = out.expanduser().resolve()
     manifest.check_target(target)
-    with progress.bar("export", 3 + len(made), "steps") as bar, staged(target) as staging:
+    with progress.bar("export", 3 + len(chosen), "steps") as bar, staged(target) as staging:
         bar.note("the cached head")
-        known = load_reference(folder, cache, images)
+        reference = load_reference(folder, cache, images)
+        base, head = reference.model.base, reference.model.head
         bar.update()
         bar.note("merged model")
-        model, scale = merge_model(known.base, known.head, score), score_facts(known, score)
-        forms = known.compare("merged model", known.of_model(model))
-        twins, still = known.twins(), list[Stillness]()
+        model, scale = merge_model(base, head, score), score_facts(reference, score)
+        forms = reference.compare("merged model", reference.of_model(model))
+        twins, still = reference.twins(), list[Stillness]()
         # A merged model that differs is not worth an artefact.
-        known.require(known.certify(forms, twins, still))
+        reference.require(reference.certify(forms, twins, still))
         bar.update()
-        making = Making(document(folder.run, scale), folder.run.spec.recipe.pixels, _sample(known, cache))
+        making = Making(document(folder.run, scale), folder.run.spec.recipe.pixels, _sample(reference, cache))
         results: list[Delivered | Refusal] = []
-        for exporter in made:
+        for exporter in chosen:
             bar.note(exporter.kind)
-            compared, result = _attempt(exporter, model, staging, making, known, gate)
+            compared, result = _attempt(exporter, model, staging, making, reference, gate)
             forms += compared
             if exporter.live:
-                called, quiet = known.compare_calls(exporter.kind, load_again(staging / exporter.name))
-                forms, still = forms + called, [*still, quiet]
+                called, stillness = reference.compare_calls(
+                    exporter.kind, load_again(staging / exporter.name)
+                )
+                forms, still = forms + called, [*still, stillness]
             # Before the next one is made: where one differs, nothing is delivered.
-            known.require(known.certify(forms, twins, still))
+            reference.require(reference.certify(forms, twins, still))
             results.append(result)
             bar.update()
         delivered = tuple(result for result in results if isinstance(result, Delivered))
@@ -200,8 +165,10 @@ def export_artefacts(
             raise ExportError(
                 f"nothing of what was asked for can be delivered, so nothing was written: {why}"
             )
-        card = card_of(known, model, known.certify(forms, twins, still), delivered, refused, cache, scale)
-        for name, text in _texts(known, card, made).items():
+        card = card_of(
+            reference, model, reference.certify(forms, twins, still), delivered, refused, cache, scale
+        )
+        for name, text in _texts(reference, card, chosen).items():
             publish(staging / name, text.encode("utf-8"))
         written = Manifest(
             run=folder.run.name,
@@ -220,38 +187,38 @@ def export_artefacts(
 
 
 def _attempt(
-    exporter: Exporter, model: Any, staging: Path, making: Making, known: Reference, gate: float
+    exporter: Exporter, model: Any, staging: Path, making: Making, reference: Reference, gate: float
 ) -> tuple[list[Comparison], Delivered | Refusal]:
-    """Write one kind, run it bare, compare it; what rounds and is not good enough is taken away again."""
+    """Write one kind, run it bare and compare it.
+
+    A kind that rounds and is not good enough is removed again.
+    """
     try:
         artefact = exporter.write(model, staging, making)
-        ran = _run(exporter, artefact, known, making, output_names(model))
+        ran = _run(exporter, artefact, reference, making, output_names(model))
     except ExportError as error:
-        # What computes as it was trained must come out right; what rounds may turn out not to be possible. A disk
-        # that fails says nothing about the kind, and must not cost what an earlier export had of it.
+        # A kind that computes as it was trained must succeed; one that rounds may prove impossible. A disk that fails
+        # says nothing about the kind, and must not cost what an earlier export had of it.
         if exporter.tolerance is not None or _blames_the_disk(error):
             raise
         _remove(staging / exporter.name)
         return [], Refusal(kind=exporter.kind, why=str(error))
     if exporter.tolerance is None:
-        compared = known.judge(exporter.kind, {OWN: Outputs.of(ran.outputs)}, gate=gate)
+        compared = reference.compare(exporter.kind, {OWN: Outputs.of(ran.outputs)}, gate=gate)
     else:
-        compared = known.compare(exporter.kind, known.split(ran.outputs), tolerance=exporter.tolerance)
+        answers = reference.split(ran.outputs)
+        compared = reference.compare(exporter.kind, answers, tolerance=exporter.tolerance)
     milliseconds = None
     if exporter.takes_bytes:
+        batch = reference.model.forward.batch
         read = run_bare(
-            exporter.reader,
-            artefact,
-            files=known.files,
-            wanted=answer_names(model),
-            batch=known.forward.batch,
-            timeout=_SECONDS,
-        )
+            exporter.reader, artefact,
+            files=reference.files, wanted=answer_names(model), batch=batch, timeout=_SECONDS,
+        )  # fmt: skip
         milliseconds = read.milliseconds
+        answers = reference.split(read.outputs, files=True)
         form = f"{exporter.kind}, from files"
-        compared += known.compare(
-            form, known.split(read.outputs, files=True), tolerance=exporter.tolerance or 0.0
-        )
+        compared += reference.compare(form, answers, tolerance=exporter.tolerance or 0.0)
     short = next((c for c in compared if c.gate is not None and not c.passed), None)
     size = manifest.size_of(artefact)
     if short is not None:
@@ -274,52 +241,41 @@ def _attempt(
 
 
 def _blames_the_disk(error: ExportError) -> bool:
-    """Whether the system refused a write; TensorFlow hands on what it said as text."""
-    said = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS))
-    return isinstance(error.__cause__, OSError) or any(text in str(error) for text in said)
+    """Whether the system refused a write; TensorFlow passes it on as text."""
+    reasons = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS))
+    return isinstance(error.__cause__, OSError) or any(text in str(error) for text in reasons)
 
 
 def _run(
-    exporter: Exporter, artefact: Path, known: Reference, making: Making, wanted: Sequence[str]
+    exporter: Exporter, artefact: Path, reference: Reference, making: Making, wanted: Sequence[str]
 ) -> BareResult:
-    """The artefact's answers in a process of its own: for all images, or where it rounds, for those of the run."""
-    if exporter.tolerance is None and OWN not in known.images:
+    """Run an artefact; one that rounds gets only the run's images."""
+    if exporter.tolerance is None and OWN not in reference.images:
         raise ExportError(
             f"{exporter.kind} rounds, so it is measured on images of the run, and none of them can be read; put them "
             "back where the run found them, or leave this kind out"
         )
-    pixels = known.pixels if exporter.tolerance is not None else known.images[OWN].pixels
-    ran = run_bare(
-        exporter.reader,
-        artefact,
-        pixels=pixels,
-        wanted=wanted,
-        batch=known.forward.batch,
-        timeout=_SECONDS,
-    )
+    pixels = reference.pixels if exporter.tolerance is not None else reference.images[OWN].pixels
+    batch = reference.model.forward.batch
+    ran = run_bare(exporter.reader, artefact, pixels=pixels, wanted=wanted, batch=batch, timeout=_SECONDS)
     if ran.document != json.loads(as_text(making.document)):
         raise ExportError(f"{artefact.name} does not carry the classes and the recipe that it was given")
     return ran
 
 
-def _sample(known: Reference, cache: Cache) -> np.ndarray:
-    """Pixels for kinds that are quantized by example: of other images than those that judge them, if there are any."""
-    judges = known.images[OWN].contents if OWN in known.images else None
-    found = [
-        run_images(
-            known.folder, known.forward, known.store, cache, _SAMPLE, first=LEARNT_FIRST, without=without
-        )
-        for without in (judges, None)
-    ]
-    return next((some.pixels for some in found if len(some)), found[-1].pixels)
+def _sample(reference: Reference, cache: Cache) -> np.ndarray:
+    """Decode example images for quantization, if possible not those that judge."""
+    judges = reference.images[OWN].contents if OWN in reference.images else None
+    others = run_images(reference.model, cache, _SAMPLE, first=LEARNT_FIRST, without=judges)
+    return (others if len(others) else run_images(reference.model, cache, _SAMPLE, first=LEARNT_FIRST)).pixels
 
 
-def _texts(known: Reference, card: Card, made: Sequence[Exporter]) -> Mapping[str, str]:
-    """What lies beside the artefacts, by name."""
-    readers = {exporter.kind: (exporter.reader.name, reader_text(exporter.reader)) for exporter in made}
+def _texts(reference: Reference, card: Card, chosen: Sequence[Exporter]) -> Mapping[str, str]:
+    """Write the texts that lie beside the artefacts, by name."""
+    readers = {exporter.kind: (exporter.reader.name, reader_text(exporter.reader)) for exporter in chosen}
     return {
-        LABELS: as_lines(list(known.run.classes)),
-        "decode.py": decode_text(known.base),
+        LABELS: as_lines(list(reference.run.classes)),
+        "decode.py": decode_text(reference.model.base),
         "parity.json": card.certificate.model_dump_json(indent=1) + "\n",
         "card.json": card.model_dump_json(indent=1) + "\n",
         "card.md": render(card, readers),

@@ -1,4 +1,4 @@
-"""The `.keras` file, with a member `bottleneck.json` that says what it is."""
+"""Write and read the `.keras` file with its `bottleneck.json`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.errors import BaseError
-from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.making import DOCUMENT, add_member, as_text
+from bottleneck.exports.artefact import DOCUMENT, Artefact, add_member, as_text
 from bottleneck.schema.strict_json import MalformedDocument, check_zip, loads
 from bottleneck.system.disk_errors import about
 
@@ -19,7 +18,7 @@ MEMBER = DOCUMENT
 
 
 class KerasFile(Artefact):
-    """Keras' own format, loaded in safe mode: stock layers, no code of anybody's."""
+    """Keras' own format, loaded in safe mode: only layers of Keras."""
 
     kind = "keras"
     name = "model.keras"
@@ -41,12 +40,12 @@ def save_keras(model: Any, path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """What `bottleneck.json` in a `.keras` file says.
+    """Read `bottleneck.json` in a `.keras` file.
 
     Raises
     ------
     BaseError
-        No `.keras` file, or one that `bottleneck merge` did not write.
+        It is no `.keras` file, or `bottleneck merge` did not write it.
     """
     try:
         with zipfile.ZipFile(path) as archive:

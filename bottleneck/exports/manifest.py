@@ -1,4 +1,7 @@
-"""What lies in a folder of exports: `export.json`, whose presence makes a folder ours to replace."""
+"""Read and check `export.json`, the manifest of a folder of exports.
+
+Only a folder with a manifest is ours to replace.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from bottleneck.system.durable import sha256_of, shown
 
 NAME = "export.json"
 
-#: What comes to lie in any folder by itself, and may go with it.
+#: Files that appear in any folder by themselves, and may be removed with it.
 _LITTER = frozenset({".lock", ".DS_Store", "Thumbs.db", "__pycache__"})
 
 
 class FileFacts(Frozen):
-    """One file as it was written."""
+    """Size and hash of one file as written."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -50,7 +53,10 @@ class Delivered(Frozen):
 
 
 class Refusal(Frozen):
-    """A kind that was asked for and is not here, and why; its size and milliseconds where it could be made and run."""
+    """A kind that was asked for and not delivered, and why.
+
+    With size and milliseconds where it could be made and run.
+    """
 
     kind: str
     why: str
@@ -72,12 +78,12 @@ class Manifest(Frozen):
 
 
 def facts_of(folder: Path) -> dict[str, FileFacts]:
-    """Every file below `folder`, but for litter, by its path with ``/``."""
-    found = {}
+    """Describe every file below `folder`, except litter, by its path with ``/``."""
+    facts = {}
     for name in _names(folder):
         path = folder / name
-        found[name] = FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
-    return found
+        facts[name] = FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
+    return facts
 
 
 def _names(folder: Path) -> list[str]:
@@ -86,7 +92,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Count the bytes of a file or folder."""
     return (
         path.stat().st_size
         if path.is_file()
@@ -95,12 +101,12 @@ def size_of(path: Path) -> int:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest in `folder`.
+    """Read the manifest in `folder`.
 
     Raises
     ------
     ExportError
-        There is none, or not one that this version writes.
+        It is missing, or this version does not write such a manifest.
     """
     try:
         return parse_as(Manifest, (folder / NAME).read_bytes(), most_bytes=64 << 20)
@@ -113,7 +119,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_manifest(folder: Path) -> Manifest:
-    """The manifest in `folder`, every file of which is what it says.
+    """Read the manifest in `folder` and check every file it names.
 
     Raises
     ------
@@ -121,11 +127,11 @@ def check_manifest(folder: Path) -> Manifest:
         A file is missing, or has other bytes; the first three are named.
     """
     manifest = read_manifest(folder)
-    there = facts_of(folder)
+    present = facts_of(folder)
     wrong = [
-        f"{shown(name)} {_damage(there.get(name), facts)}"
+        f"{shown(name)} {_damage(present.get(name), facts)}"
         for name, facts in manifest.files.items()
-        if there.get(name) != facts
+        if present.get(name) != facts
     ]
     if wrong:
         raise ExportError(
@@ -136,14 +142,14 @@ def check_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _damage(found: FileFacts | None, expected: FileFacts) -> str:
-    if found is None:
+def _damage(actual: FileFacts | None, expected: FileFacts) -> str:
+    if actual is None:
         return "is missing"
-    return "is cut short" if found.bytes < expected.bytes else "has other bytes"
+    return "is cut short" if actual.bytes < expected.bytes else "has other bytes"
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that is not ours to replace: a file, or a folder with anything in it that no export wrote.
+    """Refuse a target that holds anything an export did not write.
 
     Raises
     ------
@@ -154,14 +160,14 @@ def check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise UsageError(f"--out {shown(str(target))} is a file: give a folder of its own for the export")
-    there = set(_names(target))
-    if not there:
+    present = set(_names(target))
+    if not present:
         return
     try:
         ours = {*read_manifest(target).files, NAME}
     except ExportError:
         ours = set()
-    others = sorted(there - ours)
+    others = sorted(present - ours)
     if others:
         raise UsageError(
             f"--out {shown(str(target))} holds other things ({', '.join(map(shown, others[:3]))}): give a new folder, "

@@ -1,6 +1,7 @@
-"""From a run to a certified file: merge, write aside, reload, compare, and only then give it its name.
+"""Merge a run into one certified file.
 
-Model, certificate and pixel contract take their names together; the certificate names the sha256 of both others.
+The model is written aside, reloaded and compared before it gets its name. Model, certificate and pixel contract are
+named as one set; the certificate holds the sha256 of both others.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from bottleneck.system.file_set import alone, take_names
 from bottleneck.system.progress import Progress
 from bottleneck.system.staging import room_beside
 
-#: The user's own images in the certificate of one file.
+#: Images of the run in the certificate of one file.
 _OWN = 32
 
 
 @dataclass(frozen=True)
 class MergedModel:
-    """What `merge` wrote.
+    """The files that a merge wrote.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class MergedModel:
 def write_merged(
     folder: runs.RunFolder, target: Path, cache: Cache, progress: Progress, *, score: Score | None = None
 ) -> MergedModel:
-    """Merge the run's head with its base, certify the merged and the reloaded model, and write them to `target`.
+    """Merge a run's head with its base and write the certified model.
 
     Raises
     ------
@@ -75,32 +76,32 @@ def write_merged(
         The head was not made on the run's features.
     """
     with progress.bar("merge", 5, "steps") as bar:
-        known = load_reference(folder, cache, _OWN)
+        reference = load_reference(folder, cache, _OWN)
         bar.update(2)
-        model = merge_model(known.base, known.head, score)
-        forms = known.compare("merged model", known.of_model(model))
-        twins = known.twins()
+        model = merge_model(reference.model.base, reference.model.head, score)
+        forms = reference.compare("merged model", reference.of_model(model))
+        twins = reference.twins()
         # Before anything is written: a merged model that differs is not worth a file.
-        known.require(known.certify(forms, twins))
+        reference.require(reference.certify(forms, twins))
         bar.update()
         target.parent.mkdir(parents=True, exist_ok=True)
         with room_beside(target) as room:
             aside = room / target.name
-            save_keras(model, aside, document(folder.run, score_facts(known, score)))
+            save_keras(model, aside, document(folder.run, score_facts(reference, score)))
             bar.update()
             again = load_again(aside)
-            forms += known.compare("reloaded .keras", known.of_model(again))
-            called, still = known.compare_calls("reloaded .keras", again)
+            forms += reference.compare("reloaded .keras", reference.of_model(again))
+            called, still = reference.compare_calls("reloaded .keras", again)
             forms += called
-            final = known.certify(forms, twins, [still])
-            known.require(final)
-            written = name_set(room, target, final, decode_text(known.base))
+            final = reference.certify(forms, twins, [still])
+            reference.require(final)
+            written = name_set(room, target, final, decode_text(reference.model.base))
         bar.update()
     return MergedModel(target, *written, target.stat().st_size)
 
 
 def load_again(path: Path) -> Any:
-    """Load the `.keras` file at `path` as plain Keras does, in safe mode.
+    """Load a `.keras` file as plain Keras does, in safe mode.
 
     Raises
     ------
@@ -123,13 +124,14 @@ def load_again(path: Path) -> Any:
         ) from error
 
 
-def score_facts(known: Reference, score: Score | None) -> ScoreFacts | None:
-    """The scale of the score that a model is merged with; None where it has none."""
-    return None if score is None else energy_facts(known.folder, known.head, known.store)
+def score_facts(reference: Reference, score: Score | None) -> ScoreFacts | None:
+    """Measure the scale of a model's score, if it has one."""
+    model = reference.model
+    return None if score is None else energy_facts(model.folder, model.head, model.store)
 
 
 def document(run: Run, score: ScoreFacts | None = None) -> dict[str, Any]:
-    """What the model's file says of itself in `bottleneck.json`."""
+    """Describe a model for its `bottleneck.json`."""
     scale = {} if score is None else {"score": score.model_dump(mode="json")}
     return {
         "format": 1,
@@ -145,7 +147,7 @@ def document(run: Run, score: ScoreFacts | None = None) -> dict[str, Any]:
 
 
 def decode_text(base: LoadedBase) -> str:
-    """The pixel contract of `base` as one Python file."""
+    """Write the pixel contract of `base` as one Python file."""
     pixels = base.spec.recipe.pixels
     return standalone(pixels.height, pixels.width, pixels.resize)
 
@@ -155,7 +157,7 @@ def name_set(
 ) -> tuple[Path, Path, Certificate]:
     """Name the model in `room` with its certificate and pixel contract.
 
-    The three become one set; whatever another model in the folder needs stays, and so does what no model wrote.
+    The three become one set. Files that another model needs, or that no model wrote, stay.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def name_set(
         From `room_beside(target)`; the model is in it.
     target : Path
     certificate : Certificate
-        Gets the sha256 of the model and of the pixel contract.
+        It receives the sha256 of the model and of the pixel contract.
     decode : str
         The pixel contract.
 
@@ -175,7 +177,7 @@ def name_set(
     Raises
     ------
     UsageError
-        Both names that the pixel contract may have are taken by files that are not this model's.
+        Both names for the pixel contract belong to files that are not this model's.
     """
     proof = target.with_suffix(".parity.json")
     with alone(target.parent):
@@ -189,16 +191,16 @@ def name_set(
 
 
 def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
-    """What the pixel contract is called, and which of this model's earlier ones goes.
+    """Name the pixel contract and the earlier one to remove.
 
-    ``decode.py`` where that is free, the same, or this model's own so far and no other model's.
+    ``decode.py`` where that name is free, holds the same text, or belongs to this model and no other.
     """
     common, own = "decode.py", f"{target.stem}_decode.py"
     mine = _files(proof) if os.path.lexists(proof) else {}
     new = _sha256(decode)
 
     def free(name: str) -> bool:
-        """Whether nothing is there, or just this contract."""
+        """Whether the name is unused or holds this contract."""
         path = target.with_name(name)
         return not os.path.lexists(path) or _is(path, new)
 
@@ -217,8 +219,8 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
     if free(common) or (own_so_far(common) and not shared):
         return common, [own] if own_so_far(own) else []
     # Nor does an earlier version's certificate say that a file of this name is its model's, which it may be.
-    told = not os.path.lexists(proof) or any(name.endswith(common) for name in mine)
-    if told and not free(own) and not own_so_far(own):
+    complete = not os.path.lexists(proof) or any(name.endswith(common) for name in mine)
+    if complete and not free(own) and not own_so_far(own):
         raise UsageError(
             f"{shown(str(target.with_name(own)))} and {common} beside it are files of others, and the model needs one "
             "of these names for its pixel contract: move one away, or give another --out"
@@ -227,7 +229,7 @@ def _contract(target: Path, proof: Path, decode: str) -> tuple[str, list[str]]:
 
 
 def _files(proof: Path) -> Mapping[str, str]:
-    """What a certificate says of the files that it was made for; nothing where it is none of this version's."""
+    """Read what files a certificate names; none for another version's."""
     data = proof.read_bytes()
     try:
         return parse_as(Certificate, data).files

@@ -1,4 +1,4 @@
-"""An ONNX file, by way of a frozen graph."""
+"""Write an ONNX file from a frozen graph."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.contracts import Making, Reader
-from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.making import DOCUMENT, as_text
+from bottleneck.exports.artefact import DOCUMENT, Artefact, as_text
 from bottleneck.exports.quiet import quiet_converters
 from bottleneck.models.outputs import IMAGE, frozen_function, output_names
 
@@ -16,10 +15,12 @@ OPSET = 18
 
 
 class OnnxFile(Artefact):
-    """Takes ``image`` (n, height, width, 3) float32 in 0..255, any n, and gives the stages.
+    """An ONNX file for any number of images.
+
+    It takes ``image`` (n, height, width, 3) float32 in 0..255 and gives the stages.
 
     Keras' own ONNX export leaves out the constants of a Normalization layer, so that EfficientNets do not run: here
-    the graph is frozen first, and then nothing is left that could be left out.
+    the graph is frozen first, so that nothing can be left out.
     """
 
     kind = "onnx"
@@ -32,7 +33,7 @@ class OnnxFile(Artefact):
 
 
 def onnx_model(model: Any, making: Making) -> Any:
-    """The `onnx.ModelProto`."""
+    """Convert a model to an `onnx.ModelProto`."""
     function = frozen_function(model)
     inputs = {function.inputs[0].name: IMAGE}
     # A traced function's outputs are flat, in the order of their sorted names.

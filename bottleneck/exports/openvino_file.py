@@ -1,4 +1,4 @@
-"""OpenVINO's two files, for Intel's runtime."""
+"""Write the two files of OpenVINO, Intel's runtime."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.contracts import Making, Reader
-from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.making import DOCUMENT, as_text
+from bottleneck.exports.artefact import DOCUMENT, Artefact, as_text
 from bottleneck.exports.quiet import quiet_converters
 from bottleneck.models.outputs import output_names, save_model, stages_function
 
 
 class OpenVinoFile(Artefact):
-    """A folder of ``model.xml`` and ``model.bin``, float32; takes and gives what the ONNX file does."""
+    """A folder of ``model.xml`` and ``model.bin``, float32.
+
+    Inputs and outputs are those of the ONNX file.
+    """
 
     kind = "openvino"
     name = "openvino"
@@ -26,7 +28,7 @@ class OpenVinoFile(Artefact):
             import openvino
 
             save_model(source, model, {"serving_default": stages_function(model, None)})
-            # Read by the runtime, and not by `openvino.convert_model`, which reports to its makers that it was used.
+            # The runtime reads it: `openvino.convert_model` would report its use to its makers.
             network = openvino.Core().read_model(str(source))
             for output in network.outputs:
                 (name,) = [

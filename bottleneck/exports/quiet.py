@@ -1,4 +1,4 @@
-"""Converters talk while they work; none of it is for whoever asked for a file."""
+"""Silence converters, whose messages are not for the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WARNINGS = (
 
 @contextlib.contextmanager
 def quiet_converters() -> Iterator[None]:
-    """Nothing but errors from the converters' loggers, and none of the warnings that are known, while it lasts."""
+    """Silence the converters' loggers, except errors, and their known warnings."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     with warnings.catch_warnings():
         for message in _WARNINGS:
@@ -42,9 +42,9 @@ def _is_error(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Standard error leads nowhere while it lasts: for compiled code that writes there and asks nobody.
+    """Discard standard error, for compiled code that writes to it.
 
-    What a failure has to say is in its exception too.
+    The exception of a failure says the same.
     """
     try:
         kept = os.dup(2)

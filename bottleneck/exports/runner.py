@@ -1,4 +1,7 @@
-"""The process that runs an artefact. `bare.py` starts it as text: it imports nothing of this package, and cannot."""
+"""Run an artefact in a bare process.
+
+`bare.py` starts this file as text: it cannot import this package.
+"""
 
 import contextlib
 import ctypes
@@ -19,7 +22,7 @@ _TIMED = 5
 
 
 def main(artefact: str, batch: int) -> None:
-    """In the current folder: `reader.py` and `inputs.npz` in, `outputs.npz` and `ran.json` out."""
+    """Read `reader.py` and `inputs.npz`; write `outputs.npz` and `ran.json`."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # die with the parent (Linux)
     # Whatever is installed here, it is as if this package were not.

@@ -1,4 +1,4 @@
-"""A SavedModel: pixels or raw image files in, for TensorFlow and for servers of it."""
+"""Write a SavedModel that takes pixels or image files."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.contracts import Making, Reader
-from bottleneck.exports.artefact import Artefact
-from bottleneck.exports.making import DOCUMENT, LABELS, as_lines, as_text
+from bottleneck.exports.artefact import DOCUMENT, LABELS, Artefact, as_lines, as_text
 from bottleneck.exports.quiet import quiet_converters
 from bottleneck.models.outputs import IMAGE, answer_names, save_model, stages_function
 from bottleneck.schema import Pixels
 
-#: Where TensorFlow's tools look for nothing: files here travel with the model and are otherwise left alone.
+#: Files in this folder travel with the model; TensorFlow's tools ignore it.
 EXTRA = "assets.extra"
 
 
 class SavedModel(Artefact):
-    """A folder with three signatures, each of which takes any number of images, none included.
+    """A folder with three signatures, each for any number of images.
 
     ``serving_default``
         ``image`` (n, height, width, 3) float32 in 0..255, RGB, to ``probabilities`` (n, k), and the score (n,) where
-        the model has one. Bytes are refused: a
-        caller with uint8 pixels casts them.
+        the model has one. Bytes are refused: a caller with uint8 pixels casts them.
     ``stages``
         The same to ``features`` and ``logits`` too.
     ``serve_bytes``
@@ -64,8 +62,8 @@ def _signatures(model: Any, pixels: Pixels) -> dict[str, Any]:
         return {name: rows[:count] for name, rows in stages(padded).items()}
 
     def answers(images: Any) -> dict[str, Any]:
-        found = any_number(images)
-        return {name: found[name] for name in names}
+        rows = any_number(images)
+        return {name: rows[name] for name in names}
 
     def from_files(contents: Any) -> dict[str, Any]:
         images = tf.map_fn(decode, contents, fn_output_signature=tf.TensorSpec(image.shape[1:], tf.float32))

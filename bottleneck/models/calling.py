@@ -1,9 +1,9 @@
-"""Every way that a user calls a merged model: what it answers, and whether its base stays as it was.
+"""Call a merged model in every way that a user does.
 
 `predict` computes in inference mode, in a graph. Users also write ``model(x)`` or ``model(x, training=True)``, call
 twice, send one image, and put the model into a network of their own that they fit. Each time the base must give what it
-gave before, and afterwards hold what it held. The head is the user's to train: its dropout and BatchNorm are awake in
-training mode, so there the head is asked in inference mode about the features.
+gave before, and its variables must keep their values. The head is the user's to train: its dropout and BatchNorm are
+awake in training mode, so there the head is asked in inference mode about the features.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BASE = "base"
 FEW = 4
 
 #: Images that are sent one at a time.
-_ALONE = 2
+_SINGLE = 2
 
 #: A way to call: from pixels to `Outputs`.
 Way = Callable[[np.ndarray], Outputs]
 
 
 class CallResult(NamedTuple):
-    """What a model gave in one way on one set of images."""
+    """What a model gave in one way for one set of images."""
 
     way: str
     images: str
@@ -47,9 +47,9 @@ def call_every_way(
     Parameters
     ----------
     model : keras.Model
-        Merged, as `models.merge` makes it or as a file gave it back.
+        From `merge_model`, or loaded from a file.
     form : str
-        What it is called in the certificate.
+        Its name in the certificate.
     images : mapping of str to numpy.ndarray
         (n, height, width, 3) float32 in 0..255, by set; the first few of each are used.
 
@@ -62,18 +62,18 @@ def call_every_way(
     # All at once: what a call costs a deep network is its layers, not these few images.
     pixels = np.concatenate(list(few.values()))
     before = [_hash(variable) for variable in base.variables]
-    found = [(way, call(pixels)) for way, call in _ways(model)]
+    answers = [(way, call(pixels)) for way, call in _ways(model)]
     of_base = {id(variable) for variable in base.variables}
     with_head = [variable for variable in model.variables if id(variable) not in of_base]
     kept = [np.array(variable.numpy()) for variable in with_head]
     fit_around(model, pixels)
-    # The head learnt from that, which is its right; what is asked is whether the base is as it was.
+    # The head may learn from that; the question is whether the base is as it was.
     for variable, value in zip(with_head, kept, strict=True):
         variable.assign(value)
-    found.append(("called after an outer fit", _stages(model)(pixels)))
+    answers.append(("called after an outer fit", _stages(model)(pixels)))
     called = [
         CallResult(way, name, part)
-        for way, outputs in found
+        for way, outputs in answers
         for name, part in _by_set(outputs, {name: len(pictures) for name, pictures in few.items()})
     ]
     return called, stillness(base, form, before)
@@ -84,7 +84,7 @@ def _by_set(outputs: Outputs, counts: Mapping[str, int]) -> Iterator[tuple[str, 
     for name, count in counts.items():
         part = {stage: values[start : start + count] for stage, values in outputs.named.items()}
         start += count
-        # One image at a time is asked about the first ones alone.
+        # Calls with one image at a time answer for the first images only.
         if len(part["probabilities"]):
             yield name, Outputs.of(part)
 
@@ -109,7 +109,7 @@ def _ways(model: Any) -> Iterator[tuple[str, Way]]:
     whole = _stages(model)
     yield "called", whole
     yield "called again", whole
-    yield "called with one image at a time", lambda x: _joined([whole(x[i : i + 1]) for i in range(_ALONE)])
+    yield "called with one image at a time", lambda x: _joined([whole(x[i : i + 1]) for i in range(_SINGLE)])
     yield "called in training mode", _in_training(model)
     yield "called after training mode", whole
 
@@ -132,14 +132,14 @@ def _in_training(model: Any) -> Way:
 
     def call(x: np.ndarray) -> Outputs:
         rows = below(x, training=True)
-        found = {"features": rows, **head(rows, training=False)}
-        return Outputs.of({name: np.asarray(part, np.float32) for name, part in found.items()})
+        answers = {"features": rows, **head(rows, training=False)}
+        return Outputs.of({name: np.asarray(part, np.float32) for name, part in answers.items()})
 
     return call
 
 
 def fit_around(model: Any, pixels: np.ndarray) -> None:
-    """Take one step of a network around `model`, as a user would who trains on."""
+    """Train a network around `model` for one step, as a user might."""
     import keras
 
     image = keras.Input(tuple(model.inputs[0].shape)[1:])

@@ -1,4 +1,4 @@
-"""The parity certificate: the merged model *is* the head that was trained, shown by a test that can fail.
+"""Certify that a merged model is the head that was trained.
 
 Every form is compared with the cached head on the user's images and on probe images, in every way that a user calls
 it. Broken twins (`twins`) run through the same comparison and must fail it: a comparison that lets one of them through
@@ -21,7 +21,7 @@ from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 
 
 def head_outputs(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndarray | None = None) -> Outputs:
-    """The reference: the head on features, as stored or as extraction would compute them now.
+    """Ask the head about features, stored or computed now.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def head_outputs(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndar
 
 
 def model_outputs(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
-    """What a merged model gives, stage by stage."""
+    """Compute every stage of a merged model."""
     import keras
 
     stages = keras.Model(
@@ -48,17 +48,17 @@ def model_outputs(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
 
 
 def judge_twin(name: str, reference: Outputs, outputs: Outputs, bound: Bound) -> Comparison:
-    """A broken twin on the probes: it "passes" where its break does not show by far. Pure."""
+    """Judge a broken twin; it "passes" where its break hardly shows. Pure."""
     least = bound.margin * bound.value
-    found = compare(name, "probes", reference, outputs, least)
-    return found.model_copy(update={"passed": not _shows(found, least)})
+    twin = compare(name, "probes", reference, outputs, least)
+    return twin.model_copy(update={"passed": not _shows(twin, least)})
 
 
 def judge_rows(images: str, reference: Outputs, outputs: Outputs, gate: float = GATE) -> Comparison:
-    """The head on stored rows of reduced dtype against the head on float32 features. Pure."""
-    found = compare("stored rows", images, reference, outputs, gate=gate)
-    close = found.cosine is not None and found.cosine >= gate
-    return found.model_copy(update={"passed": found.passed and close})
+    """Compare the head on stored rows of reduced dtype with float32. Pure."""
+    rows = compare("stored rows", images, reference, outputs, gate=gate)
+    close = rows.cosine is not None and rows.cosine >= gate
+    return rows.model_copy(update={"passed": rows.passed and close})
 
 
 def certify(
@@ -71,12 +71,12 @@ def certify(
     bound: Bound,
     still: Sequence[Stillness] = (),
 ) -> Certificate:
-    """The verdict, from what was compared. Pure.
+    """Give the verdict on what was compared. Pure.
 
     Parameters
     ----------
     forms : sequence of Comparison
-        From `compare`. Those held to a tolerance decide; those at a gate are reported, and refused one by one.
+        From `compare`. Those with a tolerance decide; those with a gate are reported, and refused one by one.
     twins : sequence of Comparison
         From `judge_twin`.
     drift : sequence of Comparison
@@ -91,8 +91,8 @@ def certify(
     Returns
     -------
     Certificate
-        ``certified`` when there are forms held to a tolerance and every one passes, every twin fails, nothing of the
-        base moved or trains, and stored rows of reduced dtype keep to the gate.
+        ``certified`` when there are forms with a tolerance and every one passes, every twin fails, nothing of the base
+        moved or trains, and stored rows of reduced dtype keep to the gate.
     """
     deciding = [form for form in forms if form.tolerance is not None]
     powerless = not twins or any(twin.passed for twin in twins)
@@ -112,7 +112,7 @@ def certify(
 
 
 def _shows(twin: Comparison, least: float) -> bool:
-    """Whether the break shows in the features and gets through to the logits, not in one of them alone."""
+    """Whether the break shows in both features and logits."""
     return all(item.largest > least for item in twin.differences if item.quantity != "probabilities")
 
 

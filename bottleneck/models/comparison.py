@@ -1,4 +1,4 @@
-"""Two forms of one model on the same images: how far apart, relative to how far apart images are. Pure numbers."""
+"""Compare two forms of one model, relative to how images differ. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bottleneck.schema import Accuracy, Comparison, Difference
+from bottleneck.schema import Accuracy, Bound, Comparison, Difference
 
-#: Float32 forms agree to this share of the spread between images, unless their network rounds more: see `bound`.
+#: Float32 forms agree to this share of the spread between images, unless their network rounds more: see `bound_of`.
 TOLERANCE = 1e-4
 
 #: No form is held to less than this, however its network rounds; and every broken twin must be further away.
@@ -18,9 +18,17 @@ WIDEST = 1e-3
 #: Share of first choices that must stay as they are: for rows of reduced dtype and for forms that round on purpose.
 GATE = 0.97
 
+#: Two exact ways to compute a network differ less on few images than two others do on all of them.
+FACTOR = 4.0
+
+#: Every broken twin must be further away than this many times what is allowed.
+MARGIN = 10.0
+
+_HOW = "the forward pass of extraction, a graph at its batch, against Keras layer by layer, four images at a time"
+
 
 class Outputs(NamedTuple):
-    """What one form gives for n images; None for a stage that it does not show."""
+    """What one form gives for n images; None for a missing stage."""
 
     features: np.ndarray | None
     logits: np.ndarray | None
@@ -34,7 +42,7 @@ class Outputs(NamedTuple):
 
     @property
     def named(self) -> dict[str, np.ndarray]:
-        """What is there, by name."""
+        """The stages that are not None, by name."""
         return {name: part for name, part in self._asdict().items() if part is not None}
 
     def first(self, count: int) -> Outputs:
@@ -43,15 +51,15 @@ class Outputs(NamedTuple):
 
 
 def spread(values: np.ndarray) -> float:
-    """Root mean square, over all components, of their standard deviation between images (n, …)."""
+    """Return the root mean square of components' standard deviations between images."""
     flat = np.asarray(values, np.float64).reshape(len(values), -1)
     return float(np.sqrt(flat.var(axis=0).mean()))
 
 
 def centred_cosine(reference: np.ndarray, other: np.ndarray) -> float:
-    """Smallest cosine of a row (n, …) with its counterpart, the reference's mean row taken out of both.
+    """Return the smallest cosine of a row with its counterpart.
 
-    Raw cosines hide damage behind whatever all rows have in common.
+    The reference's mean row is subtracted from both: raw cosines hide damage behind what all rows have in common.
 
     Examples
     --------
@@ -82,7 +90,7 @@ def compare(
     truth: np.ndarray | None = None,
     scale: Outputs | None = None,
 ) -> Comparison:
-    """`other` against `reference`: each quantity that both give, relative to the reference's spread.
+    """Compare each quantity of two forms, relative to the reference's spread.
 
     Parameters
     ----------
@@ -143,8 +151,26 @@ def compare(
     )
 
 
+def bound_of(measured: float, images: int) -> Bound:
+    """Derive what is allowed from the rounding that was measured.
+
+    Examples
+    --------
+    >>> [bound_of(measured, 8).value for measured in (0.0, 1e-4, 1.0)]
+    [0.0001, 0.0004, 0.001]
+    """
+    value = min(max(FACTOR * measured, TOLERANCE), WIDEST)
+    return Bound(
+        value=value, measured=measured, how=_HOW, images=images,
+        factor=FACTOR, floor=TOLERANCE, ceiling=WIDEST, margin=MARGIN,
+    )  # fmt: skip
+
+
 def _correlation(first: np.ndarray | None, second: np.ndarray | None) -> float:
-    """Of a score (n,) in both forms: a form that rounds may shift it or stretch it. 1 where one of them has none."""
+    """Correlate a score in two forms; 1 where one has none.
+
+    A form that rounds may shift the score or stretch it.
+    """
     if first is None or second is None:
         return 1.0
     a, b = (np.asarray(score, np.float64) - np.mean(score, dtype=np.float64) for score in (first, second))

@@ -1,4 +1,4 @@
-"""How little a head knows an image: the energy of its logits, as an output beside the probabilities.
+"""Score how little a head knows an image, by energy.
 
 ``-log(sum(exp(logits)))``, after Liu, Wang, Owens and Li, "Energy-based Out-of-distribution Detection" (NeurIPS 2020):
 low for images like those that were learnt from, high for others. Probabilities cannot say so, since they add up to
@@ -26,21 +26,24 @@ _GATHER, _MOST = 4096, 16384
 
 
 def energy(logits: np.ndarray) -> np.ndarray:
-    """(n,) float32 of logits (n, k).
+    """Compute the energy (n,) float32 of logits (n, k).
 
     Examples
     --------
     >>> energy(np.array([[1.0], [1000.0]], np.float32)).tolist()
     [-1.0, -1000.0]
     """
-    found = np.asarray(logits, np.float64)
-    largest = found.max(axis=1, keepdims=True)
-    sums = np.exp(found - largest).sum(axis=1)
+    values = np.asarray(logits, np.float64)
+    largest = values.max(axis=1, keepdims=True)
+    sums = np.exp(values - largest).sum(axis=1)
     return (-(largest[:, 0] + np.log(sums))).astype(np.float32)
 
 
 def energy_output(logits: Any) -> Any:
-    """The same as a symbolic Keras tensor (n,), in operations that every format has."""
+    """Compute the energy of a symbolic Keras tensor.
+
+    It uses only operations that every format has.
+    """
     from keras import layers, ops
 
     # Not `ops.logsumexp`: it asks whether numbers are finite, for which LiteRT has no kernel.
@@ -51,17 +54,20 @@ def energy_output(logits: Any) -> Any:
 
 
 def energy_facts(folder: runs.RunFolder, head: Head, store: Store) -> ScoreFacts:
-    """The energy of the run's images that `head` did not learn from; of all with a row where there are no others."""
+    """Measure the energy of images that the head did not learn from.
+
+    Where there are none, of all images with a row.
+    """
     inventory = folder.inventory()
-    there = store.find(inventory.keys)
+    places = store.find(inventory.keys)
     splits = np.array(inventory.table.column("split").to_pylist(), object)
-    unseen = there[(there >= 0) & (splits != "train")]
-    rows = store.rows((unseen if len(unseen) else there[there >= 0])[:_MOST])
-    found = [
+    unseen = places[(places >= 0) & (splits != "train")]
+    rows = store.rows((unseen if len(unseen) else places[places >= 0])[:_MOST])
+    energies = [
         energy(head.logits(rows.select(slice(start, start + _GATHER))))
         for start in range(0, len(rows), _GATHER)
     ]
-    values = np.percentile(np.concatenate(found), _QUANTILES) if found else np.zeros(0)
+    values = np.percentile(np.concatenate(energies), _QUANTILES) if energies else np.zeros(0)
     return ScoreFacts(
         name=ENERGY,
         images=len(rows),

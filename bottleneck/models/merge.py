@@ -1,19 +1,65 @@
-"""One `keras.Model` again: image, preprocessing, frozen base, pooling, head, probabilities; stock layers only."""
+"""Load a run's base and head, and merge them into one `keras.Model`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from bottleneck import runs
 from bottleneck.bases.custom import foreign
 from bottleneck.bases.cut import pool
 from bottleneck.bases.inference_only import freeze_base
-from bottleneck.bases.load import LoadedBase
+from bottleneck.bases.load import LoadedBase, load_base
 from bottleneck.bases.preprocess import apply
 from bottleneck.contracts import Head
 from bottleneck.errors import BaseError
+from bottleneck.forward.keras_forward import KerasForward, batch_for, prepare_process
 from bottleneck.models.calling import BASE
 from bottleneck.models.energy import energy_output
-from bottleneck.schema import Score
+from bottleneck.schema import Cache, Score
+from bottleneck.store.read import Store, open_store
+
+
+@dataclass(frozen=True, eq=False)
+class RunModel:
+    """A run's base and head, loaded.
+
+    Attributes
+    ----------
+    folder : RunFolder
+    base : LoadedBase
+        As it was when the run was trained.
+    forward : KerasForward
+        The forward pass of the base, in float32.
+    head : Head
+    store : Store
+    """
+
+    folder: runs.RunFolder
+    base: LoadedBase
+    forward: KerasForward
+    head: Head
+    store: Store
+
+
+def load_run_model(folder: runs.RunFolder, cache: Cache) -> RunModel:
+    """Load a run's base, head and store.
+
+    Raises
+    ------
+    HeadError
+        The head was made on another recipe, shape or class list than the run's.
+    BaseError
+        The base is not the one that the run's features came from.
+    """
+    run = folder.run
+    head = folder.head()
+    prepare_process()
+    base = load_base(run.request, cache)
+    runs.check_base(run, base.spec)
+    # The merged model computes in float32, so the reference does too.
+    forward = KerasForward([base], batch_for(run.request, cache), "float32")
+    return RunModel(folder, base, forward, head, open_store(cache, forward.spec))
 
 
 def merge_model(base: LoadedBase, head: Head, score: Score | None = None) -> Any:

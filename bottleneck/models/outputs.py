@@ -1,4 +1,4 @@
-"""The merged model as TensorFlow functions: what every format but Keras' own is made from."""
+"""Trace the merged model as TensorFlow functions, for other formats."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ IMAGE = "image"
 
 
 def output_names(model: Any) -> tuple[str, ...]:
-    """Names of what merged `model` gives: the stages, and its score where it has one."""
+    """Name the outputs of a merged model: its stages and any score."""
     scored = any(layer.name == ENERGY for layer in model.layers)
     return (*STAGES, ENERGY) if scored else STAGES
 
 
 def answer_names(model: Any) -> tuple[str, ...]:
-    """Those of them that are answers: what a caller wants who does not look inside."""
+    """Name the outputs that answer: probabilities and any score."""
     return output_names(model)[2:]
 
 
 def stages_function(model: Any, batch: int | None) -> Any:
-    """The traced function from pixels to all stages.
+    """Trace the function from pixels to all stages.
 
     Parameters
     ----------
     model : keras.Model
-        Merged, as `models.merge` makes it.
+        From `merge_model`.
     batch : int or None
         Images of each call; None for any number.
 
@@ -52,15 +52,15 @@ def stages_function(model: Any, batch: int | None) -> Any:
 
     @tf.function(input_signature=[spec], autograph=False)  # type: ignore[untyped-decorator]
     def run(image: Any) -> dict[str, Any]:
-        found = stages(image, training=False)
-        # Named here, since formats that know graphs alone know outputs by their nodes' names.
-        return {name: tf.identity(tf.cast(found[name], tf.float32), name=name) for name in names}
+        answers = stages(image, training=False)
+        # Named here, since formats that know only graphs know outputs by their nodes' names.
+        return {name: tf.identity(tf.cast(answers[name], tf.float32), name=name) for name in names}
 
     return run.get_concrete_function()
 
 
 def save_model(path: Path, model: Any, signatures: dict[str, Any]) -> None:
-    """Write a SavedModel of these signatures that holds the model's weights once.
+    """Write a SavedModel of these signatures, each weight once.
 
     Keras' own export keeps every weight twice: in the layers that it saves too, and in the functions.
     """
@@ -72,7 +72,7 @@ def save_model(path: Path, model: Any, signatures: dict[str, Any]) -> None:
 
 
 def frozen_function(model: Any) -> Any:
-    """The function of `stages_function` for any number of images, its weights made constants."""
+    """Trace `stages_function` for any number of images, weights as constants."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     return convert_variables_to_constants_v2(stages_function(model, None))

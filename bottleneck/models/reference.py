@@ -1,4 +1,4 @@
-"""What every form of a model is held against: the run's cached head, on probes and on the user's own images."""
+"""Compare every form of a model with the run's cached head."""
 
 from __future__ import annotations
 
@@ -9,51 +9,40 @@ from typing import Any
 import numpy as np
 
 from bottleneck import runs
-from bottleneck.bases.load import LoadedBase, load_base
+from bottleneck.bases.load import LoadedBase
 from bottleneck.contracts import Head
 from bottleneck.errors import ParityError
-from bottleneck.forward.keras_forward import KerasForward, batch_for, prepare_process
 from bottleneck.models import certificate as parity
-from bottleneck.models.bound import measure_bound
 from bottleneck.models.calling import call_every_way
-from bottleneck.models.comparison import Outputs, compare
+from bottleneck.models.comparison import Outputs, bound_of, compare
 from bottleneck.models.energy import energy
-from bottleneck.models.sample_images import ComparisonImages, probe_images, run_images
+from bottleneck.models.merge import RunModel, load_run_model
+from bottleneck.models.sample_images import OWN, PROBES, ComparisonImages, choose_images
 from bottleneck.models.twins import twins
 from bottleneck.schema import Bound, Cache, Certificate, Comparison, Run, Stillness
-from bottleneck.store.read import Store, open_store
 
-PROBES, OWN = "probes", "own images"
+#: Images of each set that measure the rounding, and how many at a time in the second way to compute them.
+_FEW, _AT_ONCE = 8, 4
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The cached head, ready to be compared with.
+    """The answers of the cached head, ready for comparison.
 
     Attributes
     ----------
-    folder : RunFolder
-    base : LoadedBase
-        The run's base, as it was.
-    forward : KerasForward
-        Its forward pass, in float32.
-    head : Head
-    store : Store
+    model : RunModel
     images : mapping of str to ComparisonImages
-        ``probes``, and ``own images`` where any of the run's are there.
+        ``probes``, and ``own images`` where any of the run's images can still be read.
     outputs : mapping of str to Outputs
         What the cached head gives for them.
     drift : tuple of Comparison
         For a store of reduced precision or dtype: its rows against float32 ones.
     bound : Bound
-        What forms are held to, by the rounding of this base.
+        The tolerance for forms, from the rounding of this base.
     """
 
-    folder: runs.RunFolder
-    base: LoadedBase
-    forward: KerasForward
-    head: Head
-    store: Store
+    model: RunModel
     images: Mapping[str, ComparisonImages]
     outputs: Mapping[str, Outputs]
     drift: tuple[Comparison, ...]
@@ -61,29 +50,29 @@ class Reference:
 
     @property
     def run(self) -> Run:
-        """What the run was made of."""
-        return self.folder.run
+        """The document of the run."""
+        return self.model.folder.run
 
     @property
     def pixels(self) -> np.ndarray:
-        """All images in one array, as `split` takes them apart again."""
-        return np.concatenate([found.pixels for found in self.images.values()])
+        """All images in one array, as `split` divides them again."""
+        return np.concatenate([part.pixels for part in self.images.values()])
 
     @property
     def files(self) -> list[bytes]:
-        """The files of all images that are held as such."""
-        return [data for found in self.images.values() for data in found.files]
+        """All image files that were kept."""
+        return [data for part in self.images.values() for data in part.files]
 
     def of_model(self, model: Any) -> dict[str, Outputs]:
-        """What a Keras model in this process gives, by images."""
+        """Ask a Keras model in this process about each set of images."""
         return {
-            name: parity.model_outputs(model, found.pixels, self.forward.batch)
-            for name, found in self.images.items()
+            name: parity.model_outputs(model, part.pixels, self.model.forward.batch)
+            for name, part in self.images.items()
         }
 
     def split(self, named: Mapping[str, np.ndarray], *, files: bool = False) -> dict[str, Outputs]:
-        """Arrays over `pixels`, or over `files`, by images."""
-        counts = [len(found.files) if files else len(found) for found in self.images.values()]
+        """Divide arrays over `pixels`, or over `files`, by set of images."""
+        counts = [len(part.files) if files else len(part) for part in self.images.values()]
         parts = {stage: np.split(array, np.cumsum(counts)[:-1]) for stage, array in named.items()}
         return {
             name: Outputs.of({stage: part[i] for stage, part in parts.items()})
@@ -91,10 +80,18 @@ class Reference:
             if counts[i]
         }
 
-    def compare(self, form: str, found: Mapping[str, Outputs], *, tolerance: float = 0.0) -> list[Comparison]:
-        """A form that is held to the bound, or to a wider `tolerance`, on each set of images.
+    def compare(
+        self,
+        form: str,
+        answers: Mapping[str, Outputs],
+        *,
+        tolerance: float = 0.0,
+        gate: float | None = None,
+    ) -> list[Comparison]:
+        """Hold a form to the bound or a wider `tolerance`.
 
-        It may answer for the first of a set alone.
+        A form that rounds on purpose is held to `gate` instead: its share of equal first choices. A form may answer for
+        only the first images of a set.
         """
         return [
             compare(
@@ -103,45 +100,31 @@ class Reference:
                 whole.first(len(outputs.probabilities)),
                 outputs,
                 max(tolerance, self.bound.value),
+                gate=gate,
                 truth=self.images[name].truth[: len(outputs.probabilities)],
                 scale=whole,
             )
-            for name, outputs in found.items()
-            for whole in [_like(self.outputs[name], outputs)]
+            for name, outputs in answers.items()
+            for whole in [_with_score(self.outputs[name], outputs)]
         ]
 
     def compare_calls(self, form: str, model: Any) -> tuple[list[Comparison], Stillness]:
-        """A Keras model in this process in every way that a user calls it."""
-        pixels = {name: found.pixels for name, found in self.images.items()}
+        """Compare a Keras model in every way that a user calls it."""
+        pixels = {name: part.pixels for name, part in self.images.items()}
         called, still = call_every_way(model, form, pixels)
         compared = [one for c in called for one in self.compare(f"{form}, {c.way}", {c.images: c.outputs})]
         return compared, still
 
-    def judge(self, form: str, found: Mapping[str, Outputs], *, gate: float) -> list[Comparison]:
-        """A form that rounds on purpose: by its first choices on the user's own images."""
-        return [
-            compare(
-                form,
-                name,
-                _like(self.outputs[name], outputs).first(len(outputs.probabilities)),
-                outputs,
-                gate=gate,
-                truth=self.images[name].truth,
-            )
-            for name, outputs in found.items()
-        ]
-
     def twins(self) -> list[Comparison]:
-        """The broken twins that apply to the base, on the probes."""
-        probes = self.images[PROBES].pixels
-        made = twins(self.base, self.head, probes, self.forward.batch)
-        right = self.outputs[PROBES]
-        return [parity.judge_twin(name, right, outputs, self.bound) for name, outputs in made.items()]
+        """Compare the broken twins of the base on the probes."""
+        model, right = self.model, self.outputs[PROBES]
+        broken = twins(model.base, model.head, self.images[PROBES].pixels, model.forward.batch)
+        return [parity.judge_twin(name, right, outputs, self.bound) for name, outputs in broken.items()]
 
     def certify(
         self, forms: list[Comparison], twins: list[Comparison], still: Sequence[Stillness] = ()
     ) -> Certificate:
-        """The verdict on these forms."""
+        """Give the verdict on these forms."""
         head = self.run.head
         return parity.certify(
             forms,
@@ -154,16 +137,16 @@ class Reference:
         )
 
     def require(self, certificate: Certificate) -> None:
-        """Let only ``certified`` pass; raises as `require_certified`, with what is known of the base."""
+        """Raise as `require_certified`, with what is known of the base."""
         try:
             parity.require_certified(certificate)
         except ParityError as error:
-            reduced = _reduced(self.base.model)
-            # Neither coarse rows nor a base that wakes up comes of it.
-            told_else = any(not row.passed for row in certificate.drift) or any(
-                not one.passed for one in certificate.still
+            reduced = _reduced(self.model.base.model)
+            # Reduced precision explains neither coarse rows nor a base that wakes up.
+            other_cause = not all(item.passed for item in certificate.drift) or not all(
+                one.passed for one in certificate.still
             )
-            if certificate.verdict != "different" or told_else or not reduced:
+            if certificate.verdict != "different" or other_cause or not reduced:
                 raise
             raise ParityError(
                 f"{error}. Layers of the base compute in reduced precision ({reduced}), so its features depend on how "
@@ -173,7 +156,9 @@ class Reference:
 
 
 def load_reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
-    """Load the run's head and its base, and ask the head about the probes and up to `most` of the run's images.
+    """Load a run's model and ask its head about comparison images.
+
+    These are the probes and up to `most` of the run's own images.
 
     Raises
     ------
@@ -184,48 +169,74 @@ def load_reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference
     UsageError
         The run's source cannot be opened.
     """
-    run = folder.run
-    head = folder.head()
-    prepare_process()
-    base = load_base(run.request, cache)
-    runs.check_base(run, base.spec)
-    # The merged model computes in float32, so that is what it is held to.
-    forward = KerasForward([base], batch_for(run.request, cache), "float32")
-    store = open_store(cache, forward.spec)
-    pixels = run.spec.recipe.pixels
-    images = {PROBES: probe_images(pixels.height, pixels.width)}
-    mine = run_images(folder, forward, store, cache, most)
-    rows = None
-    if len(mine):
-        images[OWN] = mine
-        rows = store.gather(store.find(mine.contents)).astype(np.float32, copy=False)
-    exact = run.spec.recipe.dtype == run.spec.recipe.precision == "float32"
-    outputs = {
-        name: parity.head_outputs(forward, head, found.pixels, rows if exact and name == OWN else None)
-        for name, found in images.items()
-    }
-    drift = (
-        ()
-        if exact or rows is None
-        else (parity.judge_rows(OWN, outputs[OWN], parity.head_outputs(forward, head, mine.pixels, rows)),)
-    )
-    bound = measure_bound(base, head, {name: found.pixels for name, found in images.items()}, outputs)
-    return Reference(folder, base, forward, head, store, images, outputs, drift, bound)
+    model = load_run_model(folder, cache)
+    images = choose_images(model, cache, most)
+    forward, head, recipe = model.forward, model.head, folder.run.spec.recipe
+    exact = recipe.dtype == recipe.precision == "float32"
+    outputs, drift = {}, list[Comparison]()
+    for name, part in images.items():
+        rows = None
+        if name == OWN:
+            rows = model.store.gather(model.store.find(part.contents)).astype(np.float32, copy=False)
+        outputs[name] = parity.head_outputs(forward, head, part.pixels, rows if exact else None)
+        if rows is not None and not exact:
+            stored = parity.head_outputs(forward, head, part.pixels, rows)
+            drift.append(parity.judge_rows(name, outputs[name], stored))
+    pixels = {name: part.pixels for name, part in images.items()}
+    return Reference(model, images, outputs, tuple(drift), measure_bound(model.base, head, pixels, outputs))
+
+
+def measure_bound(
+    base: LoadedBase, head: Head, pixels: Mapping[str, np.ndarray], outputs: Mapping[str, Outputs]
+) -> Bound:
+    """Compute a few images of each set in another exact way.
+
+    A constant bound would meet networks of every depth: a shallow one never reaches it, and a right one of 150 layers
+    exceeds it. What lies between two exact ways is what float32 leaves open.
+
+    Parameters
+    ----------
+    base : LoadedBase
+    head : Head
+    pixels : mapping of str to numpy.ndarray
+        (n, height, width, 3) float32 in 0..255, by set.
+    outputs : mapping of str to Outputs
+        What the forward pass of extraction and the head gave for them.
+
+    Returns
+    -------
+    Bound
+    """
+    largest, images = 0.0, 0
+    for name, pictures in pixels.items():
+        few = pictures[:_FEW]
+        rows = np.concatenate(
+            [
+                np.asarray(base.features_model(few[i : i + _AT_ONCE], training=False), np.float32)
+                for i in range(0, len(few), _AT_ONCE)
+            ]
+        )
+        other = Outputs(rows, head.logits(rows), head.predict_proba(rows))
+        known = outputs[name].first(len(few))
+        # The spread is that of all images, as it is for the forms.
+        largest = max(largest, compare("rounding", name, known, other, scale=outputs[name]).largest)
+        images += len(few)
+    return bound_of(largest, images)
 
 
 def _reduced(model: Any) -> str:
-    """Layers of `model` that compute in fewer bits than float32, with their policies, shortened; empty without any."""
+    """Name the first layers that compute in less than float32."""
     layers = model._flatten_layers(include_self=False, recursive=True)
-    found = [
+    names = [
         f"{one.name}: {one.dtype_policy.name}"
         for one in layers
         if one.compute_dtype in ("bfloat16", "float16")
     ]
-    return ", ".join([*found[:2], "…"] if len(found) > 2 else found)
+    return ", ".join([*names[:2], "…"] if len(names) > 2 else names)
 
 
-def _like(reference: Outputs, form: Outputs) -> Outputs:
-    """`reference` with the score, where `form` gives one."""
+def _with_score(reference: Outputs, form: Outputs) -> Outputs:
+    """Add the score to `reference` where `form` gives one."""
     named = reference.named
     if form.energy is not None:
         named["energy"] = energy(named["logits"])

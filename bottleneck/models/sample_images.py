@@ -1,4 +1,7 @@
-"""Images that forms of one model are compared on: probes, which show what grey photographs hide, and the user's own."""
+"""Choose images to compare on: probes, and the run's own images.
+
+Probes show what grey photographs hide.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,42 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bottleneck import runs
 from bottleneck.contracts import Source
 from bottleneck.errors import Rejected, UsageError
 from bottleneck.forward.keras_forward import KerasForward
+from bottleneck.models.merge import RunModel
 from bottleneck.pixels.probes import probes
 from bottleneck.schema import Cache, ImageRecord
-from bottleneck.store.read import Store
 
-PROBES = 32
+#: Names of the two sets in a certificate.
+PROBES, OWN = "probes", "own images"
+
+_PROBE_COUNT = 32
 
 #: Images that nothing was learnt from say most about a form; those of the training split come last.
 UNSEEN_FIRST = ("validation", "test", "train")
 
-#: Whoever is calibrated on images must not be judged on the same ones, so these are taken from the other end.
+#: A form that is calibrated on images must not be judged on them, so these are taken from the other end.
 LEARNT_FIRST = ("train", "test", "validation")
 
-#: So many bytes of pixels, of rows or of files, each, are held at a time, and as much again for each form's answer.
+#: Bytes of pixels, of rows and of files, each, that are in memory at a time; each form's answer adds as much.
 _MOST_BYTES = 256 << 20
 _FEWEST = 32
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonImages:
-    """Images decoded, with what else is known of them.
+    """Decoded images, with their files and classes.
 
     Attributes
     ----------
     pixels : numpy.ndarray
         (n, height, width, 3) float32 in 0..255.
     files : tuple of bytes
-        The image files as they are, of the first of them: all, unless they are very large.
+        The files of the first images: of all, unless they are very large.
     truth : numpy.ndarray
-        (n,) the column of each image's class; -1 where it has none, or where the head learnt from the image and not
-        from some of the others: a form is only right or wrong about what is new.
+        (n,) the column of each image's class; -1 where it has none, or where the head learnt from the image but not
+        from all others: a form is only right or wrong about what is new.
     contents : numpy.ndarray
         (n, 32) uint8: sha256 of the files.
     unseen : int
@@ -58,20 +63,29 @@ class ComparisonImages:
         return len(self.pixels)
 
 
+def choose_images(model: RunModel, cache: Cache, most: int) -> dict[str, ComparisonImages]:
+    """Choose the probes and up to `most` of the run's own images."""
+    pixels = model.folder.run.spec.recipe.pixels
+    images = {PROBES: probe_images(pixels.height, pixels.width)}
+    own = run_images(model, cache, most)
+    return {**images, OWN: own} if len(own) else images
+
+
 def probe_images(height: int, width: int) -> ComparisonImages:
-    """The probe images, and as PNG files: their pixels are whole numbers, so nothing is lost."""
+    """Draw the probe images and encode them as PNG files."""
     import tensorflow as tf
 
-    pixels = probes(PROBES, height, width)
+    pixels = probes(_PROBE_COUNT, height, width)
+    # Their values are whole numbers, so PNG loses nothing.
     files = tuple(tf.io.encode_png(picture.astype(np.uint8)).numpy() for picture in pixels)
     contents = np.array([list(hashlib.sha256(data).digest()) for data in files], np.uint8)
-    return ComparisonImages(pixels, files, np.full(PROBES, -1), contents)
+    return ComparisonImages(pixels, files, np.full(_PROBE_COUNT, -1), contents)
 
 
 def spread_out(
     labels: Sequence[str | None], splits: Sequence[str | None], keys: np.ndarray, first: Sequence[str]
 ) -> np.ndarray:
-    """Rows of a table in the order in which images are compared. Pure.
+    """Order the rows of a table for comparison. Pure.
 
     By split as `first` says (others after these), within a split one of each class in turn, within a class by content,
     which is as good as chance and the same on every machine. Copies of an image count once.
@@ -113,47 +127,43 @@ def spread_out(
 
 
 def run_images(
-    folder: runs.RunFolder,
-    forward: KerasForward,
-    store: Store,
+    model: RunModel,
     cache: Cache,
     most: int,
     *,
     first: Sequence[str] = UNSEEN_FIRST,
     without: np.ndarray | None = None,
 ) -> ComparisonImages:
-    """Up to `most` of the run's images that have a row in `store` and are still where the run found them.
+    """Read up to `most` of the run's images from its source.
 
-    Fewer where they, or their rows, are very large; at least 32 all the same, when there are as many.
+    Only images that have a row in the store and did not change since. Fewer where they, or their rows, are very large;
+    at least 32 all the same, if as many exist.
 
     Parameters
     ----------
-    folder : RunFolder
-    forward : KerasForward
-        Decodes them.
-    store : Store
+    model : RunModel
     cache : Cache
         Where files behind URLs are kept.
     most : int
     first : sequence of str
-        Splits, those to ask first at the beginning.
+        Splits, in order of preference.
     without : numpy.ndarray, optional
         (m, 32) uint8 contents to leave out.
 
     Returns
     -------
     ComparisonImages
-        Empty when none of them is there any more.
+        Empty when none can be read any more.
 
     Raises
     ------
     UsageError
         The run's source cannot be opened.
     """
-    run, inventory = folder.run, folder.inventory()
+    run, inventory = model.folder.run, model.folder.inventory()
     labels, splits = (inventory.table.column(name).to_pylist() for name in ("label", "split"))
     order = spread_out(labels, splits, inventory.keys, first)
-    order = order[store.find(inventory.keys[order]) >= 0]
+    order = order[model.store.find(inventory.keys[order]) >= 0]
     if without is not None:
         left_out = {content.tobytes() for content in without}
         order = order[[inventory.keys[row].tobytes() not in left_out for row in order]]
@@ -161,26 +171,26 @@ def run_images(
     largest = 4 * max(int(np.prod(shape)), int(np.prod(run.spec.shape)))
     most = min(most, max(_FEWEST, _MOST_BYTES // largest))
     try:
-        source = folder.source(cache.fetched)
+        source = model.folder.source(cache.fetched)
     except Exception as error:
         raise UsageError(f"the run's images are needed for the certificate, but {error}") from error
     place = {name: column for column, name in enumerate(run.classes)}
-    pixels, files, found, room = [], [], [], _MOST_BYTES
-    for image, data, decoded in _readable(source, forward, (inventory[int(row)] for row in order)):
+    pixels, files, chosen, room = [], [], [], _MOST_BYTES
+    for image, data, decoded in _readable(source, model.forward, (inventory[int(row)] for row in order)):
         pixels.append(decoded)
         room -= len(data)
         if room >= 0:
             files.append(data)
-        found.append(image)
+        chosen.append(image)
         if len(pixels) == most:
             break
-    truth = np.array([place.get(image.label or "", -1) for image in found], np.int64)
-    unseen = np.array([image.split != "train" for image in found], bool)
+    truth = np.array([place.get(image.label or "", -1) for image in chosen], np.int64)
+    unseen = np.array([image.split != "train" for image in chosen], bool)
     return ComparisonImages(
         np.stack(pixels) if pixels else np.zeros((0, *shape), np.float32),
         tuple(files),
         np.where(unseen, truth, -1) if unseen.any() else truth,
-        np.frombuffer(b"".join(image.content for image in found), np.uint8).reshape(-1, 32),
+        np.frombuffer(b"".join(image.content for image in chosen), np.uint8).reshape(-1, 32),
         int(unseen.sum()),
     )
 

@@ -1,4 +1,4 @@
-"""Broken twins: models that are wrong in a known way, which a comparison with power must notice."""
+"""Break a model in known ways that a comparison must notice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FEW = 4
 
 
 def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[str, Outputs]:
-    """Run the broken twins that apply to this base.
+    """Run every broken twin that applies to this base.
 
     Parameters
     ----------
@@ -43,31 +43,31 @@ def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[
     right = base.spec.recipe.preprocessing
     layers = base.model._flatten_layers(include_self=False, recursive=True)
     norms = [layer for layer in layers if _is_batch_norm(layer)]
-    found: dict[str, Callable[[np.ndarray], Any]] = {}
+    broken: dict[str, Callable[[np.ndarray], Any]] = {}
     if right.channels != "grey":
-        found["channels reversed"] = lambda x: _run(base, x[..., ::-1], right, training=False)
+        broken["channels reversed"] = lambda x: _run(base, x[..., ::-1], right, training=False)
     if right.is_identity:
-        found["pixels divided by 255"] = lambda x: _run(base, x / np.float32(255), right, training=False)
+        broken["pixels divided by 255"] = lambda x: _run(base, x / np.float32(255), right, training=False)
     else:
         bare = Preprocessing(channels="grey" if right.channels == "grey" else "rgb")
-        found["preprocessing left out"] = lambda x: _run(base, x, bare, training=False)
+        broken["preprocessing left out"] = lambda x: _run(base, x, bare, training=False)
     if norms:
-        found["BatchNorm in training mode"] = lambda x: _run(base, x, right, training=True)
+        broken["BatchNorm in training mode"] = lambda x: _run(base, x, right, training=True)
     if any(acts_at_random(layer) for layer in layers):
-        found["awake randomness"] = lambda x: _awake(base, norms, x, right)
+        broken["awake randomness"] = lambda x: _awake(base, norms, x, right)
     attention = [weight for layer in layers if is_attention(layer) for weight in layer.weights]
     if attention:
         moved = _stepped(base, attention, pixels[:_FEW], right)
-        found["unfrozen attention"] = lambda x: _run(base, x, right, training=False, values=moved)
-    made = {}
-    for name, function in found.items():
+        broken["unfrozen attention"] = lambda x: _run(base, x, right, training=False, values=moved)
+    outputs = {}
+    for name, function in broken.items():
         rows = np.concatenate(list(in_batches(function, pixels, batch)))
-        made[name] = Outputs(rows, head.logits(rows), head.predict_proba(rows))
-    return made
+        outputs[name] = Outputs(rows, head.logits(rows), head.predict_proba(rows))
+    return outputs
 
 
 def acts_at_random(layer: Any) -> bool:
-    """Whether `layer` itself draws numbers in training mode: augmentation, or noise at a rate above 0.
+    """Whether `layer` itself draws random numbers in training mode.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def _is_batch_norm(layer: Any) -> bool:
 
 
 def _awake(base: LoadedBase, norms: list[Any], x: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Rows in training mode, but for BatchNorm, which has a twin of its own."""
+    """Run the base in training mode, except for BatchNorm."""
     with _frozen(norms):
         return _run(base, x, preprocessing, training=True)
 
@@ -109,18 +109,18 @@ def _frozen(layers: list[Any]) -> Iterator[None]:
 def _stepped(
     base: LoadedBase, weights: list[Any], pixels: np.ndarray, preprocessing: Preprocessing
 ) -> dict[int, Any]:
-    """What one step of an outer fit would make of `weights`, by their id; the base keeps its own."""
+    """Compute what one training step makes of `weights`, by id."""
     import tensorflow as tf
 
-    held = [weight.value for weight in weights]
+    values = [weight.value for weight in weights]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(held)
+        tape.watch(values)
         rows = pool(base.model(apply(pixels, preprocessing), training=False), base.spec.recipe.pooling)
         loss = tf.reduce_mean(tf.square(tf.cast(rows, tf.float32)))
-    gradients = tape.gradient(loss, held, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return {
         id(weight): tf.convert_to_tensor(value) - _STEP * tf.sign(gradient)
-        for weight, value, gradient in zip(weights, held, gradients, strict=True)
+        for weight, value, gradient in zip(weights, values, gradients, strict=True)
     }
 
 
@@ -132,7 +132,7 @@ def _run(
     training: bool,
     values: dict[int, Any] | None = None,
 ) -> np.ndarray:
-    """Rows of `x` through the base as given; in training mode its updates are dropped, never applied."""
+    """Compute rows of `x`; updates of training mode are dropped."""
     import tensorflow as tf
 
     prepared, model = apply(x, preprocessing), base.model
@@ -151,13 +151,12 @@ def _run(
 
 
 def _seeds(model: Any) -> list[Any]:
-    """States of the random generators in `model`."""
     layers = model._flatten_layers(include_self=True, recursive=True)
     return [generator.state for layer in layers for generator in layer._seed_generators]
 
 
 def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Rows of `pixels` in batches of one size."""
+    """Compute the rows of `pixels` in batches of one size."""
     for start in range(0, len(pixels), batch):
         part = pixels[start : start + batch]
         padded = np.zeros((batch, *pixels.shape[1:]), np.float32)

@@ -12,8 +12,8 @@ import numpy as np
 
 from bottleneck.contracts import Making, Reader
 from bottleneck.errors import ExportError
+from bottleneck.exports.artefact import as_text
 from bottleneck.exports.bare import BareResult
-from bottleneck.exports.making import as_text
 from bottleneck.models import certificate
 from bottleneck.models.comparison import Outputs
 

@@ -12,7 +12,8 @@ import pytest
 
 from bottleneck.contracts import Reader
 from bottleneck.errors import ExportError
-from bottleneck.exports import bare, reader
+from bottleneck.exports import bare
+from bottleneck.exports.artefact import reader_text
 from bottleneck.exports.bare import run_bare
 
 PIXELS = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
@@ -149,4 +150,4 @@ def test_exactly_one_kind_of_input_and_at_least_one_image(by: Any, artefact: Pat
 
 
 def test_every_reader_is_there_as_text() -> None:
-    assert reader.reader_text(Reader("litert")).startswith('"""')
+    assert reader_text(Reader("litert")).startswith('"""')

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from bottleneck import catalog
 from bottleneck.contracts import Exporter
 from bottleneck.evaluation.metrics import measure_probabilities
+from bottleneck.exports.artefact import reader_text
 from bottleneck.exports.card import Card, DataFacts, RejectedGroup, escaped, excerpt, render
 from bottleneck.exports.manifest import Delivered, Refusal
-from bottleneck.exports.reader import reader_text
-from bottleneck.models.bound import bound_of
 from bottleneck.models.certificate import certify, judge_rows, judge_twin
-from bottleneck.models.comparison import Outputs, compare
+from bottleneck.models.comparison import Outputs, bound_of, compare
 from bottleneck.schema import NAMED_BY_SOURCE, HeadSpec, SplitPolicy
 from bottleneck.schema.tuning import StageDone, Tuned, TuneSettings
 from tests.fakes import FakeForward

@@ -21,14 +21,16 @@ import pytest
 import bottleneck
 from bottleneck import catalog, runs
 from bottleneck.errors import BaseError, ExportError, HeadError, ParityError, UnknownName, UsageError
+from bottleneck.exports import artefact as artefact_module
 from bottleneck.exports import export as exporting
 from bottleneck.exports import manifest
-from bottleneck.exports.export import Exported, load_exporters
+from bottleneck.exports.artefact import load_exporters
+from bottleneck.exports.export import Exported
 from bottleneck.models import certificate as parity
 from bottleneck.models.comparison import Outputs
 from bottleneck.models.merge import merge_model
-from bottleneck.models.reference import OWN, PROBES, Reference, load_reference
-from bottleneck.models.sample_images import ComparisonImages
+from bottleneck.models.reference import Reference, load_reference
+from bottleneck.models.sample_images import OWN, PROBES, ComparisonImages
 from bottleneck.models.twins import twins
 from bottleneck.schema import Cache
 from tests.exports import fake_exporters
@@ -79,8 +81,8 @@ def known(run: Path) -> Reference:
 @pytest.fixture(scope="module")
 def once(known: Reference) -> tuple[Any, Any]:
     """The merged model, and what the broken twins give."""
-    made = twins(known.base, known.head, known.images[PROBES].pixels, 8)
-    return merge_model(known.base, known.head), made
+    made = twins(known.model.base, known.model.head, known.images[PROBES].pixels, 8)
+    return merge_model(known.model.base, known.model.head), made
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPat
     """Kinds of artefact, and a reference, that cost milliseconds."""
     monkeypatch.setattr(catalog, "EXPORTERS", fake_exporters.KINDS)
     monkeypatch.setattr(
-        exporting, "run_bare", functools.partial(fake_exporters.run_here, known.forward.decode)
+        exporting, "run_bare", functools.partial(fake_exporters.run_here, known.model.forward.decode)
     )
     monkeypatch.setattr(exporting, "load_reference", lambda folder, cache, most: shortened(known, most))
     monkeypatch.setattr(exporting, "merge_model", lambda *_: once[0])
@@ -128,8 +130,10 @@ def test_kinds_come_in_the_catalogs_order_and_once() -> None:
 
 
 def test_all_leaves_out_what_cannot_be_made_here_and_a_name_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = exporting.util.find_spec
-    monkeypatch.setattr(exporting.util, "find_spec", lambda name: None if name == "openvino" else real(name))
+    real = artefact_module.util.find_spec
+    monkeypatch.setattr(
+        artefact_module.util, "find_spec", lambda name: None if name == "openvino" else real(name)
+    )
     made, left = load_exporters(["all"])
     assert left == ("openvino",)
     assert [e.kind for e in made] == [kind for kind in catalog.EXPORTERS if kind != "openvino"]
@@ -316,7 +320,7 @@ def test_files_that_are_decoded_otherwise_are_noticed(
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     darker = functools.partial(
-        fake_exporters.run_here, lambda data: known.forward.decode(data) * np.float32(0.9)
+        fake_exporters.run_here, lambda data: known.model.forward.decode(data) * np.float32(0.9)
     )
     monkeypatch.setattr(exporting, "run_bare", darker)
     with pytest.raises(ParityError, match=r"files, from files differs.*probabilities"):

@@ -16,10 +16,10 @@ from bottleneck.errors import BaseError, BottleneckError, ParityError
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.models import calling, merge
 from bottleneck.models import certificate as parity
-from bottleneck.models.bound import bound_of, measure_bound
-from bottleneck.models.comparison import Outputs, spread
-from bottleneck.models.reference import PROBES, Reference
-from bottleneck.models.sample_images import ComparisonImages
+from bottleneck.models.comparison import Outputs, bound_of, spread
+from bottleneck.models.merge import RunModel
+from bottleneck.models.reference import Reference, measure_bound
+from bottleneck.models.sample_images import PROBES, ComparisonImages
 from bottleneck.pixels.probes import probes
 from bottleneck.schema import BaseRequest, Certificate, Preprocessing, Stillness
 from tests.bases.networks import fill
@@ -49,7 +49,8 @@ def known_of(base: LoadedBase) -> Reference:
     outputs = {PROBES: parity.head_outputs(forward, head, PIXELS, rows)}
     seen = ComparisonImages(PIXELS, (), np.full(10, -1), np.zeros((10, 32), np.uint8))
     bound = measure_bound(base, head, {PROBES: PIXELS}, outputs)
-    return Reference(None, base, forward, head, None, {PROBES: seen}, outputs, (), bound)  # type: ignore[arg-type]
+    model = RunModel(None, base, forward, head, None)  # type: ignore[arg-type]
+    return Reference(model, {PROBES: seen}, outputs, (), bound)
 
 
 def certified(known: Reference, again: Any) -> Certificate:
@@ -67,7 +68,7 @@ def written(known: Reference, path: Path) -> tuple[Any, Any]:
     """The merged model, and what its file gives back."""
     import keras
 
-    model = merge.merge_model(known.base, known.head)
+    model = merge.merge_model(known.model.base, known.model.head)
     model.save(path)
     return model, keras.saving.load_model(path, safe_mode=True)
 
@@ -77,7 +78,7 @@ def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_calle
     name: str, tmp_path: Path
 ) -> None:
     known = known_of(loaded(training_only_bases.STEADY[name]))
-    digest = known.base.digest_now()
+    digest = known.model.base.digest_now()
     model, again = written(known, tmp_path / "model.keras")
     expected = known.outputs[PROBES].features
     assert expected is not None
@@ -92,7 +93,7 @@ def test_what_sleeps_in_a_base_is_certified_and_stays_asleep_however_it_is_calle
     twins = {twin.form for twin in certificate.twins}
     assert ("awake randomness" in twins) == (name not in training_only_bases.NOTHING_RANDOM)
     assert ("unfrozen attention" in twins) == ("attention" in name and "one head" not in name)
-    assert known.base.digest_now() == digest
+    assert known.model.base.digest_now() == digest
 
 
 def certified_of(body: training_only_bases.Body, folder: Path) -> Certificate:

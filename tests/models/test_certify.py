@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from bottleneck.errors import ParityError
-from bottleneck.models.bound import FACTOR, MARGIN, bound_of
 from bottleneck.models.certificate import certify, judge_rows, judge_twin, require_certified
-from bottleneck.models.comparison import TOLERANCE, WIDEST, Outputs, compare
+from bottleneck.models.comparison import FACTOR, MARGIN, TOLERANCE, WIDEST, Outputs, bound_of, compare
 from bottleneck.schema import Certificate, Comparison, Stillness
 
 DRAW = np.random.default_rng(0)

@@ -1,1 +1,1 @@
-"""The few lines that run each format: the card prints them, and a bare process runs them; nothing here imports them."""
+"""Readers that the card prints and bare processes run; never imported."""

@@ -16,7 +16,10 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
+    """Return a function from pixels to named arrays.
+
+    Pixels are (n, height, width, 3), RGB, 0..255; arrays are features, logits, probabilities and, with a score, energy.
+    """
     model = keras.saving.load_model(path)  # safe mode: stock layers only
     there = {layer.name for layer in model.layers}
     names = [name for name in ("features", "logits", "probabilities", "energy") if name in there]

@@ -1,4 +1,7 @@
-"""Run a .tflite file with TensorFlow, or with ai_edge_litert alone (its Interpreter is the same)."""
+"""Run a .tflite file with TensorFlow.
+
+ai_edge_litert alone is enough: its Interpreter is the same.
+"""
 
 import json
 import zipfile
@@ -16,7 +19,10 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
+    """Return a function from pixels to named arrays.
+
+    Pixels are (n, height, width, 3), RGB, 0..255; arrays are features, logits, probabilities and, with a score, energy.
+    """
     interpreter = tf.lite.Interpreter(path)
     run = interpreter.get_signature_runner("serving_default")
 

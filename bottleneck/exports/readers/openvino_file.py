@@ -19,7 +19,10 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
+    """Return a function from pixels to named arrays.
+
+    Pixels are (n, height, width, 3), RGB, 0..255; arrays are features, logits, probabilities and, with a score, energy.
+    """
     model = openvino.compile_model(Path(path) / "model.xml", "CPU", EXACT)
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,10 @@ def document(path: str) -> Any:
 
 
 def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From pixels (n, height, width, 3), RGB, 0..255, to features, logits, probabilities and, with a score, energy."""
+    """Return a function from pixels to named arrays.
+
+    Pixels are (n, height, width, 3), RGB, 0..255; arrays are features, logits, probabilities and, with a score, energy.
+    """
     model = tf.saved_model.load(path)
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -27,7 +30,7 @@ def open_model(path: str) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
 
 def open_files(path: str) -> Callable[[list[bytes]], dict[str, np.ndarray]]:
-    """From the contents of image files to probabilities and, with a score, energy."""
+    """Map contents of image files to probabilities and, with a score, energy."""
     model = tf.saved_model.load(path)
 
     def run(files: list[bytes]) -> dict[str, np.ndarray]:

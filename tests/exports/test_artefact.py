@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.exports.making import as_lines
+from bottleneck.exports.artefact import as_lines
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1) | st.text('"\\n\n\r\u2028a ', min_size=1)
 
