@@ -1,4 +1,4 @@
-"""Who computes tasks: one worker, at once; `engines.pool` has those that do several at a time."""
+"""Give tasks to who computes them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class TaskWorker(Protocol):
 
     @property
     def specs(self) -> tuple[StoreSpec, ...]:
-        """What the rows of each cut will be."""
+        """The rows of each cut."""
 
     def prove(self) -> Proof:
-        """What it gives for the canary pictures, at each cut."""
+        """Compute the canary pictures at each cut."""
 
     def compute(
         self, source: Source, task: Task, on_progress: Callable[[int], None]
@@ -39,11 +39,11 @@ class TaskExecutor(Protocol):
         """How many tasks may be begun and not ended."""
 
     def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
-        """Have a task run; `on_progress` is told how many images are done, from whichever thread."""
+        """Start a task; `on_progress` counts images, from any thread."""
 
 
 class SingleWorker:
-    """One worker: a task that is begun is done."""
+    """Runs each task at once, in the one worker."""
 
     room = 1
 
@@ -58,7 +58,7 @@ class SingleWorker:
 
 
 def prove(computing: TaskWorker, stores: Sequence[Store]) -> None:
-    """Hold what `computing` gives for the canary pictures to the rows that `stores` have, one store a cut.
+    """Compare the canary pictures of `computing` with those of `stores`.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def prove(computing: TaskWorker, stores: Sequence[Store]) -> None:
 
 
 def check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
-    """Rows must go to the store that was planned for. Raises `BaseError`."""
+    """Refuse rows for another store than planned. Raises `BaseError`."""
     if recalled.recipe != built.recipe:
         raise BaseError(
             f"{recalled.base} was known here under recipe {recalled.recipe.fingerprint[:16]}, but as built now it "
@@ -88,5 +88,5 @@ def check_recalled(recalled: StoreSpec, built: StoreSpec, cache: Cache) -> None:
 
 
 def _alike(first: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether pixels give the same bits in both: the canary pictures pass no decoder."""
+    """Compare two environments; the canary pictures pass no decoder."""
     return {**first, DECODER: ""} == {**other, DECODER: ""}

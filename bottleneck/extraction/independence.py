@@ -1,4 +1,4 @@
-"""Whether the rows of a base are its pictures' alone: the same in other company, in another place, at another call.
+"""Check that the rows of a base depend on their pictures alone.
 
 Rows are computed once and kept, whatever stood beside an image in its batch. A base that takes a mean over the batch,
 or draws numbers, has no such rows. One forward pass shows it: pictures whose rows are known stand in other places of a
@@ -53,7 +53,10 @@ class Canary:
         self.rows: tuple[np.ndarray, ...] = ()
 
     def compute(self, meanwhile: Callable[[], None]) -> tuple[np.ndarray, ...]:
-        """`rows`; what is set up beside the first pass is waited for by `meanwhile`. Raises `UnsteadyBase`."""
+        """Compute `rows` once. Raises `UnsteadyBase`.
+
+        `meanwhile` waits for what is set up beside the first pass.
+        """
         if not self.rows:
             rows = self._computed()
             meanwhile()
@@ -64,7 +67,7 @@ class Canary:
         return self.rows
 
     def need_steady(self) -> None:
-        """One more pass, where none has shown yet that rows are their pictures' alone. Raises `UnsteadyBase`."""
+        """Check steadiness by one more pass, unless shown. Raises `UnsteadyBase`."""
         if not self._is_steady:
             self._check(self.rows)
 
@@ -90,7 +93,7 @@ class Canary:
 
 
 def in_company(pictures: np.ndarray, batch: int) -> np.ndarray:
-    """A batch (batch, height, width, 3) that ends in some of `pictures` (n, height, width, 3), in reverse order.
+    """Make a batch that ends in some of `pictures`, in reverse order.
 
     Half of the batch at most, so that no set of pictures is just shuffled: that would hide what a mean over it does.
 
@@ -116,7 +119,7 @@ def check_steady(
     rows: Sequence[np.ndarray],
     again: Callable[[], Sequence[np.ndarray]],
 ) -> None:
-    """Hold rows of the canary pictures in other company to those that are known.
+    """Compare rows in other company with `canaries`.
 
     Parameters
     ----------
@@ -159,12 +162,15 @@ def _allowed(spec: StoreSpec) -> float:
     return min(_FACTOR * canary_tolerance(spec), 0.5)
 
 
-def _distance(canary: np.ndarray, found: np.ndarray) -> float:
-    """The largest difference, relative to the spread between pictures; what is not finite in both is equal."""
-    known = canary[: len(found)]
+def _distance(canary: np.ndarray, rows: np.ndarray) -> float:
+    """Measure the largest difference, relative to the spread between pictures.
+
+    What is not finite in both is equal.
+    """
+    known = canary[: len(rows)]
     with np.errstate(invalid="ignore"):
-        apart = np.abs(known - found)
-    equal = (known == found) | (np.isnan(known) & np.isnan(found))
+        apart = np.abs(known - rows)
+    equal = (known == rows) | (np.isnan(known) & np.isnan(rows))
     # Rows that hardly differ between pictures are held to a share of their values, or rounding would be all there is.
     scale = spread_of(canary) + _LEAST * float(np.abs(canary[np.isfinite(canary)]).max(initial=0.0))
     return float(np.where(equal, 0.0, apart).max(initial=0.0)) / (scale or 1.0)

@@ -1,4 +1,4 @@
-"""Which stage bounds an extraction, and what would help: a judgement over what its tasks measured.
+"""Tell which stage bounds an extraction, and what would help.
 
 Two kinds of evidence. Where the thread that feeds the forward passes waits tells which stage holds up the others: for
 pixels, for rows, or for the disk. What the stages could do alone is seen at the two ends of a task: before its first
@@ -34,7 +34,7 @@ _NUMBA = "install Numba (pip install numba), JPEG files then take half the time;
 
 @dataclass(frozen=True)
 class Clock:
-    """What one task saw of its time, or several tasks together.
+    """What one task, or several, saw of its time.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Clock:
 
 
 class Stopwatch:
-    """What a task's own threads see of the time."""
+    """Measures the time of a task, from its own threads."""
 
     def __init__(self, base: float | None) -> None:
         self.waited = {"decode": 0.0, "forward": 0.0, "write": 0.0}
@@ -78,7 +78,7 @@ class Stopwatch:
 
 
 def combine_clocks(clocks: Sequence[Clock]) -> Clock:
-    """The clocks of several tasks as one: waits add up, of rates and shares the median counts.
+    """Combine the clocks of several tasks: waits add up, rates are medians.
 
     Examples
     --------
@@ -102,7 +102,9 @@ def combine_clocks(clocks: Sequence[Clock]) -> Clock:
 
 
 def bottleneck_stage(clock: Clock) -> str:
-    """The stage that the others waited for: ``read``, ``decode``, ``forward`` or ``write``.
+    """Name the stage that the others waited for.
+
+    It is ``read``, ``decode``, ``forward`` or ``write``.
 
     Where decoding is waited for that alone would be faster than the base, the base takes its processors: then it is
     ``forward``.
@@ -126,7 +128,7 @@ def bottleneck_stage(clock: Clock) -> str:
 
 
 def explain_profile(clock: Clock) -> str:
-    """One line for a person: the bottleneck, what the stages could do alone, and what would help.
+    """Describe the bottleneck in one line, with what would help.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an extraction did, and whether that is good enough."""
+"""Report what an extraction did, and judge it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bottleneck.system.durable import shown
 
 
 class ClassCount(NamedTuple):
-    """A label's images that could be read at all, and those of them that have a row."""
+    """Readable images of a label, and those with a row."""
 
     images: int
     rows: int
@@ -101,9 +101,9 @@ def report(
     seconds: float,
     damaged: Mapping[str, str],
 ) -> Extraction:
-    """Count what is there now against what this run computed."""
-    there = store.find(inventory.keys) >= 0
-    rows = len(first_rows(inventory.keys, there))
+    """Count what is stored now against what this run computed."""
+    has_row = store.find(inventory.keys) >= 0
+    rows = len(first_rows(inventory.keys, has_row))
     # Files may have gone between planning and the last scan: then more was computed than is still there.
     computed = min(sum(outcome.computed for outcome in outcomes), rows)
     clock = combine_clocks([outcome.clock for outcome in outcomes])
@@ -111,8 +111,8 @@ def report(
         images=len(inventory) + len(inventory.unreadable),
         computed=computed,
         reused=rows - computed,
-        duplicates=int(there.sum()) - rows,
-        rejected=int((~there).sum()) + len(inventory.unreadable),
+        duplicates=int(has_row.sum()) - rows,
+        rejected=int((~has_row).sum()) + len(inventory.unreadable),
         ignored=sum(inventory.ignored.values()),
         seconds=seconds,
         images_per_second=computed / seconds if seconds else 0.0,
@@ -121,10 +121,10 @@ def report(
         drift=read_drift(store.folder) if store.spec.recipe.precision != "float32" else None,
         store=store.folder,
         spec=store.spec,
-        rejections=_rejections(inventory, store, there, outcomes),
+        rejections=_rejections(inventory, store, has_row, outcomes),
         ignored_why=dict(inventory.ignored),
         damaged=dict(damaged),
-        classes=_classes(inventory, there),
+        classes=_classes(inventory, has_row),
         rounding=worst_rounding(
             [s.record.rounding for s in store.shards.files if s.record.rounding is not None]
         ),
@@ -132,24 +132,24 @@ def report(
     )
 
 
-def _classes(inventory: Inventory, there: np.ndarray) -> dict[str, ClassCount]:
+def _classes(inventory: Inventory, has_row: np.ndarray) -> dict[str, ClassCount]:
     column = inventory.table.column("label").combine_chunks()
     coded = column.dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     images = np.bincount(codes[codes >= 0], minlength=len(coded.dictionary))
-    rows = np.bincount(codes[(codes >= 0) & there], minlength=len(coded.dictionary))
+    rows = np.bincount(codes[(codes >= 0) & has_row], minlength=len(coded.dictionary))
     counted = zip(coded.dictionary.to_pylist(), images.tolist(), rows.tolist(), strict=True)
     return {label: ClassCount(*counts) for label, *counts in sorted(counted)}
 
 
 def _rejections(
-    inventory: Inventory, store: Store, there: np.ndarray, outcomes: Sequence[TaskOutcome]
+    inventory: Inventory, store: Store, has_row: np.ndarray, outcomes: Sequence[TaskOutcome]
 ) -> tuple[Rejection, ...]:
-    """Every image-like file without a row, each with a reason: from the records, from this run, or none."""
+    """List every image-like file without a row, with its reason."""
     this_run = {why.path: why for outcome in outcomes for why in outcome.rejections}
     found: list[Rejection] = list(inventory.unreadable)
     paths = inventory.table.column("path")
-    for row in np.flatnonzero(~there):
+    for row in np.flatnonzero(~has_row):
         path = paths[int(row)].as_py().decode("utf-8", "backslashreplace")
         key = inventory.keys[row].tobytes()
         stored = store.rejected.get(key)
@@ -166,7 +166,7 @@ def _rejections(
 
 
 def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[TaskOutcome]) -> np.ndarray:
-    """(n,) int64: rows of `inventory` that `store` has nothing of, and that this run did not reject.
+    """Find rows of `inventory` without a row or a reason, (n,) int64.
 
     Their files changed while they were read, here or under another builder's hands; or what the store had of them was
     removed meanwhile.
@@ -185,7 +185,7 @@ def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[TaskOutco
 
 
 def check_bad(report: Extraction, max_bad: float) -> None:
-    """Refuse a run with too many bad images, after everything good is stored.
+    """Refuse a run with too many bad images; the good are stored.
 
     Raises
     ------
@@ -214,7 +214,10 @@ def _named(rejection: Rejection, spec: StoreSpec) -> str:
 def refuse_bad(
     images: int, bad: Sequence[str], ignored: Mapping[str, int], max_bad: float, what: str, rest: str = ""
 ) -> None:
-    """`check_bad` in plain values: `bad` says of each bad image which and why, `what` what is wrong."""
+    """Refuse too many bad images, given as text.
+
+    `bad` names each image and its reason, `what` what is wrong.
+    """
     if not images:
         why = ", ".join(f"{count:,} {name}" for name, count in ignored.items())
         raise SourceError(

@@ -1,4 +1,4 @@
-"""Which part of a machine a worker gets: threads and a GPU, decided from its place among the workers there."""
+"""Divide a machine's threads and GPUs among its workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WorkerResources:
     gpu: str | None = None
 
     def environment(self) -> Mapping[str, str]:
-        """The same as TensorFlow, oneDNN and CUDA read it when a process starts.
+        """Give the variables that TensorFlow, oneDNN and CUDA read at start.
 
         Examples
         --------
@@ -43,7 +43,7 @@ class WorkerResources:
 
 @dataclass(frozen=True)
 class WorkerSlot:
-    """A worker's place among the `of` workers of this run on its machine."""
+    """A worker's number among the `of` workers of its machine."""
 
     index: int = 0
     of: int = 1
@@ -52,7 +52,7 @@ class WorkerSlot:
 def worker_resources(
     slot: WorkerSlot, cores: int, gpus: Sequence[str] = (), threads: int | None = None
 ) -> WorkerResources:
-    """The share of a machine with so many `cores` and these `gpus` that falls to the worker at `slot`.
+    """Give the worker in `slot` its share of a machine.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def worker_resources(
 
 
 def number_slots(hosts: Sequence[str]) -> list[WorkerSlot]:
-    """Workers, given by the machine that each is on, numbered machine by machine.
+    """Number workers machine by machine; `hosts` names each one's machine.
 
     Examples
     --------
@@ -78,14 +78,14 @@ def number_slots(hosts: Sequence[str]) -> list[WorkerSlot]:
 
 
 def cores_here() -> int:
-    """Processors that this process may use."""
+    """Count the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def gpus_here(devices: Path = Path("/dev")) -> list[str]:
-    """The GPUs that a process started here would see, without asking CUDA: that would take memory on each."""
+    """List the GPUs a process sees, without taking memory through CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         named = [name.strip() for name in visible.split(",")]

@@ -1,4 +1,4 @@
-"""Decide which contents a run tries: the store may know of failures."""
+"""Decide which contents without a row a run tries."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ class RetryPolicy:
 
     @classmethod
     def first(cls, limits: Limits) -> RetryPolicy:
-        """Give a run's first: it tries once more what was given up, unless that was final."""
+        """Make a run's first, which tries again what was not final."""
         return cls(frozenset() if limits.retry else circumstances(limits))
 
     def masks(self, store: Store, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mark the contents (n, 32) not to be tried now, and the suspects to be tried.
+        """Mark the contents (n, 32) not tried now, and tried suspects.
+
+        Both are (n,) bool.
 
         Both are (n,) bool.
         """
@@ -50,7 +52,7 @@ class RetryPolicy:
 
 
 def circumstances(limits: Limits) -> frozenset[str]:
-    """Name what may fail an image in a run: limits, versions, the largest image."""
+    """Name what may fail an image: limits, versions, the largest image."""
     return frozenset((limits.circumstances, pixel_limit()))
 
 
@@ -63,7 +65,7 @@ def suspected_contents(store: Store, keys: np.ndarray) -> np.ndarray:
 
 
 def settled_contents(store: Store, keys: np.ndarray, now: frozenset[str]) -> np.ndarray:
-    """Mark (n,) bool the contents with a row or a rejection that is final `now`."""
+    """Mark contents (n, 32) with a row or a final rejection."""
     known = store.known(keys)
     if now and store.given_up:
         left = np.flatnonzero(~known)

@@ -34,22 +34,19 @@ _ROUNDS = 3
 
 
 class FilledStore(NamedTuple):
-    """A store as it is after a run, and what was done for it."""
+    """A store after a run, and what was done for it."""
 
     report: Extraction
     store: Store
 
 
 class _StoreWork:
-    """The work of this run on one store."""
-
     def __init__(self, scheduler: TaskScheduler) -> None:
         self.scheduler = scheduler
         self.outcomes: list[TaskOutcome] = []
         self.by_others = 0
 
     def log(self, request: BaseRequest, ended: str, seconds: float) -> dict[str, Any]:
-        """Describe the run in a few figures."""
         clock = combine_clocks([outcome.clock for outcome in self.outcomes])
         return {
             "ended": ended,
@@ -74,7 +71,9 @@ class _StoreWork:
 
 
 class ExtractionRun:
-    """One run over one store or several: compute what they lack of a source.
+    """One run over one store or several.
+
+    It computes what they lack of a source.
 
     Other builders may work on the same stores. Images that several of the stores lack go through the base once for all
     of them. Where nothing is lacking, nothing is written.
@@ -163,7 +162,7 @@ class ExtractionRun:
                 write_log(work.scheduler.folder / "log", entry)
 
     def _fill(self) -> tuple[list[Store], Inventory, list[dict[str, str]]]:
-        """Compute what is missing; give the stores, the last scan, and files found damaged."""
+        """Compute what is missing; give stores, last scan, damaged files."""
         engine, options = contextlib.ExitStack(), self._options
         with self.worker_type(self._requests, self._cache, options.limits) as process, engine:
             worker = options.worker or process
@@ -197,7 +196,7 @@ class ExtractionRun:
         return [open_store(self._cache, spec) for spec in self._setup.specs]
 
     def _try_again(self, inventory: Inventory, stores: list[Store]) -> list[Store]:
-        """Try those that circumstances failed in this run once more, last and alone.
+        """Try the images that circumstances failed once more, last and alone.
 
         What comes of it is kept. An image that was given up under other circumstances has only now been given up once
         under these.
@@ -213,7 +212,7 @@ class ExtractionRun:
     def _round(
         self, inventory: Inventory, stores: Sequence[Store], policy: RetryPolicy
     ) -> Callable[[Sequence[Store]], bool] | None:
-        """Plan and bring about what is missing; None where nothing is.
+        """Plan and compute what is missing; None where nothing is.
 
         What comes back says of the stores as they are afterwards whether anything is left to do: files moved on while
         they were read, here or by another builder, or rows that were there were removed.
@@ -267,14 +266,13 @@ class ExtractionRun:
     # -------------------------------------------------------------------------------------------- checks
 
     def _check_writable(self, inventory: Inventory, stores: Sequence[Store]) -> None:
-        """Refuse stores that lack something and cannot be written to, before a base is built."""
+        """Refuse stores that cannot be written to, before a base is built."""
         policy = RetryPolicy.first(self._options.limits)
         for store in stores:
             if not policy.masks(store, inventory.keys)[0].all():
                 open_for_building(self._cache, store.folder)
 
     def _check_folders(self) -> None:
-        """Raise `StoreError` where a store was removed meanwhile."""
         for work in self._work.values():
             folder = work.scheduler.folder
             if not folder.is_dir():
@@ -284,7 +282,7 @@ class ExtractionRun:
                 )
 
     def _check_kept(self, before: Inventory, inventory: Inventory, stores: Sequence[Store]) -> None:
-        """Raise `StoreError` where rows were removed as often as they were computed.
+        """Raise `StoreError` where rows were removed as often as computed.
 
         Files that changed between the last two scans, or while they were read, are not meant: those are rejected.
         """

@@ -1,4 +1,4 @@
-"""Sharing one store's work with whoever else is at it: the same command, started any number of times, anywhere.
+"""Share one store's work with other builders, anywhere.
 
 No protocol: plans lie there to be taken over, a lock a task saves work, and a task whose record appears is done. Where
 that fails, work is done twice and the first record wins.
@@ -44,7 +44,7 @@ _LOOKS = 5
 
 @dataclass
 class WorkDone:
-    """What became of a plan here: outcomes of own tasks, numbers of tasks that others committed."""
+    """Outcomes of own tasks, and numbers of those others committed."""
 
     outcomes: list[TaskOutcome] = field(default_factory=list)
     by_others: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ class WorkDone:
 def plan_missing(
     inventory: Inventory, spec: StoreSpec, store: Store, policy: RetryPolicy, *, task_rows: int | None = None
 ) -> Plan:
-    """What `store` lacks of `inventory`, after the plans that are published now."""
+    """Plan what `store` lacks, after the plans published now."""
     done, suspects = policy.masks(store, inventory.keys)
     if done.all():
         return plan_tasks(inventory, spec, np.ones(len(inventory), bool), task_rows=task_rows)
@@ -68,7 +68,7 @@ def plan_missing(
 
 
 class _PlanProgress:
-    """A plan on its way to records: what is under way, each task with its lock, and what became of the others."""
+    """Tasks of a plan under way, with their locks, and done."""
 
     def __init__(
         self,
@@ -83,12 +83,11 @@ class _PlanProgress:
         self._begun: dict[Future[tuple[TaskOutcome, ...]], tuple[TaskLock, float]] = {}
 
     def by_others(self, number: int, images: int) -> None:
-        """Somebody else has done it."""
         self.done.by_others.append(number)
         self._on_progress(images)
 
     def begin(self, task: Task, lock: TaskLock) -> None:
-        """Have a task computed, and wait until there is room for the next; then its lock is let go."""
+        """Start a task; wait until there is room for the next."""
         started = time.monotonic()
         try:
             future = self._executor.begin(task, self._on_progress)
@@ -99,7 +98,7 @@ class _PlanProgress:
         self.collect(self._executor.room - 1)
 
     def collect(self, left: int) -> None:
-        """Take in what has ended, and wait until no more than `left` are under way."""
+        """Take ended tasks; wait until at most `left` are under way."""
         while self._begun:
             late = len(self._begun) <= left
             ended, _ = wait(self._begun, timeout=0 if late else None, return_when=FIRST_COMPLETED)
@@ -115,11 +114,10 @@ class _PlanProgress:
                 return
 
     def take_in(self) -> None:
-        """`collect` without waiting."""
         self.collect(len(self._begun))
 
     def let_go(self) -> None:
-        """Let others have what will not end here."""
+        """Leave to others what will not end here."""
         for lock, _ in self._begun.values():
             lock.release()
 
@@ -148,7 +146,7 @@ class TaskScheduler:
         self._slowest = 0.0
 
     def agree(self, inventory: Inventory, policy: RetryPolicy, *, task_rows: int | None) -> Plan:
-        """The plan that all builders of these images come to; its new part is published before anything is computed.
+        """Agree on a plan with all builders; publish its new part first.
 
         Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
         its rows are there already, shows itself by records that came while this builder looked: then it looks again.
@@ -176,7 +174,7 @@ class TaskScheduler:
         on_progress: Callable[[int], None],
         ended: Callable[[tuple[TaskOutcome, ...]], None] = lambda _: None,
     ) -> WorkDone:
-        """Bring every task of `todo` to a record: by having it computed, or by another builder's doing so.
+        """Bring every task of `todo` to a record, here or elsewhere.
 
         Parameters
         ----------
@@ -206,7 +204,7 @@ class TaskScheduler:
         return work.done
 
     def settle(self, store: Store) -> None:
-        """Remove the plans that `store` has outgrown, with what their tasks left of locks, and `sweep`."""
+        """Remove plans that `store` has outgrown, their locks, and leftovers."""
         gone = remove_settled(
             self.folder / "plans", lambda keys: store.known(keys) | suspected_contents(store, keys)
         )
@@ -258,7 +256,7 @@ class TaskScheduler:
             pause = min(2 * pause, _POLLS[1])
 
     def _begin(self, todo: Plan, number: int, lock: TaskLock, work: _PlanProgress) -> None:
-        """Have a task computed whose lock is held now, unless it was committed just before."""
+        """Start a locked task, unless it was committed just before."""
         task = todo[number]
         if number >= len(todo) - todo.lone:
             task = task._replace(blamed=self._tried.get(task.keys[0].tobytes(), frozenset()))

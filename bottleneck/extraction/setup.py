@@ -54,7 +54,7 @@ class RunOptions:
 
 
 def find_complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreSpec | None:
-    """Find the most exact precision of `spec` whose store has all of `inventory`."""
+    """Find the most exact precision whose store has all of `inventory`."""
     for precision in get_args(Precision):
         recipe = spec.recipe.model_copy(update={"precision": precision})
         other = spec.model_copy(update={"recipe": recipe})
@@ -64,7 +64,7 @@ def find_complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreS
 
 
 class RunSetup:
-    """The base of a run: how it is asked for, what its rows are, who computes them.
+    """How the base is asked for, and who computes its rows.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class RunSetup:
             worker.begin()  # the base has to be built in any case: beside the scan
 
     def specify(self, inventory: Inventory) -> None:
-        """Take the specs from memory where possible, else from the base as it is built."""
+        """Take the specs from memory, else from the base as built."""
         for number, (request, recalled) in enumerate(zip(self.requests, self._recalled, strict=True)):
             spec = recalled
             if spec is None:
@@ -114,7 +114,7 @@ class RunSetup:
 
     @property
     def needs_proof(self) -> bool:
-        """Whether the base may be code; of a file or the catalog all is in the digest."""
+        """Whether the base may be code, which no digest covers wholly."""
         return self.in_process or is_function(self.requests[0].base)
 
     def prove(self, stores: Sequence[Store]) -> None:
@@ -126,7 +126,7 @@ class RunSetup:
         prove(self.worker, stores)
 
     def agree_on_batch(self, images: int) -> None:
-        """Search the batch shape of new stores, for a long run, and publish it for all builders."""
+        """Search a batch shape for a long run; publish it."""
         worker = self.worker
         # Several workers have other threads and maybe other machines than the one that could be asked here.
         if not isinstance(worker, WorkerProcess) or self._options.workers is not None:
@@ -152,7 +152,7 @@ class RunSetup:
         worker.reopen(self.requests)
 
     def executor(self, inventory: Inventory) -> TaskExecutor:
-        """Give who computes, started once: the worker of this run, or those of an engine."""
+        """Start who computes, once."""
         if self._executor is None:
             self._executor = self._start(inventory)
         return self._executor
@@ -171,7 +171,7 @@ class RunSetup:
         return self._engine.enter_context(start_pool(workers, assignment, inventory))
 
     def _resolved(self) -> tuple[BaseRequest, ...]:
-        """Ask for the base so that any machine computes these very rows."""
+        """Ask for the base so that any machine computes these rows."""
         return tuple(
             request.computed_in(spec.recipe.precision)
             for request, spec in zip(self.requests, self.specs, strict=True)

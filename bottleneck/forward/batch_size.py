@@ -1,4 +1,7 @@
-"""The batch shape of a new store: the usual one or, for a long run, the best of a short search."""
+"""Choose the batch shape of a new store.
+
+The usual one or, for a long run, the best of a short search.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,13 @@ _GAIN = 1.03
 
 
 def climb(rate: Callable[[int], float], start: int) -> int:
-    """The batch shape near `start` with the highest rate: doubled while that pays, else halved while that does.
+    """Search the fastest batch shape by doubling, else halving, `start`.
 
     Parameters
     ----------
     rate : callable
         Images a second at a batch shape. Raises MemoryError where it does not fit.
     start : int
-
-    Returns
-    -------
-    int
 
     Examples
     --------
@@ -60,7 +59,7 @@ def climb(rate: Callable[[int], float], start: int) -> int:
 
 
 def within_memory(rate: Callable[[int], float]) -> Callable[[int], float]:
-    """`rate`, which refuses a larger batch where what this process takes might not fit once more, and half of it."""
+    """Make `rate` refuse a larger batch that might not fit."""
     largest = 0
 
     def refusing(batch: int) -> float:
@@ -79,7 +78,7 @@ def _peak() -> int:
 
 
 def _available() -> int:
-    """Bytes that programs may still take; 0 where the system does not tell."""
+    """Give the bytes that programs may still take; 0 if unknown."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

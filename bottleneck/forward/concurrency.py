@@ -1,4 +1,4 @@
-"""Whether two passes of one graph may be under way at once. In one case TensorFlow gives wrong rows for it.
+"""Tell whether two passes of one graph may run at once.
 
 Its oneDNN convolution with a fused sum adds in place, where nothing else needs the other term any more. Where something
 does (the convolution itself in ``conv(x) + x``, a later layer, whoever fetches it) the term is copied first, through
@@ -25,7 +25,7 @@ _ALIASES = ("Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "Cas
 
 
 def in_turn(function: Callable[[Any], Any], graph: Any) -> Callable[[Any], list[Any]]:
-    """Calls `function`: one pass after the other where two at once may give wrong rows, else as it comes.
+    """Call `function` one pass at a time where races are possible.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def in_turn(function: Callable[[Any], Any], graph: Any) -> Callable[[Any], list[
 
 
 def may_race(graph: Any) -> bool:
-    """Whether `graph`, of one input, has a convolution fused with a sum whose other term is still needed then.
+    """Whether a fused sum in `graph` still needs its other term.
 
     Told from the graph as it is before TensorFlow optimizes it, with more taken to be fused than is.
 
@@ -87,7 +87,7 @@ def may_race(graph: Any) -> bool:
 
 
 class _Order:
-    """Which operations of a graph come before which: for each a number whose bits are those before it."""
+    """The order of a graph's operations, as bits of numbers."""
 
     def __init__(self, graph: Any) -> None:
         self.fetched = {tensor.name for tensor in graph.outputs}
@@ -105,12 +105,11 @@ class _Order:
         return bool(self._before[other] >> self._number[one] & 1)
 
     def varies(self, operation: Any) -> bool:
-        """Whether it depends on the pixels."""
         return operation is self._input or self.is_before(self._input, operation)
 
 
 def _convolution(operation: Any, order: _Order) -> list[Any]:
-    """From `operation` back to the convolution whose values it passes on, both included; empty where there is none."""
+    """Follow `operation` back to its convolution, both included, or nothing."""
     passed = [operation]
     while passed[-1].type in _BETWEEN:
         given = [term.op for term in passed[-1].inputs if order.varies(term.op)]
@@ -121,10 +120,10 @@ def _convolution(operation: Any, order: _Order) -> list[Any]:
 
 
 def _is_needed(term: Any, sum_of: Any, fused: list[Any], order: _Order) -> bool:
-    """Whether something besides `sum_of` may hold `term` when the fused convolution runs."""
+    """Whether something besides `sum_of` may hold `term` by then."""
     while term.op.type in _ALIASES:
         term = term.op.inputs[0]
-    for tensor, reader in _held(term):
+    for tensor, reader in _readers_of_memory(term):
         if reader is None:
             if tensor.name in order.fetched:
                 return True
@@ -133,11 +132,11 @@ def _is_needed(term: Any, sum_of: Any, fused: list[Any], order: _Order) -> bool:
     return False
 
 
-def _held(tensor: Any) -> Iterator[tuple[Any, Any]]:
-    """`tensor` and what shares its memory, each alone (with None) and with everything that reads it."""
+def _readers_of_memory(tensor: Any) -> Iterator[tuple[Any, Any]]:
+    """List `tensor` and its aliases, each with its readers and None."""
     yield tensor, None
     for reader in tensor.consumers():
         if reader.type in _ALIASES:
-            yield from _held(reader.outputs[0])
+            yield from _readers_of_memory(reader.outputs[0])
         else:
             yield tensor, reader

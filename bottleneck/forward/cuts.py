@@ -1,4 +1,4 @@
-"""Several cuts in one pass: which of their stores lack what, and the rows that one forward pass gives for each."""
+"""Compute several cuts in one pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bottleneck.schema import Inventory, StoreSpec
 
 
 class MissingImages(NamedTuple):
-    """Images that the stores of the same cuts lack: the cuts' numbers, ascending, and the images."""
+    """Images that the stores of these cuts lack; cuts ascend."""
 
     cuts: tuple[int, ...]
     inventory: Inventory
 
 
 def group_missing(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[MissingImages]:
-    """`inventory` by which stores lack an image: those that most of them lack first, none where nothing is lacking.
+    """Group `inventory` by which stores lack an image, most first.
 
     Parameters
     ----------
@@ -53,10 +53,13 @@ def group_missing(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[M
 
 
 def specs_of(forward: Forward) -> tuple[StoreSpec, ...]:
-    """What the rows of each of its cuts are."""
+    """Give the specs of each cut of `forward`."""
     return forward.specs if isinstance(forward, SeveralCuts) else (forward.spec,)
 
 
 def forward_rows(forward: Forward, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Rows (batch, *shape) of each of its cuts from pixels (batch, height, width, 3), in one forward pass."""
+    """Compute the rows of each cut in one forward pass.
+
+    Rows are (batch, *shape), pixels (batch, height, width, 3).
+    """
     return forward.several(pixels) if isinstance(forward, SeveralCuts) else (forward.features(pixels),)

@@ -23,7 +23,7 @@ _RESOLUTION = 1e-6
 
 
 def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | None, ...]:
-    """Rows of the first images of `task` against float32 ones, at each cut.
+    """Compare rows of the first images of `task` with float32 ones.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _finite_drift(full: np.ndarray, reduced: np.ndarray) -> Drift | None:
 
 
 def measure_rounding(full: np.ndarray, stored: np.ndarray) -> Rounding:
-    """Largest relative error and smallest centred cosine of `stored` against `full`.
+    """Measure how far `stored` rows are from `full` ones.
 
     Parameters
     ----------
@@ -91,16 +91,12 @@ def measure_rounding(full: np.ndarray, stored: np.ndarray) -> Rounding:
 
 
 def measure_drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
-    """What a forward pass of reduced precision gives against `full`, its float32 rows.
+    """Measure how far rows of reduced precision are from float32.
 
     Parameters
     ----------
     full, reduced : numpy.ndarray
         (n, *shape) float32, n >= 1.
-
-    Returns
-    -------
-    Drift
 
     Examples
     --------
@@ -117,7 +113,10 @@ def measure_drift(full: np.ndarray, reduced: np.ndarray) -> Drift:
 
 
 def _costs(full: np.ndarray, stored: np.ndarray) -> tuple[float, np.ndarray]:
-    """Largest relative error, and the centred cosine of each row that has a direction of its own."""
+    """Measure the largest relative error, and each row's centred cosine.
+
+    A row without a direction of its own has no cosine.
+    """
     full, stored = full.reshape(len(full), -1), stored.reshape(len(stored), -1)
     step = max(1, _AT_ONCE // max(1, full.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(full), step)]
@@ -137,8 +136,8 @@ def _costs(full: np.ndarray, stored: np.ndarray) -> tuple[float, np.ndarray]:
     return relative, np.concatenate(cosines)
 
 
-def worst_rounding(found: list[Rounding]) -> Rounding | None:
-    """The largest error and the smallest cosine of several; None of none."""
-    if not found:
+def worst_rounding(roundings: list[Rounding]) -> Rounding | None:
+    """Find the largest error and the smallest cosine; None of none."""
+    if not roundings:
         return None
-    return Rounding(relative=max(r.relative for r in found), cosine=min(r.cosine for r in found))
+    return Rounding(relative=max(r.relative for r in roundings), cosine=min(r.cosine for r in roundings))

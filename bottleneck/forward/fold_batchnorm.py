@@ -1,4 +1,4 @@
-"""What a convolution can do besides: BatchNormalization after it and zeros around it, one step instead of two.
+"""Fold BatchNormalization and padding into convolutions.
 
 In inference BatchNormalization is a factor and a summand for each channel. The factor goes into the kernel, in float64,
 and the summand becomes a bias, which TensorFlow fuses with the convolution, a sum and the activation. TensorFlow folds
@@ -32,7 +32,7 @@ _UNUSED = {"initializer": "zeros", "regularizer": None, "constraint": None}
 
 @dataclass(frozen=True, eq=False)
 class Normalized:
-    """A convolution and the BatchNormalization after it, as one operation.
+    """A convolution and its BatchNormalization, as one operation.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Normalized:
 
 
 def folded(network: Network) -> Network:
-    """`network` with fewer steps and the same outputs.
+    """Fold what `network` allows; its outputs stay the same.
 
     A convolution takes the BatchNormalization that reads it, and the zeros that it reads where those are what its own
     ``padding="same"`` adds. A step that something else reads too stays as well, so that what one output gives never
@@ -85,7 +85,7 @@ def folded(network: Network) -> Network:
 def _joined(
     network: Network, fits: Callable[[Step, Step], bool], join: Callable[[Step, Step], Step]
 ) -> Network:
-    """`network` with each step that `fits` the only one that it reads joined with that one."""
+    """Join each step that `fits` the only one it reads."""
 
     def joined(step: Step) -> Step:
         if len(step.refs) != 1 or step.refs[0].step == IMAGE:
@@ -120,7 +120,7 @@ def _is_padded(before: Step, step: Step) -> bool:
 
 
 def _same_padding(extent: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros before and after `extent` pixels by TensorFlow's rule for SAME."""
+    """Count the zeros around `extent` pixels, by TensorFlow's rule for SAME."""
     made = -(-extent // stride)
     total = max((made - 1) * stride + (kernel - 1) * dilation + 1 - extent, 0)
     return total // 2, total - total // 2
@@ -168,7 +168,6 @@ def _is_float32(layer: Any) -> bool:
 
 
 def _kernel(convolution: Any) -> tuple[Any, tuple[int, ...]]:
-    """Its variable, and the shape of that variable's channels."""
     name, axes = _KERNELS[type(convolution).__name__]
     kernel = getattr(convolution, name)
     return kernel, tuple(kernel.shape[-axes:])
@@ -191,7 +190,6 @@ def _normalized(convolution: Step, norm: Step) -> Step:
 
 
 def _affine(norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The factor and the summand of each channel."""
     factor = 1 / np.sqrt(_exact(norm.moving_variance) + norm.epsilon)
     if norm.scale:
         factor = factor * _exact(norm.gamma)

@@ -1,4 +1,4 @@
-"""The features model as one frozen graph: its variables are constants, so that what they allow is folded once.
+"""Freeze the features model: its variables become constants of a graph.
 
 What lies around a convolution is folded into it first (`folding`); TensorFlow then fuses it with bias, sum and
 activation, which it cannot do with variables. Reduced precision is a rewriting of this one graph: the option of the
@@ -48,7 +48,7 @@ def fits(model: Any) -> bool:
 
 
 def has_batchnorm(model: Any) -> bool:
-    """Whether constants let anything of `model` be folded: BatchNormalization, known by its statistics.
+    """Whether `model` has BatchNormalization, which constants let fold.
 
     Without any the graph that has variables gives the same bits at the same speed, and weights are not copied: VGG16
     starts 0.8 s sooner and takes 0.8 GB less.
@@ -57,7 +57,7 @@ def has_batchnorm(model: Any) -> bool:
 
 
 def freeze_graph(model: Any, shape: tuple[int, ...], precision: Precision) -> Callable[[Any], list[Any]]:
-    """The function of `model` at one input shape, in inference mode.
+    """Freeze `model` at one input shape, in inference mode.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def freeze_graph(model: Any, shape: tuple[int, ...], precision: Precision) -> Ca
 
 
 def _traced(model: Any, shape: tuple[int, ...]) -> Any:
-    """The concrete function of `model`, traced with constants in the place of its variables.
+    """Trace `model` with constants in the place of its variables.
 
     TensorFlow's own conversion, of a graph that has variables, takes twice as long and copies the weights some times
     more; it is left for variables that Keras does not know of.
@@ -115,7 +115,7 @@ def _traced(model: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _rewritten(frozen: Any, precision: Precision) -> Any:
-    """`frozen` with its operations in `precision` wherever TensorFlow holds that to be safe."""
+    """Rewrite `frozen` in `precision` where TensorFlow holds that safe."""
     import tensorflow as tf
     from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, rewriter_config_pb2
     from tensorflow.python.grappler import tf_optimizer
@@ -155,7 +155,7 @@ def _computes_in(node: Any, kind: int) -> bool:
 
 
 def _next_to_pixels(graph: Any) -> list[Any]:
-    """What stays float32: the first convolutions of `graph`, as far as none costs more than the very first.
+    """Find the first convolutions, which stay float32 where cheap.
 
     By what lies next to the pixels alone, so that it is the same at every cut. With bias and activation, which are part
     of a convolution in one type alone.
@@ -167,7 +167,7 @@ def _next_to_pixels(graph: Any) -> list[Any]:
 
 
 def _with_activation(operation: Any) -> Iterator[Any]:
-    """`operation` and what adds a bias to its values or activates them, whoever else reads them."""
+    """Give `operation` with the bias and activation that read it."""
     yield operation
     for reader in operation.outputs[0].consumers():
         if reader.type in _ACTIVATIONS or (reader.type in _SUMS and _is_bias(reader)):
@@ -175,13 +175,11 @@ def _with_activation(operation: Any) -> Iterator[Any]:
 
 
 def _is_bias(sum_of: Any) -> bool:
-    """Whether one of the two is a number for each channel."""
     channels = sum_of.outputs[0].shape[-1]
     return any(term.shape.num_elements() == channels for term in sum_of.inputs)
 
 
 def _multiplications(convolution: Any) -> int:
-    """0 where shapes are not known."""
     kernel, made = convolution.inputs[1].shape, convolution.outputs[0].shape.num_elements()
     if made is None or not kernel.is_fully_defined():
         return 0

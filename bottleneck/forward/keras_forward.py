@@ -1,4 +1,7 @@
-"""The forward pass of a Keras base: one graph, one constant batch shape, inference mode."""
+"""Run the forward pass of a Keras base.
+
+One graph, one constant batch shape, inference mode.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ _TRIED = 3
 
 
 def prepare_process() -> None:
-    """Settings of a process that computes features: no memory grab on GPUs, float32 that is float32."""
+    """Set TensorFlow up: memory grows on GPUs, float32 is float32."""
     import tensorflow as tf
 
     for device in tf.config.list_physical_devices("GPU"):
@@ -51,7 +54,7 @@ def prepare_process() -> None:
 
 
 def open_forward(requests: Sequence[BaseRequest], cache: Cache) -> Forward:
-    """The forward pass that `requests` describe, which ask for one base at one cut or several.
+    """Open the forward pass of one base at its cuts.
 
     A ``module:function`` may give anything that keeps the `Forward` contract instead of a Keras model.
 
@@ -62,14 +65,14 @@ def open_forward(requests: Sequence[BaseRequest], cache: Cache) -> Forward:
     """
     first = requests[0]
     if custom.is_function(first.base):
-        made = custom.call(first.base)
-        if isinstance(made, Forward):
-            if len(specs_of(made)) != len(requests):
+        forward = custom.call(first.base)
+        if isinstance(forward, Forward):
+            if len(specs_of(forward)) != len(requests):
                 raise UsageError(
                     f"--cut: {len(requests)} were asked for; {first.base} gives a forward pass of its own, with "
-                    f"{len(specs_of(made))}"
+                    f"{len(specs_of(forward))}"
                 )
-            return made
+            return forward
     return keras_forward(functools.partial(load_cuts, cache=cache), requests, cache)
 
 
@@ -78,7 +81,7 @@ def keras_forward(
     requests: Sequence[BaseRequest],
     cache: Cache,
 ) -> KerasForward:
-    """The forward pass of the bases that `load` gives; where `auto` chose what they cannot be computed in, float32.
+    """Make the forward pass of bases; `auto` may fall to float32.
 
     Raises
     ------
@@ -98,19 +101,23 @@ def keras_forward(
 
 
 def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
-    """Chooses the batch shape of the stores: asked for, else their own, else the usual one."""
+    """Make the choice of the batch shape.
+
+    Asked for, else that of the stores, else the usual one.
+    """
 
     def choose(specs: Sequence[StoreSpec]) -> int:
         if request.batch:
             return request.batch
         found = {spec.cut: find_store(cache, spec)[1].batch for spec in specs}
-        there = {batch for batch in found.values() if batch}
-        if len(there) > 1:
-            told = ", ".join(f"{batch} ({cut})" for cut, batch in found.items() if batch)
+        known = {batch for batch in found.values() if batch}
+        if len(known) > 1:
+            shapes = ", ".join(f"{batch} ({cut})" for cut, batch in found.items() if batch)
             raise UsageError(
-                f"the stores of these cuts have other batch shapes: {told}. Give --batch, or extract one cut at a time"
+                f"the stores of these cuts have other batch shapes: {shapes}. Give --batch, or extract one "
+                "cut at a time"
             )
-        return there.pop() if there else _usual_batch()
+        return known.pop() if known else _usual_batch()
 
     return choose
 
@@ -164,7 +171,7 @@ class KerasForward:
         self.environment: Mapping[str, str] = tensorflow_environment(
             frozen_graph.IMPLEMENTATION if self._is_frozen(model) else _KERAS_GRAPH
         )
-        self._call = self._made(model, self._shape)
+        self._call = self._compile(model, self._shape)
         # A frozen graph holds the weights itself; the network is kept where it may have to show what precision costs.
         self._model = model if precision != "float32" else None
         self._decoder = Decoder(pixels)
@@ -180,27 +187,27 @@ class KerasForward:
     def view(self, pixels: np.ndarray, key: bytes, policy: ViewPolicy) -> np.ndarray:
         """The augmented view of `pixels` that has this key, by `images.augment`."""
         with self._making_views:
-            made = self._views.get(policy)
-            if made is None:
+            augment = self._views.get(policy)
+            if augment is None:
                 from bottleneck.pixels.augment import augmenter
 
                 # With its graph, or every decoding thread would make one at its first view.
                 height, width, _ = pixels.shape
-                made = augmenter(height, width, policy).get_concrete_function()
-                self._views[policy] = made
+                augment = augmenter(height, width, policy).get_concrete_function()
+                self._views[policy] = augment
         seed = self._tf.constant(policy.draw_seed(key), self._tf.int64)
-        return np.asarray(made(self._tf.constant(pixels), seed))
+        return np.asarray(augment(self._tf.constant(pixels), seed))
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32, at the first cut."""
+        """Compute the rows (batch, *shape) of the first cut."""
         return self.several(pixels)[0]
 
     def several(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """(batch, height, width, 3) float32 to (batch, *shape) float32 for each of `specs`."""
+        """Compute the rows (batch, *shape) of each cut."""
         return tuple(np.asarray(rows, np.float32) for rows in self._call(self._tf.constant(pixels)))
 
     def exact(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows (n, *shape) of each cut in float32 from pixels (n, height, width, 3).
+        """Compute rows (n, *shape) of each cut in float32.
 
         By a graph made for the moment, of Keras: it is sooner set up than a frozen one, and as good to a few digits.
         """
@@ -209,14 +216,14 @@ class KerasForward:
         return tuple(np.asarray(rows, np.float32) for rows in call(self._tf.constant(pixels)))
 
     def rate(self, batch: int) -> float:
-        """Images a second at another batch shape, of the base built once more. Raises MemoryError."""
+        """Measure images a second at another batch shape. Raises MemoryError."""
         if self._again is None:
             raise MemoryError("the base cannot be built once more")
         tf = self._tf
         self._model = self._model or features_of(self._again())
         _, height, width, _ = self._shape
         pixels = tf.constant(probes(batch, height, width))
-        call = self._made(self._model, (batch, height, width, 3))
+        call = self._compile(self._model, (batch, height, width, 3))
         seconds = []
         try:
             for _ in range(_TRIED):
@@ -228,7 +235,7 @@ class KerasForward:
             raise MemoryError(first_line(error.message)) from error
         return batch / min(seconds)
 
-    def _made(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
+    def _compile(self, model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
         if self._is_frozen(model):
             return frozen_graph.freeze_graph(model, shape, self._precision)
         return _keras_graph(model, shape)
@@ -250,7 +257,7 @@ def _keras_graph(model: Any, shape: tuple[int, ...]) -> Callable[[Any], list[Any
 
 
 def tensorflow_environment(forward: str = frozen_graph.IMPLEMENTATION) -> dict[str, str]:
-    """What the bits of a row depend on besides the recipe and the batch shape."""
+    """Describe what rows' bits depend on besides recipe and batch."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")

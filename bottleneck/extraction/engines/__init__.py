@@ -1,1 +1,1 @@
-"""Where the workers of an extraction are: on this machine, on a Dask cluster, on a Ray cluster."""
+"""Where the workers of an extraction are: here, on Dask, on Ray."""

@@ -1,4 +1,6 @@
-"""Workers in the processes of a Dask cluster: one that is there, or one started here for the run.
+"""Run workers in the processes of a Dask cluster.
+
+The cluster is there already, or is started here for the run.
 
 A task is sent when a worker is free for it; the scheduler chooses which, and sends it again where a process dies.
 What has the base is a worker process below Dask's own, held by the one supervisor that a process has of a run.
@@ -74,7 +76,10 @@ class DaskEngine:
         self._open.close()
 
     def _start_supervisors(self, client: Any) -> dict[str, WorkerSlot]:
-        """Every process looks round before any computes; by its nanny, which outlives it, or itself: its place."""
+        """Have every process check its machine; give its slot.
+
+        A process is named by its nanny, which outlives it, or else by itself.
+        """
         workers = client.scheduler_info()["workers"]
         if not workers:
             raise _no_workers(self._config)
@@ -103,7 +108,9 @@ class DaskEngine:
 
 
 class DaskReaders:
-    """The processes of a Dask cluster as readers of files; a call whose process dies goes to another.
+    """Read files in the processes of a Dask cluster.
+
+    A call whose process dies goes to another.
 
     Parameters
     ----------
@@ -174,7 +181,6 @@ class _DaskWorker:
 
 
 def _connected(config: WorkerConfig, opening: ExitStack) -> Any:
-    """A client of the config's scheduler, or of one that ends with `opening`. Raises `EngineError`."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -207,7 +213,10 @@ def _no_workers(config: WorkerConfig) -> EngineError:
 
 
 def _supervisor(worker: Any, assignment: Assignment, slots: Mapping[str, WorkerSlot]) -> Supervisor:
-    """This process's own, made at the first call: a process that was started in place of a dead one makes its own."""
+    """Get this process's supervisor, made at its first call.
+
+    A process that was started in place of a dead one makes its own.
+    """
     with _making:
         if assignment.token in _over:
             raise EngineError("the run was ended")

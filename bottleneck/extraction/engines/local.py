@@ -11,13 +11,7 @@ from bottleneck.schema import WorkerConfig
 
 
 class LocalEngine:
-    """A thread here for each worker process.
-
-    Parameters
-    ----------
-    config : WorkerConfig
-    assignment : Assignment
-    """
+    """A thread here for each worker process."""
 
     def __init__(self, config: WorkerConfig, assignment: Assignment) -> None:
         self._workers = config.workers or len(gpus_here()) or 1

@@ -1,4 +1,4 @@
-"""The workers of an engine as hands that tasks are given to."""
+"""Give tasks to the workers of an engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start_pool(config: WorkerConfig, assignment: Assignment, inventory: Inventor
 
 
 class WorkerPool:
-    """Seats: a task goes to whichever is free."""
+    """Gives each task to a free worker."""
 
     def __init__(self, workers: Sequence[EngineWorker]) -> None:
         # One task more than there are workers, so that none waits for us; yet each holds a lock that others want.
@@ -55,7 +55,10 @@ class WorkerPool:
         return self._threads.submit(self._run, task, on_progress)
 
     def dismiss(self) -> None:
-        """Forget what has not begun and wait for the rest, which the end of its engine cuts short."""
+        """Forget queued tasks and wait for the rest.
+
+        The end of their engine cuts these short.
+        """
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:

@@ -1,4 +1,6 @@
-"""Workers in Ray actors: on a cluster that is there, or on one started here for the run.
+"""Run workers in Ray actors.
+
+The cluster is there already, or is started here for the run.
 
 One actor a worker, and one thread here that waits for it. An actor that dies is replaced, and its task given to the
 new one.
@@ -42,13 +44,7 @@ _PLACED = 120.0
 
 
 class RayEngine:
-    """A driver of a Ray cluster.
-
-    Parameters
-    ----------
-    config : WorkerConfig
-    assignment : Assignment
-    """
+    """A driver of a Ray cluster."""
 
     def __init__(self, config: WorkerConfig, assignment: Assignment) -> None:
         self._config, self._assignment = config, assignment
@@ -78,7 +74,9 @@ class RayEngine:
 
 
 class RayReaders:
-    """The processes of a Ray cluster as readers of files; a call whose process dies goes to another.
+    """Read files in the processes of a Ray cluster.
+
+    A call whose process dies goes to another.
 
     Parameters
     ----------
@@ -125,7 +123,6 @@ def _imported() -> Any:
 
 
 def _connect(ray: Any, config: WorkerConfig, opening: ExitStack) -> None:
-    """Join the config's cluster, or one that ends with `opening`. Raises `EngineError`."""
     if ray.is_initialized():
         return  # the caller's own
     # Else Ray hides the GPUs from actors that ask for none, and warns that it will stop doing so.
@@ -149,7 +146,10 @@ def _connect(ray: Any, config: WorkerConfig, opening: ExitStack) -> None:
 
 
 def _knock(address: str) -> None:
-    """Whether anybody listens there; Ray itself would try for minutes. Raises OSError."""
+    """Check that somebody listens there. Raises OSError.
+
+    Ray itself would try for minutes.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
@@ -157,7 +157,7 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; an interrupted run is ours to end."""
+    """Restore the signal handlers, since Ray takes SIGTERM for itself."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -180,12 +180,11 @@ class _RayWorker:
         self._actor = kind.remote(assignment)
 
     def host(self) -> str:
-        """The machine that it is on."""
         host: str = self._waited(self._actor.host.remote())
         return host
 
     def open(self, slot: WorkerSlot) -> None:
-        """Have it look round. Raises `EngineError`."""
+        """Have it check its machine. Raises `EngineError`."""
         self._post = slot
         came = self._waited(self._actor.open.remote(slot))
         if isinstance(came, Failure):
@@ -239,7 +238,7 @@ class _RayWorker:
 
 
 class _Actor:
-    """In a process of Ray's: a supervisor, asked from several threads."""
+    """A supervisor in a process of Ray's, asked from several threads."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment

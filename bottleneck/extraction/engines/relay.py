@@ -1,4 +1,4 @@
-"""What a scheduler's futures raise, as this package says it."""
+"""Translate what a scheduler's futures raise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bottleneck.errors import BottleneckError, EngineError
 
 
 def relay_errors(asked: Future[Any], engine: str) -> Future[Any]:
-    """A future that ends as `asked` does, with `EngineError` in the place of whatever `engine` itself raises.
+    """Copy `asked`, with an `EngineError` for whatever `engine` itself raises.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an engine brings to a machine: something light that holds one worker process, and looks round first."""
+"""Keep one worker process on a machine, for an engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _IDLE = 300.0
 
 @dataclass(frozen=True)
 class SharedProbe:
-    """What every worker must see: an image of the source and a file in the cache."""
+    """What every worker must see: an image and a file."""
 
     image: SourceProbe | None
     path: Path
@@ -68,7 +68,7 @@ class Assignment:
 
 @contextmanager
 def shared_probe(source: Source, inventory: Inventory, cache: Cache) -> Iterator[SharedProbe]:
-    """Write the file that workers must see, for as long as some may start."""
+    """Write the file that workers must see, while some may start."""
     image = probe_source(source, (inventory[row].path for row in range(len(inventory))))
     token = secrets.token_hex(16)
     path = cache.root / f".probe-{token[:16]}.tmp"
@@ -80,7 +80,7 @@ def shared_probe(source: Source, inventory: Inventory, cache: Cache) -> Iterator
 
 
 def check_machine(assignment: Assignment) -> None:
-    """Whether this machine can do its part.
+    """Check that this machine can do its part.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class Supervisor:
         self._thread.start()
 
     def compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
-        """Run one task; `done` is told how many of its images are done so far."""
+        """Run one task; `done` gets how many images are done so far."""
         future: Future[tuple[TaskOutcome, ...]] = Future()
         with self._asking:
             if self._is_over:
@@ -152,7 +152,7 @@ class Supervisor:
         return future.result()
 
     def end(self) -> None:
-        """End the worker at once, in the midst of a task too; later tasks fail."""
+        """End the worker at once, even in a task; later tasks fail."""
         self._worker.end()
         with self._asking:
             self._is_over = True
@@ -196,7 +196,10 @@ class Supervisor:
 def compute_or_failure(
     supervisor: Callable[[], Supervisor], task: Task, done: Callable[[int], None]
 ) -> tuple[TaskOutcome, ...] | Failure:
-    """`Supervisor.compute`, its errors as values that any scheduler carries; a dead worker is raised, to be retried."""
+    """Compute a task; give errors as values that any scheduler carries.
+
+    A dead worker is raised, so that the scheduler tries again.
+    """
     try:
         return supervisor().compute(task, done)
     except WorkerDied:
@@ -206,7 +209,7 @@ def compute_or_failure(
 
 
 def outcomes_or_raise(answered: tuple[TaskOutcome, ...] | Failure) -> tuple[TaskOutcome, ...]:
-    """The other side of `answer`."""
+    """Undo `compute_or_failure`."""
     if isinstance(answered, Failure):
         raise answered.error()
     return answered

@@ -1,4 +1,4 @@
-"""What an extraction would do: looked up, nothing written."""
+"""Estimate what an extraction would do; write nothing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def estimate(
     limits: Limits,
     views: Views | None = None,
 ) -> Estimate:
-    """What filling the store of `spec` with `inventory` would take.
+    """Estimate what filling the store of `spec` takes.
 
     Parameters
     ----------

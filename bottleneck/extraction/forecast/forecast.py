@@ -1,4 +1,4 @@
-"""From a sample that was timed to hours and gigabytes of the whole. Pure."""
+"""Predict hours and gigabytes of a run from a timed sample."""
 
 from __future__ import annotations
 
@@ -62,17 +62,13 @@ class Prediction:
 
 
 def sample_task(todo: Plan, seed: int = 0) -> Task:
-    """A task's worth of the plan's images, shuffled: any beginning of it is a fair sample.
+    """Draw a task's worth of images; any beginning is a fair sample.
 
     Parameters
     ----------
     todo : Plan
         Not empty.
     seed : int
-
-    Returns
-    -------
-    Task
     """
     rows = np.random.default_rng(seed).permutation(todo.rows)[: todo.task_rows]
     keys = np.ascontiguousarray(todo.inventory.keys[rows])
@@ -83,7 +79,7 @@ def sample_task(todo: Plan, seed: int = 0) -> Task:
 def forecast_run(
     plans: Sequence[Plan], spec: StoreSpec, trial: Trial, ready: float, machine: Machine
 ) -> Prediction:
-    """What `plans` will take, at the pace of `trial`.
+    """Predict what `plans` take, at the pace of `trial`.
 
     Views are counted at the pace of images, though those of one image share its decoding.
 
@@ -97,10 +93,6 @@ def forecast_run(
         Seconds until the images were known, and the base, where it had to be built for that.
     machine : Machine
         The one that the sample ran on.
-
-    Returns
-    -------
-    Prediction
     """
     images, tasks = sum(todo.images for todo in plans), sum(len(todo) for todo in plans)
     each = trial.seconds / trial.images

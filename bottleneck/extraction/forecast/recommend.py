@@ -1,4 +1,4 @@
-"""What to ask for on this machine and, for long runs, of others: a judgement over a sample's pace."""
+"""Recommend options, from the pace of a sample."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """This one, as far as it shows without TensorFlow."""
+        """Describe this machine, as far as possible without TensorFlow."""
         return cls(isa(), len(gpus_here()))
 
 
@@ -58,7 +58,7 @@ class Suggestion:
 
 
 def suggest(clock: Clock, seconds: float, batch: int, precision: Precision, machine: Machine) -> Suggestion:
-    """Options for a run that takes so many `seconds` as it was asked for. Pure.
+    """Suggest options for a run that would take `seconds`.
 
     Examples
     --------

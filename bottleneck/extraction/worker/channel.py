@@ -1,4 +1,4 @@
-"""The parent's end of the pipes to a worker process: started when first asked, heard with patience, ended at once."""
+"""Talk to a worker process through pipes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEEPS_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_"
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a worker: this process's, and where it does not say otherwise what serves a worker.
+    """Make a worker's environment: this process's, and what serves a worker.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class WorkerDied(BottleneckError):
 
 
 class OverMemory(WorkerDied):
-    """It was ended for its memory.
+    """The worker was ended for its memory.
 
     Attributes
     ----------
@@ -64,7 +64,9 @@ class _AnswersEnd:
 
 
 class WorkerChannel:
-    """To one worker process at a time. What its death means is not decided here.
+    """The pipes to one worker process at a time.
+
+    What its death means is not decided here.
 
     Parameters
     ----------
@@ -113,7 +115,10 @@ class WorkerChannel:
         self._log: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Have a worker with its base built; at once where one lives. Raises `WorkerDied`, and what building raised."""
+        """Wait for a worker with its base built.
+
+        Raises `WorkerDied`, and what building raised.
+        """
         self.begin()
         if not self._opening:
             return
@@ -122,7 +127,7 @@ class WorkerChannel:
         self.was_built = True
 
     def begin(self) -> None:
-        """Have a worker build its base, and do not wait for it: `start` does. Nothing where one lives, or is at it."""
+        """Start a worker, which builds its base; do not wait."""
         if self._opening or (self.process is not None and self.process.poll() is None):
             return
         self.was_built = False
@@ -159,7 +164,10 @@ class WorkerChannel:
         self._opening = True
 
     def ask(self, what: Any, on_progress: Callable[[int], None] = lambda _: None) -> Any:
-        """The answer to `what`. Raises `WorkerDied` where none comes, and what the worker itself raised."""
+        """Wait for the answer to `what`.
+
+        Raises `WorkerDied` where none comes, and what the worker itself raised.
+        """
         try:
             self._tell(what)
         except OSError as error:
@@ -228,7 +236,10 @@ class WorkerChannel:
                     stream.close()
 
     def end(self) -> None:
-        """End the worker for good, from another thread than the one that waits for it: that one hears an error."""
+        """End the worker for good, from another thread.
+
+        Whoever waits for it hears an error.
+        """
         with self._starting:
             self._is_over = True
             if self.process is not None:
@@ -241,7 +252,7 @@ class WorkerChannel:
             self._log.close()
 
     def _check_memory(self) -> int:
-        """Bytes that the worker holds, 0 where there is no bound. Raises `OverMemory`."""
+        """Measure the worker's memory, 0 without a bound. Raises `OverMemory`."""
         bound = self._limits.memory
         if bound is None or self.process is None:
             return 0
@@ -274,7 +285,7 @@ class WorkerChannel:
 
 
 def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:
-    """Hand on what the worker says, in a thread of its own, so that the asking side can look at the clock."""
+    """Queue the worker's answers, so that the asker can watch the clock."""
     while True:
         try:
             answer = pickle.load(answers)
@@ -285,7 +296,7 @@ def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:
 
 
 def resident_bytes(process: int) -> int:
-    """Bytes of memory that `process` holds; 0 where the system does not tell (it does on Linux) or it is gone."""
+    """Measure the memory of `process`; 0 where the system does not tell."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
     except (OSError, IndexError):

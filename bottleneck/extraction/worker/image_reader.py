@@ -40,20 +40,7 @@ class Watch:
 
 
 class ImageReader:
-    """The images of a task as pixels.
-
-    Parameters
-    ----------
-    forward : Forward
-        Decodes them, and makes their views.
-    source : Source
-    task : Task
-    pool : ThreadPoolExecutor
-        Reads and decodes.
-    stopwatch : Stopwatch
-    watch : Watch
-    care : Care
-    """
+    """The images of a task as pixels; `pool` reads and decodes."""
 
     def __init__(
         self,
@@ -104,7 +91,7 @@ class ImageReader:
                 raise error
 
     def _one_by_one(self) -> Iterator[tuple[int, np.ndarray | Rejected | FileChanged]]:
-        """Decode in task order, each image named before it is touched and none ahead."""
+        """Decode in task order; name each image before touching it."""
         for index in range(len(self._task.paths)):
             if index in self._care.refused:
                 continue
@@ -120,7 +107,7 @@ class ImageReader:
             yield index, result
 
     def _files(self) -> list[list[int]]:
-        """Group the images by file: the views of one file need it read only once."""
+        """Group images by file: views of one need it read once."""
         paths = self._task.paths
         wanted = [index for index in range(len(paths)) if index not in self._care.refused]
         return [list(group) for _, group in itertools.groupby(wanted, key=paths.__getitem__)]

@@ -1,4 +1,7 @@
-"""The worker: holds the base, runs tasks. In a process of its own it talks by pickles on its standard streams."""
+"""Hold the base and run tasks.
+
+In a process of its own the worker talks by pickles on its standard streams.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ _FIRST_FILE = 10.0
 
 
 class Worker:
-    """A base, opened once, and the places where its rows go, founded once: of images, and of views by their policy.
+    """A base, opened once, and the stores of its rows.
 
     Parameters
     ----------
@@ -87,12 +90,12 @@ class Worker:
     def compute(
         self, source: Source, task: Task, on_progress: Callable[[int], None]
     ) -> tuple[TaskOutcome, ...]:
-        """Run one task; the first founds the stores and checks that this machine's numbers belong there."""
+        """Run one task; the first founds and checks the stores."""
         self.see_first(source, task)
         return self.run(source, task, Watch(on_progress), Care())
 
     def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[TaskOutcome, ...]:
-        """`compute`, watched, and with care."""
+        """Run one task, watched, and with care."""
         places = self.places(task)
         if care != Care():
             done = [recorded_outcome(task, place, care) for place in places]
@@ -112,7 +115,10 @@ class Worker:
         on_progress: Callable[[int], None],
         warm: Callable[[float], None] = lambda _: None,
     ) -> Trial:
-        """Run a sample of `task` and throw it away; founds nothing. `warm` is told the seconds of a forward pass."""
+        """Run a sample of `task` and throw it away.
+
+        It founds nothing. `warm` gets the seconds of a forward pass.
+        """
         started = time.perf_counter()
         self.see_first(source, task)
         self._canary()
@@ -125,7 +131,10 @@ class Worker:
         return replace(trial, start=start)
 
     def see_first(self, source: Source, task: Task) -> None:
-        """Have set up what files like the first of `task` call for, beside the forward pass, and waited for with it.
+        """Set up decoding for files like the first of `task`.
+
+        This runs beside the forward pass, which waits for it. Not for a task that is run with care: this touches a file
+        that was not named before.
 
         Not for a task that is run with care: this touches a file that was not named before.
         """
@@ -133,28 +142,34 @@ class Worker:
             self._first = self._pools.decode.submit(_seen, self.forward, source, task.paths[0])
 
     def best_batch(self, images: int, long: float, tried: Callable[[int], None]) -> int | None:
-        """By a short search; None where `images` would not take so `long` in seconds, or no other can be tried."""
+        """Search the best batch shape for a run.
+
+        None where `images` would take less than `long` seconds, or no other shape can be tried.
+        """
         self._canary()
         forward = self.forward
         if images * self.pace / forward.batch < long or not isinstance(forward, Tunable):
             return None
         rate = within_memory(forward.rate)
 
-        def told(batch: int) -> float:
+        def rate_and_tell(batch: int) -> float:
             tried(1)
             return rate(batch)
 
-        return climb(told, forward.batch)
+        return climb(rate_and_tell, forward.batch)
 
     def prove(self) -> Proof:
-        """What the base gives for the canary pictures, at each cut, and where."""
+        """Compute the canary pictures at each cut."""
         return Proof(self._canary(), self._environment)
 
     def places(self, task: Task) -> list[RowTarget]:
-        """Where its rows go: founded at the first call, which also measures the `pace`, seconds a forward pass."""
+        """Give where the rows of `task` go.
+
+        The first call founds the stores, and measures the `pace`, seconds a forward pass.
+        """
         for cut in task.cuts:
             if (task.views, cut) not in self._places:
-                self._places[task.views, cut] = self._found(cut, task.views)
+                self._places[task.views, cut] = self._open_target(cut, task.views)
         return [self._places[task.views, cut] for cut in task.cuts]
 
     def __enter__(self) -> Worker:
@@ -164,7 +179,7 @@ class Worker:
         self._pools.decode.shutdown(cancel_futures=True)
         self._pools.forward.shutdown(cancel_futures=True)
 
-    def _found(self, cut: int, views: ViewPolicy | None) -> RowTarget:
+    def _open_target(self, cut: int, views: ViewPolicy | None) -> RowTarget:
         spec = self.specs[cut].model_copy(update={"views": views})
         rows = self._canary()[cut]
         if not (find_store(self._cache, spec)[0] / CANARY).exists():
@@ -187,21 +202,23 @@ class Worker:
         return {**self.forward.environment, "batch": str(self.forward.batch)}
 
     def _resolved(self, cut: int) -> BaseRequest | None:
-        """How the base is asked for so that any machine computes these very rows."""
+        """Ask for the base so that any machine computes these rows."""
         if not self._requests:
             return None
         return self._requests[cut].computed_in(self.specs[cut].recipe.precision)
 
     def _tell_drift(self, source: Source, task: Task, places: Sequence[RowTarget]) -> None:
-        """Once a store: what its precision costs, on images that came through."""
-        silent = {place.cut: place.shards.parent for place in places if not read_drift(place.shards.parent)}
-        found = probe_drift(self.forward, source, task) if silent else ()
-        for cut, drift in enumerate(found):
-            if drift is not None and cut in silent:
-                publish_drift(silent[cut], drift)
+        """Publish once a store what its precision costs."""
+        unmeasured = {
+            place.cut: place.shards.parent for place in places if not read_drift(place.shards.parent)
+        }
+        drifts = probe_drift(self.forward, source, task) if unmeasured else ()
+        for cut, drift in enumerate(drifts):
+            if drift is not None and cut in unmeasured:
+                publish_drift(unmeasured[cut], drift)
 
     def _canary(self) -> tuple[np.ndarray, ...]:
-        """What the canary pictures give at each cut, thinned. Raises `UnsteadyBase`."""
+        """Compute the canary pictures, thinned. Raises `UnsteadyBase`."""
 
         def meanwhile() -> None:
             if isinstance(self.forward, Preparing):
@@ -222,7 +239,7 @@ def _seen(forward: Forward, source: Source, path: bytes) -> None:
 
 
 def serve(asks: BinaryIO, answers: BinaryIO) -> None:
-    """Answer what is asked until the asking side closes, and then end at once: nobody waits for the rest."""
+    """Answer requests until the asking side closes; then end at once."""
     worker: Worker | None = None
     asked: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(asks, asked), daemon=True).start()
@@ -274,7 +291,7 @@ def _opened(ask: Open) -> Forward:
 
 
 def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:
-    """Hand on what is asked. When the asking side is gone the process ends, in the midst of a task too."""
+    """Queue requests; end the process when the asking side is gone."""
     while True:
         try:
             ask = pickle.load(asks)
@@ -284,7 +301,7 @@ def _listen(asks: BinaryIO, asked: SimpleQueue[Any]) -> None:
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the worker process."""
     die_with_parent()
     serve(*take_streams())
 

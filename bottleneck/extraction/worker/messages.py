@@ -1,4 +1,7 @@
-"""What a parent and its worker say to each other, pickled. In a module of its own: the worker's own is `__main__`."""
+"""What a parent and its worker say to each other, pickled.
+
+In a module of its own, since the worker's own is `__main__`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from bottleneck.system.disk_errors import refusal
 
 @dataclass(frozen=True)
 class Open:
-    """Ask: build this base, at the cut of each request. Answer: a `StoreSpec` for each."""
+    """Ask to build a base at the cut of each request.
+
+    Answer: a `StoreSpec` for each.
+    """
 
     requests: tuple[BaseRequest, ...]
     cache: Cache
@@ -47,7 +53,7 @@ class Care:
 
 @dataclass(frozen=True)
 class Compute:
-    """Ask: run this task.
+    """Ask to run a task.
 
     Answers: any number of `BaseReady`, `ImagesDone` and `Touching`, then a tuple of `TaskOutcome`.
     """
@@ -59,7 +65,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Try:
-    """Ask: run a sample of this task and throw it away.
+    """Ask to run a sample of a task and throw it away.
 
     Answers: `BaseReady`, any number of `ImagesDone`, then a `Trial`.
     """
@@ -70,7 +76,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Search:
-    """Ask: which batch shape is best for so many images.
+    """Ask for the best batch shape for some images.
 
     Answers: `ImagesDone` for each that is tried, then the best; None where they take less than `long` seconds.
     """
@@ -81,12 +87,12 @@ class Search:
 
 @dataclass(frozen=True)
 class Prove:
-    """Ask: what does the base give for the canary pictures? Answer: a `Proof`."""
+    """Ask for the rows of the canary pictures. Answer: a `Proof`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """The canary (8, values) of each cut as it is computed now, and the numeric environment."""
+    """The canary (8, values) of each cut, and the numeric environment."""
 
     canaries: tuple[np.ndarray, ...]
     environment: Mapping[str, str]
@@ -94,21 +100,24 @@ class Proof:
 
 @dataclass(frozen=True)
 class BaseReady:
-    """The base works: one forward pass took so many seconds. From here on silence is suspicious."""
+    """Tell the seconds of a forward pass: silence is suspicious now."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class ImagesDone:
-    """So many images are done; none of them is a sign of life too."""
+    """Tell how many images are done; 0 is a sign of life."""
 
     images: int
 
 
 @dataclass(frozen=True)
 class Touching:
-    """What comes next, by place in the task: ``decode`` one image, ``forward`` some, ``write`` the shard."""
+    """Name what comes next, by place in the task.
+
+    ``decode`` one image, ``forward`` some, ``write`` the shard.
+    """
 
     stage: str
     images: tuple[int, ...] = ()
@@ -116,14 +125,14 @@ class Touching:
 
 @dataclass(frozen=True)
 class Failure:
-    """What was asked for ended in an error of this kind, with this text."""
+    """The kind and the text of an error."""
 
     kind: type[BottleneckError]
     text: str
 
     @classmethod
     def of(cls, error: Exception, *, filling: bool) -> Failure:
-        """What an error in a worker says on the asking side; `filling` where a store was being filled."""
+        """Describe an error of a worker; `filling` while a store is filled."""
         if isinstance(error, BottleneckError):
             return cls(type(error), str(error))
         if filling and isinstance(error, FileNotFoundError):

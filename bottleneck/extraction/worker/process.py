@@ -1,4 +1,7 @@
-"""The parent's side: a worker process, and what its death costs. It stays light and never imports TensorFlow."""
+"""Run a worker process, and bear its death.
+
+This side stays light and never imports TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ _ADVICE = (
 
 
 class WorkerProcess:
-    """A worker in a process of its own, started when first needed and again when it dies.
+    """A worker process, started when needed and again when it dies.
 
     An image that kills or stalls it costs itself: the task is run once more with care, the next death names its
     culprit, and the task goes on without that image, which is rejected for its circumstances. Of an image that was
@@ -70,7 +73,10 @@ class WorkerProcess:
 
     @property
     def specs(self) -> tuple[StoreSpec, ...]:
-        """What the rows of each cut will be; builds the base. Raises `WorkerDied` where that ends a worker twice."""
+        """The rows of each cut; builds the base.
+
+        Raises `WorkerDied` where that ends a worker twice.
+        """
         for life in range(_LIVES):
             try:
                 self._channel.start()
@@ -82,7 +88,7 @@ class WorkerProcess:
         return self._channel.specs
 
     def prove(self) -> Proof:
-        """What the base gives for the canary pictures. Raises `WorkerDied` at the first death."""
+        """Compute the canary pictures. Raises `WorkerDied` at the first death."""
         try:
             self._channel.start()
             proof: Proof = self._channel.ask(Prove())
@@ -92,7 +98,7 @@ class WorkerProcess:
         return proof
 
     def begin(self) -> None:
-        """Have the base built meanwhile: `specs`, and whatever else a worker is wanted for, waits for it less long."""
+        """Start to build the base, and do not wait for it."""
         self._channel.begin()
 
     def compute(
@@ -139,7 +145,7 @@ class WorkerProcess:
                     care = replace(care, careful=self._channel.was_built or care.careful)
 
     def attempt(self, source: Source, task: Task, on_progress: Callable[[int], None]) -> Trial:
-        """Run a sample of `task` and throw it away. Raises `WorkerDied` at the first death."""
+        """Run a sample of `task`. Raises `WorkerDied` at the first death."""
         started = time.monotonic()
         self._channel.start()
         waited = time.monotonic() - started
@@ -147,7 +153,10 @@ class WorkerProcess:
         return replace(trial, start=waited + trial.start)
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
-        """As `Worker.best_batch` for a `LONG` run. Raises `WorkerDied` at the first death: of one that did not fit."""
+        """Search as `Worker.best_batch`, for a `LONG` run.
+
+        Raises `WorkerDied` at the first death: of a batch that did not fit.
+        """
         try:
             self._channel.start()
             found: int | None = self._channel.ask(Search(images, LONG), tried)
@@ -165,7 +174,10 @@ class WorkerProcess:
         self._channel.stop()
 
     def end(self) -> None:
-        """End the worker for good, from another thread than the one that waits for it: that one hears an error."""
+        """End the worker for good, from another thread.
+
+        Whoever waits for it hears an error.
+        """
         self._channel.end()
 
     def __enter__(self) -> WorkerProcess:
@@ -177,7 +189,7 @@ class WorkerProcess:
     # -------------------------------------------------------------------------------------------- deaths
 
     def _blames_base(self, death: WorkerDied, task: Task, came_through: int) -> bool:
-        """Whether one image after the other ends it in a way that images do not, but bases and machines do."""
+        """Whether images die one after another as only bases make them."""
         tight = isinstance(death, OverMemory) and death.growth < _MUCH
         odd = tight or self._channel.touching.stage == "forward"
         # What is tried alone was given up before: that says nothing new of the base.

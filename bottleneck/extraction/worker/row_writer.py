@@ -1,4 +1,4 @@
-"""The rows of one cut as a task fills and commits them."""
+"""Collect and commit the rows of a task at one cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from bottleneck.store.commit import commit
 
 @dataclass(frozen=True)
 class RowTarget:
-    """Where the rows of cut number `cut` go, what a record says of this machine, and its `pace`: seconds a pass."""
+    """Where the rows of a cut go, and what records say.
+
+    `pace` is the seconds of a forward pass.
+    """
 
     shards: Path
     spec: StoreSpec
@@ -28,7 +31,7 @@ class RowTarget:
 
 
 class RowWriter:
-    """The rows of one cut: finite ones of the storage type, in task order."""
+    """Keeps the finite rows of one cut, in task order."""
 
     def __init__(self, task: Task, place: RowTarget, care: Care) -> None:
         self.place, self._spec = place, place.spec
@@ -53,7 +56,7 @@ class RowWriter:
         return None
 
     def commit(self, task: Task) -> None:
-        """One shard and its record, where there is anything to say."""
+        """Write one shard and its record, where there is any content."""
         bad = [RejectedContent(**r.model_dump(exclude={"path"})) for r in self.rejections if r.content]
         if not self.kept and not bad:
             return
@@ -70,7 +73,6 @@ class RowWriter:
         )
 
     def _rounding(self) -> Rounding | None:
-        """What the storage type cost; None where it is the computed one."""
         if self._full is None or not self.kept:
             return None
         return measure_rounding(self._full[: len(self.kept)], self.features[: len(self.kept)])

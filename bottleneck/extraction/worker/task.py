@@ -1,4 +1,4 @@
-"""One task: bytes read, hashed, decoded, passed through the base, and committed as one shard."""
+"""Run one task, from files to one committed shard."""
 
 from __future__ import annotations
 
@@ -52,14 +52,16 @@ IN_FLIGHT = 2
 
 @dataclass(frozen=True)
 class Pools:
-    """Threads that read and decode ahead, and threads that wait for forward passes."""
+    """Threads that decode ahead, and threads that await forward passes."""
 
     decode: ThreadPoolExecutor
     forward: ThreadPoolExecutor
 
 
 def recorded_outcome(task: Task, place: RowTarget, care: Care) -> TaskOutcome | None:
-    """What the task's record says, where a whole one is there that tells of all its contents.
+    """Read the outcome of a task from a whole record.
+
+    None where no record tells of all its contents.
 
     One that blames circumstances in another way than `care` is of an earlier run: this one looks at it again.
     """
@@ -140,7 +142,7 @@ def run_task(
 
 
 class _TaskRows:
-    """Pixels in, a writer of rows for each cut out."""
+    """Turns pixels into the rows of each cut."""
 
     def __init__(
         self,
@@ -164,12 +166,11 @@ class _TaskRows:
         self._idle: list[np.ndarray] = []
 
     def refuse(self, index: int, why: Rejected) -> None:
-        """This image has no row."""
         for writer in self.writers:
             writer.rejections.append(self._rejection(index, why))
 
     def add(self, index: int, pixels: np.ndarray) -> None:
-        """An image for the next forward pass, which starts when it is full."""
+        """Take an image; a full batch starts a forward pass."""
         if index in self._care.alone:
             self._launch()
         self._waiting.append((index, pixels))
@@ -177,7 +178,6 @@ class _TaskRows:
             self._launch()
 
     def finish(self) -> None:
-        """Wait for every row."""
         self._launch()
         while self._running:
             self._collect()

@@ -1,4 +1,4 @@
-"""A sample of the images run as a task is run, and thrown away: what the rest will take is told from it."""
+"""Time a sample of images, run as a task is run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Trial:
 
 
 def sample_size(pass_seconds: float, batch: int, most: int) -> int:
-    """How many images a sample has: whole passes, for about ten seconds, and no more than `most`.
+    """Count the images of a sample: whole passes, about ten seconds.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def sample_size(pass_seconds: float, batch: int, most: int) -> int:
 
 
 def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
-    """Seconds of one forward pass of `pixels` (batch, height, width, 3), and its rows (batch, *shape) at each cut."""
+    """Time one forward pass; give its seconds and its rows."""
     started = time.perf_counter()
     rows = forward_rows(forward, pixels)
     return time.perf_counter() - started, rows
@@ -75,7 +75,7 @@ def timed_pass(forward: Forward, pixels: np.ndarray) -> tuple[float, tuple[np.nd
 def run_trial(
     forward: Forward, source: Source, task: Task, pools: Pools, watch: Watch, pass_seconds: float
 ) -> Trial:
-    """Run the first images of `task` into a folder that is then removed.
+    """Run the first images of `task` into a temporary folder.
 
     Parameters
     ----------
