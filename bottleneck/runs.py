@@ -23,7 +23,7 @@ from bottleneck.store.writers import is_own_table
 from bottleneck.system.addresses import redact
 from bottleneck.system.disk_errors import refusal
 from bottleneck.system.durable import publish, sha256_of, shown
-from bottleneck.system.file_set import alone, settle, take_names
+from bottleneck.system.file_set import naming_lock, settle, take_names
 from bottleneck.system.objects import local_path
 from bottleneck.system.staging import room_beside
 
@@ -158,7 +158,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     with room_beside(folder / RECORD) as room:
         yield room
-        with alone(folder):
+        with naming_lock(folder):
             tuned = {path.name for path in folder.glob(f"*{TUNED}")}
             take_names(room, folder, RECORD, gone=tuned - set(os.listdir(room)))
 

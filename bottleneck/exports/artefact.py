@@ -18,8 +18,8 @@ import numpy as np
 from bottleneck import catalog
 from bottleneck.contracts import Exporter, Making, Reader
 from bottleneck.errors import BottleneckError, ExportError, UsageError
-from bottleneck.system.aside import written_aside
 from bottleneck.system.disk_errors import refusal
+from bottleneck.system.staging import written_aside
 
 #: Name of the document inside every artefact.
 DOCUMENT = "bottleneck.json"

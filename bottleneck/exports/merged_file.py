@@ -25,7 +25,7 @@ from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts, json_f
 from bottleneck.schema.strict_json import MalformedDocument, parse_as
 from bottleneck.system.disk_errors import about
 from bottleneck.system.durable import publish, sha256_of, shown
-from bottleneck.system.file_set import alone, take_names
+from bottleneck.system.file_set import naming_lock, take_names
 from bottleneck.system.progress import Progress
 from bottleneck.system.staging import room_beside
 
@@ -180,7 +180,7 @@ def name_set(
         Both names for the pixel contract belong to files that are not this model's.
     """
     proof = target.with_suffix(".parity.json")
-    with alone(target.parent):
+    with naming_lock(target.parent):
         contract, gone = _contract(target, proof, decode)
         whose = {target.name: sha256_of(room / target.name), contract: _sha256(decode)}
         final = certificate.model_copy(update={"files": whose})

@@ -24,7 +24,7 @@ from bottleneck.store.rows import Rows
 from bottleneck.store.shard import build_takeout
 from bottleneck.system.disk_errors import about
 from bottleneck.system.durable import publish, shown
-from bottleneck.system.file_set import alone, settle, take_names
+from bottleneck.system.file_set import naming_lock, settle, take_names
 from bottleneck.system.memory import budget
 from bottleneck.system.objects import local_path
 from bottleneck.system.staging import room_beside
@@ -122,12 +122,12 @@ def take_out(
                 else:
                     _write_groups(features, file)
         if kind == "parquet":
-            with alone(folder):
+            with naming_lock(folder):
                 take_names(room, folder, lead)
             return [folder / matrix]
         with about(room / TABLE), open(room / TABLE, "xb") as file:
             _write_table(features, digest.hexdigest(), file)
-        with alone(folder):
+        with naming_lock(folder):
             take_names(room, folder, lead, gone=_foreign(folder, room, matrix))
     return [folder / matrix, folder / TABLE]
 

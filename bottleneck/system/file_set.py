@@ -1,4 +1,4 @@
-"""Files that belong together take their names in a folder as one set, never mixed with those of another."""
+"""Name files in a folder as one set, never mixed with another."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _READY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.ready", re.DOTALL)
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let nobody else name a set in `folder` meanwhile.
+def naming_lock(folder: Path) -> Iterator[None]:
+    """Lock `folder`, so that only the caller names a set there.
 
-    One that a killed process had decided is finished first.
+    A set that a killed process had decided is finished first.
 
     Raises
     ------
     OSError
-        The folder is not there or cannot be written.
+        The folder is missing or cannot be written.
     """
     with _locked(folder):
         for ready, lead in _decided(folder):
@@ -41,13 +41,13 @@ def alone(folder: Path) -> Iterator[None]:
 def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ()) -> None:
     """Give everything in `room` its name in `folder`, as one set.
 
-    The caller is `alone` there.
+    The caller holds its `naming_lock`.
 
     No system gives several files their names in one step where the folder has to stay. So the new files are made
     durable aside, and one rename of their room decides that they count. Then the old leading file goes, the others
-    take their names, and the new leading file comes last: whoever opens the files by name finds the old ones, the new
-    ones, or no leading file, and never some of each. Killed after the decision, the next `alone` or `settle` goes on
-    from there; before it, nothing has happened. All room on the disk is taken before the decision.
+    take their names, and the new leading file comes last: a reader finds the old files, the new ones, or no leading
+    file, and never some of each. After a kill behind the decision, the next `naming_lock` or `settle` goes on from
+    there; before it, nothing has happened. All space on the disk is taken before the decision.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
         From `room_beside(folder / lead)`, filled.
     folder : Path
     lead : str
-        The file without which nobody reads the others.
+        The file without which the others are not read.
     gone : iterable of str
-        Files of the old set that the new one has no more.
+        Files of the old set that the new one does not have.
 
     Raises
     ------
     OSError
-        Nothing has happened, or where the disk failed after the decision, the new files are there.
+        Nothing has happened; or the disk failed after the decision, and the new files have their names.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
     >>> folder = Path(tempfile.mkdtemp())
     >>> with room_beside(folder / "matrix") as room:
     ...     _ = (room / "matrix").write_text("rows"), (room / "table").write_text("names")
-    ...     with alone(folder):
+    ...     with naming_lock(folder):
     ...         take_names(room, folder, "matrix")
     >>> sorted(path.name for path in folder.iterdir())
     ['matrix', 'table']
@@ -90,7 +90,7 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
         sync_folder(folder)
         _finish(ready, folder, lead)
     except BaseException:
-        # Decided is decided: half of two sets is worse than the new one, whose maker hears of the failure all the same.
+        # Half of two sets is worse than the new set, so it is finished; the caller learns of the failure all the same.
         if ready.exists():
             with contextlib.suppress(OSError):
                 _finish(ready, folder, lead)
@@ -100,22 +100,22 @@ def take_names(room: Path, folder: Path, lead: str, *, gone: Iterable[str] = ())
 def settle(folder: Path) -> bool:
     """Finish what a killed process had decided in `folder`.
 
-    False where there was nothing to finish. Whoever misses a leading file calls this and looks again: a living
-    process is waited for.
+    False where there was nothing to finish. A reader that misses a leading file calls this and looks again; it waits
+    for a living process.
 
     Raises
     ------
     OSError
-        It cannot be finished by this user.
+        This user cannot finish it.
     """
     if not _decided(folder):
         return False
-    with alone(folder):
+    with naming_lock(folder):
         return True
 
 
 def _decided(folder: Path) -> list[tuple[Path, str]]:
-    """Rooms whose sets are decided, each with its leading file."""
+    """Find the rooms whose sets are decided, with their leading files."""
     try:
         names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -124,7 +124,7 @@ def _decided(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _finish(ready: Path, folder: Path, lead: str) -> None:
-    """Name what still lies in `ready`, the leading file last. May be begun again after every step."""
+    """Name what is still in `ready`; a killed call can be repeated."""
     first, notes = ready / lead, ready / _NOTES
     rest = sorted(name for name in os.listdir(ready) if name not in (LOCK, _NOTES, lead))
     marks = notes / "gone"
@@ -160,7 +160,7 @@ def _check_kind(new: Path, old: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """The folder's own lock, which leaves no file behind; a lock file where the system has none for folders."""
+    """Lock the folder itself, or a file where folders have no locks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:

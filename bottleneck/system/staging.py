@@ -1,8 +1,9 @@
-"""Make a folder aside and name it in one step."""
+"""Write a file or folder aside and name it in one step."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
@@ -11,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bottleneck.system.disk_errors import about
-from bottleneck.system.durable import recover, swap, sync_tree
+from bottleneck.system.durable import recover, swap, sync_folder, sync_tree
 
-#: Held by whoever fills a staging folder; the system frees it when its holder dies.
+#: A process that fills a folder aside locks this file; the system frees the lock when the process dies.
 LOCK = ".lock"
 
 
@@ -69,7 +70,7 @@ def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
     ----------
     target : Path
     becomes : Path, optional
-        What files of the room are below in the end, which is the place that errors name: by default beside `target`.
+        The place that errors name for files of the room: by default the folder of `target`.
 
     Yields
     ------
@@ -77,9 +78,9 @@ def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
         On the file system of `target`, whose own folder must be there.
     """
     sweep(target)
-    folder, release = _own_room(target)
+    folder, release = _locked_room(target)
     try:
-        # Nobody knows the name of the room, and it is gone when the error is read.
+        # The user does not know the name of the room, and it is gone when the error is read.
         with about(becomes or target.parent, folder), about(target):
             yield folder
     finally:
@@ -87,7 +88,48 @@ def room_beside(target: Path, *, becomes: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _own_room(target: Path) -> tuple[Path, Callable[[], None]]:
+@contextlib.contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Give a path that takes the name `target` on leaving.
+
+    Yields
+    ------
+    Path
+        In a temporary folder beside `target`, which is removed with whatever else is in it. An exception inside
+        leaves `target` as it was.
+
+    Raises
+    ------
+    OSError
+        The disk refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "model"
+    >>> with written_aside(target) as path:
+    ...     _ = path.write_text("whole")
+    >>> target.read_text(), [path.name for path in target.parent.iterdir()]
+    ('whole', ['model'])
+    """
+    with room_beside(target) as room:
+        aside = room / target.name
+        yield aside
+        if aside.is_dir():
+            sync_tree(aside)
+            if target.is_symlink() or (target.exists() and not target.is_dir()):
+                raise NotADirectoryError(errno.ENOTDIR, "a file of that name is there", str(target))
+            previous = swap(aside, target)
+            if previous is not None:
+                shutil.rmtree(previous, ignore_errors=True)
+        else:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(aside, target)
+            sync_folder(target.parent)
+
+
+def _locked_room(target: Path) -> tuple[Path, Callable[[], None]]:
     """Make and lock a folder beside `target`; also give its release."""
     from filelock import FileLock
 
@@ -98,7 +140,7 @@ def _own_room(target: Path) -> tuple[Path, Callable[[], None]]:
         lock = FileLock(folder / LOCK)
         try:
             lock.acquire()
-            # Until it was locked, somebody who sweeps could take it for a leftover.
+            # Until it was locked, a `sweep` could take it for a leftover.
             if (folder / LOCK).exists():
                 return folder, lock.release
         except (FileNotFoundError, FileExistsError):
@@ -120,7 +162,7 @@ def sweep(target: Path) -> None:
     if os.path.lexists(target):
         left += target.parent.glob(f"{beside}was")
     for folder in left:
-        # Somebody who is at work holds the lock; anything else that keeps us from it is none of ours to remove.
+        # A process at work holds the lock; whatever else keeps us from it is not ours to remove.
         with contextlib.suppress(Timeout, OSError), FileLock(folder / LOCK, timeout=0):
-            # Under the lock: whoever has just made this folder sees that it is gone, and makes another.
+            # Under the lock: a process that has just made this folder sees that it is gone, and makes another.
             shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.system import durable
-from bottleneck.system.staging import staged, sweep
+from bottleneck.system.staging import staged, sweep, written_aside
 from tests.faults.private_mounts import memory, private_mounts
 from tests.store.kill_steps import kill_at, steps_of
 
@@ -127,3 +127,72 @@ def test_other_names_beside_it_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     write(target, "one")
     assert len(beside(target)) == 4
+
+
+# ------------------------------------------------------------------------------------------- one file or folder aside
+
+
+def write_one(path: Path, text: str, folder: bool) -> Path:
+    file = path / "inner" / "file" if folder else path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return path
+
+
+def read_one(path: Path) -> str:
+    return (path / "inner" / "file" if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_the_new_takes_the_place_of_the_old(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "model"
+    for text in ("one", "two"):
+        with written_aside(target) as path:
+            write_one(path, text, folder)
+            (path.parent / "scratch").mkdir()
+        assert read_one(target) == text
+        assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
+def test_a_failure_leaves_the_old(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "model"
+    write_one(target, "one", folder)
+    with pytest.raises(FileNotFoundError), written_aside(target) as path:
+        path.with_name("not there").rename(write_one(path, "two", folder))
+    assert read_one(target) == "one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_was_never_written_takes_no_name(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    target.write_text("one")
+    with pytest.raises(FileNotFoundError), written_aside(target):
+        pass
+    assert target.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["file over folder", "folder over file"])
+def test_a_thing_of_another_kind_stays(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "model"
+    write_one(target, "mine", not folder)
+    with pytest.raises(OSError, match=r"model"), written_aside(target) as path:
+        write_one(path, "new", folder)
+    assert read_one(target) == "mine"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    left = tmp_path / ".model.0badcafe.making"
+    write_one(left / "model", "half", folder=True)
+    with written_aside(target) as path:
+        assert not left.exists()
+        # Two at work do not sweep each other.
+        with written_aside(target) as other:
+            assert path.parent.is_dir()
+            write_one(other, "one", folder=False)
+        write_one(path, "two", folder=False)
+    assert target.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [target]
