@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,20 @@ import click
 
 from bottleneck import __version__
 from bottleneck.cli.finetune import UNFREEZE, asked_after, tune_after
-from bottleneck.cli.options import ALLOW_HOST, BASE, READING, SCORE, SESSION, SOURCE, TEAM, TRUST, VIEWS
-from bottleneck.cli.output import note, say, session, show
+from bottleneck.cli.options import (
+    ALLOW_HOST,
+    BASE,
+    READING,
+    REHASH,
+    SCORE,
+    SESSION,
+    SOURCE,
+    TEAM,
+    TRUST,
+    VIEWS,
+    max_bad,
+)
+from bottleneck.cli.output import Output, note, say
 from bottleneck.cli.streams import writing
 from bottleneck.errors import UsageError
 from bottleneck.schema import json_value
@@ -31,7 +44,7 @@ def app() -> None:
 @app.command(short_help="What bases there are, with sizes, cuts and shapes.")
 @click.argument("name", required=False)
 @SESSION
-def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
+def bases(name: str | None, output: Output, **_: Any) -> None:
     """What bases there are: size, cuts, feature shapes, parameters,
     where weights come from.
     """
@@ -39,9 +52,7 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
     from bottleneck.pipeline.lookup import base_named, list_bases
 
     found = list_bases() if name is None else [base_named(name)]
-    show(
-        as_json,
-        quiet,
+    output.show(
         lambda: {"bases": [one.to_json() for one in found]},
         lambda: training.base_details(found[0]) if name else training.base_table(found),
     )
@@ -55,65 +66,28 @@ def bases(name: str | None, as_json: bool, quiet: bool, **_: Any) -> None:
 @TEAM
 @READING
 @SESSION
-def extract(source: str, dry_run: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def extract(source: str, dry_run: bool, output: Output, **options: Any) -> None:
     """Fill the store:
     each image that it lacks goes through the base once.
     """
     import bottleneck
-    from bottleneck.cli.tables import extraction
-    from bottleneck.pipeline.foresee import foresee
-
-    base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
-    if len(cuts) > 1:
-        del options["cut"]
-        _extract_cuts(source, base, cuts, dry_run, as_json, quiet, options)
-    elif dry_run:
-        left = foresee(source, base, **session(quiet, options))
-        show(
-            as_json,
-            quiet,
-            left.to_json,
-            lambda: extraction.estimate_table(left),
-        )
-    else:
-        done = bottleneck.extract(source, base, **session(quiet, options))
-        show(
-            as_json,
-            quiet,
-            done.to_json,
-            lambda: extraction.extraction_table(done),
-        )
-
-
-def _extract_cuts(
-    source: str,
-    base: str,
-    cuts: list[str],
-    dry_run: bool,
-    as_json: bool,
-    quiet: bool,
-    options: dict[str, Any],
-) -> None:
     from bottleneck.cli.tables import common, extraction
     from bottleneck.pipeline.extract import extract_cuts
-    from bottleneck.pipeline.foresee import foresee_cuts
+    from bottleneck.pipeline.foresee import foresee, foresee_cuts
 
-    if dry_run:
-        left = foresee_cuts(source, base, cuts, **session(quiet, options))
-        show(
-            as_json,
-            quiet,
-            lambda: {"cuts": {cut: one.to_json() for cut, one in left.items()}},
-            lambda: common.stacked(*(extraction.estimate_table(one) for one in left.values())),
+    base, cuts = options.pop("base"), [name.strip() for name in (options["cut"] or "").split(",")]
+    table: Callable[[Any], Any] = extraction.estimate_table if dry_run else extraction.extraction_table
+    done: Any
+    if len(cuts) == 1:
+        done = (foresee if dry_run else bottleneck.extract)(source, base, **output.session(options))
+        output.show(done.to_json, lambda: table(done))
+    else:
+        del options["cut"]
+        done = (foresee_cuts if dry_run else extract_cuts)(source, base, cuts, **output.session(options))
+        output.show(
+            lambda: {"cuts": {cut: one.to_json() for cut, one in done.items()}},
+            lambda: common.stacked(*map(table, done.values())),
         )
-        return
-    done = extract_cuts(source, base, cuts, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
-        lambda: {"cuts": {cut: one.to_json() for cut, one in done.items()}},
-        lambda: common.stacked(*(extraction.extraction_table(one) for one in done.values())),
-    )
 
 
 @app.command(short_help="Take features out for other tools.")
@@ -125,17 +99,15 @@ def _extract_cuts(
 )
 @READING
 @SESSION
-def features(source: str, out: str, kind: Any, as_json: bool, quiet: bool, **options: Any) -> None:
+def features(source: str, out: str, kind: Any, output: Output, **options: Any) -> None:
     """Take features out for other tools:
     a matrix and a table in the same order.
     """
     import bottleneck
     from bottleneck.cli.tables import extraction
 
-    rows = bottleneck.features(source, options.pop("base"), out=out, format=kind, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    rows = bottleneck.features(source, options.pop("base"), out=out, format=kind, **output.session(options))
+    output.show(
         lambda: rows.to_json(Path(out), kind),
         lambda: extraction.features_table(rows, Path(out), kind),
     )
@@ -181,8 +153,7 @@ def train(
     given: tuple[str, ...],
     unfreeze: tuple[str, ...],
     tune: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
+    output: Output,
     **options: Any,
 ) -> None:
     """Train a head on cached features; what is missing is extracted first."""
@@ -197,12 +168,12 @@ def train(
         settings[key.strip()] = value
     after = asked_after(unfreeze, tune)
     done = bottleneck.train(
-        source, options.pop("base"), settings=settings, on_message=note, **session(quiet, options)
+        source, options.pop("base"), settings=settings, on_message=note, **output.session(options)
     )
     if after is None:
-        show(as_json, quiet, done.to_json, lambda: training.training_table(done))
+        output.show(done.to_json, lambda: training.training_table(done))
     else:
-        tune_after(done, unfreeze, after, as_json, quiet, options)
+        tune_after(done, unfreeze, after, output, options)
 
 
 @app.command(short_help="Measure a run's head.")
@@ -214,15 +185,13 @@ def train(
 @TRUST
 @READING
 @SESSION
-def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+def evaluate(run: str, source: str | None, output: Output, **options: Any) -> None:
     """Measure a run's head: on its own splits, or on another SOURCE."""
     import bottleneck
     from bottleneck.cli.tables import training
 
-    found = bottleneck.evaluate(run, source, on_message=note, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    found = bottleneck.evaluate(run, source, on_message=note, **output.session(options))
+    output.show(
         lambda: {"run": run, "metrics": json_value(found)},
         lambda: training.evaluation_table(found),
     )
@@ -232,24 +201,18 @@ def evaluate(run: str, source: str | None, as_json: bool, quiet: bool, **options
 @click.argument("run_or_model", metavar="RUN|MODEL.keras", type=click.Path(readable=False))
 @SOURCE
 @click.option("--format", "kind", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
-@click.option(
-    "--max-bad",
-    type=click.FloatRange(0, 1),
-    default=1.0,
-    show_default=True,
-    help="Share of images that may be rejected.",
-)
-@click.option("--rehash", is_flag=True, help="Read every file again, whatever the scan index says.")
+@max_bad(1.0)
+@REHASH
 @TRUST
 @ALLOW_HOST
 @SESSION
-def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def predict(run_or_model: str, source: str, kind: str, output: Output, **options: Any) -> None:
     """Class probabilities for each image, one line a file, on standard output."""
     import bottleneck
 
-    found = bottleneck.predict(run_or_model, source, **session(quiet, options))
-    if as_json:
-        show(True, quiet, found.to_json, lambda: None)
+    found = bottleneck.predict(run_or_model, source, **output.session(options))
+    if output.as_json:
+        output.show(found.to_json, lambda: None)
         return
     if sys.stdout is not None:  # closed by whoever called
         with writing():
@@ -265,15 +228,15 @@ def predict(run_or_model: str, source: str, kind: str, as_json: bool, quiet: boo
 @TRUST
 @ALLOW_HOST
 @SESSION
-def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def merge(run: str, out: str, output: Output, **options: Any) -> None:
     """One model from image to probabilities,
     certified equal to the run's cached head.
     """
     import bottleneck
     from bottleneck.cli.tables import training
 
-    done = bottleneck.merge(run, out, **session(quiet, options))
-    show(as_json, quiet, done.to_json, lambda: training.delivery_table(done))
+    done = bottleneck.merge(run, out, **output.session(options))
+    output.show(done.to_json, lambda: training.delivery_table(done))
 
 
 @app.command(short_help="Certified artefacts: Keras, SavedModel, LiteRT, ONNX, OpenVINO.")
@@ -308,7 +271,7 @@ def merge(run: str, out: str, as_json: bool, quiet: bool, **options: Any) -> Non
 @TRUST
 @ALLOW_HOST
 @SESSION
-def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def export(run: str, out: str, formats: str, output: Output, **options: Any) -> None:
     """A folder of artefacts,
     each run by a process without this package and certified equal to the cached head.
 
@@ -320,12 +283,12 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
     from bottleneck.cli.tables import exports
 
     kinds = [kind.strip() for kind in formats.split(",") if kind.strip()]
-    done = bottleneck.export(run, out, kinds, **session(quiet, options))
+    done = bottleneck.export(run, out, kinds, **output.session(options))
     for kind in done.left_out:
         note(f"{kind} was left out: its library is not installed here")
     for item in done.manifest.refused:
         note(f"{item.kind} is not delivered: {item.why}")
-    show(as_json, quiet, done.to_json, lambda: exports.export_table(done))
+    output.show(done.to_json, lambda: exports.export_table(done))
 
 
 @app.command(short_help="The whole trip on real images.")
@@ -335,13 +298,13 @@ def export(run: str, out: str, formats: str, as_json: bool, quiet: bool, **optio
 @click.option("--out", type=click.Path(file_okay=False), default="bottleneck-demo", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the held-out split.")
 @SESSION
-def demo(images: str | None, out: str, seed: int, as_json: bool, quiet: bool, **options: Any) -> None:
+def demo(images: str | None, out: str, seed: int, output: Output, **options: Any) -> None:
     """The whole trip on real images:
     extract, train two heads, merge the better one, certify it.
     """
     from bottleneck.cli.tables import training
     from bottleneck.pipeline import demo as trip
 
-    speak = (lambda _: None) if quiet or as_json else say
-    done = trip.run_demo(Path(out), images, seed=seed, say=speak, session=session(quiet, options))
-    show(as_json, quiet, done.to_json, lambda: training.demo_table(done))
+    speak = (lambda _: None) if output.quiet or output.as_json else say
+    done = trip.run_demo(Path(out), images, seed=seed, say=speak, session=output.session(options))
+    output.show(done.to_json, lambda: training.demo_table(done))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bottleneck.cli.options import READING, SESSION, TRUST, options
-from bottleneck.cli.output import note, session, show
+from bottleneck.cli.options import READING, SESSION, TRUST, options, views
+from bottleneck.cli.output import Output, note
 from bottleneck.errors import UsageError
 from bottleneck.schema import parse_rates, parse_tune
 
@@ -88,14 +88,7 @@ TUNING = options(
         metavar="POLICY",
         help="A new view of each image every epoch, from its pixels; with --views, how those are made.",
     ),
-    click.option(
-        "--views",
-        type=click.IntRange(1, 65536),
-        default=1,
-        show_default=True,
-        metavar="K",
-        help="Cache K views of each image, itself included; each epoch sees one of them.",
-    ),
+    views("Cache K views of each image, itself included; each epoch sees one of them."),
     click.option("--full", is_flag=True, help="From the pixels, even where the part below could be cached."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
 )
@@ -112,8 +105,7 @@ def finetune(
     unfreeze: tuple[str, ...],
     rates: tuple[str, ...],
     patience: int,
-    as_json: bool,
-    quiet: bool,
+    output: Output,
     **options: Any,
 ) -> None:
     """Train the top of a run's base together with its head;
@@ -126,11 +118,9 @@ def finetune(
     import bottleneck
     from bottleneck.cli.tables import finetune as tuning_tables
 
-    given = {**session(quiet, options), **parse_rates(rates), "patience": patience or None}
+    given = {**output.session(options), **parse_rates(rates), "patience": patience or None}
     done = bottleneck.finetune(run, unfreeze, on_message=note, **given)
-    show(
-        as_json,
-        quiet,
+    output.show(
         done.to_json,
         lambda: tuning_tables.finetuned_table(done),
     )
@@ -153,8 +143,7 @@ def tune_after(
     trained: Trained,
     unfreeze: tuple[str, ...],
     settings: dict[str, Any],
-    as_json: bool,
-    quiet: bool,
+    output: Output,
     options: dict[str, Any],
 ) -> None:
     """Fine-tune a run that was just trained, and show both."""
@@ -167,11 +156,9 @@ def tune_after(
     # The base was named in this very command.
     where["trust"] = True
     done = bottleneck.finetune(
-        trained.folder.path, unfreeze, on_message=note, **settings, **session(quiet, where)
+        trained.folder.path, unfreeze, on_message=note, **settings, **output.session(where)
     )
-    show(
-        as_json,
-        quiet,
+    output.show(
         lambda: {**trained.to_json(), "finetuned": done.to_json()},
         lambda: common.stacked(training.training_table(trained), tuning_tables.finetuned_table(done)),
     )

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bottleneck.cli.output import Output
+
 Command = Callable[..., Any]
 
 SOURCE = click.argument("source", type=click.Path(readable=False))
@@ -19,6 +21,34 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
         lambda wrapped, option: option(wrapped), reversed(options), command
     )
 
+
+def _with_output(command: Command) -> Command:
+    @functools.wraps(command)
+    def wrapped(as_json: bool, quiet: bool, **given: Any) -> Any:
+        return command(output=Output(as_json, quiet), **given)
+
+    return wrapped
+
+
+def views(text: str) -> Callable[[Command], Command]:
+    """Declare ``--views``, with what it does in this command."""
+    return click.option(
+        "--views", type=click.IntRange(1, 65536), default=1, show_default=True, metavar="K", help=text
+    )
+
+
+def max_bad(default: float) -> Callable[[Command], Command]:
+    """Declare ``--max-bad``."""
+    return click.option(
+        "--max-bad",
+        type=click.FloatRange(0, 1),
+        default=default,
+        show_default=True,
+        help="Share of images that may be rejected.",
+    )
+
+
+REHASH = click.option("--rehash", is_flag=True, help="Read every file again, whatever the scan index says.")
 
 BASE = options(
     click.option("--base", required=True, metavar="NAME|FILE.keras|MODULE:FUNCTION", help="The frozen base."),
@@ -70,17 +100,11 @@ SESSION = options(
     ),
     click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
     click.option("--quiet", is_flag=True, help="No progress bars, no tables."),
+    _with_output,
 )
 
 VIEWS = options(
-    click.option(
-        "--views",
-        type=click.IntRange(1, 65536),
-        default=1,
-        show_default=True,
-        metavar="K",
-        help="Views of each image: the image itself and K - 1 augmented ones.",
-    ),
+    views("Views of each image: the image itself and K - 1 augmented ones."),
     click.option(
         "--augment",
         metavar="POLICY",
@@ -134,14 +158,8 @@ ALLOW_HOST = click.option(
 
 READING = options(
     ALLOW_HOST,
-    click.option(
-        "--max-bad",
-        type=click.FloatRange(0, 1),
-        default=0.01,
-        show_default=True,
-        help="Share of images that may be rejected.",
-    ),
-    click.option("--rehash", is_flag=True, help="Read every file again, whatever the scan index says."),
+    max_bad(0.01),
+    REHASH,
     click.option(
         "--remote",
         metavar="URL",

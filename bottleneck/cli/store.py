@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bottleneck.cli.options import ALLOW_HOST, SESSION, TRUST
-from bottleneck.cli.output import session, show
+from bottleneck.cli.output import Output
 from bottleneck.cli.streams import writing
 from bottleneck.schema import json_value
 
@@ -33,17 +33,15 @@ def store() -> None:
 
 @store.command("ls", short_help="All stores: base, cut, rows, size, damage.")
 @SESSION
-def ls(as_json: bool, quiet: bool, **options: Any) -> None:
+def ls(output: Output, **options: Any) -> None:
     """All stores of the cache:
     base, cut, recipe, rows, shape, type, shards, size, damaged shards, last change.
     """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.list_stores(**session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    found = stores.list_stores(**output.session(options))
+    output.show(
         lambda: {"stores": json_value(found)},
         lambda: store_tables.states_table(found),
     )
@@ -52,17 +50,15 @@ def ls(as_json: bool, quiet: bool, **options: Any) -> None:
 @store.command("show", short_help="One store in detail.")
 @click.argument("name", metavar="STORE")
 @SESSION
-def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def show_one(name: str, output: Output, **options: Any) -> None:
     """One store in detail: its recipe in words,
     how it was asked for, who computed what, what was rejected.
     """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.show_store(name, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    found = stores.show_store(name, **output.session(options))
+    output.show(
         lambda: found.to_json(details=True),
         lambda: store_tables.state_table(found),
     )
@@ -84,7 +80,7 @@ def show_one(name: str, as_json: bool, quiet: bool, **options: Any) -> None:
 @TRUST
 @ALLOW_HOST
 @SESSION
-def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def verify(names: tuple[str, ...], digest: bool, output: Output, **options: Any) -> None:
     """Hash every record, shard and list of block hashes,
     and look at the structure of each file.
 
@@ -94,27 +90,25 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.verify(names, **session(quiet, options))
-    if digest and not as_json:
+    found = stores.verify(names, **output.session(options))
+    if digest and not output.as_json:
         with writing():
             for one in found:
                 if one.verdict is not None:
                     click.echo(f"{one.verdict.digest}  {one.folder.name}")
     else:
-        show(
-            as_json,
-            quiet,
+        output.show(
             lambda: {"sound": all(one.sound for one in found), "stores": json_value(found)},
             lambda: store_tables.checked_table(found),
         )
     _end(
-        quiet and not as_json,
+        output,
         [
             ("not sound" if one.verdict and not one.verdict.damaged else "damaged", one.folder.name)
             for one in found
             if not one.sound
         ],
-        digest and not as_json,
+        digest,
     )
 
 
@@ -129,23 +123,21 @@ def verify(names: tuple[str, ...], digest: bool, as_json: bool, quiet: bool, **o
     help="Size of a shard; so much memory is needed three times.",
 )
 @SESSION
-def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **options: Any) -> None:
+def compact(names: tuple[str, ...], target: int, output: Output, **options: Any) -> None:
     """Write many small shards as few large ones.
     Killed at any moment, the store serves the same rows.
     """
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.compact(names, target=target * _MIB, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    found = stores.compact(names, target=target * _MIB, **output.session(options))
+    output.show(
         lambda: {"stores": [_outcome(one) for one in found]},
         lambda: store_tables.compaction_table(found),
     )
     done = [one for one in found if not isinstance(one, stores.StoreState)]
     _end(
-        quiet and not as_json,
+        output,
         [("damaged", one.folder.name) for one in done if one.damaged]
         + [(_NOT_REMOVED, one.folder.name) for one in done if one.failed],
     )
@@ -163,9 +155,7 @@ def compact(names: tuple[str, ...], target: int, as_json: bool, quiet: bool, **o
 @click.option("--yes", is_flag=True, help="Do it; without, only say what would go.")
 @ALLOW_HOST
 @SESSION
-def prune(
-    names: tuple[str, ...], keep: tuple[str, ...], yes: bool, as_json: bool, quiet: bool, **options: Any
-) -> None:
+def prune(names: tuple[str, ...], keep: tuple[str, ...], yes: bool, output: Output, **options: Any) -> None:
     """Remove rows that none of the --keep sources refers to,
     and files that nothing refers to.
 
@@ -174,22 +164,20 @@ def prune(
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.prune(names, keep=keep, yes=yes, **session(quiet, options))
+    found = stores.prune(names, keep=keep, yes=yes, **output.session(options))
     done = [one for one in found if not isinstance(one, stores.StoreState)]
-    show(
-        as_json,
-        quiet,
+    output.show(
         lambda: {"done": any(one.done for one in done), "stores": [_outcome(one) for one in found]},
         lambda: store_tables.pruning_table(found),
     )
-    _end(quiet and not as_json, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
+    _end(output, [(_NOT_REMOVED, one.folder.name) for one in done if one.failed])
 
 
 @store.command(short_help="Stores to another cache, on a disk or behind a URL.")
 @click.argument("names", nargs=-1, metavar="[STORE|URL]…")
 @click.argument("target", metavar="DEST")
 @SESSION
-def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def copy(names: tuple[str, ...], target: str, output: Output, **options: Any) -> None:
     """Copy stores, all of the cache where none is named,
     to the cache at DEST: a folder, or a URL (s3://bucket/cache).
 
@@ -199,14 +187,12 @@ def copy(names: tuple[str, ...], target: str, as_json: bool, quiet: bool, **opti
     from bottleneck.cli.tables import stores as store_tables
     from bottleneck.pipeline import stores
 
-    found = stores.copy(names, target, **session(quiet, options))
-    show(
-        as_json,
-        quiet,
+    found = stores.copy(names, target, **output.session(options))
+    output.show(
         lambda: {"stores": json_value(found)},
         lambda: store_tables.copied_table(found),
     )
-    _end(quiet and not as_json, [("damaged", one.source) for one in found if one.damaged])
+    _end(output, [("damaged", one.source) for one in found if one.damaged])
 
 
 def _outcome(one: Compaction | Pruning | StoreState) -> dict[str, Any]:
@@ -218,14 +204,16 @@ def _outcome(one: Compaction | Pruning | StoreState) -> dict[str, Any]:
     )
 
 
-def _end(quiet: bool, words: Sequence[tuple[str, str]], digest: bool = False) -> None:
+def _end(output: Output, words: Sequence[tuple[str, str]], digest: bool = False) -> None:
     """End with status 1 where there are words, each of a store."""
     from bottleneck.system.durable import shown
 
     if not words:
         return
-    if quiet or digest:
+    if not output.as_json and (output.quiet or digest):
         for word, name in words:
             click.echo(f"error: {word}: {shown(name)}", err=True)
-        click.echo(f"the same command without {'--quiet' if quiet else '--digest'} says what", err=True)
+        click.echo(
+            f"the same command without {'--quiet' if output.quiet else '--digest'} says what", err=True
+        )
     raise SystemExit(1)
