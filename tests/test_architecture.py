@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
         "system",
     },
-    "finetuning": {"bases", "contracts", "errors", "models", "schema", "store", "system"},
+    "finetuning": {"bases", "contracts", "errors", "heads", "models", "schema", "store", "system"},
     "pipeline": {
         "bases",
         "catalog",

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from bottleneck.evaluation.cross_validation import cross_validate, fit_views, measure_head
 from bottleneck.evaluation.metrics import Metrics
 from bottleneck.heads.scaling import LeftOutWarning, left_out_text
+from bottleneck.heads.training_loop import epoch_note
 from bottleneck.store.join import Features
 from bottleneck.store.rows import Rows, why_loaded
 from bottleneck.system.progress import Progress
@@ -101,13 +102,7 @@ def fit_and_measure(
 
             def epoch_done(facts: dict[str, float]) -> None:
                 bar.update(1)
-                bar.note(
-                    " ".join(
-                        f"{name}={value:.4f}"
-                        for name, value in facts.items()
-                        if "loss" in name or "acc" in name
-                    )
-                )
+                bar.note(epoch_note(facts))
 
             _fit(head, training, validation_data=validation, on_epoch=epoch_done)
     # A head of someone else's need not know.

@@ -19,8 +19,9 @@ from bottleneck.finetuning import checkpoint
 from bottleneck.finetuning.checkpoint import Checkpoint
 from bottleneck.finetuning.feeds import Feed
 from bottleneck.finetuning.prefix import prefix, tail
-from bottleneck.finetuning.training_loop import Chain, Course, StageProgram, train_stage
+from bottleneck.finetuning.stage_training import Chain, StageProgram, train_stage
 from bottleneck.finetuning.unfreeze import choices, paths
+from bottleneck.heads.training_loop import Course, epoch_note
 from bottleneck.models.comparison import spread
 from bottleneck.schema import StageDone, TuneSettings, TuneStage, canonical_json
 from bottleneck.system.progress import Progress
@@ -213,7 +214,8 @@ def run_stages(
             point = None
 
         def save(course: Course, program: StageProgram = program) -> None:
-            arrays = {"now": program.values(), "best": course.kept, "optimizer": _optimizer_values(program)}
+            now = program.values()
+            arrays = {"now": now, "best": course.kept or now, "optimizer": _optimizer_values(program)}
             facts = Checkpoint(
                 identity=identity,
                 done=tuple(done),
@@ -227,7 +229,7 @@ def run_stages(
 
             def epoch_done(entry: dict[str, float], bar: Any = bar) -> None:
                 bar.update(1)
-                bar.note(" ".join(f"{k}={v:.4f}" for k, v in entry.items() if "loss" in k or "acc" in k))
+                bar.note(epoch_note(entry))
 
             before = sum(len(one.history) - 1 for one in done)
             train_stage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bottleneck.heads.training_loop import count_plateaus
 from bottleneck.schema import TuneSettings
 
 
@@ -40,27 +41,8 @@ def plateau(settings: TuneSettings, losses: Sequence[float]) -> float:
     >>> plateau(steps, [1.0, 0.9, 0.95, 0.9]), plateau(steps, [1.0, 0.9, 0.8])
     (0.1, 1.0)
     """
-    factor, lowest, waited = 1.0, math.inf, 0
-    if settings.schedule != "plateau":
-        return factor
-    for loss in losses:
-        waited = 0 if loss < lowest else waited + 1
-        lowest = min(loss, lowest)
-        if waited == settings.plateau_patience:
-            factor, waited = factor * settings.plateau_factor, 0
+    factor = 1.0
+    if settings.schedule == "plateau":
+        for _ in range(count_plateaus(losses, settings.plateau_patience)):
+            factor *= settings.plateau_factor
     return factor
-
-
-def over(settings: TuneSettings, losses: Sequence[float]) -> bool:
-    """Whether a stage with these losses, the first of them before epoch 1, has run its course.
-
-    Examples
-    --------
-    >>> short = TuneSettings(epochs=5, patience=2)
-    >>> over(short, [1.0, 0.5, 0.6]), over(short, [1.0, 0.5, 0.6, 0.7])
-    (False, True)
-    """
-    if len(losses) > settings.epochs:
-        return True
-    best = min(range(len(losses)), key=losses.__getitem__)
-    return settings.patience is not None and len(losses) - 1 - best >= settings.patience

@@ -10,6 +10,7 @@ from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import UsageError
 from bottleneck.heads.activations import activate
+from bottleneck.heads.dense_training import Data, DenseProgram, initial_layers, train_dense
 from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.inputs import (
     BadRows,
@@ -22,7 +23,6 @@ from bottleneck.heads.inputs import (
 from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
 from bottleneck.heads.softmax_head import SoftmaxHead
-from bottleneck.heads.training_loop import Data, DenseProgram, initial_layers, train_dense
 
 Activation = Literal["relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -283,8 +283,8 @@ class DenseHead(SoftmaxHead):
         """
         import keras
 
+        from bottleneck.heads.dense_training import layer_seed
         from bottleneck.heads.keras_layers import batch_norm, dense, ending
-        from bottleneck.heads.training_loop import layer_seed
 
         settings = self._settings()
         made = []

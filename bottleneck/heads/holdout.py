@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from bottleneck.heads.training_loop import Data
+from bottleneck.heads.dense_training import Data
 from bottleneck.store.rows import Rows, picked
 
 #: Bytes of rows that are hashed at a time.

@@ -1,310 +1,213 @@
-"""The training loop of a dense head: one TensorFlow program a fit, one call of it an epoch.
+"""Train layers by cross-entropy, epoch by epoch.
 
-Plain semantics, so that the same layers trained by hand on a frozen network give the same losses: the
-loss of a batch is the mean cross-entropy over its rows (times class weights, plus the L2 penalty, as
-Keras counts them), the last batch is as short as it comes out, and the order of rows is `epoch_order`.
-Rows of a store that were not loaded are fed to the same program by pieces, in the same order and batches.
+A head on rows and the upper layers of a base with their head learn by this one loop. Its semantics are plain, so that
+the same layers trained by hand give the same losses: the loss of a batch is the mean cross-entropy over its rows (times
+class weights), and the last batch is as short as it comes out.
 Nothing here touches the process's random state or its Keras settings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bottleneck.errors import HeadError
-from bottleneck.store.batches import batches, epoch_order, gather_rows
-from bottleneck.store.rows import Rows
-from bottleneck.store.views import epoch_views
-
-#: ReduceLROnPlateau's own default: a smaller gain in loss is none.
-PLATEAU_DELTA = 1e-4
-
-#: Parameters x rows x epochs from which compiling a step by XLA (about a second) pays for itself: below, the whole
-#: fit takes less. Dense(50) on 1,120 rows of 25,088 passes it by its tenth epoch, a small head on pooled rows never.
-COMPILE = 1e10
-
-_EVALUATE_ROWS = 1024
+#: Keras' own default for AdamW.
+_DECAY = 0.004
 
 
-@dataclass(frozen=True)
-class Data:
-    """Rows (n, d) float16 or float32 and class codes (n,) int64; `views` of them side by side are of one image."""
-
-    rows: np.ndarray | Rows
-    codes: np.ndarray
-    views: int = 1
-
-    @property
-    def images(self) -> int:
-        """How many rows an epoch sees."""
-        return len(self.rows) // self.views
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Which rows an epoch (from 1) sees, in order: of each image one, drawn anew each time."""
-        order = epoch_order(seed, epoch, self.images)
-        if self.views == 1:
-            return order
-        return order * self.views + epoch_views(seed, epoch, self.images, self.views)[order]
-
-
-def layer_seed(seed: int, position: int) -> int:
-    """A seed for the layer at `position`, unlike its neighbours'."""
-    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0] & 0x7FFFFFFF)
-
-
-def initial_layers(settings: Mapping[str, Any], features: int, classes: int) -> list[Any]:
-    """New Keras layers of a dense head, built, with the weights that training starts from.
+class Program(ABC):
+    """One step of training and one measurement, for TensorFlow to trace.
 
     Parameters
     ----------
-    settings : mapping
-        Of `DenseHead`, parsed.
-    features, classes : int
-
-    Returns
-    -------
-    list of keras.layers.Layer
-        Dense, BatchNormalization and Dropout a hidden layer, then the Dense ``logits``; no softmax.
-    """
-    import keras
-
-    seed: int = settings["seed"]
-    made: list[Any] = []
-
-    def units(count: int, name: str, activation: str | None) -> Any:
-        initializer = keras.initializers.GlorotUniform(seed=layer_seed(seed, len(made)))
-        return keras.layers.Dense(
-            count, activation=activation, kernel_initializer=initializer, dtype="float32", name=name
-        )
-
-    for number, count in enumerate(settings["hidden"], start=1):
-        made.append(units(count, f"head_dense_{number}", settings["activation"]))
-        if settings["batch_norm"]:
-            made.append(keras.layers.BatchNormalization(dtype="float32", name=f"head_norm_{number}"))
-        if settings["dropout"]:
-            dropout_seed = layer_seed(seed, len(made))
-            made.append(
-                keras.layers.Dropout(
-                    settings["dropout"], seed=dropout_seed, dtype="float32", name=f"head_dropout_{number}"
-                )
-            )
-    made.append(units(classes, "logits", None))
-    shape: tuple[int | None, ...] = (None, features)
-    for layer in made:
-        layer.build(shape)
-        shape = layer.compute_output_shape(shape)
-    return made
-
-
-def dense_optimizer(settings: Mapping[str, Any]) -> Any:
-    """The Keras optimizer the settings name."""
-    import keras
-
-    name, rate = settings["optimizer"], settings["learning_rate"]
-    if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=settings["momentum"])
-    if name == "rmsprop":
-        return keras.optimizers.RMSprop(rate, momentum=settings["momentum"])
-    return keras.optimizers.AdamW(rate) if name == "adamw" else keras.optimizers.Adam(rate)
-
-
-class DenseProgram:
-    """Layers, optimizer and data as one TensorFlow function an epoch.
-
-    In fits that are worth it each full batch is one XLA program, so that the optimizer's many elementwise
-    steps pass memory once; the loop over batches is in the graph. Rows are standardised batch by batch:
-    the matrix itself is never copied, and float16 rows stay float16 in memory. `Rows` are streamed: a call of the
-    program then takes a piece of the epoch.
+    trained : list of keras.Variable
+    optimizer : keras.optimizers.Optimizer
+    weights : numpy.ndarray or None
+        (classes,) float32.
     """
 
-    def __init__(
-        self,
-        layers: list[Any],
-        settings: Mapping[str, Any],
-        data: Data,
-        scaling: tuple[np.ndarray, np.ndarray] | None,
-        weights: np.ndarray | None,
-    ) -> None:
+    def __init__(self, trained: list[Any], optimizer: Any, weights: np.ndarray | None) -> None:
         import tensorflow as tf
 
-        self._tf = tf
-        self.layers = layers
-        self.data = data
-        self.batch = min(settings["batch_size"], data.images)
-        self.optimizer = dense_optimizer(settings)
-        self._l2 = settings["l2"]
-        self._trainable = [v for layer in layers for v in layer.trainable_variables]
-        self.optimizer.build(self._trainable)
-        # Float64 rows are centred before they are rounded: far from zero, float32 tells them apart no more.
-        self._exact = tf.float64 if data.rows.dtype == np.float64 else tf.float32
-        self._scaling = None if scaling is None else [tf.constant(part, self._exact) for part in scaling]
+        self._tf, self._trained, self.optimizer = tf, trained, optimizer
+        self.optimizer.build(trained)
         self._weights = None if weights is None else tf.constant(weights, tf.float32)
-        self._whole = None
-        if isinstance(data.rows, np.ndarray):
-            self._whole = tf.convert_to_tensor(data.rows), tf.convert_to_tensor(data.codes)
-        work = sum(math.prod(v.shape) for v in self._trainable) * data.images * settings["epochs"]
-        self._full = (
-            tf.function(self._step, jit_compile=True, autograph=False) if work > COMPILE else self._step
-        )
-        self._epoch = tf.function(self._steps, autograph=False)
-        self._evaluate = tf.function(self._sums, autograph=False, reduce_retracing=True)
 
+    @abstractmethod
     def _forward(self, rows: Any, *, training: bool) -> Any:
-        import keras
+        """Compute logits (n, classes) float32."""
 
-        value = self._tf.cast(rows, self._exact)
-        if self._scaling is not None:
-            value = (value - self._scaling[0]) * self._scaling[1]
-        value = self._tf.cast(value, self._tf.float32)
-        for layer in self.layers:
-            value = layer(value) if isinstance(layer, keras.layers.Dense) else layer(value, training=training)
-        return value
-
-    def _losses(self, logits: Any, codes: Any) -> Any:
+    def _loss(self, logits: Any, codes: Any) -> Any:
         tf = self._tf
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
-        return losses if self._weights is None else losses * tf.gather(self._weights, codes)
+        return tf.reduce_mean(losses if self._weights is None else losses * tf.gather(self._weights, codes))
 
     def _right(self, logits: Any, codes: Any) -> Any:
         tf = self._tf
         return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, axis=1), codes), tf.float32))
 
-    def _penalty(self) -> Any:
-        tf = self._tf
-        kernels = [layer.kernel.value for layer in self.layers if hasattr(layer, "kernel")]
-        return self._l2 * tf.add_n([tf.reduce_sum(tf.square(k)) for k in kernels]) if self._l2 else 0.0
-
     def _step(self, rows: Any, codes: Any) -> Any:
+        """Change the weights once; give the sums of losses and of right answers (2,)."""
         tf = self._tf
         with tf.GradientTape() as tape:
             logits = self._forward(rows, training=True)
-            loss = tf.reduce_mean(self._losses(logits, codes)) + self._penalty()
-        self.optimizer.apply(tape.gradient(loss, [v.value for v in self._trainable]), self._trainable)
-        return tf.stack([loss * tf.cast(tf.shape(rows)[0], tf.float32), self._right(logits, codes)])
+            loss = self._loss(logits, codes)
+            scaled = self.optimizer.scale_loss(loss) if hasattr(self.optimizer, "scale_loss") else loss
+        gradients = tape.gradient(scaled, [variable.value for variable in self._trained])
+        self.optimizer.apply(gradients, self._trained)
+        return tf.stack([loss * tf.cast(tf.shape(codes)[0], tf.float32), self._right(logits, codes)])
 
-    def _steps(self, rows: Any, codes: Any, full: Any, rest: Any) -> Any:
-        """`full` (steps, batch) and `rest` (r,): row numbers in order; sums of loss and of right answers."""
-        tf = self._tf
-
-        def body(step: Any, sums: Any) -> Any:
-            chosen = tf.ensure_shape(full[step], (self.batch,))  # XLA wants the shape before it runs
-            return step + 1, sums + self._full(tf.gather(rows, chosen), tf.gather(codes, chosen))
-
-        _, sums = tf.while_loop(
-            lambda step, sums: step < tf.shape(full)[0],
-            body,
-            (tf.constant(0), tf.zeros(2)),
-            parallel_iterations=1,
-        )
-        if rest.shape[0]:
-            # Not compiled: a second XLA program takes longer than all the short batches of a usual fit.
-            sums += self._step(tf.gather(rows, rest), tf.gather(codes, rest))
-        return sums
-
-    def run_epoch(self, order: np.ndarray) -> tuple[float, float]:
-        """Train on all rows once in this order; mean loss and accuracy while the weights were moving."""
-        sums = np.zeros(2)
-        if self._whole is not None:
-            sums += self._run(*self._whole, order)
-        else:
-            for rows, numbers in batches(self.data.rows, self._piece(), order):
-                codes = self._tf.constant(self.data.codes[numbers])
-                sums += self._run(self._tf.constant(rows), codes, np.arange(len(rows)))
-        return float(sums[0]) / len(order), float(sums[1]) / len(order)
-
-    def _run(self, rows: Any, codes: Any, order: np.ndarray) -> np.ndarray:
-        tf, full = self._tf, len(order) // self.batch * self.batch
-        sums: np.ndarray = self._epoch(
-            rows, codes, tf.constant(order[:full].reshape(-1, self.batch)), tf.constant(order[full:])
-        ).numpy()
-        return sums
-
-    def _piece(self) -> int:
-        """Rows of one call when they are streamed: whole batches, so that pieces change no step."""
-        return gather_rows(self.data.rows, self.batch)  # type: ignore[arg-type]
-
-    def _sums(self, rows: Any, codes: Any) -> Any:
+    def _measure(self, rows: Any, codes: Any) -> Any:
+        """Sum losses and right answers (2,) in inference mode, without class weights."""
         tf = self._tf
         logits = self._forward(rows, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
         return tf.stack([tf.reduce_sum(losses), self._right(logits, codes)])
 
-    def evaluate(self, data: Data) -> tuple[float, float]:
-        """Mean loss and accuracy in inference mode; every row weighs alike, as in Keras."""
-        sums = np.zeros(2)
-        for start in range(0, len(data.rows), _EVALUATE_ROWS):
-            part = slice(start, start + _EVALUATE_ROWS)
-            rows, codes = self._tf.constant(data.rows[part]), self._tf.constant(data.codes[part])
-            sums += self._evaluate(rows, codes).numpy()
-        return float(sums[0]) / len(data.rows) + float(self._penalty()), float(sums[1]) / len(data.rows)
 
-    def weights(self) -> list[list[np.ndarray]]:
-        """Copies of all weights, a list a layer that has any."""
-        return [
-            [np.array(v.value.numpy()) for v in layer.weights if "seed_generator" not in v.path]
-            for layer in self.layers
-        ]
+def keras_optimizer(name: str, rate: float, *, momentum: float, shares: Sequence[float] | None = None) -> Any:
+    """Build the Keras optimizer of that name.
 
-
-def train_dense(
-    program: DenseProgram,
-    settings: Mapping[str, Any],
-    validation: Data | None,
-    on_epoch: Callable[[dict[str, float]], None] | None,
-) -> tuple[list[list[np.ndarray]], list[dict[str, float]], int]:
-    """Run the epochs, watching the validation rows when there are any.
-
-    Returns
-    -------
-    weights : list of list of ndarray
-        Of the epoch with the lowest validation loss; of the last one when nothing was watched.
-    history : list of dict
-        An entry an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``,
-        ``learning_rate``.
-    best : int
-        The epoch, from 1, that `weights` come from.
-
-    Raises
-    ------
-    HeadError
-        The loss is no longer finite.
+    Parameters
+    ----------
+    name : {"adam", "adamw", "sgd", "rmsprop"}
+    rate : float
+    momentum : float
+        Of sgd and rmsprop.
+    shares : sequence of float, optional
+        Variable number i has ``shares[i]`` of the rate.
     """
-    history: list[dict[str, float]] = []
-    best, best_loss, kept = 0, math.inf, None
-    plateau_loss, plateau = math.inf, 0
-    rate = settings["learning_rate"]
-    for epoch in range(1, settings["epochs"] + 1):
-        order = program.data.order(settings["seed"], epoch)
-        loss, accuracy = program.run_epoch(order)
-        entry = {"epoch": float(epoch), "loss": loss, "accuracy": accuracy}
-        if validation is not None:
-            entry["val_loss"], entry["val_accuracy"] = program.evaluate(validation)
-        entry["learning_rate"] = rate
-        history.append(entry)
-        watched = entry.get("val_loss", loss)
-        if not math.isfinite(loss + watched):
-            raise HeadError(
-                f"the loss is {loss} at epoch {epoch} (learning rate {rate:g}): expected a finite number; "
-                "lower learning_rate, or set standardize=true"
-            )
-        if on_epoch is not None:
-            on_epoch(dict(entry))
-        if validation is None:
-            best = epoch
-        elif watched < best_loss:
-            best, best_loss, kept = epoch, watched, program.weights()
-        elif settings["patience"] is not None and epoch - best >= settings["patience"]:
-            break
-        if settings["reduce_lr"] is not None:
-            plateau = 0 if watched < plateau_loss - PLATEAU_DELTA else plateau + 1
-            plateau_loss = watched if not plateau else plateau_loss
-            if plateau >= settings["reduce_lr_patience"]:
-                lowest = min(rate, settings["min_learning_rate"])  # a rate that starts below is never raised
-                rate, plateau = max(rate * settings["reduce_lr"], lowest), 0
-                program.optimizer.learning_rate = rate
-    return (program.weights() if kept is None else kept), history, best
+    import keras
+
+    kinds = keras.optimizers
+    kind: Any = {"sgd": kinds.SGD, "rmsprop": kinds.RMSprop}.get(name, kinds.Adam)
+    options = {"momentum": momentum} if name in ("sgd", "rmsprop") else {}
+    if shares is None:
+        return kinds.AdamW(rate) if name == "adamw" else kind(rate, **options)
+    parts, decay = list(shares), _DECAY if name == "adamw" else 0.0
+
+    class Shared(kind):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            rate = learning_rate * parts[self._get_variable_index(variable)]
+            if decay:
+                # AdamW's own decay knows one rate for all variables.
+                self.assign_sub(variable, variable * (rate * decay))
+            super().update_step(gradient, variable, rate)
+
+    return Shared(learning_rate=rate, **options)
+
+
+@dataclass
+class Course:
+    """How far a training has come.
+
+    Attributes
+    ----------
+    history : list of dict
+        An entry an epoch. ``epoch`` 0, where there is one, measures the weights before training.
+    best : int
+        The epoch that `kept` is of.
+    kept : list, or None
+        Copies of the weights of that epoch; None: it is the last one, and they are what they are now.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: int = 0
+    kept: list[Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that ran; 0 before the first."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
+
+    @property
+    def losses(self) -> list[float]:
+        """The losses that decide; those of training where nothing is watched."""
+        return [entry.get("val_loss", entry.get("loss", math.inf)) for entry in self.history]
+
+
+def train_epochs(
+    course: Course,
+    run_epoch: Callable[[int], dict[str, float]],
+    values: Callable[[], list[Any]],
+    *,
+    epochs: int,
+    patience: int | None,
+    watched: bool,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> None:
+    """Run epochs from where `course` stands, and keep the best weights.
+
+    Parameters
+    ----------
+    course : Course
+    run_epoch : callable
+        Trains an epoch, given its number, and returns its entry of the history.
+    values : callable
+        Copies the weights.
+    epochs : int
+        Most epochs.
+    patience : int or None
+        Stop after as many epochs without a lower validation loss.
+    watched : bool
+        Whether entries have a ``val_loss``. Else every epoch runs, and the last one's weights are the best.
+    on_epoch : callable
+        Is given a copy of each entry.
+    """
+    while course.epoch < epochs and not (watched and is_stalled(course.losses, patience)):
+        lowest = min(course.losses, default=math.inf)
+        course.history.append(run_epoch(course.epoch + 1))
+        if not watched:
+            course.best, course.kept = course.epoch, None
+        elif course.losses[-1] < lowest:
+            course.best, course.kept = course.epoch, values()
+        on_epoch(dict(course.history[-1]))
+
+
+def is_stalled(losses: Sequence[float], patience: int | None) -> bool:
+    """Whether `patience` epochs in a row brought no new lowest loss.
+
+    Examples
+    --------
+    >>> is_stalled([1.0, 0.5, 0.6], 2), is_stalled([1.0, 0.5, 0.6, 0.7], 2)
+    (False, True)
+    """
+    if patience is None or not losses:
+        return False
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return len(losses) - 1 - best >= patience
+
+
+def count_plateaus(losses: Sequence[float], patience: int, least_gain: float = 0.0) -> int:
+    """How often `patience` epochs in a row brought no gain.
+
+    Examples
+    --------
+    >>> count_plateaus([1.0, 0.9, 0.95, 0.9], 2), count_plateaus([1.0, 0.9, 0.8], 2)
+    (1, 0)
+    """
+    count, lowest, waited = 0, math.inf, 0
+    for loss in losses:
+        if loss < lowest - least_gain:
+            lowest, waited = loss, 0
+        else:
+            waited += 1
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count
+
+
+def epoch_note(entry: Mapping[str, float]) -> str:
+    """Losses and accuracies of an epoch, for a progress bar.
+
+    Examples
+    --------
+    >>> epoch_note({"epoch": 1.0, "loss": 0.5, "val_accuracy": 1.0})
+    'loss=0.5000 val_accuracy=1.0000'
+    """
+    return " ".join(f"{name}={value:.4f}" for name, value in entry.items() if "loss" in name or "acc" in name)

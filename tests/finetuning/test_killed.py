@@ -30,7 +30,7 @@ import sys, time
 from pathlib import Path
 import pytest
 import bottleneck
-from bottleneck.finetuning.training_loop import StageProgram
+from bottleneck.finetuning.stage_training import StageProgram
 from tests.models.tiny_network import run_in_process
 
 run, new, stops_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -111,7 +111,7 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_if_nothing_had_been(tmp_path: 
 def test_a_checkpoint_of_another_fine_tuning_is_not_gone_on_from_and_a_damaged_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bottleneck.finetuning.training_loop import StageProgram
+    from bottleneck.finetuning.stage_training import StageProgram
 
     source, base = write_patterns(tmp_path / "in", 8), save_network(tmp_path)
     bottleneck.train(source, str(base), run=tmp_path / "run", preprocessing=PREPROCESSING, pooling="avg")

@@ -17,7 +17,7 @@ from bottleneck import runs
 from bottleneck.bases.load import load_base
 from bottleneck.errors import BaseError, TuningError, UnknownName, UsageError
 from bottleneck.finetuning.run import with_weights
-from bottleneck.finetuning.training_loop import StageProgram, draws
+from bottleneck.finetuning.stage_training import StageProgram, draws
 from bottleneck.heads.logistic import LogisticHead
 from bottleneck.pipeline.finetune import FineTuned
 from bottleneck.pipeline.finetune_data import TuningData

@@ -1,14 +1,12 @@
-"""Rates and ends of a stage: pure functions of steps and losses."""
+"""Rates of a stage: pure functions of steps and losses."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottleneck.finetuning.schedule import over, plateau, rate_factor
+from bottleneck.finetuning.schedule import plateau, rate_factor
 from bottleneck.schema import TuneSettings
 
 
@@ -39,14 +37,3 @@ def test_a_plateau_lowers_the_rate_each_time_it_has_lasted_and_not_otherwise() -
     factors = [plateau(settings, losses[: n + 1]) for n in range(len(losses))]
     assert factors == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25]
     assert plateau(TuneSettings(), losses) == 1
-
-
-def test_a_stage_ends_with_its_epochs_or_when_patience_is_over() -> None:
-    settings = TuneSettings(epochs=4, patience=2)
-    losses = [1.0, 0.9, 1.0, 0.95, 0.8]
-    assert [over(settings, losses[: n + 1]) for n in range(5)] == [False, False, False, True, True]
-    endless = TuneSettings(epochs=4, patience=None)
-    assert [over(endless, losses[: n + 1]) for n in range(5)] == [False] * 4 + [True]
-    assert over(TuneSettings(patience=1), [1.0, math.nextafter(1.0, 2.0)])
-    # An equal loss is no lower one: the model before wins.
-    assert over(TuneSettings(patience=1), [1.0, 1.0])

@@ -10,8 +10,8 @@ import pytest
 
 from bottleneck.errors import HeadError, UsageError
 from bottleneck.heads.dense import DenseHead, activate
+from bottleneck.heads.dense_training import epoch_order
 from bottleneck.heads.inputs import BadRows
-from bottleneck.heads.training_loop import epoch_order
 from tests.heads.toy_rows import clusters
 
 pytestmark = pytest.mark.keras
@@ -245,8 +245,8 @@ def test_batches_larger_than_the_data_and_of_one():
 
 
 def test_copies_are_on_one_side_of_the_head_s_own_holdout():
+    from bottleneck.heads.dense_training import Data
     from bottleneck.heads.holdout import hold_out
-    from bottleneck.heads.training_loop import Data
 
     random = np.random.default_rng(0)
     once = random.normal(size=(100, 5)).astype(np.float32)
@@ -257,8 +257,8 @@ def test_copies_are_on_one_side_of_the_head_s_own_holdout():
 
 
 def test_without_copies_the_holdout_is_what_it_was():
+    from bottleneck.heads.dense_training import Data
     from bottleneck.heads.holdout import hold_out
-    from bottleneck.heads.training_loop import Data
 
     X, codes = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 3
     data, watched = hold_out(Data(X, codes), 0.2, 5)

@@ -127,14 +127,14 @@ def test_the_streamed_dense_head_learns_what_the_one_in_memory_does(tmp_path: Pa
 
 @pytest.mark.keras
 def test_pieces_change_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bottleneck.heads import training_loop
+    from bottleneck.heads import dense_training
 
     monkeypatch.setenv("BOTTLENECK_ROWS", "0")
     X, y = clusters(203, (12,), 3)
     rows = on_disk(tmp_path, X)
     head = DenseHead(hidden=(8,), epochs=2, batch_size=16, patience=None)
     whole = clone(head).fit(rows, y)
-    monkeypatch.setattr(training_loop, "gather_rows", lambda _, batch: 3 * batch)
+    monkeypatch.setattr(dense_training, "gather_rows", lambda _, batch: 3 * batch)
     pieces = clone(head).fit(rows, y)
     for name, array in whole.arrays_.items():
         np.testing.assert_allclose(pieces.arrays_[name], array, rtol=1e-4, atol=1e-5)

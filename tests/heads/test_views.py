@@ -10,10 +10,10 @@ import pytest
 
 from bottleneck.evaluation.cross_validation import cross_validate, measure_head
 from bottleneck.heads.dense import DenseHead
+from bottleneck.heads.dense_training import Data
 from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.logistic import LogisticHead
-from bottleneck.heads.training_loop import Data
 from bottleneck.schema import Cache, ViewPolicy
 from bottleneck.store.batches import epoch_order
 from bottleneck.store.commit import commit

@@ -1,7 +1,6 @@
-"""The training of one stage: head and upper layers together, on rows of the prefix or on pixels.
+"""Train one stage: head and upper layers together, on rows of the prefix or on pixels.
 
-Plain semantics: the loss of a batch is the mean cross-entropy over its images (times class weights), the last batch is
-as short as it comes out, and the order of images is `epoch_order`. The base is never called in training mode. The head
+The order of images is `epoch_order`. The base is never called in training mode. The head
 is, so its dropout drops; but no BatchNormalization is, the head's included: its scale and shift train, its statistics
 stay. Statistics that follow a few hundred steps with momentum 0.99 lag behind weights that move, and what is validated
 would not be what was trained. Each stage makes its own program and optimizer, so nothing that was compiled for other
@@ -14,7 +13,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,12 @@ from bottleneck.bases import cut, preprocess
 from bottleneck.errors import TuningError
 from bottleneck.finetuning.feeds import Feed
 from bottleneck.finetuning.prefix import Tail
-from bottleneck.finetuning.schedule import over, plateau, rate_factor
+from bottleneck.finetuning.schedule import plateau, rate_factor
 from bottleneck.finetuning.unfreeze import is_batch_norm, unfreeze
+from bottleneck.heads.training_loop import Course, Program, keras_optimizer, train_epochs
 from bottleneck.schema import Pooling, Preprocessing, TuneSettings
 from bottleneck.store.batches import epoch_order
 from bottleneck.store.views import epoch_views
-
-#: Keras' own default for AdamW.
-_DECAY = 0.004
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +65,7 @@ class Chain:
         return cut.pool(keras.ops.cast(self.tail(rows), "float32"), self.pooling)
 
 
-class StageProgram:
+class StageProgram(Program):
     """A chain that learns: one traced step, one optimizer.
 
     Parameters
@@ -90,17 +87,12 @@ class StageProgram:
         settings: TuneSettings,
         weights: np.ndarray | None,
     ) -> None:
-        import tensorflow as tf
-
-        self._tf = tf
         self.chain, self._settings = chain, settings
         base = unfreeze(chain.tail.layers, frozenset(rates))
         head = [variable for layer in chain.head for variable in layer.trainable_variables]
-        self._trained = [*(variable for _, variable in base), *head]
         shares = [rates[path] / settings.rate for path, _ in base] + [head_rate / settings.rate] * len(head)
-        self.optimizer = stage_optimizer(settings, shares)
-        self.optimizer.build(self._trained)
-        self._weights = None if weights is None else tf.constant(weights, tf.float32)
+        super().__init__([*(variable for _, variable in base), *head], _optimizer(settings, shares), weights)
+        tf = self._tf
         #: All that training changes besides the optimizer: what a checkpoint holds, and the best epoch.
         self.variables = [
             *(variable for _, variable in base),
@@ -119,8 +111,8 @@ class StageProgram:
         if chain.preprocessing is not None:
             rows = tf.TensorSpec((None, *chain.tail.shape[:2], 3), tf.float32)
         signature = [rows, tf.TensorSpec((None,), tf.int64)]
-        self._step = tf.function(self._one_step, input_signature=signature, autograph=False)
-        self._sums = tf.function(self._measure, input_signature=signature, autograph=False)
+        self._traced_step = tf.function(self._step, input_signature=signature, autograph=False)
+        self._traced_measure = tf.function(self._measure, input_signature=signature, autograph=False)
 
     @property
     def parameters(self) -> int:
@@ -132,29 +124,11 @@ class StageProgram:
         """How many numbers of the tail and the head stay as they are."""
         return sum(before.size for _, _, before in self._still)
 
-    def _one_step(self, rows: Any, codes: Any) -> Any:
-        tf, scaled = self._tf, hasattr(self.optimizer, "scale_loss")
-        with tf.GradientTape() as tape:
-            with self._computing(self._settings.precision):
-                logits = self.chain(rows, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
-            if self._weights is not None:
-                losses *= tf.gather(self._weights, codes)
-            loss = tf.reduce_mean(losses)
-            climbed = self.optimizer.scale_loss(loss) if scaled else loss
-        gradients = tape.gradient(climbed, [variable.value for variable in self._trained])
-        self.optimizer.apply(gradients, self._trained)
-        return tf.stack([loss * tf.cast(tf.shape(codes)[0], tf.float32), self._right(logits, codes)])
-
-    def _measure(self, rows: Any, codes: Any) -> Any:
-        tf = self._tf
-        logits = self.chain(rows, training=False)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
-        return tf.stack([tf.reduce_sum(losses), self._right(logits, codes)])
-
-    def _right(self, logits: Any, codes: Any) -> Any:
-        tf = self._tf
-        return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, axis=1), codes), tf.float32))
+    def _forward(self, rows: Any, *, training: bool) -> Any:
+        if not training:
+            return self.chain(rows, training=False)
+        with self._computing(self._settings.precision):
+            return self.chain(rows, training=True)
 
     @contextlib.contextmanager
     def _computing(self, precision: str) -> Iterator[None]:
@@ -178,7 +152,7 @@ class StageProgram:
     def learn(self, rows: np.ndarray, codes: np.ndarray, rate: float) -> np.ndarray:
         """One step; the sum of its losses and its right answers (2,)."""
         self.optimizer.learning_rate = rate
-        sums: np.ndarray = self._step(self._tf.constant(rows), self._tf.constant(codes)).numpy()
+        sums: np.ndarray = self._traced_step(self._tf.constant(rows), self._tf.constant(codes)).numpy()
         return sums
 
     def measure(self, feed: Feed) -> tuple[float, float]:
@@ -187,7 +161,7 @@ class StageProgram:
         for rows, codes in feed.batches(
             np.arange(count), np.zeros(count, np.int64), self._settings.batch_size
         ):
-            sums += self._sums(self._tf.constant(rows), self._tf.constant(codes)).numpy()
+            sums += self._traced_measure(self._tf.constant(rows), self._tf.constant(codes)).numpy()
         return float(sums[0]) / count, float(sums[1]) / count
 
     def features(self, rows: np.ndarray) -> np.ndarray:
@@ -223,49 +197,14 @@ class StageProgram:
             variable.assign(value)
 
 
-def stage_optimizer(settings: TuneSettings, shares: list[float]) -> Any:
-    """The Keras optimizer that the settings name; variable number i has ``shares[i]`` of its rate."""
+def _optimizer(settings: TuneSettings, shares: list[float]) -> Any:
+    momentum = settings.momentum if settings.optimizer == "sgd" else 0.0
+    optimizer = keras_optimizer(settings.optimizer, settings.rate, momentum=momentum, shares=shares)
+    if settings.precision != "mixed_float16":
+        return optimizer
     import keras
 
-    kinds = keras.optimizers
-    kind: Any = {"sgd": kinds.SGD, "rmsprop": kinds.RMSprop}.get(settings.optimizer, kinds.Adam)
-    decay = _DECAY if settings.optimizer == "adamw" else 0.0
-
-    class Shared(kind):
-        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-            rate = learning_rate * shares[self._get_variable_index(variable)]
-            if decay:
-                # AdamW's own decay knows one rate for all variables.
-                self.assign_sub(variable, variable * (rate * decay))
-            super().update_step(gradient, variable, rate)
-
-    momentum = {"momentum": settings.momentum} if settings.optimizer == "sgd" else {}
-    made = Shared(learning_rate=settings.rate, **momentum)
-    return kinds.LossScaleOptimizer(made) if settings.precision == "mixed_float16" else made
-
-
-@dataclass
-class Course:
-    """How far a stage has come.
-
-    Attributes
-    ----------
-    history : list of dict
-        As in `StageDone`.
-    best : int
-        The epoch that `kept` is of.
-    kept : list of numpy.ndarray
-        `Program.values` of that epoch.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: int = 0
-    kept: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def losses(self) -> list[float]:
-        """The losses that decide, epoch 0 first; those of training where no image is held out."""
-        return [entry.get("val_loss", entry.get("loss", math.inf)) for entry in self.history]
+    return keras.optimizers.LossScaleOptimizer(optimizer)
 
 
 def draws(settings: TuneSettings, epoch: int, images: int) -> np.ndarray:
@@ -310,32 +249,41 @@ def train_stage(
     """
     images = len(training.codes)
     steps = -(-images // settings.batch_size)
-    if not course.history:
-        _add(course, program, {"epoch": 0.0}, watched, time.perf_counter())
-        course.kept = program.values()
-        save(course)
-    while len(course.history) <= settings.epochs and not (watched and over(settings, course.losses)):
-        epoch, started, sums = len(course.history), time.perf_counter(), np.zeros(2)
+
+    def run_epoch(epoch: int) -> dict[str, float]:
+        started, sums, rate = time.perf_counter(), np.zeros(2), 0.0
         lowered = settings.rate * plateau(settings, course.losses if watched else [])
-        order = epoch_order(settings.seed, before + epoch, images)
-        views, rate = draws(settings, before + epoch, images), 0.0
+        order, views = (
+            epoch_order(settings.seed, before + epoch, images),
+            draws(settings, before + epoch, images),
+        )
         for number, (rows, codes) in enumerate(training.batches(order, views, settings.batch_size)):
             rate = lowered * rate_factor(settings, (epoch - 1) * steps + number, steps)
             sums += program.learn(rows, codes, rate)
+        program.check_still()
         loss, accuracy = (float(part) / images for part in sums)
         entry = {"epoch": float(epoch), "loss": loss, "accuracy": accuracy, "rate": rate}
-        program.check_still()
-        _add(course, program, entry, watched, started)
-        if watched is None or course.losses[-1] < course.losses[course.best]:
-            course.best, course.kept = epoch, program.values()
+        return _measured(program, entry, watched, started)
+
+    def epoch_done(entry: dict[str, float]) -> None:
         save(course)
-        on_epoch(dict(course.history[-1]))
-    program.restore(course.kept)
+        on_epoch(entry)
+
+    if not course.history:
+        course.history.append(_measured(program, {"epoch": 0.0}, watched, time.perf_counter()))
+        course.kept = program.values()
+        save(course)
+    train_epochs(
+        course, run_epoch, program.values,
+        epochs=settings.epochs, patience=settings.patience, watched=watched is not None, on_epoch=epoch_done,
+    )  # fmt: skip
+    if course.kept is not None:
+        program.restore(course.kept)
 
 
-def _add(
-    course: Course, program: StageProgram, entry: dict[str, float], watched: Feed | None, started: float
-) -> None:
+def _measured(
+    program: StageProgram, entry: dict[str, float], watched: Feed | None, started: float
+) -> dict[str, float]:
     if watched is not None:
         entry["val_loss"], entry["val_accuracy"] = program.measure(watched)
     entry["seconds"] = time.perf_counter() - started
@@ -345,4 +293,4 @@ def _add(
             f"epoch {entry['epoch']:.0f}: {', '.join(wrong)}; expected finite numbers. The run before is untouched: "
             "lower --rate, add --warmup 1, or train in --precision float32"
         )
-    course.history.append(entry)
+    return entry
