@@ -24,8 +24,7 @@ from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.forward.cuts import group_missing
 from bottleneck.schema import BaseRequest, Cache, Inventory
-from bottleneck.store.header import open_for_building
-from bottleneck.store.log import write_log
+from bottleneck.store.header import open_for_building, write_log
 from bottleneck.store.read import Store, open_store
 from bottleneck.system.progress import Bar, Progress
 

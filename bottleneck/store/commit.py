@@ -10,12 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bottleneck.errors import StoreError
-from bottleneck.schema import (
-    Record,
-    RejectedContent,
-    Rounding,
-    StoreSpec,
-)
+from bottleneck.schema import Record, RejectedContent, Rounding, StoreSpec
 from bottleneck.schema.strict_json import MalformedDocument
 from bottleneck.store.locks import committing
 from bottleneck.store.record import (

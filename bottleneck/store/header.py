@@ -1,12 +1,16 @@
-"""Read and write a store's JSON files: its recipe and its drift."""
+"""Read and write a store's JSON files: recipe, drift and logs."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
+import json
 import os
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -45,13 +49,18 @@ def find_store(cache: Cache, spec: StoreSpec) -> tuple[Path, StoreHeader]:
         header = read_header(folder)
         if header is None:
             continue
-        if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
-            raise StoreError(
-                f"{folder} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
-                f"{spec.identity[:16]} with rows of {spec.shape} was expected: move the folder away"
-            )
+        check_identity(str(folder), header, spec, ": move the folder away")
         return folder, header
     return cache.stores / spec.folder, StoreHeader(spec=spec)
+
+
+def check_identity(name: str, header: StoreHeader, spec: StoreSpec, advice: str = "") -> None:
+    """Check that the store `name` holds rows of `spec`. Raises `StoreError`."""
+    if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
+        raise StoreError(
+            f"{name} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
+            f"{spec.identity[:16]} with rows of {spec.shape} was expected{advice}"
+        )
 
 
 def read_header(folder: Path) -> StoreHeader | None:
@@ -153,3 +162,25 @@ def publish_drift(folder: Path, drift: Drift) -> None:
     """Write it, unless there is one. Raises OSError."""
     with committing(folder):
         publish(folder / DRIFT, seal(drift), replace=read_drift(folder) is None)
+
+
+def write_log(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write ``<utc>-<pid>-<digits>.json`` in `folder`, or nothing where that fails.
+
+    Parameters
+    ----------
+    folder : Path
+        The store's ``log/``; not made where it is gone.
+    document : mapping
+        JSON-able.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    path = folder / f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}-{secrets.token_hex(3)}.json"
+    text = json.dumps({"format": 1, "ended_at": now.isoformat(timespec="seconds"), **document}, indent=1)
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(text + "\n")
+    except OSError:
+        # Half a log says less than none.
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -152,7 +152,9 @@ def _listed(folder: Path, header: StoreHeader) -> Listing:
     for record in records.values():
         if _lacks(record, sizes):
             # It may have been committed after its files' turn in the list.
-            sizes.update(_sizes(folder / "shards", committed_files(record)))
+            for part in committed_files(record):
+                with contextlib.suppress(OSError):
+                    sizes[part] = (folder / "shards" / part).lstat().st_size
     lacking = {name: why for name, record in records.items() if (why := _lacks(record, sizes))}
     away = superseded({name: record for name, record in records.items() if name not in lacking})
     return Listing(
@@ -169,12 +171,13 @@ def _lacks(record: Record, sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
+def sizes_of(folder: Path, names: Iterable[str]) -> int:
+    """Sum the bytes of those files `names` in `folder` that exist."""
+    total = 0
     for name in names:
         with contextlib.suppress(OSError):
-            sizes[name] = (folder / name).lstat().st_size
-    return sizes
+            total += (folder / name).lstat().st_size
+    return total
 
 
 def files_in(folder: Path) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from bottleneck.errors import RemoteError, StoreError
 from bottleneck.schema import Cache, StoreSpec
-from bottleneck.store.header import StoreHeader, find_store, parse_header
+from bottleneck.store.header import StoreHeader, check_identity, find_store, parse_header
 from bottleneck.store.listing import files_in, store_folders
 from bottleneck.store.locks import committing, housekeeping, reading
 from bottleneck.store.record import read_file
@@ -178,15 +178,6 @@ def location_header(location: StoreLocation) -> StoreHeader | None:
     """Read its `recipe.json`; None where it has none. Raises `StoreError`."""
     data = location.read(RECIPE)
     return None if data is None else parse_header(data, location.name)
-
-
-def check_identity(name: str, header: StoreHeader, spec: StoreSpec) -> None:
-    """Check that the store `name` holds rows of `spec`. Raises `StoreError`."""
-    if header.spec.identity != spec.identity or header.spec.shape != spec.shape:
-        raise StoreError(
-            f"{name} is of recipe {header.spec.identity[:16]} with rows of {header.spec.shape}; "
-            f"{spec.identity[:16]} with rows of {spec.shape} was expected"
-        )
 
 
 @contextlib.contextmanager

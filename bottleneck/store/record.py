@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import NewerFormat, StoreError
-from bottleneck.schema import (
-    RECORD_FORMAT,
-    Frozen,
-    Record,
-    RejectedContent,
-    StoreSpec,
-    canonical_json,
-)
+from bottleneck.schema import RECORD_FORMAT, Frozen, Record, RejectedContent, StoreSpec, canonical_json
 from bottleneck.schema.strict_json import MalformedDocument, loads, validate
 
 #: `<id>.json`, or `<id>.<k>.json` for one that stands in for a damaged shard.
 RECORD_NAME = re.compile(r"([0-9a-f]{16})(?:\.([1-9][0-9]{0,2}))?\.json")
+
+#: Without following links and without waiting on devices: a store folder may come from anywhere.
+READ_FLAGS = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 
 _BLOCK_BYTES = 256 << 10
 MOST_RECORD_BYTES = 64 << 20
@@ -195,20 +193,11 @@ def parse_record(name: str, data: bytes, where: str) -> Record:
 
 
 def read_file(folder: Path, name: str, size: int | None, *, most: int = 8 << 30) -> bytes:
-    """Read a regular file `name` in `folder`, of `size` bytes if given.
-
-    It opens without following links or waiting on devices: a store folder may come from anywhere.
-    """
+    """Read a regular file `name` in `folder`, of `size` bytes if given."""
     if "/" in name or name.startswith(".") or "\0" in name:
         raise StoreError(f"{name!r} is no name of a file in a store")
-    flags = (
-        os.O_RDONLY
-        | getattr(os, "O_NOFOLLOW", 0)
-        | getattr(os, "O_NONBLOCK", 0)
-        | getattr(os, "O_CLOEXEC", 0)
-    )
     try:
-        descriptor = os.open(folder / name, flags)
+        descriptor = os.open(folder / name, READ_FLAGS)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket, or a device that nobody drives
             raise StoreError(f"{folder / name} is no regular file") from error
@@ -229,3 +218,13 @@ def read_file(folder: Path, name: str, size: int | None, *, most: int = 8 << 30)
             raise OSError(error.errno, error.strerror, os.fspath(folder / name)) from error
     finally:
         os.close(descriptor)
+
+
+def read_range(descriptor: int, start: int, stop: int) -> bytes:
+    """Read bytes `start` to `stop`; fewer where the file ends."""
+    parts: list[bytes] = []
+    # In pieces: one call gives at most 2 GiB, and may always give less than was asked for.
+    while start < stop and (part := os.pread(descriptor, min(stop - start, 1 << 30), start)):
+        parts.append(part)
+        start += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -49,11 +49,7 @@ def build_shard(identity: str, spec: StoreSpec, keys: np.ndarray, features: np.n
     buffer = io.BytesIO()
     # libver's lower bound stays "earliest": from v110 on the root group carries a time stamp.
     with h5py.File(
-        buffer,
-        "w",
-        libver=("earliest", "v110"),
-        alignment_threshold=_ALIGN,
-        alignment_interval=_ALIGN,
+        buffer, "w", libver=("earliest", "v110"), alignment_threshold=_ALIGN, alignment_interval=_ALIGN
     ) as file:
         rows = file.create_dataset("features", data=np.ascontiguousarray(features), track_times=False)
         content = file.create_dataset("content", data=np.ascontiguousarray(keys), track_times=False)

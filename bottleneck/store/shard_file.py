@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import mmap
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard, ReadFailure, StoreError
 from bottleneck.schema import Record
-from bottleneck.store.record import count_blocks, hash_block, hash_content, read_file
+from bottleneck.store.record import READ_FLAGS, count_blocks, hash_block, hash_content, read_file, read_range
 
 TYPES: Mapping[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
-
 
 #: Python keeps a descriptor for each map before 3.13: then maps take a quarter of those that the process may have.
 MAPS_NEED_DESCRIPTORS = sys.version_info < (3, 13)
@@ -54,7 +54,7 @@ class ShardFile:
         """Read the contents of the rows, (rows, 32) uint8, checked."""
         record = self.record
         with self._open() as file:
-            raw = _pread(file, record.rows * 32, record.content_offset)
+            raw = self._pread(file, record.rows * 32, record.content_offset)
         if hash_content(record.id, raw) != record.content_sha256:
             raise self.damaged("its content column is not what was committed")
         return np.frombuffer(raw, np.uint8).reshape(-1, 32)
@@ -86,7 +86,7 @@ class ShardFile:
             for block in blocks:
                 start = block * block_bytes
                 # By pread, not through the map: a bad sector is then an error and no signal.
-                data = _pread(file, min(block_bytes, end - start), record.features_offset + start)
+                data = self._pread(file, min(block_bytes, end - start), record.features_offset + start)
                 if hash_block(record.id, block, data) != listing[32 * block : 32 * block + 32]:
                     first = block * record.block_rows
                     stop = min(first + record.block_rows, record.rows)
@@ -100,7 +100,7 @@ class ShardFile:
         options: dict[str, Any] = {} if MAPS_NEED_DESCRIPTORS else {"trackfd": False}
         with self._open() as file:
             try:
-                whole = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ, **options)
+                whole = mmap.mmap(file, 0, access=mmap.ACCESS_READ, **options)
             except OSError:
                 self.mapped = False
                 return None
@@ -112,7 +112,9 @@ class ShardFile:
         dtype = TYPES[self.record.dtype]
         row_bytes = self._width * dtype.itemsize
         with self._open() as file:
-            data = _pread(file, (stop - first) * row_bytes, self.record.features_offset + first * row_bytes)
+            data = self._pread(
+                file, (stop - first) * row_bytes, self.record.features_offset + first * row_bytes
+            )
         return np.frombuffer(data, dtype).reshape(-1, self._width)
 
     def damaged(self, what: str, first: int = 0, stop: int | None = None) -> DamagedShard:
@@ -159,48 +161,26 @@ class ShardFile:
     def _before_opening(self) -> None:
         """For shards that are not here yet."""
 
-    def _open(self) -> _Opened:
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[int]:
         self._before_opening()
         path = self.folder / self.record.shard
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+            descriptor = os.open(path, READ_FLAGS)
         except OSError as error:
             if is_absence(error):
                 raise self._gone("file") from error
             raise ReadFailure.of(path, error) from error
-        size = os.fstat(descriptor).st_size
-        if size != self.record.file_bytes:
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != self.record.file_bytes:
+                raise self.damaged(f"its file has {size} bytes; {self.record.file_bytes} were committed")
+            yield descriptor
+        finally:
             os.close(descriptor)
-            raise self.damaged(f"its file has {size} bytes; {self.record.file_bytes} were committed")
-        return _Opened(path, descriptor)
 
-
-class _Opened:
-    """A descriptor with its path, closed at the end of a ``with``."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
-
-    def __enter__(self) -> _Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
-
-
-def _pread(file: _Opened, count: int, offset: int) -> bytes:
-    """Read `count` bytes, fewer only at the end. Raises `ReadFailure`."""
-    parts: list[bytes] = []
-    done = 0
-    try:
-        while done < count:
-            # In pieces: one call gives at most 2 GiB, and may always give less than was asked for.
-            part = os.pread(file.descriptor, min(count - done, 1 << 30), offset + done)
-            if not part:
-                break
-            parts.append(part)
-            done += len(part)
-    except OSError as error:
-        raise ReadFailure.of(file.path, error) from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _pread(self, descriptor: int, count: int, offset: int) -> bytes:
+        try:
+            return read_range(descriptor, offset, offset + count)
+        except OSError as error:  # a read that fails proves no damage
+            raise ReadFailure.of(self.folder / self.record.shard, error) from error

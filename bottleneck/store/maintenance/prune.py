@@ -13,10 +13,9 @@ import numpy as np
 from bottleneck.errors import DamagedShard
 from bottleneck.schema import Record, json_fields
 from bottleneck.store.content_index import Index
-from bottleneck.store.listing import Listing, list_store
+from bottleneck.store.listing import Listing, list_store, sizes_of
 from bottleneck.store.locks import housekeeping
-from bottleneck.store.maintenance.leftovers import find_leftovers, remove_leftovers
-from bottleneck.store.maintenance.removal import Removal, sizes_of
+from bottleneck.store.maintenance.removal import Removal, find_leftovers, remove_leftovers
 from bottleneck.store.maintenance.rewrite import Keeps, find_superseded, rewrite
 from bottleneck.store.maintenance.shard_check import read_contents
 from bottleneck.store.record import committed_files

@@ -24,7 +24,7 @@ from bottleneck.store.maintenance.rewrite import identity_of
 from bottleneck.store.maintenance.shard_check import Damage, check_shard, read_contents
 from bottleneck.store.plan import task_id
 from bottleneck.store.read import open_store
-from bottleneck.store.record import hash_blocks, read_file, root_of
+from bottleneck.store.record import READ_FLAGS, hash_blocks, read_file, root_of
 from bottleneck.store.shard import build_shard
 from bottleneck.system.durable import publish
 
@@ -171,9 +171,7 @@ def salvage(listing: Listing, name: str) -> Salvage:
     """
     record, spec = listing.records[name], listing.header.spec
     keys = read_contents(listing.shards, record)
-    with open(
-        os.open(listing.shards / record.shard, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb"
-    ) as file:
+    with open(os.open(listing.shards / record.shard, READ_FLAGS), "rb") as file:
         file.seek(record.features_offset)
         raw = file.read(record.rows * spec.row_bytes)
     flat = np.frombuffer(raw, np.dtype(spec.recipe.dtype).newbyteorder("<")).copy()

@@ -18,6 +18,7 @@ from bottleneck.store.listing import Listing
 from bottleneck.store.maintenance.repair import Recomputed
 from bottleneck.store.maintenance.rewrite import Keeps
 from bottleneck.store.maintenance.shard_check import read_contents
+from bottleneck.store.record import READ_FLAGS
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _rounding(row: np.ndarray, spec: StoreSpec) -> float:
 def _row(listing: Listing, record: Record, row: int) -> tuple[np.ndarray, np.ndarray]:
     spec = listing.header.spec
     try:
-        descriptor = os.open(listing.shards / record.shard, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(listing.shards / record.shard, READ_FLAGS)
     except FileNotFoundError as error:
         raise DamagedShard(
             f"shard {record.id}: {record.shard} went while rows were drawn; run this again"

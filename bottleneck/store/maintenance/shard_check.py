@@ -14,7 +14,15 @@ import numpy as np
 
 from bottleneck.errors import DamagedShard, StoreError
 from bottleneck.schema import Record
-from bottleneck.store.record import count_blocks, hash_block, hash_content, read_file, root_of
+from bottleneck.store.record import (
+    READ_FLAGS,
+    count_blocks,
+    hash_block,
+    hash_content,
+    read_file,
+    read_range,
+    root_of,
+)
 
 _PIECE = 4 << 20
 
@@ -137,8 +145,7 @@ def _pieces(record: Record) -> Iterator[tuple[int, int, int | None]]:
 
 @contextlib.contextmanager
 def _opened(folder: Path, record: Record) -> Iterator[int]:
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(folder / record.shard, flags)
+    descriptor = os.open(folder / record.shard, READ_FLAGS)
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
@@ -151,14 +158,10 @@ def _opened(folder: Path, record: Record) -> Iterator[int]:
 
 
 def _read(descriptor: int, start: int, stop: int) -> bytes:
-    parts: list[bytes] = []
-    while start < stop:
-        part = os.pread(descriptor, stop - start, start)
-        if not part:
-            raise StoreError("its file ended while it was read")
-        parts.append(part)
-        start += len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    data = read_range(descriptor, start, stop)
+    if len(data) < stop - start:
+        raise StoreError("its file ended while it was read")
+    return data
 
 
 def _joined(damages: list[Damage]) -> list[Damage]:
