@@ -1,4 +1,7 @@
-"""Cross-validation with a fresh head for each fold; copies of an image and members of a group stay together."""
+"""Cross-validate with a fresh head for each fold.
+
+Copies of an image and members of a group stay in one fold.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def split_folds(
 
 
 def _units(keys: np.ndarray, groups: np.ndarray) -> list[str]:
-    """A name for each row, the same for copies, for a group, and for groups that share a copy."""
+    """Name each row: alike for copies and for members of one group.
+
+    Groups that share a copy count as one.
+    """
     parent: dict[Any, Any] = {}
 
     def head(item: Any) -> Any:
@@ -89,7 +95,7 @@ def cross_validate(
     views: ViewRows | None = None,
     done: Callable[[Any], None] = lambda _: None,
 ) -> tuple[Metrics, ...]:
-    """Figures on the held-out part of each fold. `head` is cloned for each: none sees another's images.
+    """Measure a fresh clone of `head` on each held-out fold.
 
     With `views` of the same images, it learns from these; what is held out is measured on `X`.
     Of `Rows`, the training part of a fold is loaded where it fits. `done` is given the head of each fold.
@@ -113,14 +119,14 @@ def cross_validate(
 
 
 def fit_views(head: Any, views: ViewRows, labels: np.ndarray, **watching: Any) -> Any:
-    """`head` fitted on all views of images with labels (n,); `watching` is what else `fit` takes."""
+    """Fit `head` on all views of the images."""
     return head.fit(views.flat, np.repeat(labels, views.count), views=views.count, **watching)
 
 
 def measure_head(
     head: Any, X: np.ndarray | Rows, labels: np.ndarray, classes: tuple[str, ...], views: int = 1
 ) -> Metrics:
-    """Figures of a fitted head on rows with labels (n,), n >= 1; never all probabilities at once.
+    """Measure a fitted head on rows with labels (n,), n >= 1.
 
     `X` is (n * views, *shape): the probabilities of an image are the mean over its views, which lie side by side.
     """
@@ -139,7 +145,7 @@ def measure_head(
 
 
 def spread_columns(head: Any, X: np.ndarray | Rows, classes: tuple[str, ...]) -> np.ndarray:
-    """Probabilities with one column for each of `classes`, zero where the head never saw the class."""
+    """Give probabilities a column for each class, zero where unseen."""
     wide = np.zeros((len(X), len(classes)), np.float32)
     place = {name: column for column, name in enumerate(classes)}
     wide[:, [place[str(name)] for name in head.classes_]] = head.predict_proba(X)

@@ -1,4 +1,4 @@
-"""Fitting a head on the training rows and measuring it on the others."""
+"""Fit a head on the training rows and measure it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def _fit(head: Any, training: Features, **watching: Any) -> None:
 def measure_splits(
     head: Any, rows: Features, splits: np.ndarray, classes: tuple[str, ...], *, average_views: bool = False
 ) -> dict[str, Metrics]:
-    """Figures of each split that has rows, in the order train, validation, test, others.
+    """Measure each split that has rows.
+
+    Their order is train, validation, test, others.
 
     Of the images as they are, or of the mean of the probabilities over their views.
     """

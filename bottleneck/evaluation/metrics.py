@@ -1,4 +1,4 @@
-"""How good a classifier is on images it did not learn from, with the uncertainty of so many images."""
+"""Measure a classifier, with the uncertainty of few images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Metrics(Frozen):
 
 
 def absent(metrics: Mapping[str, Metrics]) -> dict[str, int]:
-    """How many classes have no image in each split but training, where some have none.
+    """Count the classes without an image, by split but training.
 
     Examples
     --------
@@ -54,7 +54,9 @@ def absent(metrics: Mapping[str, Metrics]) -> dict[str, int]:
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson, 1927), which stays in 0..1 also for few images.
+    """Compute the Wilson 95 % interval of a proportion.
+
+    Wilson (1927); it stays in 0..1 also for few images.
 
     Examples
     --------
@@ -102,7 +104,9 @@ def measure_probabilities(labels: Any, probabilities: np.ndarray, classes: tuple
 def measure_predictions(
     truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: tuple[str, ...]
 ) -> Metrics:
-    """Figures from true codes (n,), predicted codes (n,) and the probabilities (n,) given to the true ones.
+    """Compute figures from true and predicted codes (n,).
+
+    `true_probability` (n,) is what each image's true class was given.
 
     A code of -1 is a label that is none of `classes`: it counts as wrong, with probability 0.
     """

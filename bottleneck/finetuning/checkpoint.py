@@ -1,4 +1,7 @@
-"""Where a fine-tuning stands, on disk after every epoch: arrays and JSON in one ``.npz``, without pickle."""
+"""Save where a fine-tuning stands, after every epoch.
+
+Arrays and JSON lie in one ``.npz``, without pickle.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ def save_checkpoint(path: Path, point: Checkpoint, arrays: Arrays) -> None:
 
 
 def load_checkpoint(path: Path, identity: str) -> tuple[Checkpoint, Arrays] | None:
-    """The point at `path` and its arrays by group; None where there is none, or another fine-tuning's.
+    """Read the checkpoint at `path` and its arrays by group.
+
+    None where there is none, or one of another fine-tuning.
 
     Raises
     ------

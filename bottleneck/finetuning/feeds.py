@@ -1,4 +1,4 @@
-"""What a fine-tuning trains on: rows of a cached prefix, or pixels decoded, and augmented, anew each epoch."""
+"""Feed a fine-tuning: rows of a cached prefix, or decoded pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bottleneck.store.rows import Rows
 
 
 class Feed(Protocol):
-    """Images with class codes, given in any order, each in the view that is asked for."""
+    """Give images in any order, each in one of its views."""
 
     @property
     def codes(self) -> np.ndarray:
@@ -28,7 +28,7 @@ class Feed(Protocol):
     def batches(
         self, order: np.ndarray, draws: np.ndarray, size: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of `size` images, the last one as short as it comes out.
+        """Yield batches of `size` images; the last may be shorter.
 
         Parameters
         ----------
@@ -49,7 +49,10 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows of a prefix, on disk or in memory: (n * views, *shape), the views of an image side by side."""
+    """Rows of a prefix: (n * views, *shape).
+
+    They lie on disk or in memory, the views of an image side by side.
+    """
 
     rows: Rows | np.ndarray
     codes: np.ndarray
@@ -63,14 +66,14 @@ class StoredRows:
     def batches(
         self, order: np.ndarray, draws: np.ndarray, size: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `Feed.batches`; rows that are on disk are gathered thousands at a time."""
+        """As `Feed.batches`; rows on disk are gathered thousands at once."""
         for rows, numbers in batches(self.rows, size, order * self.views + draws[order]):
             yield rows, self.codes[numbers // self.views]
 
 
 @dataclass(frozen=True, eq=False)
 class DecodedImages:
-    """Images read and decoded when they are asked for, a batch ahead of the one that is trained on.
+    """Images that are decoded on demand, one batch ahead.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What lies below everything that trains: where it ends, and the network above it as a copy of its own.
+"""Find the frozen prefix, and copy the network above it.
 
 The rows at the end of the prefix never change while the layers above it train, so they can be computed once. The end
 is one layer's output through which everything passes on its way from the image to the features.
@@ -19,7 +19,7 @@ from bottleneck.errors import BaseError
 
 
 def prefix(network: Network, trained: Collection[int]) -> int:
-    """The step that ends the prefix: the image (-1), or a step that can be cut at.
+    """Find the step that ends the prefix, or the image (-1).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def prefix(network: Network, trained: Collection[int]) -> int:
 
 
 def prefix_row_shape(step: Step) -> tuple[int, ...]:
-    """Shape of one row of what `step` gives; empty where it can be no end of a prefix."""
+    """Shape of a row of `step`; empty where no prefix ends."""
     if len(step.outputs) != 1 or step.dtype != "float32":
         return ()
     extents = tuple(step.outputs[0].shape)[1:]
@@ -66,7 +66,7 @@ def _has_weights(operation: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Tail:
-    """The network from the end of a prefix to the features, with layers of its own.
+    """The network above a prefix, with layers of its own.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Tail:
     shape: tuple[int, ...]
 
     def __call__(self, rows: Any) -> Any:
-        """(n, *shape) to what the base gives at its cut, in inference mode."""
+        """Run rows (n, *shape) up to the base's cut, in inference mode."""
         (found,) = run_graph(self.network, rows, inference)
         return found
 
@@ -97,7 +97,9 @@ class Tail:
 
 
 def tail(network: Network, end: int, paths: Mapping[int, str]) -> Tail:
-    """A copy of the steps above step `end`, without dropout or noise, with the same weights.
+    """Copy the steps above step `end`, with the same weights.
+
+    Dropout and noise are left out.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fine-tuning: stages that set more and more of a base free, and a model that is never worse for it."""
+"""Fine-tune in stages that unfreeze more and more layers."""
 
 from __future__ import annotations
 
@@ -125,7 +125,9 @@ class Fed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TuningOutcome:
-    """A fine-tuning that is over. The weights of the base it was given are the tuned ones where `kept` is ``after``.
+    """The result of a fine-tuning.
+
+    The base it was given holds the tuned weights where `kept` is ``after``.
 
     Attributes
     ----------
@@ -297,7 +299,9 @@ def with_weights(head: Head, layers: Sequence[Any]) -> Head:
 
 
 def check_rows(stored: np.ndarray, now: np.ndarray, what: str, tolerance: float) -> None:
-    """That two ways to the same rows (n, …) agree, relative to the spread between images.
+    """Check that two ways give the same rows (n, …).
+
+    Their difference counts relative to the spread between images.
 
     Raises
     ------

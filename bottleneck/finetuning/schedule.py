@@ -1,4 +1,4 @@
-"""Learning rates of a fine-tuning: pure functions of the step, and of the losses so far."""
+"""Learning rates, as pure functions of steps and losses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from bottleneck.schema import TuneSettings
 
 
 def rate_factor(settings: TuneSettings, step: int, steps: int) -> float:
-    """By what the rate is multiplied in training step number `step` (from 0) of a stage with `steps` an epoch.
+    """Factor of the rate in step number `step`, from 0.
+
+    A stage has `steps` an epoch.
 
     Rises to 1 over the warm-up; then constant, or down a half cosine that would reach 0 with the last epoch's end.
     A plateau is no matter of steps: see `plateau`.
@@ -31,7 +33,9 @@ def rate_factor(settings: TuneSettings, step: int, steps: int) -> float:
 
 
 def plateau(settings: TuneSettings, losses: Sequence[float]) -> float:
-    """By what the rate is multiplied after epochs with these validation losses, the first of them before epoch 1.
+    """Factor of the rate after epochs with these validation losses.
+
+    The first loss is of the weights before epoch 1.
 
     Times `plateau_factor` whenever `plateau_patience` epochs in a row brought no new lowest loss.
 

@@ -1,4 +1,4 @@
-"""Train one stage: head and upper layers together, on rows of the prefix or on pixels.
+"""Train the head and the upper layers of one stage.
 
 The order of images is `epoch_order`. The base is never called in training mode. The head
 is, so its dropout drops; but no BatchNormalization is, the head's included: its scale and shift train, its statistics
@@ -32,7 +32,7 @@ from bottleneck.store.views import epoch_views
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """All that lies between what a stage is fed with and the logits.
+    """The way from what a stage is fed with to logits.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Chain:
     head: list[Any]
 
     def __call__(self, rows: Any, *, training: bool) -> Any:
-        """Logits (n, classes) float32; `training` is the head's mode, the base has one."""
+        """Compute logits (n, classes); `training` is of the head alone."""
         value = self.features(rows)
         for layer in self.head:
             value = layer(value, training=training and not is_batch_norm(layer))
@@ -121,7 +121,7 @@ class StageProgram(Program):
 
     @property
     def frozen(self) -> int:
-        """How many numbers of the tail and the head stay as they are."""
+        """How many numbers of tail and head stay as they are."""
         return sum(before.size for _, _, before in self._still)
 
     def _forward(self, rows: Any, *, training: bool) -> Any:
@@ -132,7 +132,7 @@ class StageProgram(Program):
 
     @contextlib.contextmanager
     def _computing(self, precision: str) -> Iterator[None]:
-        """While a step is traced: its layers compute in `precision`. What is traced outside stays float32."""
+        """Let the layers of a traced step compute in `precision`."""
         layers = [
             inner
             for step in self.chain.tail.network.steps
@@ -156,7 +156,7 @@ class StageProgram(Program):
         return sums
 
     def measure(self, feed: Feed) -> tuple[float, float]:
-        """Mean loss and accuracy of the images as they are, in inference mode; each counts alike."""
+        """Measure mean loss and accuracy in inference mode."""
         count, sums = len(feed.codes), np.zeros(2)
         for rows, codes in feed.batches(
             np.arange(count), np.zeros(count, np.int64), self._settings.batch_size
@@ -169,7 +169,7 @@ class StageProgram(Program):
         return np.asarray(self.chain.features(self._tf.constant(rows)), np.float32)
 
     def check_still(self) -> None:
-        """That nothing moved which is frozen, moving statistics above all, to the bit.
+        """Check that no frozen weight or statistic moved by a bit.
 
         Raises
         ------
@@ -208,7 +208,10 @@ def _optimizer(settings: TuneSettings, shares: list[float]) -> Any:
 
 
 def draws(settings: TuneSettings, epoch: int, images: int) -> np.ndarray:
-    """Which view of each image epoch number `epoch`, counted over all stages, sees: (images,) int64."""
+    """Choose the view (images,) that an epoch shows of each image.
+
+    Epochs count over all stages.
+    """
     if settings.views > 1:
         return epoch_views(settings.seed, epoch, images, settings.views)
     return np.full(images, epoch if settings.augment is not None else 0, np.int64)
@@ -225,7 +228,7 @@ def train_stage(
     save: Callable[[Course], None],
     on_epoch: Callable[[dict[str, float]], None],
 ) -> None:
-    """Run a stage from where `course` stands to its end; the best weights are restored.
+    """Run a stage to its end, and restore the best weights.
 
     Parameters
     ----------

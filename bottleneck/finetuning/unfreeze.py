@@ -1,4 +1,4 @@
-"""Which layers of a base train: from what a person writes to the layers it means.
+"""Choose the layers of a base that train, by name.
 
 A base is a row of units, from the image upwards: the blocks of the catalog where it has them, else its layers that
 have weights to train. `top:N` counts units from the top. BatchNormalization never trains here, so it makes no unit.
@@ -87,7 +87,7 @@ class Choices:
         yield from self.named(name, "--unfreeze")
 
     def named(self, name: str, option: str) -> tuple[str, ...]:
-        """Paths of the layers that a block's, layer's or nested network's `name` means."""
+        """Find the layers that a block's, layer's or network's name means."""
         blocks = {unit.name: unit.layers for unit in self.units}
         if name in blocks:
             return blocks[name]
@@ -121,7 +121,10 @@ class Choices:
         return found, settings.rates.get(HEAD, settings.rate)
 
     def check_rates(self, trained: frozenset[str], settings: TuneSettings) -> None:
-        """That whatever `rates` names is the head, or trains in the end. Raises `UnknownName` or `UsageError`."""
+        """Check that `rates` names the head or layers that train.
+
+        Raises `UnknownName` or `UsageError`.
+        """
         for name, value in settings.rates.items():
             if name != HEAD and not trained & set(self.named(name, "--rate")):
                 raise UsageError(f"--rate {name}={value:g}: {name} is not unfrozen; add it to --unfreeze")
@@ -173,7 +176,7 @@ def _blocks(model: Any, pattern: str) -> Sequence[tuple[str, list[str]]]:
 
 
 def leaves(model: Any) -> Iterator[tuple[str, Any]]:
-    """Each layer of `model` that is no network of layers, once, with its path, in graph order."""
+    """Yield each leaf layer of `model` with its path, in graph order."""
     import keras
 
     for path, operation in paths(model):
@@ -182,7 +185,10 @@ def leaves(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def paths(model: Any) -> Iterator[tuple[str, Any]]:
-    """Each operation of `model`, once, with the path that a cut would name it by, in graph order."""
+    """Yield each operation of `model` once, with its path.
+
+    The path is the one a cut would name it by; the order is the graph's.
+    """
     seen: set[int] = set()
 
     def visit(network: Any, before: str) -> Iterator[tuple[str, Any]]:
@@ -197,7 +203,7 @@ def paths(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def can_train(layer: Any) -> bool:
-    """Whether `layer`, or one that it wraps, holds weights of its own that may train.
+    """Whether `layer` or a layer inside it has weights to train.
 
     Those of BatchNormalization may not; nor may weights that no training changes, as the mean of a `Normalization`.
     """
@@ -215,7 +221,9 @@ def is_batch_norm(layer: Any) -> bool:
 
 
 def unfreeze(layers: Mapping[str, Any], trained: frozenset[str]) -> list[tuple[str, Any]]:
-    """Set `trainable` of every layer, by path, and give back the variables that train, each with its layer's path.
+    """Set `trainable` of every layer; return the variables that train.
+
+    Each comes with its layer's path.
 
     Whatever `trainable` says of a network above them: parents hand theirs down when it is set, so the leaves are set
     last, and each BatchNormalization after everything else.

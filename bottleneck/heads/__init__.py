@@ -1,1 +1,1 @@
-"""The new part: scikit-learn classifiers over cached rows that give themselves back as stock Keras layers."""
+"""Classifiers over cached rows, which become stock Keras layers."""

@@ -1,4 +1,4 @@
-"""A small network on cached rows: trained by Keras layers and optimizers, asked without TensorFlow."""
+"""A small network on cached rows; it predicts without TensorFlow."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class DenseHead(SoftmaxHead):
         return Data(rows, np.searchsorted(self.classes_, labels).astype(np.int64))
 
     def initial_layers(self, feature_shape: tuple[int, ...], classes: int) -> list[Any]:
-        """New Keras layers with the weights that `fit` starts from, for another training loop."""
+        """Build Keras layers with the weights that `fit` starts from."""
         return initial_layers(check_settings(self), feature_count(feature_shape), classes)
 
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:

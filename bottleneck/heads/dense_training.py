@@ -1,4 +1,4 @@
-"""Train a dense head: one TensorFlow program a fit, one call of it an epoch.
+"""Train a dense head by one TensorFlow program.
 
 The loss has the L2 penalty as Keras counts it, and the order of rows is `epoch_order`. Rows of a store that were not
 loaded are fed to the same program by pieces, in the same order and batches.
@@ -31,7 +31,10 @@ _EVALUATE_ROWS = 1024
 
 @dataclass(frozen=True)
 class Data:
-    """Rows (n, d) float16 or float32 and class codes (n,) int64; `views` of them side by side are of one image."""
+    """Rows (n, d) and class codes (n,) int64.
+
+    `views` rows side by side are of one image.
+    """
 
     rows: np.ndarray | Rows
     codes: np.ndarray
@@ -43,7 +46,7 @@ class Data:
         return len(self.rows) // self.views
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Which rows an epoch (from 1) sees, in order: of each image one, drawn anew each time."""
+        """Order the rows of an epoch: a random view of each image."""
         order = epoch_order(seed, epoch, self.images)
         if self.views == 1:
             return order
@@ -56,7 +59,7 @@ def layer_seed(seed: int, position: int) -> int:
 
 
 def initial_layers(settings: Mapping[str, Any], features: int, classes: int) -> list[Any]:
-    """New Keras layers of a dense head, built, with the weights that training starts from.
+    """Build the Keras layers that training starts from.
 
     Parameters
     ----------
@@ -156,7 +159,7 @@ class DenseProgram(Program):
         return self._l2 * tf.add_n([tf.reduce_sum(tf.square(k)) for k in kernels]) if self._l2 else 0.0
 
     def _steps(self, rows: Any, codes: Any, full: Any, rest: Any) -> Any:
-        """`full` (steps, batch) and `rest` (r,): row numbers in order; sums of loss and of right answers."""
+        """Train on rows `full` (steps, batch), then on `rest` (r,)."""
         tf = self._tf
 
         def body(step: Any, sums: Any) -> Any:
@@ -175,7 +178,7 @@ class DenseProgram(Program):
         return sums
 
     def run_epoch(self, order: np.ndarray) -> tuple[float, float]:
-        """Train on all rows once in this order; mean loss and accuracy while the weights were moving."""
+        """Train on all rows once; return mean loss and accuracy."""
         sums = np.zeros(2)
         if self._whole is not None:
             sums += self._run(*self._whole, order)
@@ -193,11 +196,14 @@ class DenseProgram(Program):
         return sums
 
     def _piece(self) -> int:
-        """Rows of one call when they are streamed: whole batches, so that pieces change no step."""
+        """Rows of one streamed call.
+
+        Whole batches, so that pieces change no step.
+        """
         return gather_rows(self.data.rows, self.batch)  # type: ignore[arg-type]
 
     def evaluate(self, data: Data) -> tuple[float, float]:
-        """Mean loss and accuracy in inference mode; every row weighs alike, as in Keras."""
+        """Measure mean loss and accuracy in inference mode."""
         sums = np.zeros(2)
         for start in range(0, len(data.rows), _EVALUATE_ROWS):
             part = slice(start, start + _EVALUATE_ROWS)

@@ -1,4 +1,4 @@
-"""Rows that a fit keeps out of its training to watch it by; equal rows stay on one side."""
+"""Hold out rows to watch a fit by."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = 32 << 20
 
 
 def hold_out(data: Data, part: float, seed: int) -> tuple[Data, Data | None]:
-    """Training and watched rows; `part` of each class, rounded, is watched, and every class keeps an image.
+    """Hold out `part` of each class, which keeps one image.
 
     Equal rows stay on one side, whatever their labels: a copy that trains would be watched as if it were new.
     """

@@ -1,4 +1,4 @@
-"""What every head does to rows and labels at the door, and what softmax heads share."""
+"""Check rows and labels for every head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DTYPES = [np.float64, np.float32, np.float16]
 
 
 class BadRows(HeadError, ValueError):
-    """Rows or labels that a head cannot take; a ValueError too, as scikit-learn's tools expect."""
+    """Rows or labels that no head takes; also a ValueError."""
 
 
 def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -85,7 +85,7 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
 
 
 def known_rows(head: Any, X: Any) -> Any:
-    """Rows for a fitted head, checked against the shape it was fitted on: (n, d) of any float type.
+    """Check rows (n, d) for a fitted head.
 
     They stay on disk where `X` is `Rows`.
 
@@ -118,7 +118,10 @@ def known_rows(head: Any, X: Any) -> Any:
 
 
 def check_views(codes: np.ndarray, views: int) -> None:
-    """That every `views` rows side by side can be of one image. Raises `BadRows`."""
+    """Check that `views` rows side by side are of one image.
+
+    Raises `BadRows`.
+    """
     if views < 1 or len(codes) % views or (np.ptp(codes.reshape(-1, views), axis=1) != 0).any():
         raise BadRows(
             f"views={views} of {len(codes)} rows: expected that many rows of each image, side by side and with "
@@ -127,7 +130,7 @@ def check_views(codes: np.ndarray, views: int) -> None:
 
 
 def _stored_rows(head: Any, X: Rows, *, reset: bool = True) -> Rows:
-    """`X` flattened; what `validate_data` does for arrays, on one row of zeros in its stead."""
+    """Flatten `X`, and validate one row of zeros in its stead."""
     if reset and not len(X):
         raise ValueError("found 0 rows, and a head needs some to learn from")
     validate_data(head, np.zeros((1, X.width), X.dtype), dtype=_DTYPES, reset=reset)
@@ -135,7 +138,7 @@ def _stored_rows(head: Any, X: Rows, *, reset: bool = True) -> Rows:
 
 
 def _shape(X: Any) -> tuple[int, ...] | None:
-    """Shape of one row; None for what is no array yet (a list), which is then flat."""
+    """Shape of one row; None for a list, which is flat."""
     shape = getattr(X, "shape", None)
     if shape is None and hasattr(X, "__array__"):
         shape = np.asarray(X).shape
@@ -157,7 +160,7 @@ def row_chunks(rows: np.ndarray | Rows) -> Iterator[np.ndarray]:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (n, k) float32 of logits (n, k), each row summing to 1.
+    """Compute probabilities (n, k) float32 from logits (n, k).
 
     Examples
     --------
@@ -178,7 +181,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def class_weights(
     setting: str | Mapping[Any, float] | None, classes: np.ndarray, codes: np.ndarray
 ) -> np.ndarray | None:
-    """Weight of each class, (k,) float32, or None where all weigh the same.
+    """Weigh each class, (k,) float32; None where all weigh the same.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Stock Keras layers, built and filled: the form in which every head leaves this folder."""
+"""Build Keras layers with weights, and their activations in NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def dense(name: str, kernel: np.ndarray, bias: np.ndarray, activation: str | None = None) -> Any:
-    """A built Dense layer with these weights. `kernel` (d, units), `bias` (units,), float32."""
+    """Build a Dense layer of `kernel` (d, units) and `bias` (units,)."""
     import keras
 
     # Seeded, since an initializer without a seed would draw from the process's random state.
@@ -35,7 +35,7 @@ def batch_norm(name: str, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
 
 
 def ending(feature_shape: tuple[int, ...], layers: list[Any]) -> list[Any]:
-    """`layers` between what flattens rows of that shape and the softmax, all built.
+    """Put `layers` between a Flatten and the softmax.
 
     Rows with axes are flattened in C order, as ``reshape`` does. Everything is float32 whatever the process's
     policy: a head is small, and its probabilities should not be rounded to bfloat16.

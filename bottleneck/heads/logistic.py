@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on centred rows, to a proven gap, given back as one Dense layer."""
+"""Multinomial logistic regression, solved to a proven gap."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class LogisticHead(SoftmaxHead):
 
     @property
     def coef_(self) -> np.ndarray:
-        """Weights on raw features, (k, d) float32; two rows for two classes, the first of them zero."""
+        """Weights on raw features, (k, d) float32."""
         return self.arrays_["kernel"].T
 
     @property
@@ -199,7 +199,7 @@ class LogisticHead(SoftmaxHead):
         return np.concatenate(parts) if parts else np.zeros((0, len(bias)), np.float32)
 
     def layers(self) -> list[Any]:
-        """The fitted head as stock Keras layers: Flatten where rows have axes, Dense, softmax.
+        """Build the fitted head as stock Keras layers.
 
         Returns
         -------
@@ -246,7 +246,9 @@ def _columns(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> Iterato
 
 
 def _rotation(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, r) in the space they span, and what leads back, (n, r): ``standardised.T @ back``.
+    """Rotate rows into the space they span.
+
+    Returns rows (n, r), and `back` (n, r) with kernel = ``standardised.T @ back``.
 
     The penalised optimum is a combination of the rows, and a rotation keeps norms, so the problem is the same
     one. From the Gram matrix in float64, by pieces: the wide matrix itself is never decomposed.

@@ -1,4 +1,4 @@
-"""From a name and settings to a head, and what can be said about it before it is trained."""
+"""Make a head from its name and settings; advise on its size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make(spec: HeadSpec) -> Any:
 
 
 def count_parameters(spec: HeadSpec, feature_shape: tuple[int, ...], classes: int) -> tuple[int, int]:
-    """All and trainable parameters of the head's layers on such rows; nothing is built.
+    """Count all and trainable parameters of the head's layers.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def count_parameters(spec: HeadSpec, feature_shape: tuple[int, ...], classes: in
 
 
 def capacity_advice(trainable: int, samples: int) -> str | None:
-    """What to tell someone who trains so many parameters on so many images; None when nothing need be said.
+    """Advise against too many parameters for as many images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Minimise a logistic objective over rows that may stay on disk: Newton's method, or L-BFGS.
+"""Minimise a logistic objective by Newton's method or L-BFGS.
 
 Why it is right: the objective is convex, and its penalty gives every weight a curvature of at least `penalty`. So a
 point whose intercepts are the best for its weights lies above the minimum by at most ``|gradient|^2 / (2 penalty)``,
@@ -110,7 +110,7 @@ def _newton(objective: Objective, point: Point, most: int, tolerance: float) -> 
 
 
 def _with_best_intercepts(objective: Objective, point: Point, tolerance: float) -> Point:
-    """The point with the best intercepts for its weights, where they alone keep the bound too wide."""
+    """Settle the intercepts where they alone keep the bound wide."""
     for _ in range(_SETTLING):
         enough = tolerance * point.value
         if point.weights_gap > enough or point.gap <= enough:
@@ -125,7 +125,10 @@ def _with_best_intercepts(objective: Objective, point: Point, tolerance: float) 
 
 
 def _line_search(objective: Objective, point: Point, direction: np.ndarray) -> Point | None:
-    """The first of the step and its halves that lowers the value enough; None where rounding hides it."""
+    """Halve the step until it lowers the value enough.
+
+    None where rounding hides any fall.
+    """
     fall, length = float((point.gradient * direction).sum()), 1.0
     for _ in range(40):
         found = objective.at(point.weights + length * direction)
@@ -164,7 +167,10 @@ def _direction(objective: Objective, point: Point, tolerance: float) -> np.ndarr
 
 
 def _whole(objective: Objective, point: Point) -> Preconditioner:
-    """Solves with the Hessian of a sample, classes coupled; exact where the sample is all rows."""
+    """Precondition by the whole Hessian of a sample, classes coupled.
+
+    It is exact where the sample is all rows.
+    """
     import scipy.linalg
 
     x, _, counts, numbers = objective.sample(point, _WHOLE_ROWS)
@@ -201,7 +207,7 @@ def _whole(objective: Objective, point: Point) -> Preconditioner:
 
 
 def _eigen(objective: Objective, point: Point) -> Preconditioner:
-    """Divides by the curvature along the sample's eigenvectors, each class by its own measure of it."""
+    """Precondition by the curvature along a sample's eigenvectors, by class."""
     import scipy.linalg
 
     width = objective.shape[0] - 1
@@ -250,7 +256,10 @@ def _times(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> tuple[Point, int]:
-    """L-BFGS, begun again from the best intercepts for its weights until the bound is met or nothing gets better."""
+    """Run L-BFGS, begun again with the best intercepts each time.
+
+    It ends where the bound is met, or nothing gets better.
+    """
     steps = 0
     while steps < most:
         found, more = _lbfgs_run(objective, point, most - steps, tolerance)

@@ -1,4 +1,4 @@
-"""What logistic regression minimises, computed over all rows: value, gradient and curvature, one pass each."""
+"""Compute what logistic regression minimises, one pass each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = 2048
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """The objective at one set of weights, and how far that may lie above the least there is.
+    """The objective at one set of weights, with its bound.
 
     With the best intercepts for its weights, the objective has a curvature of at least `penalty` in every weight, so it
     cannot fall by more than ``|gradient|^2 / (2 penalty)``: `weights_gap`. Where intercepts are not the best, Newton's
@@ -62,7 +62,7 @@ class Point:
 
     @cached_property
     def weights_gap(self) -> float:
-        """What `gap` would be if the intercepts were the best for these weights."""
+        """What `gap` would be with the best intercepts."""
         return self._size**2 / (2 * self.penalty)
 
     @cached_property
@@ -92,7 +92,7 @@ class Point:
 
 
 class Objective:
-    """The mean (weighted) cross-entropy of standardised rows plus ``penalty * |W|^2 / 2``; intercepts go free.
+    """Mean (weighted) cross-entropy plus ``penalty * |W|^2 / 2``; intercepts are free.
 
     Value and gradient are summed in float64 over every row, so they are exact but for rounding. Products with the
     Hessian only steer a search and are computed in float32, unless the rows were standardised beforehand.
@@ -138,7 +138,7 @@ class Objective:
         return self.rows.shape[1] + 1, self.classes - self.first
 
     def scaled(self, part: np.ndarray, dtype: Any) -> np.ndarray:
-        """Some rows (b, d), standardised. Float64 rows are centred before anything is rounded."""
+        """Standardise rows (b, d); float64 rows before they are rounded."""
         if not self._scalings:
             return part.astype(dtype, copy=False)
         mean, inverse = self._scalings[np.dtype(np.float64 if part.dtype == np.float64 else dtype)]
@@ -159,7 +159,10 @@ class Objective:
                 yield self.scaled(self.rows[which], dtype), which
 
     def _probabilities(self, logits: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
-        """Softmax (b, classes) float64 of logits (b, columns); the logarithm of its divisor goes into `total`."""
+        """Softmax (b, classes) of logits (b, columns).
+
+        The logarithm of its divisor goes into `total`.
+        """
         whole = np.zeros((len(logits), self.classes))
         whole[:, self.first :] = logits
         most = whole.max(axis=1, keepdims=True)
@@ -228,7 +231,7 @@ class Objective:
         return made
 
     def sample(self, point: Point, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """At most so many rows that stand for the curvature at `point`; all rows where there are no more.
+        """Sample at most `most` rows, which stand for the curvature.
 
         A row is taken in the measure of its curvature: of classes that are nearly told apart, few rows have any.
 
@@ -260,13 +263,16 @@ class Objective:
 
 
 def column_blocks(width: int) -> Iterator[slice]:
-    """Columns of a wide matrix, some at a time: so it has no copy in float64."""
+    """Slice the columns of a wide matrix.
+
+    So it needs no copy in float64.
+    """
     for start in range(0, width, _COLUMNS):
         yield slice(start, start + _COLUMNS)
 
 
 def gram(blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """``x @ x.T`` of the matrix (n, d) that these blocks of columns make up."""
+    """Sum ``x @ x.T`` over blocks of columns."""
     made: Any = 0.0
     for block in blocks:
         made += block @ block.T
@@ -274,7 +280,7 @@ def gram(blocks: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _newton_step(hessian: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-    """Newton's step, and the gradient's square in the measure of the Hessian: twice what the step gains.
+    """Newton's step, and twice what it gains.
 
     Raising all intercepts alike changes nothing: there the curvature is none, and the gradient is rounding. A gradient
     without curvature elsewhere leaves the fall unbounded.

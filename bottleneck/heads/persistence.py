@@ -1,4 +1,4 @@
-"""A fitted head on disk: ``head.json`` and ``head.npz``, without pickle, trusted in nothing.
+"""Save and load a head: ``head.json`` and ``head.npz``.
 
 The reader knows every shape from the head's settings before it opens the arrays, takes only uncompressed
 members (so no file unpacks to more than its own size), and asks the loaded head about a fixed probe batch
@@ -82,7 +82,7 @@ def save_head(
     feature_shape: tuple[int, ...],
     classes: Sequence[Any],
 ) -> HeadDocument:
-    """Write a fitted head into `folder`, arrays first, document last; an older one there is replaced.
+    """Write a fitted head into `folder`, or replace an older one.
 
     The bytes depend on the head alone: no dates, no machine.
 
@@ -185,7 +185,7 @@ def load_head(
 
 
 def probe_rows(feature_shape: tuple[int, ...]) -> np.ndarray:
-    """The fixed batch (8, *shape) float32 at unit scale that a saved head is asked about."""
+    """Draw the fixed batch (8, *shape) a saved head is asked."""
     rows = np.random.default_rng(PROBE_SEED).standard_normal((PROBE_ROWS, *feature_shape), dtype=np.float32)
     return rows
 
@@ -204,7 +204,7 @@ def _short(value: Any) -> str:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """The file, where it has at most `most` bytes; a pipe is never waited on."""
+    """Read at most `most` bytes; never wait on a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb") as file:
@@ -234,7 +234,7 @@ def _document(path: Path) -> HeadDocument:
 
 
 def _state(kind: Any, document: HeadDocument) -> Mapping[str, Any]:
-    """The state as this version has it: what format 1 lacks are facts that may be None."""
+    """Read a state of format 1 too; missing facts are None."""
     state, facts = document.state, document.state.get("facts")
     if document.format > 1 or not isinstance(facts, Mapping):
         return state
@@ -243,7 +243,7 @@ def _state(kind: Any, document: HeadDocument) -> Mapping[str, Any]:
 
 
 def _prepare(path: Path, document: HeadDocument) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """The head without weights, and the shapes that its settings, rows and classes ask for."""
+    """Prepare the head without weights, and its arrays' shapes."""
     try:
         kind = catalog.load("head", catalog.HEADS, document.spec.name)
         head, layout = kind.prepare(_state(kind, document))
@@ -282,7 +282,7 @@ def _replay(path: Path, head: Any, document: HeadDocument) -> None:
 
 
 def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An uncompressed npz whose bytes depend on the arrays alone; NumPy's own `load` reads it."""
+    """Pack an uncompressed npz whose bytes depend on the arrays alone."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, array in arrays.items():

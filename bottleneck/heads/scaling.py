@@ -36,7 +36,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 class LeftOutWarning(UserWarning):
-    """Features that vary, but no further than rounding, are left out by a head."""
+    """A head leaves out features that vary only by rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Scaling:
         return self.mean, self.inverse
 
     def subtracted_in(self, dtype: Any) -> Scaling:
-        """With the mean as a program subtracts it from rows of that type, in float32 but for float64 rows.
+        """Round the mean as a program subtracts it.
 
         Far from zero, another rounding of the mean would shift every row of a head that learnt by this one.
         """
@@ -98,7 +98,7 @@ def left_out_text(count: int) -> str:
 
 
 def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and inverse standard deviation of each feature, which counts as at least a tenth of the median one.
+    """Compute mean and inverse standard deviation of each feature.
 
     Features of one layer share a unit. One that is nearly dead on the training images (0 but for a few) would else
     be blown up by thousands: what it does on other images, rounding included, would outweigh everything else, and
@@ -179,7 +179,10 @@ def _check_divisors(columns: np.ndarray, divisor: np.ndarray) -> None:
 
 
 def check_float32(rows: np.ndarray | Rows) -> None:
-    """That float64 rows may be rounded to float32 as they are. Raises `BadRows`."""
+    """Check that float32 tells the values of float64 rows apart.
+
+    Raises `BadRows`.
+    """
     if rows.dtype != np.float64:
         return
     mean, inverse = scaler(rows, divide=False)
@@ -195,7 +198,7 @@ def check_float32(rows: np.ndarray | Rows) -> None:
 def fold(
     kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, inverse: np.ndarray, *, exact: bool = False
 ) -> tuple[np.ndarray, np.ndarray, list[float] | None]:
-    """Kernel and bias that do to raw rows what the given ones do to ``(rows - mean) * inverse``.
+    """Fold ``(rows - mean) * inverse`` into kernel and bias.
 
     Parameters
     ----------

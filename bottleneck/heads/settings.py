@@ -1,4 +1,4 @@
-"""A head's settings: known by its constructor's annotations, which say the type and the bounds of each."""
+"""Read a head's settings by the annotations of its constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bottleneck.schema import explain_errors
 
 
 def known(head: type) -> dict[str, Any]:
-    """The settings of a head class with their annotations, in the constructor's order.
+    """Find a head's settings and annotations, in the constructor's order.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def known(head: type) -> dict[str, Any]:
 
 
 def parse_settings(name: str, head: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the constructor takes them, from values or from the text of ``--set key=value``.
+    """Parse settings from values or the text of ``--set key=value``.
 
     Text is read by the annotation: ``hidden=4096,512`` is a tuple, ``batch_norm=true`` a bool,
     ``patience=none`` None. NumPy scalars, as a parameter grid holds them, count as numbers.
@@ -92,7 +92,7 @@ def _read(value: Any, hint: Any) -> Any:
 
 
 def _parts(hint: Any) -> list[Any]:
-    """The members of a union and, of an ``Annotated``, what it annotates; else the hint itself."""
+    """Split a union, or an ``Annotated``, into its types."""
     if hasattr(hint, "__metadata__"):
         return _parts(hint.__origin__)
     origin = get_origin(hint)
@@ -102,7 +102,7 @@ def _parts(hint: Any) -> list[Any]:
 
 
 def describe(hint: Any) -> str:
-    """An annotation in words a person may type: ``number > 0, or none``.
+    """Describe an annotation in words: ``number > 0, or none``.
 
     Examples
     --------
@@ -137,7 +137,9 @@ def describe(hint: Any) -> str:
 
 
 def check_settings(head: Any) -> dict[str, Any]:
-    """The settings of a head object, typed and within bounds; asked at `fit`, as scikit-learn does.
+    """Parse and check the settings of a head object.
+
+    `fit` asks it, as in scikit-learn.
 
     Raises
     ------

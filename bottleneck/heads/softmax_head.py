@@ -1,4 +1,4 @@
-"""What all softmax heads share: prediction from logits, and a state of JSON and arrays."""
+"""What softmax heads share: prediction from logits, and their state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bo
 
 
 class HeadState(Frozen):
-    """The JSON half of a fitted head; its arrays are float32 and lie beside it."""
+    """The JSON half of a fitted head; its float32 arrays are apart."""
 
     settings: Mapping[str, Any]
     feature_shape: tuple[int, ...] = Field(min_length=1, max_length=8)
@@ -78,7 +78,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
 
     @abstractmethod
     def layout(self, feature_shape: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the arrays on such rows, known from the settings alone."""
+        """Names and shapes of the arrays, from the settings alone."""
 
     @abstractmethod
     def _forward(self, rows: np.ndarray) -> np.ndarray:
@@ -104,7 +104,10 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         return self._forward(known_rows(self, X)).astype(np.float32, copy=False)
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Class probabilities (n, k) float32, columns in the order of ``classes_``. Raises as `logits`."""
+        """Predict class probabilities (n, k) float32, columns as ``classes_``.
+
+        Raises as `logits`.
+        """
         return softmax(self.logits(X))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -147,7 +150,10 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         return self.restore({**document, "facts": dict.fromkeys(self.FACTS)}, arrays)
 
     def fit_facts(self) -> FitFacts:
-        """Which solver ran, on which rows and how well; of a head that an older version saved, what that knew."""
+        """Tell which solver ran, on which rows and how well.
+
+        Of a head that an older version saved, what that knew.
+        """
         return FitFacts(
             solver=self.solver_,
             rows=self.rows_,
@@ -165,7 +171,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def prepare(cls, document: Mapping[str, Any]) -> tuple[Self, dict[str, tuple[int, ...]]]:
-        """A head with everything but its arrays, and the names and shapes that these must have.
+        """Prepare a head without arrays, and their names and shapes.
 
         So a reader knows every shape before it reads a byte of an array.
 

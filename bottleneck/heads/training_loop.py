@@ -52,7 +52,7 @@ class Program(ABC):
         return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, axis=1), codes), tf.float32))
 
     def _step(self, rows: Any, codes: Any) -> Any:
-        """Change the weights once; give the sums of losses and of right answers (2,)."""
+        """Change the weights once; sum losses and right answers (2,)."""
         tf = self._tf
         with tf.GradientTape() as tape:
             logits = self._forward(rows, training=True)
