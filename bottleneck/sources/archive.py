@@ -5,6 +5,7 @@ Where one name stands several times the last one wins, as unpacking would have i
 
 from __future__ import annotations
 
+import abc
 import os
 import tarfile
 import threading
@@ -12,7 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from bottleneck.errors import SourceError
 from bottleneck.schema import Entry, Signature
@@ -20,6 +21,7 @@ from bottleneck.sources import layout, members, webdataset
 from bottleneck.sources.layout import LAYOUTS, Layout
 from bottleneck.sources.members import Members, OpenFile
 from bottleneck.sources.reading import FILE, reason_of
+from bottleneck.sources.webdataset import LabelFiles
 from bottleneck.system.durable import shown
 
 #: Endings of tars that cannot be read at random places.
@@ -40,105 +42,16 @@ class _Opened:
 
 
 @dataclass(frozen=True)
-class ZipSource:
-    """The images in a zip, laid out as in a folder.
-
-    A single folder around everything is looked through.
-
-    Parameters
-    ----------
-    location : str
-        Absolute path of the archive.
-    """
+class _ArchiveSource(abc.ABC):
+    """What zips and tars share: one listing a process, and reading in place."""
 
     location: str
     _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
+    _kind: ClassVar[str]
 
     @classmethod
-    def claims(cls, location: str) -> bool:
-        """Take files called ``.zip``, in any case."""
-        return location.lower().endswith(".zip") and os.path.isfile(location)
-
-    @classmethod
-    def open(cls, location: str) -> ZipSource:
-        """Open the zip at `location`. Raises `SourceError`: no zip, damaged, or encrypted.
-
-        Examples
-        --------
-        >>> import os, tempfile, zipfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "images.zip")
-        >>> with zipfile.ZipFile(path, "w") as archive:
-        ...     archive.writestr("cats/1.png", b"...")
-        ...     archive.writestr("dogs/1.png", b"...")
-        >>> source = ZipSource.open(path)
-        >>> [(entry.path, entry.label, source.read(entry.path)) for entry in source.entries()]
-        [(b'cats/1.png', 'cats', b'...'), (b'dogs/1.png', 'dogs', b'...')]
-        """
-        source = cls(os.path.abspath(location))
-        source._list()
-        return source
-
-    def layout(self) -> Layout:
-        """Say how the folders inside are read."""
-        return members.layout_of(self._list().by_path)
-
-    def entries(self) -> Iterator[Entry]:
-        """List every file in the archive. Raises `SourceError`."""
-        passed = self._opened.passed
-        passed.clear()
-        listed = self._list(again=True)
-        passed.update(listed.passed)
-        yield from _laid_out(listed, self.layout(), passed)
-
-    def read(self, path: bytes) -> bytes:
-        """Read one member, checked against its CRC. Raises OSError or `Rejected`."""
-        return members.read_zip_member(self._list().file, path, self._list().find(path))
-
-    def passed_over(self) -> Mapping[str, int]:
-        """Count what the last `entries()` left out, by reason."""
-        return dict(self._opened.passed)
-
-    def _list(self, *, again: bool = False) -> Members:
-        return _listed(self.location, self._opened, members.list_zip, again=again)
-
-
-@dataclass(frozen=True)
-class TarSource:
-    """The images in a plain tar, as WebDataset or as folders.
-
-    WebDataset: ``key.jpg`` takes its label from ``key.cls`` (its text) or ``key.json`` (see
-    `bottleneck.sources.webdataset`). A compressed tar has no random access and is refused.
-
-    Parameters
-    ----------
-    location : str
-        Absolute path of the archive.
-    """
-
-    location: str
-    _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)
-
-    @classmethod
-    def claims(cls, location: str) -> bool:
-        """Take files called ``.tar``, and compressed tars, to explain the refusal."""
-        return location.lower().endswith((".tar", *PACKED_TARS)) and os.path.isfile(location)
-
-    @classmethod
-    def open(cls, location: str) -> TarSource:
-        """Open the tar at `location`. Raises `SourceError`: no tar, damaged, or compressed.
-
-        Examples
-        --------
-        >>> import io, os, tarfile, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "images.tar")
-        >>> with tarfile.open(path, "w") as archive:
-        ...     for name, data in (("0001.png", b"..."), ("0001.cls", b"7")):
-        ...         member = tarfile.TarInfo(name)
-        ...         member.size = len(data)
-        ...         archive.addfile(member, io.BytesIO(data))
-        >>> [(entry.path, entry.label) for entry in TarSource.open(path).entries()]
-        [(b'0001.png', '7')]
-        """
+    def open(cls, location: str) -> Self:
+        """Open the archive at `location`. Raises `SourceError`: damaged, encrypted or compressed."""
         source = cls(os.path.abspath(location))
         source._list()
         return source
@@ -146,7 +59,7 @@ class TarSource:
     def layout(self) -> Layout:
         """Say how the folders inside are read."""
         listed = self._list()
-        if webdataset.label_files(listed.by_path):
+        if self._label_files(listed):
             return Layout("flat", note="WebDataset: labels from .cls and .json files")
         return members.layout_of(listed.by_path)
 
@@ -156,58 +69,133 @@ class TarSource:
         passed.clear()
         listed = self._list(again=True)
         passed.update(listed.passed)
-        labels = webdataset.label_files(listed.by_path)
-        if not labels:
-            yield from _laid_out(listed, self.layout(), passed)
-            return
+        labels = self._label_files(listed)
+        placing = Layout("flat") if labels else members.layout_of(listed.by_path)
         for path, member in listed.by_path.items():
             reason = layout.skipped(path)
             if reason or path in labels.members:
                 passed[reason or "label file of WebDataset"] += 1
+            elif labels:
+                yield Entry(path, member.signature, *labels.of(path, self.read, self.location))
             else:
-                label, group, split = labels.of(path, self.read, self.location)
-                yield Entry(path, member.signature, label, group, split)
+                label, split = placing.place(path.rpartition(b"/")[0])
+                yield Entry(path, member.signature, label, None, split)
 
+    @abc.abstractmethod
     def read(self, path: bytes) -> bytes:
         """Read one member. Raises OSError or `Rejected`."""
-        return members.read_tar_member(self._list().file, self._list().find(path))
 
     def passed_over(self) -> Mapping[str, int]:
         """Count what the last `entries()` left out, by reason."""
         return dict(self._opened.passed)
 
+    @abc.abstractmethod
+    def _list_members(self, file: OpenFile) -> Members: ...
+
+    def _label_files(self, listed: Members) -> LabelFiles:
+        return LabelFiles(frozenset())
+
     def _list(self, *, again: bool = False) -> Members:
-        return _listed(self.location, self._opened, members.list_tar, again=again)
+        """List the members once a process; again when the archive has changed."""
+        opened, location = self._opened, self.location
+        with opened.lock:
+            listed = opened.members
+            if listed is not None and not (again and listed.status != _status(location)):
+                return listed
+            _refuse_packed(location)
+            try:
+                opened.members = self._list_members(OpenFile(os.open(location, FILE)))
+            except OSError as error:
+                raise SourceError(
+                    f"{shown(location)}: the archive cannot be read: {reason_of(error)}"
+                ) from error
+            except _UNSOUND as error:
+                raise SourceError(
+                    f"{shown(location)}: this is no sound {self._kind}: {error}; fetch or pack it again; "
+                    f"expected {LAYOUTS}"
+                ) from error
+            return opened.members
 
 
-def _laid_out(listed: Members, placing: Layout, passed: Counter[str]) -> Iterator[Entry]:
-    for path, member in listed.by_path.items():
-        reason = layout.skipped(path)
-        if reason:
-            passed[reason] += 1
-            continue
-        label, split = placing.place(path.rpartition(b"/")[0])
-        yield Entry(path, member.signature, label, None, split)
+class ZipSource(_ArchiveSource):
+    """The images in a zip, laid out as in a folder.
+
+    A single folder around everything is looked through.
+
+    Parameters
+    ----------
+    location : str
+        Absolute path of the archive.
+
+    Examples
+    --------
+    >>> import os, tempfile, zipfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "images.zip")
+    >>> with zipfile.ZipFile(path, "w") as archive:
+    ...     archive.writestr("cats/1.png", b"...")
+    ...     archive.writestr("dogs/1.png", b"...")
+    >>> source = ZipSource.open(path)
+    >>> [(entry.path, entry.label, source.read(entry.path)) for entry in source.entries()]
+    [(b'cats/1.png', 'cats', b'...'), (b'dogs/1.png', 'dogs', b'...')]
+    """
+
+    _kind = "zip"
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Take files called ``.zip``, in any case."""
+        return location.lower().endswith(".zip") and os.path.isfile(location)
+
+    def read(self, path: bytes) -> bytes:
+        """Read one member, checked against its CRC. Raises OSError or `Rejected`."""
+        listed = self._list()
+        return members.read_zip_member(listed.file, path, listed.find(path))
+
+    def _list_members(self, file: OpenFile) -> Members:
+        return members.list_zip(file, self.location)
 
 
-def _listed(location: str, opened: _Opened, lister: Any, *, again: bool) -> Members:
-    """List the members once a process; again when the archive has changed."""
-    with opened.lock:
-        listed = opened.members
-        if listed is not None and not (again and listed.status != _status(location)):
-            return listed
-        _refuse_packed(location)
-        try:
-            opened.members = lister(OpenFile(os.open(location, FILE)), location)
-        except OSError as error:
-            raise SourceError(f"{shown(location)}: the archive cannot be read: {reason_of(error)}") from error
-        except _UNSOUND as error:
-            kind = "zip" if lister is members.list_zip else "tar"
-            raise SourceError(
-                f"{shown(location)}: this is no sound {kind}: {error}; fetch or pack it again; "
-                f"expected {LAYOUTS}"
-            ) from error
-        return opened.members
+class TarSource(_ArchiveSource):
+    """The images in a plain tar, as WebDataset or as folders.
+
+    WebDataset: ``key.jpg`` takes its label from ``key.cls`` (its text) or ``key.json`` (see
+    `bottleneck.sources.webdataset`). A compressed tar has no random access and is refused.
+
+    Parameters
+    ----------
+    location : str
+        Absolute path of the archive.
+
+    Examples
+    --------
+    >>> import io, os, tarfile, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "images.tar")
+    >>> with tarfile.open(path, "w") as archive:
+    ...     for name, data in (("0001.png", b"..."), ("0001.cls", b"7")):
+    ...         member = tarfile.TarInfo(name)
+    ...         member.size = len(data)
+    ...         archive.addfile(member, io.BytesIO(data))
+    >>> [(entry.path, entry.label) for entry in TarSource.open(path).entries()]
+    [(b'0001.png', '7')]
+    """
+
+    _kind = "tar"
+
+    @classmethod
+    def claims(cls, location: str) -> bool:
+        """Take files called ``.tar``, and compressed tars, to explain the refusal."""
+        return location.lower().endswith((".tar", *PACKED_TARS)) and os.path.isfile(location)
+
+    def read(self, path: bytes) -> bytes:
+        """Read one member. Raises OSError or `Rejected`."""
+        listed = self._list()
+        return members.read_tar_member(listed.file, listed.find(path))
+
+    def _list_members(self, file: OpenFile) -> Members:
+        return members.list_tar(file, self.location)
+
+    def _label_files(self, listed: Members) -> LabelFiles:
+        return webdataset.label_files(listed.by_path)
 
 
 def _status(location: str) -> Signature | None:
