@@ -159,11 +159,7 @@ def _lookalikes(inventory: Inventory, what: str) -> list[str]:
 
 
 def _check_sides(
-    inventory: Inventory,
-    where: str,
-    counts: Counter[str],
-    sides: dict[str, Counter[str]],
-    validated: bool,
+    inventory: Inventory, where: str, counts: Counter[str], sides: dict[str, Counter[str]], validated: bool
 ) -> None:
     given = _given(inventory)
     shares = ", ".join(f"{sum(side.values()):,} {name}" for name, side in sides.items())

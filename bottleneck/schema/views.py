@@ -150,15 +150,7 @@ class ViewPolicy(Frozen):
         return parse(cls, given, where)
 
 
-_FACTORS = (
-    "rotation",
-    "zoom",
-    "zoom_width",
-    "translation",
-    "translation_width",
-    "contrast",
-    "brightness",
-)
+_FACTORS = ("rotation", "zoom", "zoom_width", "translation", "translation_width", "contrast", "brightness")
 _PARTS = ("flip", *_FACTORS, "crop", "seed")
 _EXAMPLES = dict.fromkeys(_FACTORS, "0.1") | {"flip": "horizontal", "crop": "0.8", "seed": "0"}
 

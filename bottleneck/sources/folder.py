@@ -14,15 +14,7 @@ from bottleneck.errors import SourceError
 from bottleneck.schema import Entry, Split
 from bottleneck.sources import layout
 from bottleneck.sources.layout import Layout
-from bottleneck.sources.reading import (
-    FOLDER,
-    UNSEEN,
-    is_long,
-    open_long,
-    read_regular,
-    reason_of,
-    signature,
-)
+from bottleneck.sources.reading import FOLDER, UNSEEN, is_long, open_long, read_regular, reason_of, signature
 from bottleneck.sources.volumes import Volumes
 from bottleneck.system.durable import shown
 

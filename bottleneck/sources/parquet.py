@@ -83,12 +83,7 @@ def stream_columns(location: str, names: Sequence[str]) -> bytes:
     found = {}
     if names:
         table = pq.read_table(
-            location,
-            columns=names,
-            partitioning=None,
-            use_threads=False,
-            pre_buffer=False,
-            memory_map=False,
+            location, columns=names, partitioning=None, use_threads=False, pre_buffer=False, memory_map=False
         )
         table.validate(full=True)
         found = {

@@ -73,13 +73,7 @@ def base_details(base: BaseSpec) -> RenderableType:
 def metrics_table(by_split: Mapping[str, Metrics], title: str | None = None) -> Table:
     """Show figures by split."""
     table = columns(
-        "split",
-        ">images",
-        ">accuracy",
-        ">95 % interval",
-        ">log loss",
-        ">largest class",
-        title=title,
+        "split", ">images", ">accuracy", ">95 % interval", ">log loss", ">largest class", title=title
     )
     for name, m in by_split.items():
         table.add_row(
