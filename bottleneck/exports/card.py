@@ -19,6 +19,7 @@ from bottleneck.schema import (
     ScoreFacts,
     SplitPolicy,
     StoreSpec,
+    format_size,
 )
 from bottleneck.schema.tuning import Tuned
 from bottleneck.system.durable import shown
@@ -183,7 +184,7 @@ def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
     )
     environment.filters.update(
         plain=Plain,
-        size=lambda count: Plain(_size(count)),
+        size=lambda count: Plain(format_size(count)),
         fixed=lambda value, digits: Plain(f"{value:.{digits}f}"),
         tiny=lambda value: Plain(f"{value:.1e}"),
         thousands=lambda value: Plain(f"{value:,}"),
@@ -198,11 +199,3 @@ def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
 def _held_out(card: Card) -> str | None:
     """Choose the split that says most about new images."""
     return next((name for name in ("test", "validation") if name in card.metrics), None)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

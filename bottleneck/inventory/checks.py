@@ -108,26 +108,17 @@ def check_trainable(
     for what in ("label", "group"):
         remarks += _lookalikes(inventory, what)
     copies = duplicates(inventory)
-    if copies.two_labels:
-        first = copies.two_labels[0]
-        remarks.append(
-            f"{_count(len(copies.two_labels), 'image')} with two labels: "
-            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, "
-            f"labelled {' and '.join(map(repr, first.values))}"
-        )
-    if copies.two_groups:
-        first = copies.two_groups[0]
-        remarks.append(
-            f"{_count(len(copies.two_groups), 'image')} in two groups, which count as one: "
-            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, "
-            f"in {' and '.join(map(repr, first.values))}"
-        )
-    if copies.straddling:
-        first = copies.straddling[0]
-        remarks.append(
-            f"{_count(len(copies.straddling), 'image')} on two sides of the given splits: "
-            f"{' and '.join(map(shown, first.paths[:2]))} are the same image, in {' and '.join(first.values)}"
-        )
+    for found, what, how, written in (
+        (copies.two_labels, "with two labels", "labelled", repr),
+        (copies.two_groups, "in two groups, which count as one", "in", repr),
+        (copies.straddling, "on two sides of the given splits", "in", str),
+    ):
+        if found:
+            paths, values = map(shown, found[0].paths[:2]), map(written, found[0].values)
+            remarks.append(
+                f"{_count(len(found), 'image')} {what}: {' and '.join(paths)} are the same image, "
+                f"{how} {' and '.join(values)}"
+            )
     return tuple(remarks)
 
 

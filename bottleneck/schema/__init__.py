@@ -26,7 +26,7 @@ from bottleneck.schema.certificate import (
     Stillness,
 )
 from bottleneck.schema.images import Entry, ImageRecord, Inventory, Rejection, Signature, Split, Task
-from bottleneck.schema.limits import Limits, parse_size
+from bottleneck.schema.limits import Limits, format_size, parse_size
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import NAMED_BY_SOURCE, FitFacts, HeadSpec, Run, Score, SplitPolicy
@@ -109,6 +109,7 @@ __all__ = [
     "WorkerConfig",
     "canonical_json",
     "explain_errors",
+    "format_size",
     "json_fields",
     "json_value",
     "parse",

@@ -151,6 +151,14 @@ class Certificate(Frozen):
     still: tuple[Stillness, ...] = ()
 
     @property
+    def compared(self) -> str:
+        """Count the images of each set, for a person."""
+        counts: dict[str, int] = {}
+        for form in self.forms:  # some ways to call a model are tried on a few images alone
+            counts[form.images] = max(counts.get(form.images, 0), form.count)
+        return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+    @property
     def refused(self) -> tuple[Comparison, ...]:
         """List the forms that round and miss their gate."""
         return tuple(c for c in self.forms if c.gate is not None and not c.passed)

@@ -29,6 +29,21 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+def format_size(count: float) -> str:
+    """Format a number of bytes.
+
+    Examples
+    --------
+    >>> format_size(532), format_size(5_300_000)
+    ('532 B', '5.3 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 class Limits(Frozen):
     """Bounds on the worker.
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from bottleneck.errors import Rejected, RemoteError, SourceError
-from bottleneck.schema import Entry, Split
+from bottleneck.schema import Entry
 from bottleneck.sources import columns
 from bottleneck.sources.archive import PACKED_TARS, TarSource, ZipSource
 from bottleneck.sources.layout import Layout
 from bottleneck.sources.remote import signatures_of, unusable
+from bottleneck.sources.table import rows_of
 from bottleneck.system import objects
 from bottleneck.system.addresses import LOCAL, Address, has_no_secret, has_plain_query, origin, redact
 from bottleneck.system.durable import shown
@@ -77,12 +78,7 @@ class RemoteTable:
             local.unlink(missing_ok=True)  # its paths may hold secrets
             raise
         for batch in table.to_batches(max_chunksize=_BATCH):
-            rows: list[tuple[bytes, str, str | None, Split | None]] = list(
-                zip(
-                    *(batch.column(name).to_pylist() for name in ("path", "label", "group", "split")),
-                    strict=True,
-                )
-            )
+            rows = list(rows_of(batch))
             seen = dict(signatures_of([row[0] for row in rows], self._url, self.address.allowed))
             for path, label, group, split in rows:
                 yield Entry(path, seen[path], label, group, split, named=True)

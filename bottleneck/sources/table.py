@@ -74,7 +74,7 @@ class TableSource:
             self._passed["row listed twice"] = repeated
         folder, volumes = self._folder(), Volumes()
         for batch in table.to_batches(max_chunksize=_BATCH):
-            for path, label, group, split in _rows(batch):
+            for path, label, group, split in rows_of(batch):
                 try:
                     file = posixpath.join(folder, path)
                     status = os.stat(file)
@@ -103,5 +103,6 @@ class TableSource:
         return os.path.dirname(os.fsencode(self.location))
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[tuple[bytes, str, str | None, Split | None]]:
+def rows_of(batch: pa.RecordBatch) -> Iterator[tuple[bytes, str, str | None, Split | None]]:
+    """Give path, label, group and split of each row."""
     return zip(*(batch.column(name).to_pylist() for name in ("path", "label", "group", "split")), strict=True)

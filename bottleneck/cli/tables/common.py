@@ -63,21 +63,6 @@ def stacked(*parts: RenderableType) -> RenderableType:
     return Group(*parts)
 
 
-def size(count: float) -> str:
-    """Format a number of bytes.
-
-    Examples
-    --------
-    >>> size(532), size(5_300_000)
-    ('532 B', '5.3 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def duration(seconds: float) -> str:
     """Format a length of time.
 

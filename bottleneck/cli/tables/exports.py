@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, facts_list, plain_text, size, stacked
+from bottleneck.cli.tables.common import columns, facts_list, plain_text, stacked
 from bottleneck.exports.export import Exported
-from bottleneck.schema import Comparison
+from bottleneck.schema import Comparison, format_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +32,7 @@ def export_table(done: Exported) -> RenderableType:
         table.add_row(
             item.kind,
             item.path,
-            size(item.bytes),
+            format_size(item.bytes),
             f"{item.milliseconds:.1f}",
             *_figures(seen),
             "equal" if seen[-1].gate is None else f"close (gate {seen[-1].gate:g})",
@@ -42,7 +42,7 @@ def export_table(done: Exported) -> RenderableType:
         table.add_row(
             refusal.kind,
             "",
-            "" if refusal.bytes is None else size(refusal.bytes),
+            "" if refusal.bytes is None else format_size(refusal.bytes),
             "" if refusal.milliseconds is None else f"{refusal.milliseconds:.1f}",
             *_figures(seen),
             "REFUSED, not delivered",
@@ -50,7 +50,7 @@ def export_table(done: Exported) -> RenderableType:
     noticed = [twin.form for twin in certificate.twins if not twin.passed]
     facts = [
         ("verdict", f"{certificate.verdict} (tolerance {certificate.tolerance:.2g})"),
-        ("compared on", ", ".join(f"{count} {name}" for name, count in _counts(certificate.forms).items())),
+        ("compared on", certificate.compared),
         ("broken twins", f"{', '.join(noticed)}: noticed"),
     ]
     facts += [
@@ -84,11 +84,3 @@ def _figures(seen: list[Comparison]) -> list[str]:
         f"{min(c.top1 for c in seen):.3f}",
         *((f"{accuracy.form:.4f}", f"{accuracy.head:.4f}") if accuracy else ("", "")),
     ]
-
-
-def _counts(forms: tuple[Comparison, ...]) -> dict[str, int]:
-    """Count the images of each set; a form may have answered fewer."""
-    found: dict[str, int] = {}
-    for comparison in forms:
-        found[comparison.images] = max(found.get(comparison.images, 0), comparison.count)
-    return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, duration, extents, facts_list, plain_text, size, stacked
+from bottleneck.cli.tables.common import columns, duration, extents, facts_list, plain_text, stacked
 from bottleneck.extraction.profile import explain_profile
+from bottleneck.schema import format_size
 from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
@@ -109,7 +110,10 @@ def estimate_table(left: Estimate) -> RenderableType:
     facts = [
         ("images", f"{left.images:,}"),
         ("there already", f"{left.reused:,}"),
-        ("to compute", f"{left.to_compute:,}  (in {left.tasks:,} tasks, {size(left.bytes)} of features)"),
+        (
+            "to compute",
+            f"{left.to_compute:,}  (in {left.tasks:,} tasks, {format_size(left.bytes)} of features)",
+        ),
     ]
     if left.retried:
         facts.append(("of these again", f"{left.retried:,}  (given up before: deadline, memory, a crash)"))
@@ -121,7 +125,7 @@ def estimate_table(left: Estimate) -> RenderableType:
             (
                 "augmented views",
                 f"{more.to_compute:,} to compute, {more.reused:,} there already  "
-                f"(in {more.tasks:,} tasks, {size(more.bytes)} of features)",
+                f"(in {more.tasks:,} tasks, {format_size(more.bytes)} of features)",
             )
         )
     if left.prediction:
@@ -131,7 +135,9 @@ def estimate_table(left: Estimate) -> RenderableType:
 
 
 def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
-    sizes = ", ".join(f"{size(count)} as {dtype}" for dtype, count in prediction.bytes_by_dtype.items())
+    sizes = ", ".join(
+        f"{format_size(count)} as {dtype}" for dtype, count in prediction.bytes_by_dtype.items()
+    )
     return [
         (
             "will take",

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 #: Names of layers that are shown in full.
 _SHOWN = 6
+#: How the facts of an epoch are written.
+_FORMS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), ".4f") | {
+    "rate": ".2g",
+    "seconds": ".1f",
+}
 
 
 def finetuned_table(done: FineTuned) -> RenderableType:
@@ -35,17 +40,7 @@ def finetuned_table(done: FineTuned) -> RenderableType:
             best = " (kept)" if number == stage.best_epoch and watched else ""
             table.add_row(
                 f"{number or 'before'}{best}",
-                *(
-                    f"{entry[name]:{form}}" if name in entry else ""
-                    for name, form in (
-                        ("loss", ".4f"),
-                        ("accuracy", ".4f"),
-                        ("val_loss", ".4f"),
-                        ("val_accuracy", ".4f"),
-                        ("rate", ".2g"),
-                        ("seconds", ".1f"),
-                    )
-                ),
+                *(f"{entry[name]:{form}}" if name in entry else "" for name, form in _FORMS.items()),
             )
         parts.append(table)
     figures = columns(

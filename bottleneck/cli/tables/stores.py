@@ -6,8 +6,9 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, size, stacked
+from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, stacked
 from bottleneck.pipeline.stores import Checked
+from bottleneck.schema import format_size
 from bottleneck.store.maintenance.compact import Compaction
 from bottleneck.store.maintenance.copy import Copied
 from bottleneck.store.maintenance.prune import Pruning
@@ -41,7 +42,7 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             extents(spec.shape),
             spec.recipe.dtype,
             f"{state.shards:,}",
-            size(state.size),
+            format_size(state.size),
             f"{len(state.damaged or {}):,}",
             _moment(state.changed),
         )
@@ -53,7 +54,7 @@ def state_table(state: StoreState) -> RenderableType:
     """Show one store."""
     if state.header is None:
         return facts_list(
-            [("folder", str(state.folder)), ("problem", state.problem), ("size", size(state.size))]
+            [("folder", str(state.folder)), ("problem", state.problem), ("size", format_size(state.size))]
         )
     header, spec = state.header, state.header.spec
     recipe, pixels = spec.recipe, spec.recipe.pixels
@@ -66,7 +67,7 @@ def state_table(state: StoreState) -> RenderableType:
         ("preprocessing", str(recipe.preprocessing.model_dump(mode="json"))),
         ("row", f"{extents(spec.shape)} {recipe.dtype}, computed in {recipe.precision}"),
         ("rows", f"{state.rows:,} in {state.shards:,} shards"),
-        ("size", size(state.size)),
+        ("size", format_size(state.size)),
         ("last change", _moment(state.changed)),
         ("batch", str(header.batch or "")),
     ]
@@ -101,7 +102,7 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
     if one.verdict is not None:
         verdict = one.verdict
         facts += [
-            ("sound", f"{verdict.rows:,} rows in {verdict.shards:,} shards, {size(verdict.size)}"),
+            ("sound", f"{verdict.rows:,} rows in {verdict.shards:,} shards, {format_size(verdict.size)}"),
             ("digest", verdict.digest),
         ]
         facts += [("damaged", _damage(damage)) for damage in verdict.damaged]
@@ -164,7 +165,7 @@ def copied_table(copies: Sequence[Copied]) -> RenderableType:
             plain_text(one.source),
             plain_text(one.target),
             *(f"{count:,}" for count in counts),
-            size(one.size),
+            format_size(one.size),
         )
         notes += [f"{one.source}: {name} was not copied: {why}" for name, why in one.damaged.items()]
     return stacked(table, plain_text("\n".join(notes)))
@@ -204,7 +205,7 @@ def _named(label: str, items: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _signed(count: int) -> str:
-    return f"-{size(-count)}" if count < 0 else size(count)
+    return f"-{format_size(-count)}" if count < 0 else format_size(count)
 
 
 def _moment(seconds: float) -> str:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, size, stacked
+from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, stacked
 from bottleneck.cli.tables.extraction import extraction_table, view_facts
 from bottleneck.evaluation.metrics import Metrics, absent
-from bottleneck.schema import BaseSpec, Certificate
+from bottleneck.schema import BaseSpec, Certificate, format_size
 from bottleneck.system.durable import shown
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from bottleneck.exports.merged_file import MergedModel
     from bottleneck.pipeline.demo import DemoResult
     from bottleneck.pipeline.train import Trained
-
-
-# ------------------------------------------------------------------------------------------------------- bases
 
 
 def base_table(bases: list[BaseSpec]) -> RenderableType:
@@ -65,9 +62,6 @@ def base_details(base: BaseSpec) -> RenderableType:
         title=base.name,
     )
     return stacked(facts, cuts)
-
-
-# ---------------------------------------------------------------------------------------------------- training
 
 
 def metrics_table(by_split: Mapping[str, Metrics], title: str | None = None) -> Table:
@@ -148,14 +142,8 @@ def training_table(done: Trained) -> RenderableType:
     return stacked(*parts)
 
 
-# --------------------------------------------------------------------------------------- predictions, merging
-
-
 def parity_table(certificate: Certificate) -> Table:
     """Show a certificate: forms must agree, broken twins must not."""
-    sizes: dict[str, int] = {}
-    for form in certificate.forms:  # some ways to call a model are tried on a few images alone
-        sizes[form.images] = max(sizes.get(form.images, 0), form.count)
     table = columns(
         "form",
         ">features",
@@ -164,7 +152,7 @@ def parity_table(certificate: Certificate) -> Table:
         ">top-1",
         "verdict",
         title="Largest difference from the cached head, in spreads between images\n"
-        f"({', '.join(f'{count} {name}' for name, count in sizes.items())}; broken twins must be refused)",
+        f"({certificate.compared}; broken twins must be refused)",
     )
     for name, item, good, bad in [
         *((f"{c.form}, {c.images}", c, "equal", "DIFFERENT") for c in certificate.forms),
@@ -187,7 +175,7 @@ def delivery_table(done: MergedModel) -> RenderableType:
         facts_list(
             [
                 ("verdict", f"{done.certificate.verdict} (tolerance {done.certificate.tolerance:.2g})"),
-                ("model", f"{done.model} ({size(done.size)})"),
+                ("model", f"{done.model} ({format_size(done.size)})"),
                 ("certificate", str(done.parity)),
                 ("pixels", f"{done.decode}: image files to pixels, in one TensorFlow file"),
             ]
