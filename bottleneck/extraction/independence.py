@@ -140,8 +140,8 @@ def check_steady(
     for cut, (spec, canary, full) in enumerate(zip(specs, canaries, rows, strict=True)):
         batch = len(full)
         known = _known(len(canary), batch)
-        found = thin(np.asarray(full[batch - known :][::-1], np.float32))
-        if _distance(canary, found) <= _allowed(spec):
+        other = thin(np.asarray(full[batch - known :][::-1], np.float32))
+        if _distance(canary, other) <= _allowed(spec):
             continue
         repeated = again()[cut]
         if not _distance(canary, repeated) <= _allowed(spec):
@@ -152,7 +152,7 @@ def check_steady(
             )
         raise UnsteadyBase(
             f"base {spec.base!r} (cut {spec.cut!r}) gives other rows for a picture in other company, by "
-            f"{_distance(canary, found):.2g} of their spread: something in it reaches over the batch (a mean over axis "
+            f"{_distance(canary, other):.2g} of their spread: something in it reaches over the batch (a mean over axis "
             "0, BatchNorm in training mode). Rows that are kept must be the picture's alone: take it out, or use fixed "
             "numbers instead"
         )

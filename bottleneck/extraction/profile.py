@@ -102,7 +102,7 @@ def combine_clocks(clocks: Sequence[Clock]) -> Clock:
 
 
 def bottleneck_stage(clock: Clock) -> str:
-    """Name the stage that the others waited for.
+    """Name the stage waited for: ``read``, ``decode``, ``forward`` or ``write``.
 
     It is ``read``, ``decode``, ``forward`` or ``write``.
 

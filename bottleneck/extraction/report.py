@@ -147,22 +147,24 @@ def _rejections(
 ) -> tuple[Rejection, ...]:
     """List every image-like file without a row, with its reason."""
     this_run = {why.path: why for outcome in outcomes for why in outcome.rejections}
-    found: list[Rejection] = list(inventory.unreadable)
+    rejections: list[Rejection] = list(inventory.unreadable)
     paths = inventory.table.column("path")
     for row in np.flatnonzero(~has_row):
         path = paths[int(row)].as_py().decode("utf-8", "backslashreplace")
         key = inventory.keys[row].tobytes()
         stored = store.rejected.get(key)
         if stored is None and path in this_run:
-            found.append(this_run[path])
+            rejections.append(this_run[path])
             continue
         stored = stored or store.suspects.get(key)
         if stored is not None:
-            found.append(Rejection(**stored.model_dump() | {"path": path}))
+            rejections.append(Rejection(**stored.model_dump() | {"path": path}))
         else:
             reason = "it kept changing while it was read"
-            found.append(Rejection(content=key.hex(), path=path, stage="read", reason=reason, retry=True))
-    return tuple(found)
+            rejections.append(
+                Rejection(content=key.hex(), path=path, stage="read", reason=reason, retry=True)
+            )
+    return tuple(rejections)
 
 
 def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[TaskOutcome]) -> np.ndarray:

@@ -35,10 +35,10 @@ class WorkerResources:
         >>> environment["TF_NUM_INTRAOP_THREADS"], environment["CUDA_VISIBLE_DEVICES"]
         ('2', '1')
         """
-        said = dict.fromkeys(
+        variables = dict.fromkeys(
             ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), str(self.threads)
         )
-        return said if self.gpu is None else {**said, "CUDA_VISIBLE_DEVICES": self.gpu}
+        return variables if self.gpu is None else {**variables, "CUDA_VISIBLE_DEVICES": self.gpu}
 
 
 @dataclass(frozen=True)
@@ -94,5 +94,5 @@ def gpus_here(devices: Path = Path("/dev")) -> list[str]:
         names = os.listdir(devices)
     except OSError:
         return []
-    found = [name for name in names if _DEVICE.fullmatch(name)]
-    return [str(number) for number in range(len(found))]
+    count = sum(1 for name in names if _DEVICE.fullmatch(name))
+    return [str(number) for number in range(count)]

@@ -213,8 +213,7 @@ class ExtractionRun:
     ) -> Callable[[Sequence[Store]], bool] | None:
         """Plan and compute what is missing; None where nothing is.
 
-        What comes back says of the stores as they are afterwards whether anything is left to do: files moved on while
-        they were read, here or by another builder, or rows that were there were removed.
+        What comes back says of the stores afterwards whether anything is left: files changed, or rows were removed.
         """
         done: list[WorkDone] = []
         parts = group_missing(inventory, [~policy.masks(store, inventory.keys)[0] for store in stores])

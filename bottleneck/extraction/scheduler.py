@@ -228,7 +228,7 @@ class TaskScheduler:
         pending = list(numbers)
         attempt, idle_since, pause = 0, time.monotonic(), _POLLS[0]
         while pending:
-            held: list[int] = []
+            locked: list[int] = []
             for number in pending:
                 task = _id(todo, number)
                 if self._is_committed(task):
@@ -238,14 +238,14 @@ class TaskScheduler:
                 if lock is None and attempt:
                     lock = self.locks.take(task, attempt)
                 if lock is None:
-                    held.append(number)
+                    locked.append(number)
                     continue
                 self._begin(todo, number, lock, work)
                 if not attempt:
                     # Meanwhile the others went on too.
                     idle_since, pause = time.monotonic(), _POLLS[0]
-            if len(held) < len(pending):
-                pending = held
+            if len(locked) < len(pending):
+                pending = locked
                 continue
             usual = max(self._patience, _USUAL * work.slowest) if work.slowest else _UNKNOWN
             if time.monotonic() - idle_since > usual:

@@ -1,7 +1,4 @@
-"""Choose the batch shape of a new store.
-
-The usual one or, for a long run, the best of a short search.
-"""
+"""Choose the batch shape: usual, or the best of a search."""
 
 from __future__ import annotations
 
@@ -47,12 +44,12 @@ def climb(rate: Callable[[int], float], start: int) -> int:
         batch = step(start)
         while _LEAST <= batch <= _MOST:
             try:
-                found = rate(batch)
+                speed = rate(batch)
             except MemoryError:
                 break
-            if found < _GAIN * fastest:
+            if speed < _GAIN * fastest:
                 break
-            best, fastest, batch = batch, found, step(batch)
+            best, fastest, batch = batch, speed, step(batch)
         if best != start:
             break
     return best
@@ -66,9 +63,9 @@ def within_memory(rate: Callable[[int], float]) -> Callable[[int], float]:
         nonlocal largest
         if largest and batch > largest and 1.5 * _peak() > _available():
             raise MemoryError(f"a batch of {batch} may not fit")
-        found = rate(batch)
+        speed = rate(batch)
         largest = max(largest, batch)
-        return found
+        return speed
 
     return refusing
 

@@ -42,14 +42,14 @@ def group_missing(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[M
     """
     if len(lacking) == 1:
         return [MissingImages((0,), inventory)] if lacking[0].any() else []
-    found = []
+    groups = []
     patterns, which = np.unique(np.stack(lacking), axis=1, return_inverse=True)
     for number in sorted(range(patterns.shape[1]), key=lambda n: -int(patterns[:, n].sum())):
         cuts = tuple(int(cut) for cut in np.flatnonzero(patterns[:, number]))
         if cuts:
             rows = np.flatnonzero(which.ravel() == number)
-            found.append(MissingImages(cuts, Inventory(inventory.table.take(rows), inventory.location)))
-    return found
+            groups.append(MissingImages(cuts, Inventory(inventory.table.take(rows), inventory.location)))
+    return groups
 
 
 def specs_of(forward: Forward) -> tuple[StoreSpec, ...]:
@@ -58,8 +58,5 @@ def specs_of(forward: Forward) -> tuple[StoreSpec, ...]:
 
 
 def forward_rows(forward: Forward, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Compute the rows of each cut in one forward pass.
-
-    Rows are (batch, *shape), pixels (batch, height, width, 3).
-    """
+    """Compute rows (batch, *shape) of each cut in one forward pass."""
     return forward.several(pixels) if isinstance(forward, SeveralCuts) else (forward.features(pixels),)

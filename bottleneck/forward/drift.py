@@ -58,9 +58,9 @@ def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | N
 
 
 def _finite_drift(full: np.ndarray, reduced: np.ndarray) -> Drift | None:
-    there = np.isfinite(full.reshape(len(full), -1)).all(axis=1)
-    there &= np.isfinite(reduced.reshape(len(full), -1)).all(axis=1)
-    return measure_drift(full[there], reduced[there]) if there.any() else None
+    finite = np.isfinite(full.reshape(len(full), -1)).all(axis=1)
+    finite &= np.isfinite(reduced.reshape(len(full), -1)).all(axis=1)
+    return measure_drift(full[finite], reduced[finite]) if finite.any() else None
 
 
 def measure_rounding(full: np.ndarray, stored: np.ndarray) -> Rounding:
@@ -131,8 +131,8 @@ def _costs(full: np.ndarray, stored: np.ndarray) -> tuple[float, np.ndarray]:
         own = np.linalg.norm(x, axis=1)
         lengths = own * np.linalg.norm(y, axis=1)
         # A row that is the mean, as far as float32 can tell, has no direction of its own.
-        there = (own > _RESOLUTION * size) & (lengths > 0)
-        cosines.append((x * y).sum(axis=1)[there] / lengths[there])
+        directed = (own > _RESOLUTION * size) & (lengths > 0)
+        cosines.append((x * y).sum(axis=1)[directed] / lengths[directed])
     return relative, np.concatenate(cosines)
 
 

@@ -37,14 +37,14 @@ class Normalized:
     Attributes
     ----------
     convolution : keras.layers.Layer
-    weights_there : tuple of (keras.Variable, ndarray)
+    folded_weights : tuple of (keras.Variable, ndarray)
         What the convolution's variables have to be.
     bias : ndarray or None
         Added to what it gives; None where its own bias has taken it.
     """
 
     convolution: Any
-    weights_there: tuple[tuple[Any, np.ndarray], ...]
+    folded_weights: tuple[tuple[Any, np.ndarray], ...]
     bias: np.ndarray | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -52,9 +52,9 @@ class Normalized:
         import keras
         import tensorflow as tf
 
-        with keras.StatelessScope(state_mapping=self.weights_there):
-            made = inference(self.convolution, *args, **kwargs)
-        return made if self.bias is None else tf.nn.bias_add(made, self.bias)
+        with keras.StatelessScope(state_mapping=self.folded_weights):
+            rows = inference(self.convolution, *args, **kwargs)
+        return rows if self.bias is None else tf.nn.bias_add(rows, self.bias)
 
 
 def folded(network: Network) -> Network:
@@ -121,8 +121,8 @@ def _is_padded(before: Step, step: Step) -> bool:
 
 def _same_padding(extent: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
     """Count the zeros around `extent` pixels, by TensorFlow's rule for SAME."""
-    made = -(-extent // stride)
-    total = max((made - 1) * stride + (kernel - 1) * dilation + 1 - extent, 0)
+    outputs = -(-extent // stride)
+    total = max((outputs - 1) * stride + (kernel - 1) * dilation + 1 - extent, 0)
     return total // 2, total - total // 2
 
 
@@ -183,9 +183,9 @@ def _normalized(convolution: Step, norm: Step) -> Step:
     if layer.use_bias:
         values[id(layer.bias)] = (_exact(layer.bias) * factor + summand).astype(np.float32)
         bias = None
-    there = tuple((weight, values[id(weight)]) for weight in layer.weights)
+    weights = tuple((weight, values[id(weight)]) for weight in layer.weights)
     return replace(
-        convolution, operation=Normalized(layer, there, bias), dtype=norm.dtype, outputs=norm.outputs
+        convolution, operation=Normalized(layer, weights, bias), dtype=norm.dtype, outputs=norm.outputs
     )
 
 

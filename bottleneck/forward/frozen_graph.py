@@ -41,10 +41,10 @@ _MOST_BYTES = (1 << 31) - (1 << 24)
 
 def fits(model: Any) -> bool:
     """Whether the weights of `model` can be constants of a graph."""
-    held: int = sum(
+    size: int = sum(
         weight.value.dtype.size * int(weight.value.shape.num_elements()) for weight in model.weights
     )
-    return held < _MOST_BYTES
+    return size < _MOST_BYTES
 
 
 def has_batchnorm(model: Any) -> bool:
@@ -101,13 +101,13 @@ def _traced(model: Any, shape: tuple[int, ...]) -> Any:
     network = folded(steps_of(network_of(model)))
     operations = {id(step.operation): step.operation for step in network.steps}.values()
     weights = {id(weight): weight for one in operations for weight in getattr(one, "weights", ())}
-    held = [(weight, weight.numpy()) for weight in weights.values()]
+    values = [(weight, weight.numpy()) for weight in weights.values()]
 
     def rows(pixels: Any) -> list[Any]:
-        constants = [(weight, tf.constant(value)) for weight, value in held]
+        constants = [(weight, tf.constant(value)) for weight, value in values]
         with keras.StatelessScope(state_mapping=constants):
-            found = run_graph(network, pixels, inference)
-        return [tf.cast(part, tf.float32) for part in found]
+            outputs = run_graph(network, pixels, inference)
+        return [tf.cast(part, tf.float32) for part in outputs]
 
     signature = [tf.TensorSpec(shape, tf.float32)]
     traced = tf.function(rows, input_signature=signature).get_concrete_function()
@@ -160,8 +160,8 @@ def _next_to_pixels(graph: Any) -> list[Any]:
     By what lies next to the pixels alone, so that it is the same at every cut. With bias and activation, which are part
     of a convolution in one type alone.
     """
-    found = [operation for operation in graph.get_operations() if operation.type in _CONVOLUTIONS]
-    near = found[:_KEPT]
+    convolutions = [operation for operation in graph.get_operations() if operation.type in _CONVOLUTIONS]
+    near = convolutions[:_KEPT]
     kept = [one for one in near if _multiplications(one) <= _multiplications(near[0])]
     return [part.outputs[0] for one in kept for part in _with_activation(one)]
 
@@ -180,9 +180,9 @@ def _is_bias(sum_of: Any) -> bool:
 
 
 def _multiplications(convolution: Any) -> int:
-    kernel, made = convolution.inputs[1].shape, convolution.outputs[0].shape.num_elements()
-    if made is None or not kernel.is_fully_defined():
+    kernel, values = convolution.inputs[1].shape, convolution.outputs[0].shape.num_elements()
+    if values is None or not kernel.is_fully_defined():
         return 0
     # The last axis of a kernel is of outputs; the last two are, where each channel has its own.
     summed = kernel[:-1] if convolution.type == "Conv2D" else kernel[:-2]
-    return int(made * summed.num_elements())
+    return int(values * summed.num_elements())

@@ -1,7 +1,4 @@
-"""Run the forward pass of a Keras base.
-
-One graph, one constant batch shape, inference mode.
-"""
+"""Run a Keras base: one graph, one batch shape, inference mode."""
 
 from __future__ import annotations
 
@@ -101,18 +98,15 @@ def keras_forward(
 
 
 def batch_for(request: BaseRequest, cache: Cache) -> Callable[[Sequence[StoreSpec]], int]:
-    """Make the choice of the batch shape.
-
-    Asked for, else that of the stores, else the usual one.
-    """
+    """Choose the batch shape: asked for, the stores', or the usual."""
 
     def choose(specs: Sequence[StoreSpec]) -> int:
         if request.batch:
             return request.batch
-        found = {spec.cut: find_store(cache, spec)[1].batch for spec in specs}
-        known = {batch for batch in found.values() if batch}
+        batches = {spec.cut: find_store(cache, spec)[1].batch for spec in specs}
+        known = {batch for batch in batches.values() if batch}
         if len(known) > 1:
-            shapes = ", ".join(f"{batch} ({cut})" for cut, batch in found.items() if batch)
+            shapes = ", ".join(f"{batch} ({cut})" for cut, batch in batches.items() if batch)
             raise UsageError(
                 f"the stores of these cuts have other batch shapes: {shapes}. Give --batch, or extract one "
                 "cut at a time"

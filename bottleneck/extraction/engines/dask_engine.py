@@ -1,9 +1,7 @@
 """Run workers in the processes of a Dask cluster.
 
-The cluster is there already, or is started here for the run.
-
-A task is sent when a worker is free for it; the scheduler chooses which, and sends it again where a process dies.
-What has the base is a worker process below Dask's own, held by the one supervisor that a process has of a run.
+A task is sent when a worker is free for it; the scheduler chooses which, and sends it again where a process dies. What
+has the base is a worker process below Dask's own, held by the one supervisor that a process has of a run.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from bottleneck.contracts import EngineWorker
@@ -85,8 +84,8 @@ class DaskEngine:
             raise _no_workers(self._config)
         names = [str(worker.get("nanny") or address) for address, worker in workers.items()]
         slots = dict(zip(names, number_slots([worker["host"] for worker in workers.values()]), strict=True))
-        said = client.run(_start, self._assignment, slots, workers=list(workers), on_error="return")
-        for address, came in said.items():
+        answers = client.run(_start, self._assignment, slots, workers=list(workers), on_error="return")
+        for address, came in answers.items():
             if isinstance(came, Failure):
                 raise came.error()
             if isinstance(came, Exception):
@@ -108,7 +107,7 @@ class DaskEngine:
 
 
 class DaskReaders:
-    """Read files in the processes of a Dask cluster.
+    """Read files in a Dask cluster; again elsewhere where a process dies.
 
     A call whose process dies goes to another.
 
@@ -145,26 +144,23 @@ class DaskReaders:
         return relay_errors(self._pool.submit(work, *arguments), "dask")
 
 
+@dataclass(frozen=True, eq=False)
 class _DaskWorker:
     """One task at a time, on whichever worker the scheduler finds free."""
 
-    def __init__(
-        self,
-        client: Any,
-        assignment: Assignment,
-        slots: dict[str, WorkerSlot],
-        listeners: dict[str, Callable[[int], None]],
-    ) -> None:
-        self._client, self._assignment, self._slots, self._listeners = client, assignment, slots, listeners
+    client: Any
+    assignment: Assignment
+    slots: dict[str, WorkerSlot]
+    listeners: dict[str, Callable[[int], None]]
 
     def compute(self, task: Task, done: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         from distributed import CancelledError, KilledWorker
 
         call = secrets.token_hex(8)
-        self._listeners[call] = done
+        self.listeners[call] = done
         try:
-            future = self._client.submit(
-                _compute, self._assignment, self._slots, task, call, pure=False, retries=_RETRIES
+            future = self.client.submit(
+                _compute, self.assignment, self.slots, task, call, pure=False, retries=_RETRIES
             )
             return outcomes_or_raise(future.result())
         except BottleneckError:
@@ -177,7 +173,7 @@ class _DaskWorker:
         except (CancelledError, Exception) as error:
             raise EngineError(f"--engine dask: {type(error).__name__}: {error}") from error
         finally:
-            del self._listeners[call]
+            del self.listeners[call]
 
 
 def _connected(config: WorkerConfig, opening: ExitStack) -> Any:
@@ -213,10 +209,7 @@ def _no_workers(config: WorkerConfig) -> EngineError:
 
 
 def _supervisor(worker: Any, assignment: Assignment, slots: Mapping[str, WorkerSlot]) -> Supervisor:
-    """Get this process's supervisor, made at its first call.
-
-    A process that was started in place of a dead one makes its own.
-    """
+    """Get this process's supervisor, made at its first call."""
     with _making:
         if assignment.token in _over:
             raise EngineError("the run was ended")
@@ -250,12 +243,12 @@ def _compute(
 ) -> tuple[TaskOutcome, ...] | Failure:
     from distributed import get_worker
 
-    worker, topic, said = get_worker(), f"bottleneck-{assignment.token}", 0.0
+    worker, topic, told_at = get_worker(), f"bottleneck-{assignment.token}", 0.0
 
     def done(images: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > _NEWS:
-            said = time.monotonic()
+        nonlocal told_at
+        if time.monotonic() - told_at > _NEWS:
+            told_at = time.monotonic()
             worker.log_event(topic, {"call": call, "done": images})
 
     return compute_or_failure(lambda: _supervisor(worker, assignment, slots), task, done)

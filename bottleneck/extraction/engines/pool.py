@@ -25,9 +25,9 @@ def start_pool(config: WorkerConfig, assignment: Assignment, inventory: Inventor
     EngineError
         Its workers cannot be had, or do not see the source and the cache.
     """
-    made = catalog.load("engine", catalog.ENGINES, config.engine)
+    engine_class = catalog.load("engine", catalog.ENGINES, config.engine)
     with shared_probe(assignment.source, inventory, assignment.cache) as probe:
-        engine: Engine = made(config, replace(assignment, probe=probe, threads=config.threads))
+        engine: Engine = engine_class(config, replace(assignment, probe=probe, threads=config.threads))
         gathered: WorkerPool | None = None
         try:
             with engine as workers:
@@ -55,10 +55,7 @@ class WorkerPool:
         return self._threads.submit(self._run, task, on_progress)
 
     def dismiss(self) -> None:
-        """Forget queued tasks and wait for the rest.
-
-        The end of their engine cuts these short.
-        """
+        """Forget queued tasks; wait for the rest, which their engine ends."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:

@@ -1,9 +1,7 @@
 """Run workers in Ray actors.
 
-The cluster is there already, or is started here for the run.
-
-One actor a worker, and one thread here that waits for it. An actor that dies is replaced, and its task given to the
-new one.
+One actor a worker, and one thread here that waits for it. An actor that dies is replaced, and its task given to the new
+one.
 """
 
 from __future__ import annotations
@@ -74,7 +72,7 @@ class RayEngine:
 
 
 class RayReaders:
-    """Read files in the processes of a Ray cluster.
+    """Read files in a Ray cluster; again elsewhere where a process dies.
 
     A call whose process dies goes to another.
 

@@ -99,12 +99,12 @@ def estimate(
 
 
 def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, policy: RetryPolicy) -> Estimate:
-    there, _ = policy.masks(store, inventory.keys)
+    done, _ = policy.masks(store, inventory.keys)
     todo = plan_missing(inventory, spec, store, policy)
     return Estimate(
         images=len(inventory) + len(inventory.unreadable),
         unreadable=len(inventory.unreadable),
-        reused=len(first_rows(inventory.keys, there)),
+        reused=len(first_rows(inventory.keys, done)),
         to_compute=todo.images,
         retried=todo.lone,
         tasks=len(todo),

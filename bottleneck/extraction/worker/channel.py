@@ -64,7 +64,7 @@ class _AnswersEnd:
 
 
 class WorkerChannel:
-    """The pipes to one worker process at a time.
+    """The pipes to one worker process; its death is judged elsewhere.
 
     What its death means is not decided here.
 
@@ -115,10 +115,7 @@ class WorkerChannel:
         self._log: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Wait for a worker with its base built.
-
-        Raises `WorkerDied`, and what building raised.
-        """
+        """Wait for a built base. Raises `WorkerDied`, and what building raised."""
         self.begin()
         if not self._opening:
             return
@@ -164,10 +161,7 @@ class WorkerChannel:
         self._opening = True
 
     def ask(self, what: Any, on_progress: Callable[[int], None] = lambda _: None) -> Any:
-        """Wait for the answer to `what`.
-
-        Raises `WorkerDied` where none comes, and what the worker itself raised.
-        """
+        """Get the answer to `what`. Raises `WorkerDied`, and the worker's errors."""
         try:
             self._tell(what)
         except OSError as error:
@@ -236,10 +230,7 @@ class WorkerChannel:
                     stream.close()
 
     def end(self) -> None:
-        """End the worker for good, from another thread.
-
-        Whoever waits for it hears an error.
-        """
+        """End the worker from another thread; whoever waits hears an error."""
         with self._starting:
             self._is_over = True
             if self.process is not None:
@@ -256,15 +247,15 @@ class WorkerChannel:
         bound = self._limits.memory
         if bound is None or self.process is None:
             return 0
-        held = resident_bytes(self.process.pid)
-        if held > bound:
+        taken = resident_bytes(self.process.pid)
+        if taken > bound:
             death = OverMemory(
-                f"the worker process held {held / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
+                f"the worker process held {taken / 1e9:.2f} GB, over the --memory-limit of {bound / 1e9:.2f} GB, "
                 "and was ended."
             )
-            death.growth = (held - self._resident_before) / bound
+            death.growth = (taken - self._resident_before) / bound
             raise death
-        return held
+        return taken
 
     def _obituary(self) -> str:
         assert self.process is not None
@@ -280,8 +271,8 @@ class WorkerChannel:
         self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, self._log.tell() - 2000))
         last = self._log.read().decode("utf-8", "replace").strip().splitlines()[-3:]
-        said = f" It last said: {' | '.join(last)}." if last else ""
-        return f"the worker process {how}.{said}"
+        last_words = f" It last said: {' | '.join(last)}." if last else ""
+        return f"the worker process {how}.{last_words}"
 
 
 def _listen(answers: Any, heard: SimpleQueue[Any]) -> None:

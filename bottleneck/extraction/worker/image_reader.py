@@ -39,37 +39,33 @@ class Watch:
     touch: Callable[[str, tuple[int, ...]], None] = lambda stage, images: None
 
 
+@dataclass(frozen=True, eq=False)
 class ImageReader:
     """The images of a task as pixels; `pool` reads and decodes."""
 
-    def __init__(
-        self,
-        forward: Forward,
-        source: Source,
-        task: Task,
-        pool: ThreadPoolExecutor,
-        stopwatch: Stopwatch,
-        watch: Watch,
-        care: Care,
-    ) -> None:
-        self._forward, self._source, self._task, self._pool = forward, source, task, pool
-        self._stopwatch, self._watch, self._care = stopwatch, watch, care
+    forward: Forward
+    source: Source
+    task: Task
+    pool: ThreadPoolExecutor
+    stopwatch: Stopwatch
+    watch: Watch
+    care: Care
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray | Rejected | FileChanged]]:
-        return self._one_by_one() if self._care.careful else self._in_order()
+        return self._one_by_one() if self.care.careful else self._in_order()
 
     def _in_order(self) -> Iterator[tuple[int, np.ndarray | Rejected | FileChanged]]:
         """Decode in task order, a bounded number of images ahead."""
         ahead: deque[tuple[list[int], Future[list[np.ndarray]]]] = deque()
         upcoming = iter(self._files())
-        bound, coming = 2 * self._forward.batch + 8, 0
+        bound, coming = 2 * self.forward.batch + 8, 0
         reported = time.perf_counter()
         while True:
             while coming < bound:
                 indices = next(upcoming, [])
                 if not indices:
                     break
-                ahead.append((indices, self._pool.submit(self._pixels, indices)))
+                ahead.append((indices, self.pool.submit(self._pixels, indices)))
                 coming += len(indices)
             if not ahead:
                 return
@@ -78,10 +74,10 @@ class ImageReader:
             started = time.perf_counter()
             error = future.exception()
             now = time.perf_counter()
-            self._stopwatch.waited["decode"] += now - started
+            self.stopwatch.waited["decode"] += now - started
             if now - reported > _SIGN_OF_LIFE:
                 # Slow files fill no batch for long; that is no silence.
-                self._watch.on_progress(0)
+                self.watch.on_progress(0)
                 reported = now
             if error is None:
                 yield from zip(indices, future.result(), strict=True)
@@ -92,24 +88,24 @@ class ImageReader:
 
     def _one_by_one(self) -> Iterator[tuple[int, np.ndarray | Rejected | FileChanged]]:
         """Decode in task order; name each image before touching it."""
-        for index in range(len(self._task.paths)):
-            if index in self._care.refused:
+        for index in range(len(self.task.paths)):
+            if index in self.care.refused:
                 continue
-            self._watch.touch("decode", (index,))
+            self.watch.touch("decode", (index,))
             started = time.perf_counter()
             result: np.ndarray | Rejected | FileChanged
             try:
                 # In the pool's thread, as ever: what crashes in one thread may not in another.
-                result = self._pool.submit(self._pixels, [index]).result()[0]
+                result = self.pool.submit(self._pixels, [index]).result()[0]
             except (Rejected, FileChanged) as error:
                 result = error
-            self._stopwatch.waited["decode"] += time.perf_counter() - started
+            self.stopwatch.waited["decode"] += time.perf_counter() - started
             yield index, result
 
     def _files(self) -> list[list[int]]:
         """Group images by file: views of one need it read once."""
-        paths = self._task.paths
-        wanted = [index for index in range(len(paths)) if index not in self._care.refused]
+        paths = self.task.paths
+        wanted = [index for index in range(len(paths)) if index not in self.care.refused]
         return [list(group) for _, group in itertools.groupby(wanted, key=paths.__getitem__)]
 
     def _pixels(self, indices: list[int]) -> list[np.ndarray]:
@@ -117,11 +113,11 @@ class ImageReader:
 
         The keys at `indices` then name what was decoded.
         """
-        task = self._task
+        task = self.task
         keys = [task.keys[index].tobytes() for index in indices]
         started = time.perf_counter()
         try:
-            data = self._source.read(task.paths[indices[0]])
+            data = self.source.read(task.paths[indices[0]])
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise FileChanged from error
@@ -131,6 +127,6 @@ class ImageReader:
         policy = task.views
         if not all(key == content if policy is None else is_of(key, content) for key in keys):
             raise FileChanged
-        pixels = self._forward.decode(data)
-        self._stopwatch.got.append((read, time.perf_counter() - started))
-        return [pixels] if policy is None else [self._forward.view(pixels, key, policy) for key in keys]
+        pixels = self.forward.decode(data)
+        self.stopwatch.got.append((read, time.perf_counter() - started))
+        return [pixels] if policy is None else [self.forward.view(pixels, key, policy) for key in keys]

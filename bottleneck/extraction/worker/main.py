@@ -1,7 +1,4 @@
-"""Hold the base and run tasks.
-
-In a process of its own the worker talks by pickles on its standard streams.
-"""
+"""Hold the base and run tasks, asked by pickles on standard streams."""
 
 from __future__ import annotations
 
@@ -163,10 +160,7 @@ class Worker:
         return Proof(self._canary(), self._environment)
 
     def places(self, task: Task) -> list[RowTarget]:
-        """Give where the rows of `task` go.
-
-        The first call founds the stores, and measures the `pace`, seconds a forward pass.
-        """
+        """Give where rows go; the first call founds stores, measures `pace`."""
         for cut in task.cuts:
             if (task.views, cut) not in self._places:
                 self._places[task.views, cut] = self._open_target(cut, task.views)

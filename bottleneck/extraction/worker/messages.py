@@ -20,10 +20,7 @@ from bottleneck.system.disk_errors import refusal
 
 @dataclass(frozen=True)
 class Open:
-    """Ask to build a base at the cut of each request.
-
-    Answer: a `StoreSpec` for each.
-    """
+    """Ask to build a base. Answer: a `StoreSpec` for each cut."""
 
     requests: tuple[BaseRequest, ...]
     cache: Cache

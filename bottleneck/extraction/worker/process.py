@@ -1,7 +1,4 @@
-"""Run a worker process, and bear its death.
-
-This side stays light and never imports TensorFlow.
-"""
+"""Run a worker process and bear its death; never import TensorFlow."""
 
 from __future__ import annotations
 
@@ -73,10 +70,7 @@ class WorkerProcess:
 
     @property
     def specs(self) -> tuple[StoreSpec, ...]:
-        """The rows of each cut; builds the base.
-
-        Raises `WorkerDied` where that ends a worker twice.
-        """
+        """The rows of each cut; builds the base. Raises `WorkerDied`."""
         for life in range(_LIVES):
             try:
                 self._channel.start()
@@ -153,17 +147,14 @@ class WorkerProcess:
         return replace(trial, start=waited + trial.start)
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
-        """Search as `Worker.best_batch`, for a `LONG` run.
-
-        Raises `WorkerDied` at the first death: of a batch that did not fit.
-        """
+        """Search as `Worker.best_batch` for a `LONG` run. Raises `WorkerDied`."""
         try:
             self._channel.start()
-            found: int | None = self._channel.ask(Search(images, LONG), tried)
+            batch: int | None = self._channel.ask(Search(images, LONG), tried)
         except WorkerDied:
             self._channel.stop()  # it may live yet, over its memory limit
             raise
-        return found
+        return batch
 
     def reopen(self, requests: Sequence[BaseRequest]) -> None:
         """From the next task on the base is built as these ask."""
@@ -174,10 +165,7 @@ class WorkerProcess:
         self._channel.stop()
 
     def end(self) -> None:
-        """End the worker for good, from another thread.
-
-        Whoever waits for it hears an error.
-        """
+        """End the worker from another thread; whoever waits hears an error."""
         self._channel.end()
 
     def __enter__(self) -> WorkerProcess:

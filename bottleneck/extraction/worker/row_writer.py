@@ -17,10 +17,7 @@ from bottleneck.store.commit import commit
 
 @dataclass(frozen=True)
 class RowTarget:
-    """Where the rows of a cut go, and what records say.
-
-    `pace` is the seconds of a forward pass.
-    """
+    """Where rows of a cut go; `pace` is seconds a pass."""
 
     shards: Path
     spec: StoreSpec
