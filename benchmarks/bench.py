@@ -1,4 +1,4 @@
-"""What caching costs and saves, against the recipe a user would otherwise write.
+"""Measure what caching costs and saves against what users write.
 
     python benchmarks/bench.py extract [--base squeezenet|mobilenetv2|vgg16|inceptionv3] [--images 1000] [--size N]
                                     [--precision float32,bfloat16] [--peers] [--onednn] [--large]
@@ -53,7 +53,7 @@ from watching import watched
 
 
 def rerun(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """A second `extract` of files that have not changed: nothing computed, no TensorFlow, no worker."""
+    """Time a second `extract` of unchanged files."""
     from fashion_mnist import png
 
     folder = given.work / f"tiny-{given.images}"
@@ -89,7 +89,7 @@ def rerun(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
         return {name: name in names for name in heavy}
 
     def changed() -> dict[str, Any]:
-        """A hundredth of the files get other bytes of their kind: so many are computed, and no others."""
+        """Change one file in a hundred; only these are computed."""
         import numpy as np
 
         count = given.images // 100
@@ -148,7 +148,7 @@ def face(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 
 def face_times(count: int) -> dict[str, Any]:
-    """Milliseconds of the import, pair by pair with a bare interpreter, and seconds of ``--help``.
+    """Time the import against a bare interpreter, and ``--help``.
 
     Wall time, and processor time, which other programs on the machine disturb less.
     """
@@ -170,7 +170,7 @@ def face_times(count: int) -> dict[str, Any]:
 
 
 def finetune(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Epochs of fine-tuning on a cached prefix, from the pixels, and by Keras."""
+    """Compare epochs of fine-tuning on a prefix, from pixels, by Keras."""
     if given.base not in bench_finetune.BASES:
         raise SystemExit(f"--base: one of {', '.join(bench_finetune.BASES)}")
     folder, _ = photos(given.work, given.images)

@@ -1,4 +1,4 @@
-"""Two cuts in one pass against the deeper one alone: part of bench.py, which runs it as `bench.py cuts`."""
+"""Compare two cuts in one pass with the deeper one alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CUTS = {"vgg16": ("pool4", "pool5"), "mobilenetv2": ("block_13_expand_relu", "ou
 
 
 def cuts(given: argparse.Namespace, steps: Steps, folder: Path) -> dict[str, Any]:
-    """JPEG files to the stores of two cuts, and to that of the deeper one, by the command."""
+    """Fill the stores of two cuts, and of the deeper one."""
     if given.base not in CUTS:
         raise SystemExit(f"--base: one of {', '.join(CUTS)}")
     shallow, deep = CUTS[given.base]

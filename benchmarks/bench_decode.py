@@ -1,4 +1,4 @@
-"""How fast JPEG files become pixels: our decoder, what the Keras recipe does, the antialiased resize, and Pillow.
+"""Compare our JPEG decoder with Keras, antialiased resize and Pillow.
 
 The last row is the least that any use of TensorFlow's codec, libjpeg-turbo, costs.
 
@@ -36,7 +36,7 @@ LABELS = {
 
 
 def decode(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Images a second of each way from the bytes of a file to pixels at the base's size."""
+    """Measure images a second from file bytes to pixels."""
     extent = LARGE if given.large else USUAL
     folder, made_of = photos(given.work, given.images, extent)
     size = given.size or BASES[given.base][2]

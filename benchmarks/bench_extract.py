@@ -1,4 +1,4 @@
-"""JPEG files to features on disk: our command, in several precisions, against the recipes people write.
+"""Compare extraction of JPEG files with the recipes people write.
 
 Part of benchmarks/bench.py (`extract`). The recipes are benchmarks/plain.py and, with --peers,
 benchmarks/plain_torch.py, each with the number of its own that is fastest here: Keras' batch, torch's loaders.
@@ -27,7 +27,7 @@ _TORCH = str(Path(__file__).with_name("plain_torch.py"))
 
 
 def extract(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """JPEG files to features on disk: our command against image_dataset_from_directory + predict + np.save."""
+    """Time our command and `image_dataset_from_directory` + `predict` + `np.save`."""
     _, layer, own_size = BASES[given.base]
     size = given.size or own_size
     extent = LARGE if given.large else USUAL

@@ -1,4 +1,4 @@
-"""What an epoch of fine-tuning costs: on a cached prefix, from the pixels, and in a plain Keras script.
+"""Measure an epoch of fine-tuning: cached prefix, pixels, plain Keras.
 
 Part of benchmarks/bench.py (`finetune`). One size, one batch and the same trained layers on all three sides; the
 prefix's extraction, which happens once, is stated apart. Weights are random: this is about time.
@@ -27,7 +27,7 @@ BASES = {
 
 
 def finetune(given: argparse.Namespace, steps: Steps, images: Path) -> dict[str, Any]:
-    """Seconds of an epoch, the first one of each run left out: it holds the tracing."""
+    """Return seconds of an epoch, without the first, which traces."""
     cut, unfreeze, below, layer, own_size = BASES[given.base]
     size = given.size or own_size
     cache = given.work / "caches" / f"bench-finetune-{given.base}"
@@ -37,7 +37,7 @@ def finetune(given: argparse.Namespace, steps: Steps, images: Path) -> dict[str,
     ours_base = [*base, "--weights", "random:0"]
 
     def start() -> dict[str, Any]:
-        """A head to begin with, and the prefix in its store; what this took."""
+        """Train the first head and cache the prefix; time both."""
         measuring.fresh_cache(given.work, cache.name)
         shutil.rmtree(run, ignore_errors=True)
         pooling = ["--pooling", "avg"]

@@ -1,4 +1,4 @@
-"""How fast the bare forward pass is: as a graph of Keras, frozen, in bfloat16, compiled by XLA, and by OpenVINO.
+"""Compare the bare forward pass: Keras, frozen, bfloat16, XLA, OpenVINO.
 
 Part of benchmarks/bench.py (`forward`). One process, one batch in memory, all of them in turn, round by round. Where
 the time of a pass goes is asked afterwards (benchmarks/profile_forward.py).

@@ -17,7 +17,7 @@ from watching import Watched, watched
 
 
 def heads(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Heads on cached features against `fit` of the frozen network with a head on it, which caching replaces."""
+    """Compare heads on cached features with `fit` of the whole network."""
     cut, layer, own_size = BASES[given.base]
     size = given.size or own_size
     folder, made_of = photos(given.work, given.images)

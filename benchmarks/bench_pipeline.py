@@ -1,4 +1,4 @@
-"""How close `extract` comes to the speed of its parts: decoding alone, and the forward pass alone.
+"""Compare `extract` with decoding alone and forward pass alone.
 
 Part of benchmarks/bench.py (`pipeline`). Both parts are measured in a process of their own, with the command's own
 objects: its decoder on as many threads, its forward pass with as many under way. On processors they share, the best
@@ -104,7 +104,7 @@ def pipeline(
 
 
 def main() -> None:
-    """Both parts, one after the other, in this process; prints one JSON line."""
+    """Time both parts in this process; print one JSON line."""
     from concurrent.futures import ThreadPoolExecutor
 
     from bottleneck.extraction.worker.task import IN_FLIGHT

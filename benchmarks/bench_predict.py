@@ -1,4 +1,4 @@
-"""How good a dry run's word is: hours and bytes that it tells, against the run that follows.
+"""Compare the forecast of a dry run with the run itself.
 
 Part of benchmarks/bench.py (`predict`).
 """
@@ -15,7 +15,7 @@ from watching import watched
 
 
 def predict(given: argparse.Namespace, steps: Steps, folder: Path, base: list[str]) -> dict[str, Any]:
-    """A dry run and then the run, each round on a fresh cache.
+    """Make a dry run, then the run, each on a fresh cache.
 
     Parameters
     ----------

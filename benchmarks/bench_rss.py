@@ -1,4 +1,4 @@
-"""What memory an extraction takes as images grow in number: the worker, and the parent that supervises it.
+"""Measure the memory of worker and parent as images grow.
 
 Part of benchmarks/bench.py (`rss`). High-water marks of resident memory as the system keeps them, read while both live.
 """
@@ -24,7 +24,7 @@ _MARGIN, _PARENT_MIB = 0.05, 150
 
 
 def rss(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Peak memory of both processes at each number of images, round by round."""
+    """Measure peak memory of both processes at each image count."""
 
     def once(count: int) -> dict[str, Any]:
         folder = _images(given.work, count)

@@ -1,4 +1,4 @@
-"""What the scan and the plan of a very large source cost: memory first, then time.
+"""Measure memory and time of scan and plan for large sources.
 
     python benchmarks/bench_scan.py [--entries 10000000]
 
@@ -30,7 +30,7 @@ _CLASSES = 1000
 
 
 class Synthetic:
-    """`count` entries in 1,000 class folders, 38 bytes of path each; listed out of order, as a disk would."""
+    """List `count` entries in 1,000 class folders, out of order."""
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -1,4 +1,4 @@
-"""What a store costs to read: shuffled batches, scans, opening a large one, training on one larger than memory.
+"""Measure reading a store: batches, scans, opening, training beyond memory.
 
 Parts of benchmarks/bench.py (`store`, `open`, `memory`). Stores are made of random rows by the package's own
 commit. With arguments of its own this file is a child process of these measurements.
@@ -50,7 +50,7 @@ def spec_of(width: int, dtype: str) -> StoreSpec:
 
 
 def made(work: Path, rows: int, width: int, dtype: str, task_rows: int) -> Cache:
-    """A cache with one store of `rows` rows of ten classes that overlap; made once."""
+    """Make a store of `rows` rows of ten overlapping classes, once."""
     cache = Cache(work / "caches" / f"made-{rows}-{width}-{dtype}")
     spec = spec_of(width, dtype)
     if len(open_store(cache, spec)) == rows:
@@ -96,7 +96,7 @@ def in_order(cache: Cache, width: int, dtype: str) -> tuple[Rows, np.ndarray]:
 
 
 def store(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Shuffled epochs and full scans of 20,000 x 2,048 float16 over 8 shards, against NumPy and h5py."""
+    """Time shuffled epochs and full scans against NumPy and h5py."""
     count, width, shards = 20_000, 2_048, 8
     cache = made(given.work, count, width, "float16", count // shards)
     command = [sys.executable, __file__, "epochs", str(cache.root), str(width), str(given.work / "flat")]
@@ -141,7 +141,7 @@ def _scaled(figures: dict[str, Any], factor: float) -> dict[str, Any]:
 
 
 def _epochs(root: str, width: str, flat: str) -> dict[str, float]:
-    """Seconds of each contender: medians over five epochs or scans, taken in turn, in this process."""
+    """Return median seconds of each contender over five turns."""
     import h5py
 
     folder = Path(flat)
@@ -201,7 +201,7 @@ def _epochs(root: str, width: str, flat: str) -> dict[str, float]:
 
 
 def opening(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Opening a store of 1,000,000 x 64 float32 over 977 shards: seconds and peak memory of the whole process."""
+    """Measure opening a store of 1,000,000 x 64 float32."""
     cache = made(given.work, 1_000_000, 64, "float32", 1024)
     command = [sys.executable, __file__, "opened", str(cache.root), "64"]
     rounds = []
@@ -235,7 +235,7 @@ def _opened(root: str, width: str) -> dict[str, float]:
 
 
 def memory(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
-    """Logistic and dense heads on stores of one, two and three times the memory that the process may have."""
+    """Train on stores of one to three times the allowed memory."""
     limit, width = 1 << 30, 25_088  # VGG16's last maps, flattened
     figures: dict[str, dict[str, Any]] = {}
     for times in (1, 2, 3):
@@ -274,7 +274,7 @@ def memory(given: argparse.Namespace, steps: Steps) -> dict[str, Any]:
 
 
 def _trained(root: str, width: str, head: str, most: str) -> dict[str, Any]:
-    """Fit on all rows, measure on a tenth; the peak of anonymous memory.
+    """Fit on all rows and return the peak of anonymous memory.
 
     `most` iterations of the logistic head, of several passes over the rows each, or epochs of the dense one.
     """
@@ -310,7 +310,7 @@ def _trained(root: str, width: str, head: str, most: str) -> dict[str, Any]:
 
 
 def _limited(command: list[str], limit: int) -> dict[str, Any]:
-    """The child within `limit` bytes: by a control group where one can be made, else by its data segment."""
+    """Run the child within `limit` bytes, by control group or data segment."""
     for root, name in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),

@@ -1,4 +1,4 @@
-"""Several builders of one store: how much they compute twice, and that they end in the very same files.
+"""Check that several builders of one store share the work.
 
     python benchmarks/builders.py share    [--images 69000] [--builders 2 8]
     python benchmarks/builders.py identity [--images 20000]
@@ -67,7 +67,7 @@ def shards(cache: Path) -> dict[str, str]:
 
 
 def listing(images: Path, count: int, where: Path, seed: int) -> Path:
-    """A table of `count` of the images, the same ones for every seed, in an order of the seed's."""
+    """Write a table of `count` images, in an order of `seed`."""
     files = sorted(images.glob("*/*/*.png"))[:count]
     if len(files) < count:
         raise SystemExit(f"{images} holds {len(files)} images; {count} were asked for")

@@ -1,4 +1,4 @@
-"""Count the files of the package that pass a source, or a run, from hand to hand.
+"""Count the package files that receive a source or a run.
 
     python benchmarks/call_depth.py [CHECKOUT] [--of extract merge] [--verbose]
 
@@ -131,7 +131,7 @@ def write_images(folder: Path) -> None:
 
 
 def trace(kind: str, checkout: Path, work: Path) -> tuple[dict[str, list[str]], int]:
-    """Return the files that were given the subject, with their functions, and how many files were entered."""
+    """Return the files that received the subject, and the number entered."""
     hook, log, cache = work / "hook", work / f"{kind}.log", work / "cache"
     hook.mkdir(exist_ok=True)
     (hook / "call_depth_hook.py").write_text(_HOOK)

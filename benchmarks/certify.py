@@ -1,4 +1,4 @@
-"""Every artefact of six networks with two heads, certified: what `export` promises, shown on demand.
+"""Certify every artefact of six networks with two heads.
 
     python benchmarks/certify.py [--only NAME ...] [--head NAME ...] [--images 16]
 
@@ -82,7 +82,7 @@ def certified(base: str, head: str, images: Path, given: argparse.Namespace) -> 
 
 
 def row(base: str, head: str, found: dict[str, Any]) -> tuple[list[str], bool]:
-    """One line of the table, and whether all of it is as it should be."""
+    """Return a line of the table, and whether it passed."""
     proof = found["certificate"]
     worst: dict[str, float] = {}
     agreement: dict[str, float] = {}

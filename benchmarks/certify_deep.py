@@ -42,7 +42,7 @@ for _setting in ("hidden=", "optimizer=rmsprop", "batch_size=1", "epochs=5", "pa
 
 
 def photographs(work: Path) -> Path:
-    """`train` and `test` with class folders: parts of photographs, those to test from the other half of each."""
+    """Cut photographs into `train` and `test` class folders, without overlap."""
     import numpy as np
     from PIL import Image
 
@@ -71,7 +71,7 @@ def photographs(work: Path) -> Path:
 
 
 def delivered(base: str, images: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Train and merge by the command line, for the first base export too; what the certificates say."""
+    """Train, merge and export by the command line; return the certificates."""
     cache = given.work / "caches" / "certify-deep"
     run, out = (given.work / kind / f"deep-{base}" for kind in ("runs", "exports"))
     for place in (run, out):
@@ -92,7 +92,7 @@ def delivered(base: str, images: Path, given: argparse.Namespace) -> dict[str, A
 
 
 def told(path: Path) -> dict[str, Any]:
-    """What of a certificate is kept: figures for each form and twin, the bound, what became of the variables."""
+    """Return the figures of a certificate that are kept."""
     proof = json.loads(path.read_text("utf-8"))
     distances = {
         twin["form"]: {d["quantity"]: d["largest"] for d in twin["differences"]} for twin in proof["twins"]
@@ -108,7 +108,7 @@ def told(path: Path) -> dict[str, Any]:
 
 
 def row(name: str, found: dict[str, Any]) -> tuple[list[str], bool]:
-    """One line of the table, and whether it is as it should be."""
+    """Return a line of the table, and whether it passed."""
     bound, forms = found["bound"], found["forms"]
     widest = max(forms, key=forms.__getitem__)
     weakest = min(

@@ -1,4 +1,4 @@
-"""Fashion-MNIST from files to test accuracy: our two commands against a plain Keras + scikit-learn script.
+"""Compare two commands on Fashion-MNIST with a plain script.
 
     python benchmarks/fashion_mnist.py                         all 70,000 images (about 20 minutes on 2 cores)
     python benchmarks/fashion_mnist.py --limit 6000            a tenth of them
@@ -44,7 +44,7 @@ POINTS, LEAST = 0.3, 0.865
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array out of an IDX file: two zero bytes, type 8 (bytes), rank, extents, values."""
+    """Read an array from an IDX file of bytes."""
     data = gzip.decompress(path.read_bytes())
     zero, kind, rank = struct.unpack(">HBB", data[:4])
     if zero or kind != 8:
@@ -68,7 +68,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def write_images(source: Path, out: Path, limit: int | None) -> dict[str, int]:
-    """The data set as PNG files; a folder that is complete is left alone. Gives the number of files by split."""
+    """Write the data set as PNG files; return counts by split."""
     missing = [n for f in FILES.values() for n in (_images(f), _labels(f)) if not (source / n).is_file()]
     if missing:
         raise SystemExit(

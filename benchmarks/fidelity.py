@@ -1,4 +1,4 @@
-"""Features of photographs of 12 megapixels against those of full decoding and an antialiased resize.
+"""Compare features of large photographs with full decoding and antialiased resize.
 
     python benchmarks/fidelity.py [--base squeezenet|mobilenetv2] [--images 64]
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def features(given: argparse.Namespace, files: list[Path]) -> dict[str, np.ndarray]:
-    """Rows of each way from file to pixels, through the same forward pass."""
+    """Compute the rows of each way from file to pixels."""
     import tensorflow as tf
 
     from bottleneck.forward.keras_forward import open_forward
@@ -79,7 +79,7 @@ def features(given: argparse.Namespace, files: list[Path]) -> dict[str, np.ndarr
 
 
 def cosines(reference: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """Smallest and mean over the images, as they are and with the reference's mean taken out."""
+    """Return smallest and mean cosine, with and without the mean."""
 
     def of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.asarray((a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))

@@ -1,4 +1,4 @@
-"""Fine-tuning SqueezeNet's top on Fashion-MNIST, against the best head on its cached features.
+"""Compare fine-tuned SqueezeNet with the best head on Fashion-MNIST.
 
     python benchmarks/finetune_fashion.py [--seeds 3] [--limit 10000]
 

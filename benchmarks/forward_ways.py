@@ -1,4 +1,4 @@
-"""The ways to run one frozen network on one batch of pixels that the benchmarks compare."""
+"""Run one frozen network in each way that is compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Ways:
-    """Makers of functions from pixels (BATCH, size, size, 3) in 0..255 to rows, by name.
+    """Return makers of functions from pixels to rows, by name.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
-    """Of the network that the options `given` name, in this process; OpenVINO keeps count of its time on demand."""
+    """Make the way that `given` names, in this process."""
     import tensorflow as tf
 
     from bottleneck.bases.load import load_base
@@ -80,7 +80,7 @@ def ways(given: dict[str, Any], *, count: bool = False) -> Ways:
 
 
 class OpenVino:
-    """The same network in OpenVINO, compiled for one shape; one pass at a time on all processors.
+    """Compile the network in OpenVINO for one shape.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The logistic head streamed, in memory, and scikit-learn at a tight tolerance, over 40 sets of 4 to 25,088 columns.
+"""Compare the logistic head with scikit-learn on 40 sets of rows.
 
     .venv/bin/python benchmarks/heads_agree.py --work FOLDER [--only PART OF A NAME]
 
@@ -144,7 +144,7 @@ def compared(work: Path, X: np.ndarray, y: np.ndarray, standardize: bool) -> dic
 
 
 def searches(work: Path) -> bool:
-    """Whether scikit-learn's tools find on stored rows what they find on the array."""
+    """Check scikit-learn's tools on stored rows against the array."""
     X, y = datasets.load_digits(return_X_y=True)
     X = X.astype(np.float32)
     rows, grid = stored(work / "store", X), {"C": [1e-3, 1e-1, 10.0]}

@@ -1,4 +1,4 @@
-"""What the measuring scripts share: steps that a second start need not repeat, figures, this machine, results."""
+"""Share steps, figures, machine facts and results among the benchmarks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Steps:
-    """Results of the steps of one measurement, kept as they come: a second start goes on where the first ended.
+    """Keep the results of finished steps, for a second start.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def say(text: str) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, memory, system, and how busy it is; no names, no paths.
+    """Describe processor, cores, memory, system and load, without names.
 
     `onednn` is what the recipes find said of TensorFlow's kernels: most users say nothing.
     """
@@ -183,7 +183,7 @@ def save(name: str, figures: dict[str, Any]) -> Path:
 
 
 def fresh_cache(work: Path, name: str) -> Path:
-    """An empty cache below `work`; downloaded weights are kept and what was learnt of them is not."""
+    """Make an empty cache that keeps downloaded weights."""
     root = work / "caches" / name
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Check that this code reads, continues and merges what the code of an earlier commit wrote.
+"""Check that this code reads what an earlier commit wrote.
 
     python benchmarks/old_caches.py [--commit 96ef23a] [--keep FOLDER] [--formats keras litert onnx]
 
@@ -89,7 +89,7 @@ def draw_images(folder: Path) -> None:
 
 
 def kill_halfway(old: Code) -> int:
-    """Kill an extraction by the old code after its second shard and return the number of shards it left."""
+    """Kill an old extraction after two shards; return the shards left."""
     builder = old.start(
         *(
             "-m",
@@ -138,7 +138,7 @@ def digests(code: Code, cache: str) -> str:
 
 
 def taken_out(folder: Path) -> dict[str, Any]:
-    """Return a matrix as its sha256, and the columns of the table beside it (its metadata may grow)."""
+    """Return a matrix's sha256 and the columns of its table."""
     import pyarrow.parquet
 
     matrix = hashlib.sha256((folder / "features.npy").read_bytes()).hexdigest()
@@ -161,7 +161,7 @@ def weights(model: Path) -> dict[str, bytes]:
 
 
 def run_export(folder: str, out: str) -> None:
-    """Run each artefact of an export over fixed pixels, by the package on PYTHONPATH."""
+    """Run each artefact of an export over fixed pixels."""
     import numpy as np
 
     from bottleneck import catalog
@@ -231,7 +231,7 @@ def check_stores(checks: Checks, old: Code, new: Code) -> None:
 
 
 def check_interrupted(checks: Checks, old: Code, new: Code) -> None:
-    """Kill an extraction of the old code, and have the present code go on with it."""
+    """Kill an old extraction, then continue it with present code."""
 
     def go_on() -> str:
         left = kill_halfway(old)
@@ -316,7 +316,7 @@ def clone(commit: str, target: Path) -> Path:
 
 
 def main() -> int:
-    """Write with the old code, compare with the present one, print and save the table."""
+    """Write with old code, compare with present code, save the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

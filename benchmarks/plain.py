@@ -1,4 +1,4 @@
-"""The scripts people write without this package: what ours is measured against. Each prints one JSON line.
+"""Run the scripts that people write without this package.
 
     python benchmarks/plain.py features FOLDER --out FEATURES.npy --base squeezenet --size 96
     python benchmarks/plain.py accuracy FOLDER --base squeezenet --size 96 [--cut fire8_concat]
@@ -38,7 +38,7 @@ def network(base: str, size: int, weights: str | None) -> tuple[Any, Any]:
 
 
 def random_numbers(base: str, size: int) -> Any:
-    """The network with a random number for every weight: none is 0 or 1, as none is in a network that was trained.
+    """Build the network with a random number for every weight.
 
     A graph optimizer removes the addition of zeros, and what is then left is not fused as it is for anybody's weights.
     """
@@ -52,7 +52,7 @@ def random_numbers(base: str, size: int) -> Any:
 
 
 def frozen_base(base: str, size: int, cut: str | None, weights: str | None) -> tuple[Any, Any]:
-    """The frozen network up to `cut` with global average pooling, and its preprocessing function."""
+    """Build the frozen network up to `cut`, and its preprocessing."""
     model, preprocess = network(base, size, weights)
     last = model.get_layer(cut) if cut else model.layers[-1]
     frozen = keras.Model(model.input, keras.layers.GlobalAveragePooling2D()(last.output))
@@ -118,7 +118,7 @@ def accuracy(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def epochs(given: argparse.Namespace) -> dict[str, Any]:
-    """What caching replaces: `fit` of a head on the frozen network, every image through it in every epoch."""
+    """Fit a head on the frozen network, without a cache."""
     model, preprocess = frozen_base(given.base, given.size, given.cut, given.weights)
     dataset = images(given.folder, given.size, given.batch, shuffle=True)
     classes = len(dataset.class_names)
@@ -132,7 +132,7 @@ def epochs(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def finetune(given: argparse.Namespace) -> dict[str, Any]:
-    """What a cached prefix replaces: `fit` with everything up to a layer frozen, BatchNorms with it."""
+    """Fit with everything up to a layer frozen, BatchNorms too."""
     model, preprocess = frozen_base(given.base, given.size, given.cut, given.weights)
     dataset = images(given.folder, given.size, given.batch, shuffle=True)
     ready = dataset.map(lambda x, y: (preprocess(x), y)).prefetch(tf.data.AUTOTUNE)

@@ -1,4 +1,4 @@
-"""What users of torch write, for `bench.py extract --peers`; runs in the environment that benchmarks/peers makes.
+"""Run what torch users write, for `bench.py extract --peers`.
 
     python benchmarks/plain_torch.py FOLDER --out FEATURES.npy --base vgg16 --size 224 [--bfloat16] [--loaders N]
 

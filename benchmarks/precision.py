@@ -1,4 +1,4 @@
-"""What bfloat16 costs on real weights and real images: SqueezeNet's features of digits and of Fashion-MNIST.
+"""Measure what bfloat16 costs on real weights and images.
 
     python benchmarks/precision.py [--limit 10000] [--size 96] [--cut avg_pool]
 

@@ -1,4 +1,4 @@
-"""Where the time of a forward pass goes: by kind of oneDNN primitive in TensorFlow, by kind of node in OpenVINO.
+"""Show where a forward pass spends its time.
 
 Part of benchmarks/bench.py (`forward`). oneDNN tells every primitive that it runs, with its milliseconds, when it
 is asked to; a process of many passes less one of few leaves those of the passes between. `elsewhere` is what is
@@ -23,7 +23,7 @@ _WALL = "wall-seconds "
 
 
 def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, float]:
-    """Seconds of a pass by what took them, the longest first, and ``wall``.
+    """Return seconds of a pass by cause, longest first.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def spent(way: str, base: list[str], cache: Path, timeout: float) -> dict[str, f
 
 
 def main() -> None:
-    """Passes of one way in this process; prints wall seconds, and OpenVINO's own account."""
+    """Time passes of one way in this process."""
     import tensorflow as tf
 
     parser = arguments()

@@ -1,4 +1,4 @@
-"""Contenders in turn, round by round, and what comes of it: a part of the benchmarks."""
+"""Run contenders in turn, round by round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rounds = list[dict[str, dict[str, Any]]]
 def in_rounds(
     steps: Steps, count: int, contenders: dict[str, Callable[[int], dict[str, Any]]], *, warm: bool = True
 ) -> Rounds:
-    """Each contender once a round, the order turned from round to round; first a round that does not count."""
+    """Run each contender once a round, in turning order."""
     names = list(contenders)
     rounds = []
     for number in range(-1 if warm else 0, count):
@@ -28,11 +28,11 @@ def in_rounds(
 
 
 def column(rounds: Rounds, name: str, figure: str) -> dict[str, Any]:
-    """Median and spread of one contender's figure, over the rounds that have it."""
+    """Return median and spread of one contender's figure."""
     return spread(r[name][figure] for r in rounds if r[name][figure] is not None)
 
 
 def ratio(rounds: Rounds, over: str, under: str, figure: str) -> dict[str, Any]:
-    """Median and spread of the rounds' own ratios, over the rounds that have both."""
+    """Return median and spread of the rounds' own ratios."""
     pairs = [(r[over][figure], r[under][figure]) for r in rounds]
     return spread(a / b for a, b in pairs if a is not None and b is not None)

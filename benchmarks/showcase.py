@@ -1,4 +1,4 @@
-"""Promises, shown on demand: the demo, the model and the SavedModel without this package, and a light face.
+"""Show promises: demo, model and SavedModel without this package, light face.
 
     python benchmarks/showcase.py demo      five split seeds from an empty folder, and once more: nothing to compute
     python benchmarks/showcase.py model     100 images of mixed formats, in an environment with only TensorFlow
@@ -253,7 +253,7 @@ def predictions(given: argparse.Namespace, what: Path, images: Path) -> dict[str
 def differences(
     rows: dict[str, Any], model: dict[str, list[float]], run: dict[str, list[float]]
 ) -> dict[str, Any]:
-    """Largest differences between the reader's probabilities and ours, and what shows that they could differ."""
+    """Return the largest differences between the reader's probabilities and ours."""
 
     def largest(other: Callable[[str], list[float] | None]) -> float:
         pairs = [(row["one"], other(name)) for name, row in rows.items()]
@@ -271,7 +271,7 @@ def differences(
 
 
 def bare_environment(folder: Path) -> str:
-    """The Python of an environment with TensorFlow and what it needs; made once."""
+    """Make an environment with TensorFlow, once; return its Python."""
     python, mark = folder / "bin" / "python", folder / ".made"
     if not mark.is_file():
         say(f"making an environment with only TensorFlow in {folder} (once)")
@@ -284,7 +284,7 @@ def bare_environment(folder: Path) -> str:
 
 
 def make_images(folder: Path, count: int) -> dict[str, int]:
-    """`count` images of every kind that the pixel contract reads, 5 x 3 to 2000 x 1500 and strips; counted by kind."""
+    """Write `count` images of every kind the pixel contract reads."""
     import numpy as np
     from PIL import Image
 
@@ -383,7 +383,7 @@ print(json.dumps({"foreign": foreign, "tensorflow": tf.__version__, "rows": rows
 
 
 def show_bytes(given: argparse.Namespace, steps: Steps) -> bool:
-    """200 files as they are through the SavedModel's own decoding, against the cached head."""
+    """Compare the SavedModel's own decoding of 200 files with the head."""
     python = bare_environment(given.venv)
     images = given.work / "mixed-200"
     kinds = make_images(images, 200)

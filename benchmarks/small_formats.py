@@ -1,4 +1,4 @@
-"""What rounding costs: every kind of export of SqueezeNet with its trained weights, on Fashion-MNIST.
+"""Measure what rounding costs in every kind of export.
 
     python benchmarks/small_formats.py [--images 1000]
 

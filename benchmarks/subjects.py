@@ -1,4 +1,4 @@
-"""What the benchmarks run on: photographs that are made here, and networks at one layer with weights for both sides."""
+"""Make the photographs and networks that the benchmarks run on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DRAWN = 400
 
 
 def photos(work: Path, count: int, extent: tuple[int, int] = USUAL) -> tuple[Path, str]:
-    """`count` structured JPEG files of that width and height in ten class folders, and what they are made of.
+    """Write `count` structured JPEG files in ten class folders.
 
     All files differ; one of 12 megapixels has 3 MB. Of those, the 401st shows the first picture again, under a comment
     of its own, and so on: a decoder has the same work, neither side can take two files for one.
@@ -124,7 +124,7 @@ def weights(work: Path, base: str, size: int) -> list[str]:
 
 
 def asked(given: argparse.Namespace) -> list[str]:
-    """The BASE options of our side: the layer that both sides average over."""
+    """Return the BASE options of our side."""
     cut, _, own_size = BASES[given.base]
     size = given.size or own_size
     pooling = ["--pooling", "avg"] if cut != "avg_pool" else []

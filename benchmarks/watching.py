@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Watched:
-    """A command that ran to its end: wall and processor time, peak resident memory, number of processes; all told.
+    """A finished command: times, peak memory, number of processes.
 
     Processor time says more than wall time on a machine that others use too.
     """
@@ -83,7 +83,7 @@ def watched(
 
 
 def processor_time() -> float:
-    """Of all processes that this one waited for, and those that they waited for."""
+    """Return usage of all processes that this one waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -139,7 +139,7 @@ def descendants(root: int) -> set[int]:
 
 
 def high_water(pid: int) -> int:
-    """The most bytes of memory that a process has held; 0 when it is gone."""
+    """Return the peak memory of a process, or 0."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM:"):

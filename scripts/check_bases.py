@@ -23,7 +23,7 @@ from bottleneck.schema import BaseSpec
 
 
 def check(spec: BaseSpec, *, with_top: bool = True) -> list[str]:
-    """What is wrong with `spec`, as sentences; empty when it tells the truth."""
+    """Return what is wrong with `spec`, as sentences."""
     from bottleneck.bases.cut import cut_at, resolve_pooling, row_shape
     from bottleneck.bases.layer_names import blocks_of
 
@@ -101,7 +101,7 @@ def check_features(spec: BaseSpec) -> list[str]:
 
 
 def plain_features(spec: BaseSpec, base: Any, pixels: Any) -> Any:
-    """The same rows by the recipe in Keras' own guide: `preprocess_input`, `predict`, a mean over the map."""
+    """Compute the same rows by the recipe in Keras' guide."""
     import keras
     import numpy as np
 
