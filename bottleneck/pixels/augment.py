@@ -1,8 +1,8 @@
-"""Augmented views of a decoded image: one affine warp, then colour, drawn from a seed of the view's own.
+"""Draw augmented views of an image: a warp, then colour.
 
-Parameters come from the seed alone, one slot each, and every view is made by itself: so a view depends on neither
-order, batch, engine nor the other parts of the policy being on. Keras' own random layers cannot do this: they take no
-seed an image. Conventions (centres, signs, fill by reflection, bilinear interpolation) are theirs.
+Each parameter has a slot in the draws from the view's seed, so a view depends on neither order, batch, engine nor other
+parts of the policy. Keras' random layers cannot do this: they take no seed per image. Conventions (centres, signs, fill
+by reflection, bilinear interpolation) are theirs.
 """
 
 from __future__ import annotations
@@ -17,20 +17,13 @@ from bottleneck.schema import ViewPolicy
 
 Tensor = Any
 
-#: One draw for each, in this order for ever; the spare ones are for parameters to come.
+#: One draw for each, always in this order; the spare ones are for later parameters.
+# fmt: off
 _SLOTS = (
-    "flip_x",
-    "flip_y",
-    "rotation",
-    "zoom_y",
-    "zoom_x",
-    "translation_y",
-    "translation_x",
-    "crop_y",
-    "crop_x",
-    "contrast",
-    "brightness",
+    "flip_x", "flip_y", "rotation", "zoom_y", "zoom_x", "translation_y", "translation_x", "crop_y", "crop_x",
+    "contrast", "brightness",
 )
+# fmt: on
 _DRAWS = 16
 
 #: Pixels are counted in these parts when a mean is taken.
@@ -38,7 +31,7 @@ _PARTS = 256.0
 
 
 def augmenter(height: int, width: int, policy: ViewPolicy) -> tf.types.experimental.GenericFunction:
-    """The function from pixels and a seed to one augmented view.
+    """Build the function from pixels and a seed to one view.
 
     Parameters
     ----------
@@ -50,8 +43,7 @@ def augmenter(height: int, width: int, policy: ViewPolicy) -> tf.types.experimen
     -------
     tf.function
         From (height, width, 3) float32 in 0..255 and a seed (2,) int64 (`ViewPolicy.draw_seed`) to
-        (height, width, 3) float32 in 0..255. Parts of the policy that are off touch no bit. It may be called from
-        many threads.
+        (height, width, 3) float32 in 0..255. Parts of the policy that are off change no bit. Many threads may call it.
 
     Examples
     --------
@@ -74,9 +66,9 @@ def augmenter(height: int, width: int, policy: ViewPolicy) -> tf.types.experimen
 
 
 def parameters(policy: ViewPolicy, seed: Tensor) -> Mapping[str, Tensor]:
-    """What is drawn for the view of this seed: float64 scalars by name, each uniform in its range.
+    """Draw the float64 parameters of one view, uniform in their ranges.
 
-    ``flip_x`` and ``flip_y`` are 1 or -1, ``crop_y`` and ``crop_x`` the place of the window between 0 and 1,
+    ``flip_x`` and ``flip_y`` are 1 or -1, ``crop_y`` and ``crop_x`` the position of the window between 0 and 1,
     ``contrast`` and the zooms are factors around 1.
     """
     uniform = tf.random.stateless_uniform([_DRAWS], seed, alg="philox")
@@ -93,13 +85,13 @@ def parameters(policy: ViewPolicy, seed: Tensor) -> Mapping[str, Tensor]:
         "contrast": _around_one(policy.contrast),
         "brightness": policy.brightness,
     }
-    found = {name: lower + (upper - lower) * draw[name] for name, (lower, upper) in wide.items()}
+    drawn = {name: lower + (upper - lower) * draw[name] for name, (lower, upper) in wide.items()}
     if policy.zoom_width is None:
-        found["zoom_x"] = found["zoom_y"]
+        drawn["zoom_x"] = drawn["zoom_y"]
     for name, axis in (("flip_x", "horizontal"), ("flip_y", "vertical")):
         turned = tf.where(draw[name] < 0.5, tf.constant(-1.0, tf.float64), tf.constant(1.0, tf.float64))
-        found[name] = turned if axis in policy.flip else tf.ones((), tf.float64)
-    return found
+        drawn[name] = turned if axis in policy.flip else tf.ones((), tf.float64)
+    return drawn
 
 
 def _around_one(factor: tuple[float, float]) -> tuple[float, float]:
@@ -107,9 +99,9 @@ def _around_one(factor: tuple[float, float]) -> tuple[float, float]:
 
 
 def warp_matrix(height: int, width: int, policy: ViewPolicy, drawn: Mapping[str, Tensor]) -> Tensor | None:
-    """(3, 3) float64 from a pixel (x, y, 1) of the view to the image's; None where nothing moves.
+    """Build the matrix from view to image pixels; None if nothing moves.
 
-    A layer applied later reads from the result of the one before: its matrix stands to the right.
+    It is (3, 3) float64 and takes (x, y, 1). A later layer reads the result of the one before: its matrix stands right.
     """
     across, down = (width - 1) / 2, (height - 1) / 2
     steps = []
@@ -139,7 +131,6 @@ def warp_matrix(height: int, width: int, policy: ViewPolicy, drawn: Mapping[str,
 
 
 def _centred(across: float, down: float, a: Any, b: Any, c: Any, d: Any) -> Tensor:
-    """A linear map about the image's centre."""
     return _matrix(a, b, across - a * across - b * down, c, d, down - c * across - d * down)
 
 
@@ -161,7 +152,7 @@ def _warp(pixels: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _colour(pixels: Tensor, policy: ViewPolicy, drawn: Mapping[str, Tensor]) -> Tensor:
-    """Contrast, then brightness, each clipped to 0..255 as the layers do."""
+    # Contrast, then brightness, each clipped to 0..255 as the layers do.
     if any(policy.contrast):
         # Summed as whole numbers: the order in which threads add floats would show in the last bits.
         counts = tf.cast(tf.round(pixels * _PARTS), tf.int64)

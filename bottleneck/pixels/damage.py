@@ -1,7 +1,7 @@
-"""Flaws of a file that its decoder passes over, so that another picture would come out, or that it pays dearly for.
+"""Find flaws that a decoder ignores or pays dearly for.
 
-Only what was seen to matter is looked for, by a walk over the bytes, before any decoder has them. Whatever libpng,
-libjpeg, libwebp and the pixel contract's own readers notice by themselves is left to them.
+An ignored flaw gives another picture. A walk over the bytes, before any decoder has them, looks for the flaws that were
+seen to matter. What libpng, libjpeg, libwebp and the pixel contract's readers notice is left to them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bottleneck.errors import Rejected
 
-#: libjpeg goes over the whole picture once for each scan. Encoders write about ten; so many are read of any file, and
-#: more of a small one, as long as all passes together cost no more: half a minute of them on a slow processor.
+#: libjpeg goes over the whole picture once for each scan. Encoders write about ten. Any file may have the first number,
+#: a small one more, up to the second, while all passes cost no more: half a minute on a slow processor.
 LARGEST_SCANS, MOST_SCANS = 100, 500
 _MOST_PASSED = 100 * 64_000_000
 
@@ -22,7 +22,7 @@ _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 #: As `fields` has it: the graph looks no further for a chunk.
 _CHUNKS = 16384
 
-#: tRNS by colour type: bytes of the one shade or colour that is clear; None: so many as the palette has, at most.
+#: tRNS by colour type: bytes of the one shade or colour that is clear; None: at most as many as the palette has.
 _CLEAR: Mapping[int, int | None] = {0: 2, 2: 6, 3: None}
 
 
@@ -52,10 +52,10 @@ def refuse_flaws(kind: str, data: bytes) -> None:
 
 
 def _png(data: bytes) -> None:
-    """libpng ignores a transparency chunk that is out of place, damaged or of a wrong length, and says nothing.
+    """Refuse a transparency chunk that libpng would silently ignore.
 
-    The picture then has no transparency; of fewer than 8 bits TensorFlow also fills its alpha with a wrong value, and
-    it comes out nearly white.
+    It does where the chunk is out of place, damaged or of a wrong length. The picture then has no transparency; of
+    fewer than 8 bits TensorFlow also fills its alpha with a wrong value, and it comes out nearly white.
     """
     colour, palette, clear = data[25:26], 0, 0
     expected = _CLEAR.get(colour[0] if colour else -1, 0)
@@ -80,13 +80,15 @@ def _png(data: bytes) -> None:
                 raise Rejected(
                     "header", f"PNG with a transparency chunk of {length:,} bytes where {wanted} are right"
                 )
-            found = int.from_bytes(data[at + length : at + length + 4], "big")
-            if zlib.crc32(data[at - 4 : at + length]) != found:
+            stored = int.from_bytes(data[at + length : at + length + 4], "big")
+            if zlib.crc32(data[at - 4 : at + length]) != stored:
                 raise Rejected("header", "PNG with a damaged transparency chunk (its checksum does not fit)")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Chunks of a PNG as name, offset of their data and its length, which may lead out of the file.
+    """Yield name, offset and length of PNG chunks.
+
+    They may pass the end of the file.
 
     Examples
     --------
@@ -101,7 +103,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _bmp(data: bytes) -> None:
-    """Pixels that begin too early are bytes of the header or of the palette."""
+    # Pixels that begin too early are bytes of the header or of the palette.
     start, header = int.from_bytes(data[10:14], "little"), int.from_bytes(data[14:18], "little")
     bits, packing = int.from_bytes(data[28:30], "little"), int.from_bytes(data[30:34], "little")
     used = int.from_bytes(data[46:50], "little")
@@ -117,7 +119,7 @@ def _bmp(data: bytes) -> None:
 
 
 def is_frame(marker: int) -> bool:
-    """Whether a marker of a JPEG starts a frame: C0 to CF but for DHT, JPG and DAC.
+    """Whether a JPEG marker starts a frame.
 
     Examples
     --------

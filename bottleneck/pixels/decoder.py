@@ -1,9 +1,8 @@
-"""From the bytes of a file to pixels, as extraction does it: the contract's graph, and shorter ways to the same bits.
+"""Decode files for extraction, by the contract's graph or a shorter way.
 
-Where Numba is installed there are two. Large JPEG files, of which the contract wants an eighth, are read by
-`images.jpeg_eighth`; of all others libjpeg makes the picture. Then `images.fitting` turns it and brings it to the
-target's extent. Each is taken only after it has given the graph's own pixels of pictures made here, on this machine,
-with these versions.
+With Numba there are two shorter ways. `fast.jpeg_eighth` reads large JPEG files, of which the contract needs an eighth;
+libjpeg reads all others. Then `fast.resize` turns the picture and brings it to the target's extent. A way is taken only
+after it has given the graph's pixels for test pictures, on this machine, with these versions.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ _ONE_PIXEL = base64.b64decode(
 )
 
 
-#: From a file and its header to pixels; None where this is not to be had.
+#: From a file and its header to pixels; None where this way does not apply.
 Way = Callable[[bytes, header.ImageHeader], np.ndarray | None]
 
-#: Files after which to import Numba, half a second of work, is soon made good by a millisecond a file.
+#: Files after which the import of Numba (half a second) pays off, at a millisecond a file.
 _MANY = 256
 
 _EXIF = b"Exif\0\0"
 
 
 class Decoder:
-    """The function from files to pixels at a base's size. Many threads may call it at once.
+    """Decodes files to pixels at one size; threads may share it.
 
     Parameters
     ----------
@@ -56,17 +55,17 @@ class Decoder:
     """
 
     def __init__(self, pixels: Pixels) -> None:
-        # Aside, and now: tracing is Python's work, and what comes next, the first forward pass, is not.
-        aside = ThreadPoolExecutor(1, thread_name_prefix="decoder")
-        self._graph = aside.submit(_graph, pixels)
-        # Of either axis, so that it does not matter here how the file is turned.
+        # At once, in another thread: tracing is Python's work, and the first forward pass, which comes next, is not.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="decoder")
+        self._graph = pool.submit(_graph, pixels)
+        # For either axis, since the file may be turned.
         self._large = 8 * max(pixels.height, pixels.width)
         finishing = functools.cache(lambda: _Finishing(pixels, self._graph.result()))
-        self._eighth = _Shorter(lambda: _at_an_eighth(finishing()), 1, aside)
-        self._usual = _Shorter(lambda: _by_libjpeg(pixels, finishing()), _MANY, aside)
+        self._eighth = _ShorterWay(lambda: _at_an_eighth(finishing()), 1, pool)
+        self._usual = _ShorterWay(lambda: _by_libjpeg(pixels, finishing()), _MANY, pool)
 
     def ready(self, coming: int = 0) -> None:
-        """Wait until all is set up that the files until now call for, and would with so many `coming` ones."""
+        """Wait for all ways that past and `coming` files need."""
         self._graph.result()
         self._eighth.ready(coming)
         self._usual.ready(coming)
@@ -96,21 +95,21 @@ class Decoder:
             is_large = min(head.width, head.height) >= self._large
             pixels = (self._eighth if is_large else self._usual)(data, head)
         try:
-            return held_by(self._graph.result()(text_of(data))) if pixels is None else pixels
+            return view_of(self._graph.result()(string_tensor(data))) if pixels is None else pixels
         except tf.errors.ResourceExhaustedError as error:
             raise Rejected("decode", "there was no memory to decode it in", retry=True) from error
         except tf.errors.OpError as error:
             raise Rejected("decode", reason_for(error.message, data)) from error
 
 
-class _Shorter:
-    """A shorter way, set up `aside` when the file comes that makes it `worth` it, counted from 1.
+class _ShorterWay:
+    """A shorter way, set up in `pool` once file number `worth` comes.
 
-    Until it is there, and where there is none, None.
+    It gives None until it is ready, and where it does not work.
     """
 
-    def __init__(self, make: Callable[[], Way], worth: int, aside: ThreadPoolExecutor) -> None:
-        self._make, self._worth, self._aside = make, worth, aside
+    def __init__(self, build: Callable[[], Way], worth: int, pool: ThreadPoolExecutor) -> None:
+        self._build, self._worth, self._pool = build, worth, pool
         self._counting = threading.Lock()
         self._files = 0
         self._way: Future[Way] | None = None
@@ -124,7 +123,7 @@ class _Shorter:
 
     def _set_up_for(self, files: int) -> None:
         if self._way is None and files >= self._worth:
-            self._way = self._aside.submit(_there, self._make)
+            self._way = self._pool.submit(_way_or_none, self._build)
 
     def __call__(self, data: bytes, head: header.ImageHeader) -> np.ndarray | None:
         with self._counting:
@@ -133,101 +132,121 @@ class _Shorter:
         return self._way.result()(data, head) if self._way and self._way.done() else None
 
 
-def _there(make: Callable[[], Way]) -> Way:
-    """What `make` gives; a way that gives nothing where Numba is not there, or does not do as it should."""
+def _way_or_none(build: Callable[[], Way]) -> Way:
+    """Build a way, or one that gives None where Numba fails."""
     if importlib.util.find_spec("numba") is None:
         return lambda data, head: None
     try:
-        return make()
+        return build()
     except Exception:
-        # Whatever Numba may not find here: a compiler's target, a folder for what it compiled; or TensorFlow's pixels.
+        # Numba may lack a compiler's target or a folder for compiled code, or give other pixels than TensorFlow.
         logging.getLogger(__name__).warning("JPEG files are decoded the long way", exc_info=True)
         return lambda data, head: None
 
 
 def _graph(pixels: Pixels) -> Callable[[Any], Any]:
-    """Set up by one image, or each decoding thread would do that for itself at its first."""
     from bottleneck.pixels.contract.decode import decoder
 
-    # The one graph there is: to look for it among others costs a tenth of a decoding, under Python's lock.
-    made: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize).get_concrete_function()
-    made(text_of(_ONE_PIXEL))
-    return made
+    # A concrete function: to look for it among others costs a tenth of a decoding, under Python's lock.
+    graph: Callable[[Any], Any] = decoder(pixels.height, pixels.width, pixels.resize).get_concrete_function()
+    graph(string_tensor(_ONE_PIXEL))  # Set up once, or each decoding thread would do that at its first image.
+    return graph
 
 
 class _Finishing:
-    """From the picture of a JPEG file as it lies in the file to pixels: points 4 to 6 of the contract.
+    """Turns and resizes the raw picture of a JPEG file (points 4-6).
 
     The first time on a machine this compiles for some seconds.
     """
 
     def __init__(self, pixels: Pixels, graph: Callable[[Any], Any]) -> None:
-        from bottleneck.pixels.fast.orientation import turning
         from bottleneck.pixels.fast.resize import fitted, upright
 
         _demand_fit(fitted, pixels, graph)
         self._fitted, self._upright = fitted, upright
-        self._turn = turning().get_concrete_function()
-        self._turn(text_of(b""))  # As in `_graph`.
+        self._read_orientation = orientation_graph().get_concrete_function()
+        self._read_orientation(string_tensor(b""))  # As in `_graph`.
         self._pixels = pixels
 
     def orientation(self, head: bytes) -> int:
-        """1 to 8, from the file at least up to its data."""
-        # Most files that are turned in no way say nothing of it.
-        return int(self._turn(text_of(head))) if _EXIF in head else 1
+        """Read 1 to 8 from what stands before the data."""
+        # Most files that are not turned have no EXIF.
+        return int(self._read_orientation(string_tensor(head))) if _EXIF in head else 1
 
     def __call__(self, picture: np.ndarray, orientation: int) -> np.ndarray | None:
-        """(height, width, 3) float32 from (rows, columns, 3) uint8; None where this is not to be had."""
         turned = self._upright(picture, orientation)
         return self._fitted(turned, self._pixels.height, self._pixels.width, self._pixels.resize)
 
 
+def orientation_graph() -> Any:
+    """Build the function from a JPEG file to its EXIF orientation.
+
+    Returns
+    -------
+    tf.function
+        From a scalar string, the file at least up to its data, to () int32, 1 to 8: point 4 of the contract.
+
+    Examples
+    --------
+    >>> int(orientation_graph()(b""))
+    1
+    """
+    import tensorflow as tf
+
+    from bottleneck.pixels.contract.fields import jpeg_exif, octets_of, orientation_of
+
+    def orientation(head: Any) -> Any:
+        with tf.device("/CPU:0"):
+            raw, size = octets_of(head)
+            return orientation_of(raw, size, jpeg_exif(raw, size))
+
+    return tf.function(orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+
+
 def _at_an_eighth(finish: _Finishing) -> Way:
-    """From a JPEG file of which the contract wants an eighth. Compiles as `_Finishing` does."""
     from bottleneck.pixels.fast.jpeg_eighth import at_an_eighth
 
     for halved in (True, False):
         _demand_agreement(at_an_eighth, halved)
 
     def way(data: bytes, _: header.ImageHeader) -> np.ndarray | None:
-        found = at_an_eighth(data)
-        if found is None:
+        decoded = at_an_eighth(data)
+        if decoded is None:
             return None
-        picture, start = found
+        picture, start = decoded
         return finish(picture, finish.orientation(data[:start]))
 
     return way
 
 
 def _demand_agreement(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | None], halved: bool) -> None:
-    """Raise where the pixels are not TensorFlow's, of a picture with as many or half as many samples of chroma."""
+    """Raise where pixels differ from TensorFlow's; chroma whole or `halved`."""
     import tensorflow as tf
 
     (picture,) = probes(1, 203, 330).astype(np.uint8)
     file = tf.io.encode_jpeg(picture, quality=90, chroma_downsampling=halved)
-    found = at_an_eighth(file.numpy())
+    decoded = at_an_eighth(file.numpy())
     wanted = tf.io.decode_jpeg(file, channels=3, ratio=8, dct_method="INTEGER_ACCURATE")
-    if found is None or not np.array_equal(found[0], wanted):
+    if decoded is None or not np.array_equal(decoded[0], wanted):
         raise ArithmeticError(
             "images.jpeg_eighth gives other pixels than TensorFlow's libjpeg on this machine"
         )
 
 
 def _by_libjpeg(pixels: Pixels, finish: _Finishing) -> Way:
-    """From a JPEG file of any other extent."""
     import tensorflow as tf
 
     def way(data: bytes, head: header.ImageHeader) -> np.ndarray | None:
         orientation = finish.orientation(data)
         ratio = _ratio(head, pixels, orientation)
         try:
-            picture = held_by(
-                tf.io.decode_jpeg(text_of(data), channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+            picture = view_of(
+                tf.io.decode_jpeg(string_tensor(data), channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
             )
         except tf.errors.OpError:
-            return None  # The graph finds it too, and has its own words.
+            return None  # The graph finds it too, and words the error.
         if picture.shape[:2] != (-(-head.height // ratio), -(-head.width // ratio)):
-            return None  # Of a file that says two things libjpeg's is the one that counts.
+            return None  # Where two headers differ, the one that libjpeg takes counts.
         return finish(picture, orientation)
 
     return way
@@ -238,47 +257,51 @@ def _demand_fit(
     pixels: Pixels,
     graph: Callable[[Any], Any],
 ) -> None:
-    """Raise where the pixels are not the graph's: enlarged on one axis; of boxes on one; on both, with a rest."""
+    """Raise where resized pixels differ from the graph's."""
     import tensorflow as tf
 
     height, width = pixels.height, pixels.width
+    # Enlarged on one axis; of boxes on one axis; of boxes on both, with a rest.
     for rows, columns in (
         (height // 2 + 1, width + 1),
         (height + 1, 2 * width + 1),
         (2 * height + 1, 3 * width + 2),
     ):
         (picture,) = probes(1, rows, columns).astype(np.uint8)
-        found = fitted(picture, height, width, pixels.resize)
-        if found is None or not np.array_equal(found, graph(tf.io.encode_png(picture))):
+        resized = fitted(picture, height, width, pixels.resize)
+        if resized is None or not np.array_equal(resized, graph(tf.io.encode_png(picture))):
             raise ArithmeticError("images.fitting gives other pixels than TensorFlow on this machine")
 
 
 def _ratio(head: header.ImageHeader, pixels: Pixels, orientation: int) -> int:
-    """The DCT ratio of the contract, as `images.formats.jpeg_image` has it."""
+    # The DCT ratio of the contract, as `contract.formats.jpeg_image` has it.
     rows, columns = (head.width, head.height) if orientation > 4 else (head.height, head.width)
     tall, wide = rows // pixels.height, columns // pixels.width
     room = max(tall, wide) if pixels.resize == "pad" else min(tall, wide)
     return max(ratio for ratio in (1, 2, 4, 8) if ratio <= max(room, 1))
 
 
-def text_of(data: bytes) -> Any:
-    """`data` as a scalar tensor. TensorFlow copies a bytes object by itself ten times as slowly: 4 ms for 3 MB."""
+def string_tensor(data: bytes) -> Any:
+    """Make a scalar tensor of `data`.
+
+    Ten times as fast as from a bytes object, which takes TensorFlow 4 ms for 3 MB.
+    """
     import tensorflow as tf
 
-    held = np.empty((), object)
-    held[()] = data
-    return tf.constant(held)
+    scalar = np.empty((), object)
+    scalar[()] = data
+    return tf.constant(scalar)
 
 
-def held_by(tensor: Any) -> np.ndarray:
-    """The numbers of `tensor` where they lie, read-only; ``tensor.numpy()`` copies them, into memory that is fresh.
+def view_of(tensor: Any) -> np.ndarray:
+    """View the numbers of `tensor` without a copy, read-only.
 
-    Of a picture of 299 x 299 that took a quarter of the time of decoding it.
+    ``tensor.numpy()`` copies into fresh memory: a quarter of the time to decode 299 x 299.
     """
     return np.asarray(memoryview(tensor))
 
 
 def first_line(message: str | None) -> str:
-    """What a decoder's error begins with, for a person."""
+    """Return the first line of a decoder's error, for a person."""
     lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
     return lines[0][:300] if lines else "the decoder gave no reason"

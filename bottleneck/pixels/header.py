@@ -1,7 +1,7 @@
-"""What an image file says of itself in its first bytes, read before any decoder sees it.
+"""Read the header of an image file before any decoder does.
 
-A decoder believes the header: 60 bytes that promise 100,000 x 100,000 pixels cost it gigabytes. So the extent is read
-here first, in plain Python, and too large an image is refused.
+A decoder believes the header: 60 bytes that promise 100,000 x 100,000 pixels cost it gigabytes. So plain Python reads
+the extent first, and refuses too large an image.
 """
 
 from __future__ import annotations
@@ -46,6 +46,17 @@ _SIGNATURES: tuple[tuple[str, int, tuple[bytes, ...]], ...] = (
 _NETPBM = re.compile(rb"P[1-7][ \t\r\n#]")
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg[\s>]", re.S | re.I)
 
+#: Other files that lie among images, by their start in lower case.
+_OTHER_FILES = (
+    *((b"<?xml", "XML"), (b"%pdf", "a PDF"), (b"%!ps", "PostScript"), (b"pk\x03\x04", "a zip archive")),
+    *(
+        (b"\x1f\x8b", "gzip data"),
+        (b"version https://git-lfs", "a Git LFS pointer"),
+        (b"riff", "a RIFF file"),
+    ),
+    *((b"{", "JSON"), (b"\x89hdf", "HDF5")),
+)
+
 SUPPORTED = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 
 #: Suffixes, in lower case and with the dot, that make a file image-like whatever it holds.
@@ -68,7 +79,7 @@ class ImageHeader(NamedTuple):
 
 
 def format_of(head: bytes) -> str | None:
-    """Name of the image format that `head`, the first bytes of a file (256 suffice), begins; None when it is none.
+    """Name the image format of a file by its first 256 bytes.
 
     Examples
     --------
@@ -87,7 +98,7 @@ def format_of(head: bytes) -> str | None:
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file that begins with `head` (256 bytes suffice) is an image of any known family.
+    """Whether `head` (256 bytes suffice) begins any known image format.
 
     Wider than what can be decoded: a TIFF is image-like, and `check_header` then refuses it by name.
 
@@ -100,7 +111,7 @@ def looks_like_image(head: bytes) -> bool:
 
 
 def inspect_header(data: bytes) -> ImageHeader:
-    """Format, width and height from the header.
+    """Read format, width and height from the header.
 
     Parameters
     ----------
@@ -110,7 +121,7 @@ def inspect_header(data: bytes) -> ImageHeader:
     Returns
     -------
     ImageHeader
-        For a GIF the canvas that holds the first frame too, since memory is bounded by that and not by the screen.
+        For a GIF the canvas with the first frame, which may be larger than its screen and takes as much memory.
 
     Raises
     ------
@@ -138,7 +149,7 @@ def inspect_header(data: bytes) -> ImageHeader:
 
 
 def pixel_limit(max_pixels: int = MAX_PIXELS) -> str:
-    """The circumstances under which `check_header` finds an image too large: it finds the same until they change.
+    """Describe the limit of `check_header`, for as long as it holds.
 
     Examples
     --------
@@ -189,19 +200,10 @@ def check_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 
 
 def _looks(head: bytes) -> str:
-    """What a file that is no image looks like, for a person."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in start:
         return "a web page"
-    for magic, name in (
-        *((b"<?xml", "XML"), (b"%pdf", "a PDF"), (b"%!ps", "PostScript"), (b"pk\x03\x04", "a zip archive")),
-        *(
-            (b"\x1f\x8b", "gzip data"),
-            (b"version https://git-lfs", "a Git LFS pointer"),
-            (b"riff", "a RIFF file"),
-        ),
-        *((b"{", "JSON"), (b"\x89hdf", "HDF5")),
-    ):
+    for magic, name in _OTHER_FILES:
         if start.startswith(magic):
             return name
     if head[4:8] == b"ftyp":

@@ -1,7 +1,8 @@
-"""Probe images: a fixed set of coloured, structured pictures that show what grey photographs hide.
+"""Generate a fixed set of coloured probe pictures.
 
-A swap of colour channels, a forgotten preprocessing or a BatchNorm in training mode must move the features of these.
-They calibrate random weights, make the canary of a store and give the parity certificate its power.
+A swap of colour channels, a forgotten preprocessing or a BatchNorm in training mode must move their features, which
+grey photographs would hide. They calibrate random weights, make the canary of a store and strengthen the parity
+certificate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ PROBES_VERSION = 1
 
 
 def probes(count: int, height: int, width: int) -> np.ndarray:
-    """`count` coloured pictures: gradients, stripes, checks, discs and clouds, each in colours of its own.
+    """Draw gradients, stripes, checks, discs and clouds in different colours.
 
     Picture k is the same whatever `count` is. Arithmetic in float64 on seeded draws, rounded to whole numbers, so
     that machines agree to the bit.

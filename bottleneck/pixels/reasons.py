@@ -1,4 +1,4 @@
-"""Why a decoder refused a file, in one plain sentence: TensorFlow's own message is twenty lines of its graph."""
+"""Explain in one sentence why a decoder refused a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bottleneck.pixels.header import format_of
 
 _LONGEST = 300
 
-#: Lines of TensorFlow's that say where in the graph, and not what.
+#: Lines that say where in the graph, and not what: a message of TensorFlow has twenty of them.
 _WHERE = re.compile(
     r"Graph execution error|Detected at node|File \"|\[\[|\(\d+\) |\d+ root error|\d+ successful operation"
 )
@@ -18,7 +18,7 @@ _OURS = re.compile(r"assertion failed: \[(.*?) \(bytes:\]")
 
 
 def reason_for(message: str | None, data: bytes) -> str:
-    """Why the file with these bytes was refused.
+    """Explain why the file with these bytes was refused.
 
     Parameters
     ----------
@@ -38,25 +38,23 @@ def reason_for(message: str | None, data: bytes) -> str:
     if ours:
         return ours[1]
     kind = format_of(data[:1024])
-    look = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp}.get(kind or "")
-    found = look(data) if look else ""
-    if found:
-        return found
+    explain = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp}.get(kind or "")
+    flaw = explain(data) if explain else ""
+    if flaw:
+        return flaw
     lines = [line.strip() for line in (message or "").splitlines()]
-    said = [line for line in lines if line and not _WHERE.match(line)]
-    if kind == "GIF" and said:
-        return f"GIF data is damaged: {said[-1].rpartition('), ')[2]}"[:_LONGEST]
-    if look:
+    lines = [line for line in lines if line and not _WHERE.match(line)]
+    if kind == "GIF" and lines:
+        return f"GIF data is damaged: {lines[-1].rpartition('), ')[2]}"[:_LONGEST]
+    if explain:
         return f"{kind} data is damaged"
-    return said[-1][:_LONGEST] if said else "the decoder gave no reason"
+    return lines[-1][:_LONGEST] if lines else "the decoder gave no reason"
 
 
 def _jpeg(data: bytes) -> str:
-    return (
-        ""
-        if b"\xff\xd9" in data[-64:] or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-        else (f"JPEG is cut off: {len(data):,} bytes without its end mark")
-    )
+    if b"\xff\xd9" in data[-64:] or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
+        return ""
+    return f"JPEG is cut off: {len(data):,} bytes without its end mark"
 
 
 def _png(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A few pictures as files: what they decode to is what this machine's decoders do.
+"""Identify the decoders of this machine by a few sample files.
 
 libjpeg, libpng and libwebp are whichever TensorFlow was built with. Their pictures are whole numbers, the same on any
 machine with the same libraries, whatever its processor; with other libraries an image of a store would be another one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b85decode
 
-#: Part of what `decoder_of` gives: raise it when a file here, or what is asked of it, changes.
+#: Part of the result of `decoder_of`: raise it when a file here, or its use, changes.
 SAMPLES_VERSION = 1
 
 _JPEG = (
@@ -49,7 +49,7 @@ _WEBP = (
 
 
 def decoder_of() -> str:
-    """What decodes the files of this machine: a version and 16 hex digits of the pixels of each picture.
+    """Return a version and 16 hex digits of the decoded sample pixels.
 
     Examples
     --------

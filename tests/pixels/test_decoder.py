@@ -41,7 +41,7 @@ def decoder_of(resize: str = "stretch") -> decoding.Decoder:
 
 
 def by_graph_alone(decoder: decoding.Decoder, data: bytes) -> np.ndarray:
-    return np.asarray(decoder._graph.result()(decoding.text_of(data)))
+    return np.asarray(decoder._graph.result()(decoding.string_tensor(data)))
 
 
 def shorter_alone(decoder: decoding.Decoder, data: bytes, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
@@ -130,7 +130,7 @@ def test_a_file_that_says_two_extents_is_left_to_libjpeg(monkeypatch: pytest.Mon
 
 def test_nothing_is_set_up_for_files_that_it_is_not_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_MANY", 3)
-    monkeypatch.setattr(decoding, "_there", lambda make: pytest.fail("set up"))
+    monkeypatch.setattr(decoding, "_way_or_none", lambda make: pytest.fail("set up"))
     decoder = decoder_of()
     # One row fewer than eight times the longer side of the target; and as large, but no JPEG.
     for data in (encoded(LARGE[: 8 * WIDTH - 1], "JPEG"), *2 * [encoded(LARGE, "PNG")]):

@@ -11,9 +11,9 @@ pytestmark = pytest.mark.keras
 
 
 def test_each_of_the_eight_ways_and_none_is_told() -> None:
-    from bottleneck.pixels.fast.orientation import turning
+    from bottleneck.pixels.decoder import orientation_graph
 
-    turn = turning()
+    turn = orientation_graph()
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation

@@ -1,7 +1,7 @@
-"""Pixel contract 1: from the bytes of one image file to pixels, as one TensorFlow graph.
+"""Pixel contract 1: decode one image file to pixels.
 
-The same graph runs at extraction, in the exported signature that takes raw bytes, and in the stand-alone
-``decode.py`` that lies beside a merged model.
+It is one TensorFlow graph. The same graph runs at extraction, in the exported signature that takes raw bytes, and in
+the stand-alone ``decode.py`` that lies beside a merged model.
 
 What the contract says, in order:
 
@@ -43,7 +43,7 @@ RESIZES = ("stretch", "crop", "pad")
 
 
 def decoder(height: int, width: int, resize: str = "stretch") -> tf.types.experimental.GenericFunction:
-    """The function from one image file's bytes to pixels.
+    """Build the function from one image file's bytes to pixels.
 
     Parameters
     ----------

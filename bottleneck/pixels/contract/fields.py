@@ -1,4 +1,4 @@
-"""What a file says before its picture: numbers, chunks, and the EXIF orientation. Part of the pixel contract."""
+"""Read numbers, chunks and EXIF orientation (pixel contract)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Block = tuple[Tensor, Tensor]
 
 
 def octets_of(contents: Tensor) -> tuple[Tensor, Tensor]:
-    """A file's bytes (n,) uint8 with zeros behind them, and how many bytes it has, () int32.
+    """Return bytes (n,) uint8 before zeros, and their count () int32.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def octets_of(contents: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def number(raw: Tensor, at: Tensor, length: int, *, little: bool = True) -> Tensor:
-    """The unsigned number () int64 that stands in `length` bytes of `raw` (n,) uint8.
+    """Read an unsigned number () int64 of `length` bytes.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def number(raw: Tensor, at: Tensor, length: int, *, little: bool = True) -> Tens
 
 
 def jpeg_exif(raw: Tensor, size: Tensor) -> Block:
-    """Start and length, () int32, of the first EXIF segment before the picture's data; start -1 where there is none.
+    """Find the EXIF segment: start (-1 for none) and length, () int32.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def jpeg_exif(raw: Tensor, size: Tensor) -> Block:
 def chunks(
     raw: Tensor, size: Tensor, first: int, names: tuple[bytes, ...], *, png: bool
 ) -> tuple[Block, ...]:
-    """Start and length, () int32, of the first chunk of each of `names`; start -1 for those that are missing.
+    """Find the first chunk of each name: start (-1: none) and length.
 
     Parameters
     ----------
@@ -117,7 +117,9 @@ def chunks(
 
 
 def orientation_of(raw: Tensor, size: Tensor, block: Block) -> Tensor:
-    """Orientation 1..8, () int32, from a TIFF block that may follow ``Exif`` and two zeros; 1 unless it says so.
+    """Read the orientation 1..8 () int32; 1 for none.
+
+    The TIFF block may follow ``Exif`` and two zeros.
 
     Parameters
     ----------

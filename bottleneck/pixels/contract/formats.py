@@ -1,4 +1,4 @@
-"""From a file of each format to its picture as it lies in the file, not turned yet. Part of the pixel contract."""
+"""Decode each format to its picture, not turned yet (pixel contract)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bottleneck.pixels.contract.fields import Block, Tensor, number
 
 
 def demand(condition: Tensor, message: str, size: Tensor) -> Tensor:
-    """A check that refuses the file with `message` and its `size` in bytes, where `condition` () bool does not hold."""
+    """Refuse the file with `message` and `size` unless `condition` holds."""
     return tf.debugging.Assert(condition, [f"{message} (bytes:", size, ")"])
 
 
@@ -19,7 +19,9 @@ def _three(image: Tensor) -> Tensor:
 
 
 def jpeg_image(contents: Tensor, orientation: Tensor, height: int, width: int, resize: str) -> Tensor:
-    """(rows, columns, 3) uint8 of a JPEG file, decoded at the smallest scale that leaves at least the target.
+    """Decode a JPEG at the smallest scale that leaves the target.
+
+    Returns (rows, columns, 3) uint8.
 
     Parameters
     ----------
@@ -53,10 +55,11 @@ def jpeg_image(contents: Tensor, orientation: Tensor, height: int, width: int, r
 
 
 def png_transparency_is_heeded(raw: Tensor, transparency: Block, palette: Block, data: Block) -> Tensor:
-    """Whether libpng heeds the transparency chunk, () bool; True where there is none, or one that has no meaning.
+    """Whether libpng heeds the transparency chunk, () bool; True without one.
 
-    It ignores one that is out of place or of a wrong length, and then TensorFlow fills the alpha of a picture of few
-    bits with a wrong value. One whose checksum does not fit it ignores as well; a graph is no place to find that.
+    True also for one without meaning. libpng ignores one that is out of place or of a wrong length, and then TensorFlow
+    fills the alpha of a picture of few bits with a wrong value. It also ignores one with a wrong checksum; a graph
+    is no place to find that.
     """
     (at, length), colour = transparency, raw[25]
     indexed = tf.equal(colour, 3)
@@ -70,19 +73,19 @@ def png_transparency_is_heeded(raw: Tensor, transparency: Block, palette: Block,
 
 
 def png_image(contents: Tensor) -> Tensor:
-    """(rows, columns, 3) uint8 of a PNG file of at most 8 bits and without transparency."""
+    """Decode an opaque 8-bit PNG: (rows, columns, 3) uint8."""
     return _three(tf.io.decode_png(contents, channels=3))
 
 
 def deep_png_image(contents: Tensor) -> Tensor:
-    """(rows, columns, 4) uint16 of a PNG file of 16 bits or with transparency."""
+    """Decode a deep or transparent PNG: (rows, columns, 4) uint16."""
     # As 16-bit RGBA whatever it was: 8-bit samples come back times 257. Without alpha this is used for 16 bits only,
     # because TensorFlow fills the alpha of 1, 2 and 4-bit images with a wrong value.
     return tf.ensure_shape(tf.io.decode_png(contents, channels=4, dtype=tf.uint16), [None, None, 4])
 
 
 def webp_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
-    """(rows, columns, 3 or 4) uint8 of a WebP file: () string, its bytes (n,) uint8 and zeros, and their number."""
+    """Decode a still WebP: (rows, columns, 3 or 4) uint8."""
     # TensorFlow 2.21 writes past its buffer when a WebP is animated, and the process dies (`free(): invalid size`).
     extended = tf.reduce_all(tf.equal(raw[12:16], tf.constant(list(b"VP8X"), tf.uint8)))
     animated = extended & tf.not_equal(tf.bitwise.bitwise_and(raw[20], 2), 0)
@@ -95,7 +98,7 @@ def webp_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
 
 
 def gif_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
-    """(rows, columns, 3) uint8 of the first frame on its canvas.
+    """Decode the first frame on its canvas: (rows, columns, 3) uint8.
 
     TensorFlow decodes every frame, ignores transparency, and fills the rest of the canvas with black. So a new stream
     is put together of the first frame alone, with white for the transparent entry of its palette.
@@ -109,7 +112,7 @@ def gif_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
         return tf.cast(raw[tf.minimum(at, size)], tf.int32)
 
     def past_blocks(at: Tensor) -> Tensor:
-        """Behind a chain of length-prefixed blocks; at the end of the file or past it when the chain does not end."""
+        # At the end of the file or past it when the chain of length-prefixed blocks does not end.
         end, _ = tf.while_loop(
             lambda at, length: (length > 0) & (at < size),
             lambda at, length: (at + length + 1, octet(at + length + 1)),
@@ -165,7 +168,7 @@ def gif_image(contents: Tensor, raw: Tensor, size: Tensor) -> Tensor:
 
 
 def bmp_image(raw: Tensor, size: Tensor) -> Tensor:
-    """(rows, columns, 3) uint8 of a plain BMP file.
+    """Decode a plain BMP file: (rows, columns, 3) uint8.
 
     Read by hand: TensorFlow's own reader takes palette indices for shades of grey.
     """

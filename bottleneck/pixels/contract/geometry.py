@@ -1,4 +1,4 @@
-"""From a picture of any size to the target's: turned, cut or padded, averaged, resized. Part of the pixel contract."""
+"""Turn, cut or pad, and resize a picture (pixel contract)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from bottleneck.pixels.contract.fields import Tensor
 
 
 def upright(image: Tensor, orientation: Tensor) -> Tensor:
-    """Undo an EXIF orientation: 2 to 4 mirror and turn about, 5 to 8 also swap rows and columns.
+    """Undo an EXIF orientation of 1 to 8.
+
+    2 to 4 mirror and turn about; 5 to 8 also swap rows and columns.
 
     Parameters
     ----------
@@ -35,7 +37,9 @@ def upright(image: Tensor, orientation: Tensor) -> Tensor:
 
 
 def opaque(image: Tensor) -> Tensor:
-    """(..., 3) float32 in 0..255 of (..., 3) of any type, or of (..., 4) uint8 or uint16 with its alpha on white.
+    """Convert to (..., 3) float32 in 0..255; alpha lies on white.
+
+    Takes (..., 3) of any type, or (..., 4) uint8 or uint16 with alpha.
 
     Examples
     --------
@@ -52,7 +56,7 @@ def opaque(image: Tensor) -> Tensor:
 
 
 def fitted(image: Tensor, height: int, width: int, resize: str) -> Tensor:
-    """`image` at the target's extent, as points 5 and 6 of the contract say.
+    """Bring `image` to the target's extent (points 5 and 6).
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def fitted(image: Tensor, height: int, width: int, resize: str) -> Tensor:
 
 
 def _boxes(image: Tensor, high: Tensor, broad: Tensor) -> Tensor:
-    """Means of boxes of `high` x `broad` pixels; rows and columns that fill no box are cut from both ends."""
+    """Average boxes of `high` x `broad` pixels; cut the rest evenly."""
     shape, channels = tf.shape(image), image.shape[-1]
     rows, columns = shape[0] // high, shape[1] // broad
     top, left = (shape[0] - rows * high) // 2, (shape[1] - columns * broad) // 2
@@ -137,7 +141,7 @@ def _boxes(image: Tensor, high: Tensor, broad: Tensor) -> Tensor:
 def finishing(
     dtype: tf.DType, channels: int, height: int, width: int, resize: str
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function from a picture as it lies in its file to the target: points 3 to 6 of the contract.
+    """Build the function from a raw picture to the target (points 3-6).
 
     Parameters
     ----------
@@ -171,7 +175,7 @@ def finishing(
 
 
 def apart(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same as one node of the graph that calls it.
+    """Wrap `function` as one node of the graph that calls it.
 
     A branch that is not taken is walked node by node all the same, at each image: one node is soon walked. The common
     way (JPEG, upright) is left in place, where it costs no call.

@@ -1,4 +1,4 @@
-"""The pixel contract as one file for a reader's own code: `decode.py` beside a merged model."""
+"""Write the pixel contract as one file, `decode.py`, beside a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PARTS = ("fields.py", "formats.py", "geometry.py", "decode.py")
 
 
 def standalone(height: int, width: int, resize: str = "stretch") -> str:
-    """Text of a Python file that needs TensorFlow only and whose ``decode`` is the pixel contract at one size.
+    """Return the text of a file whose ``decode`` needs TensorFlow only.
 
     Parameters
     ----------

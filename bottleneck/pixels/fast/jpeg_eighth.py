@@ -1,13 +1,12 @@
-"""A large JPEG file at an eighth of its extent: the very pixels that libjpeg gives, at less than half the cost.
+"""Decode a large JPEG file at an eighth, with libjpeg's very pixels.
 
-At that scale a pixel of luma is the mean of its block of 8 x 8, the first of 64 coefficients. The other 63 have to be
-read, since codes have no length but their own, and are then of no use. libjpeg reads them one at a time, and is most
-of what it takes to extract features of photographs of 12 megapixels. Here the next bits are looked up in a table that
-knows how many whole coefficients they hold, and all of these are passed over at once. Chroma with half the samples is
-at a quarter, four pixels a block: its coefficients are read, and go through libjpeg's reduced transform.
+It costs less than half of what libjpeg takes. At that scale a pixel of luma is the mean of its block of 8 x 8, the
+first of 64 coefficients. The other 63 are not needed, but the length of their codes is. libjpeg reads them one at a
+time, which is most of the time to extract features of photographs of 12 megapixels. Here a table says how many whole
+coefficients the next bits hold, and all of these are skipped at once. Chroma with half the samples is at a quarter,
+four pixels a block: its coefficients are read, and go through libjpeg's reduced transform.
 
-Nothing but the usual file is read here (`jpeg_coding`), and nothing that is odd in any way: then None is the answer,
-and libjpeg's the verdict.
+Only the usual kind of file is read here (`jpeg_header`). For anything odd the answer is None, and libjpeg decides.
 """
 
 from __future__ import annotations
@@ -18,17 +17,18 @@ from typing import NamedTuple
 import numpy as np
 
 from bottleneck.pixels.fast import jpeg_loops
+from bottleneck.pixels.fast.jpeg_colour import fill_rgb
 from bottleneck.pixels.fast.jpeg_header import Code, scan_of
 from bottleneck.pixels.fast.jpeg_loops import MANY, ONE, ZEROS
 
 
 class Tables(NamedTuple):
-    """Huffman codes as the loops want them: a row for each plane's DC code, then one for each plane's AC code.
+    """Huffman codes for the loops: a row per plane, DC before AC.
 
     Attributes
     ----------
     ones : numpy.ndarray
-        (6, 2 ** ONE) uint16: from the next bits to length, in the upper byte, and symbol; 0 where the code is longer.
+        (6, 2 ** ONE) uint16: from the next bits to length, in the upper byte, and symbol; 0 for longer codes.
     limits : numpy.ndarray
         (6, 17) int64: the first number that is no code of that length; -1 where there is none.
     offsets : numpy.ndarray
@@ -36,8 +36,8 @@ class Tables(NamedTuple):
     symbols : numpy.ndarray
         (6, 256) uint8.
     many : numpy.ndarray
-        (3, 2 ** MANY) uint16: from the next bits to how many of them are passed over, in the lower six bits, and how
-        many coefficients that are, with `END` added where the block ends behind them. For each plane's AC code.
+        (3, 2 ** MANY) uint16: from the next bits to how many of them are skipped, in the lower six bits, and how many
+        coefficients that are, plus `END` where the block ends behind them. For the AC code of each plane.
     """
 
     ones: np.ndarray
@@ -48,7 +48,7 @@ class Tables(NamedTuple):
 
 
 def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
-    """Pixels at an eighth, as ``tf.io.decode_jpeg(data, ratio=8, dct_method="INTEGER_ACCURATE")`` gives them.
+    """Decode at an eighth as TensorFlow does with the accurate integer DCT.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
     Returns
     -------
     tuple, optional
-        (rows, columns, 3) uint8, RGB, and where the file's data begin: what stands before says how it is turned. None
-        where this is no usual baseline JPEG, or it is damaged.
+        (rows, columns, 3) uint8, RGB, and where the file's data begin (its orientation stands before). None for a
+        damaged file, or one that is no usual baseline JPEG.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def at_an_eighth(data: bytes) -> tuple[np.ndarray, int] | None:
     if luma.shape[1] > chroma.shape[2]:
         chroma = np.repeat(chroma, 2, axis=2)
     pixels = np.empty((-(-scan.height // 8), -(-scan.width // 8), 3), np.uint8)
-    jpeg_loops.colour(luma, chroma, pixels)
+    fill_rgb(luma, chroma, pixels)
     return pixels, scan.start
 
 

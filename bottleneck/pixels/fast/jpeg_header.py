@@ -1,7 +1,7 @@
-"""How a baseline JPEG file codes its picture: extent, subsampling, quantisation, Huffman codes, where its data begin.
+"""Read how a baseline JPEG file codes its picture.
 
-Told only of the files that cameras and telephones write: 8 bits, luma and two chroma planes, one scan. Whatever is odd
-gives None, and is left to the decoder that knows it all.
+Only files as cameras and telephones write them: 8 bits, luma and two chroma planes, one scan. Anything odd gives None,
+and is left to libjpeg.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ _RGB_NAMES = b"RGB"
 
 
 class Code(NamedTuple):
-    """A Huffman code: how many codes there are of 1 to 16 bits, and the symbols in the order of their codes."""
+    """A Huffman code."""
 
+    #: Of codes with 1 to 16 bits.
     counts: bytes
+    #: In the order of their codes.
     symbols: bytes
 
     def is_sound(self) -> bool:
-        """Whether there are codes enough for the symbols: a table of another kind would be read past its end."""
+        """Whether every symbol has a code, so no read passes the end."""
         code = 0
         for length, count in enumerate(self.counts, 1):
             code += count
@@ -42,7 +44,7 @@ class Code(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What is said before the data of a picture.
+    """What a file says before the data of its picture.
 
     Attributes
     ----------
@@ -72,7 +74,7 @@ class Scan(NamedTuple):
 
 
 def scan_of(data: bytes) -> Scan | None:
-    """The one scan of a baseline JPEG file; None where it is not such a file, or is damaged before its data.
+    """Read the one scan of a baseline JPEG file; None for others.
 
     Parameters
     ----------
@@ -117,12 +119,13 @@ def scan_of(data: bytes) -> Scan | None:
 
 
 def _is_ycc(body: bytes) -> bool:
-    """Whether a segment of Adobe's marker is of somebody else, or says what is taken for granted without it."""
+    # True for segments of others too: without Adobe's word the file is taken for YCC.
     return body[:5] != b"Adobe" or body[11:12] == bytes([_YCC])
 
 
 def _steps_of(body: bytes) -> dict[int, bytes]:
-    """Tables of quantisation by their number; none where one of them is not whole, has 16 bits, or steps of nothing."""
+    """Read quantisation tables by number; none where one is unsound."""
+    # Unsound: cut off, of 16 bits, or with steps of zero.
     if len(body) % 65:
         return {}
     tables = {body[i]: body[i + 1 : i + 65] for i in range(0, len(body), 65)}
@@ -130,8 +133,8 @@ def _steps_of(body: bytes) -> dict[int, bytes]:
 
 
 def _codes_of(body: bytes) -> dict[int, Code]:
-    """Codes by their number, AC codes from 16 on; none where one of them is not whole and sound."""
-    found = {}
+    """Read codes by number (AC: 16 on); none if one is unsound."""
+    codes = {}
     while body:
         end = 17 + sum(body[1:17])
         code = Code(body[1:17], body[17:end])
@@ -140,9 +143,9 @@ def _codes_of(body: bytes) -> dict[int, Code]:
         # A DC symbol is a number of digits.
         if body[0] < 16 and max(code.symbols) > 15:
             return {}
-        found[body[0]] = code
+        codes[body[0]] = code
         body = body[end:]
-    return found
+    return codes
 
 
 def _scan(
@@ -153,7 +156,7 @@ def _scan(
     restart: int,
     start: int,
 ) -> Scan | None:
-    """Frame and scan header as one, where they are of the usual kind and name tables that are there and whole."""
+    """Join frame and scan header; None for an unusual kind."""
     # Eight bits, and three planes in the frame's order in one scan.
     if len(frame) != 15 or frame[0] != 8 or frame[5] != 3 or len(body) != 10 or body[0] != 3:
         return None

@@ -1,10 +1,10 @@
-"""The entropy-coded data of a JPEG file to planes at an eighth: the inner loops of `jpeg_eighth`, compiled by Numba.
+"""Read the entropy-coded data of a JPEG file, in loops for Numba.
 
-All in one file: Numba keeps what it compiled (beside this file, or in the user's cache) and looks at the file alone
-when it asks whether that is still right.
+The loops of `jpeg_eighth` stand in one file: Numba keeps what it compiled (beside this file, or in the user's cache)
+and looks at this file alone when it asks whether that is still right.
 
-State is passed about as what it is: `at`, where to read on; `bits`, the next ones, first one first; `held`, how many of
-them count. All unsigned, for which Numba makes no test of the sign: 64 bits both with and without one give floats.
+They pass their state on: `at`, where to read on; `bits`, the next ones, first one first; `valid`, how many of them
+count. All are unsigned, so Numba makes no test of the sign: 64 bits with and without a sign together give floats.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import functools
 import numpy as np
 from numba import njit, uint64
 
-#: Bits that are looked up at once: for one coefficient, and for all that are passed over together. Both tables of a
-#: plane stay in a processor's first cache.
+#: Bits per look-up: for one coefficient, and for all that are skipped at once. Both tables stay in the first cache.
 ONE, MANY = 10, 13
-#: Bits that are passed over at once, at most: of the 64 that there are after they were filled up, enough are left for a
-#: look at the next ones when twice as many are gone.
+#: Most bits to skip at once: of 64 bits, enough are left for a look at the next ones when twice as many are gone.
 _MOST = 25
-#: Coefficients that are never passed over: these bits hold no whole one, or none that the code knows.
+#: Coefficients that are never skipped: these bits hold no whole one, or none that the code knows.
 _NOT_KNOWN = 1023
-#: Where there is no code: more than any block's mean has beyond that of another.
+#: Where there is no code: more than the means of two blocks can differ by.
 _NO_DIFFERENCE = 1 << 20
 #: What lets a block end: 64 beyond the coefficients before it.
 END = 64
@@ -30,8 +28,7 @@ END = 64
 ZEROS = 2048
 _U = np.uint64
 
-# Without counts of who holds an array: nothing is allocated in here, and to count at each call, by operations that
-# processors do one at a time, took longer than all the rest.
+# Without reference counts: nothing is allocated in here, and atomic counting at each call took longer than the rest.
 _compiled = functools.partial(njit, nogil=True, cache=True, _nrt=False)()
 _inlined = functools.partial(njit, forceinline=True, _nrt=False)()
 
@@ -47,10 +44,8 @@ _ZIGZAG = np.array([
 
 @_inlined
 def _code(ones, tables, row, bits):
-    """Length and symbol of the code that `bits` (64, the next one first) begin with; length 0 where there is none.
-
-    `ones` is that row of `tables.ones`, found before the loops.
-    """
+    """Return length and symbol of the next code; length 0 for none."""
+    # `ones` is this row of `tables.ones`, looked up before the loops.
     entry = np.int64(ones[bits >> _U(64 - ONE)])
     if entry:
         return entry >> 8, entry & 255
@@ -63,20 +58,15 @@ def _code(ones, tables, row, bits):
 
 @_compiled
 def fill_plane(tables, plane):
-    """Fill `tables.many` of a plane from the rest of them."""
+    """Fill `tables.many` of a plane from the other tables."""
+    row = 3 + plane
     for bits in range(1 << MANY):
         used = passed = end = 0
         while used < MANY and not end:
-            length, symbol = _code(
-                tables.ones[3 + plane], tables, 3 + plane, uint64(bits) << _U(64 - MANY + used)
-            )
+            length, symbol = _code(tables.ones[row], tables, row, uint64(bits) << _U(64 - MANY + used))
             run, size = symbol >> 4, symbol & 15
-            if (
-                length == 0
-                or used + length > MANY
-                or used + length + size > _MOST
-                or (size == 0 and 0 < run < 15)
-            ):
+            beyond = used + length > MANY or used + length + size > _MOST
+            if length == 0 or beyond or (size == 0 and 0 < run < 15):
                 break
             # The digits of the last coefficient may be beyond the bits: only their number counts.
             used += length + size
@@ -88,9 +78,9 @@ def fill_plane(tables, plane):
 
 @_compiled
 def _unstuffed(raw, at, data):
-    """Copy `raw` from `at` up to the next marker to `data`, without the zero that follows each 0xFF.
+    """Copy `raw` up to the next marker, without stuffed zeros.
 
-    Returns how many bytes there are, with `ZEROS` behind them, and where the marker is; the file's end where none is.
+    Returns how many bytes were copied, before `ZEROS`, and the place of the marker, or of the file's end.
     """
     at, end, count = _U(at), _U(raw.size), _U(0)
     while True:
@@ -118,101 +108,98 @@ def _unstuffed(raw, at, data):
 
 
 @_inlined
-def _filled(data, at, bits, held):
-    """At least 56 of the next bits: where to read on, the bits, and how many of them are there.
+def _refilled(data, at, bits, valid):
+    """Refill to 56 valid bits or more.
 
-    Without a branch: what is beyond `held` is there too, and is read once more. After "Reading bits in far too many
+    Without a branch: bits beyond `valid` are present too, and are read once more. After "Reading bits in far too many
     ways", F. Giesen, 2018, variant 4.
     """
+    # fmt: off
     word = (
-        (uint64(data[at]) << _U(56))
-        | (uint64(data[at + _U(1)]) << _U(48))
-        | (uint64(data[at + _U(2)]) << _U(40))
-        | (uint64(data[at + _U(3)]) << _U(32))
-        | (uint64(data[at + _U(4)]) << _U(24))
-        | (uint64(data[at + _U(5)]) << _U(16))
-        | (uint64(data[at + _U(6)]) << _U(8))
-        | uint64(data[at + _U(7)])
+        (uint64(data[at]) << _U(56)) | (uint64(data[at + _U(1)]) << _U(48)) | (uint64(data[at + _U(2)]) << _U(40))
+        | (uint64(data[at + _U(3)]) << _U(32)) | (uint64(data[at + _U(4)]) << _U(24))
+        | (uint64(data[at + _U(5)]) << _U(16)) | (uint64(data[at + _U(6)]) << _U(8)) | uint64(data[at + _U(7)])
     )
-    return at + ((_U(63) - held) >> _U(3)), bits | (word >> held), held | _U(56)
+    # fmt: on
+    return at + ((_U(63) - valid) >> _U(3)), bits | (word >> valid), valid | _U(56)
 
 
 @_inlined
 def _signed(bits, size):
-    """The number of `size` digits that `bits` begin with, as JPEG writes it: a first 0 makes it negative."""
+    """Read a number of `size` digits; a first 0 means negative."""
     digits = np.int64((bits >> _U(1)) >> _U(63 - size))
     return digits if digits >= (1 << size) >> 1 else digits + 1 - (1 << size)
 
 
 @_inlined
-def _passed(many, ones, tables, plane, data, at, bits, held):
-    """Pass over the coefficients 1 to 63 of a block. The last of the results is False where they are none."""
+def _skip_block(many, ones, tables, plane, data, at, bits, valid):
+    """Skip coefficients 1 to 63; return at last whether they were sound."""
     k = 1
     while True:
         # Looked up before the bits are filled up, so that the one does not wait for the other; and filled up for two.
         entry = np.int64(many[bits >> _U(64 - MANY)])
-        at, bits, held = _filled(data, at, bits, held)
+        at, bits, valid = _refilled(data, at, bits, valid)
         ahead = k + (entry >> 6)
         if ahead < 64:
-            bits, held, k = bits << _U(entry & 63), held - _U(entry & 63), ahead
+            bits, valid, k = bits << _U(entry & 63), valid - _U(entry & 63), ahead
             entry = np.int64(many[bits >> _U(64 - MANY)])
             ahead = k + (entry >> 6)
             if ahead < 64:
-                bits, held, k = bits << _U(entry & 63), held - _U(entry & 63), ahead
+                bits, valid, k = bits << _U(entry & 63), valid - _U(entry & 63), ahead
                 continue
-        # A whole block has no code for its end: where one is told of behind it, that is of the next block.
+        # A whole block has no code for its end: one behind it belongs to the next block.
         if ahead < END + 64 and (ahead == 64 or entry >> 6 >= END):
-            return at, bits << _U(entry & 63), held - _U(entry & 63), True
-        at, bits, held = _filled(data, at, bits, held)
+            return at, bits << _U(entry & 63), valid - _U(entry & 63), True
+        at, bits, valid = _refilled(data, at, bits, valid)
         length, symbol = _code(ones, tables, 3 + plane, bits)
         run, size = symbol >> 4, symbol & 15
-        bits, held = bits << _U(length + size), held - _U(length + size)
+        bits, valid = bits << _U(length + size), valid - _U(length + size)
         k += run + 1
         if length == 0 or (size == 0 and 0 < run < 15) or (k > 64 and symbol):
-            return at, bits, held, False
+            return at, bits, valid, False
         if symbol == 0 or k == 64:
-            return at, bits, held, True
+            return at, bits, valid, True
 
 
 @_inlined
-def _read(ones, tables, plane, steps, block, data, at, bits, held):
-    """Read the coefficients 1 to 63 into `block`; at last how many are not zero, -1 where they are no coefficients."""
-    k, there = 1, 0
+def _read_block(ones, tables, plane, steps, block, data, at, bits, valid):
+    """Read coefficients 1 to 63; count those beside zero, -1 if unsound."""
+    k, nonzero = 1, 0
     while k < 64:
-        at, bits, held = _filled(data, at, bits, held)
+        at, bits, valid = _refilled(data, at, bits, valid)
         length, symbol = _code(ones, tables, 3 + plane, bits)
         run, size = symbol >> 4, symbol & 15
-        bits, held = bits << _U(length), held - _U(length + size)
+        bits, valid = bits << _U(length), valid - _U(length + size)
         if length and symbol == 0:
             break
         k += run + 1
         value = 0 if size == 0 else _signed(bits, size) * steps[_U(min(k - 1, 63))]
         # libjpeg's loops for vectors count in 16 bits.
         if length == 0 or (size == 0 and run < 15) or k > 64 or abs(value) > 32767:
-            return at, bits, held, -1
+            return at, bits, valid, -1
         bits <<= _U(size)
         if size:
             block[_U(_ZIGZAG[_U(k - 1)])] = value
-            there += 1
-    return at, bits, held, there
+            nonzero += 1
+    return at, bits, valid, nonzero
 
 
 @_inlined
 def _reduced(first, second, third, fourth, fifth):
-    """Sum and difference of libjpeg's `jpeg_idct_2x2`, from coefficients 0, 1, 3, 5 and 7 of a row or column."""
+    # Sum and difference of `jpeg_idct_2x2` of libjpeg, from coefficients 0, 1, 3, 5 and 7 of a row or column.
     even = first << 15
     odd = 29692 * second - 10426 * third + 6967 * fourth - 5906 * fifth
     return even + odd, even - odd
 
 
 @_inlined
-def _quarters(block, half, there, plane, row, column):
-    """Four samples of `plane` from a `block` of 64 coefficients, which is zeros then: libjpeg's `jpeg_idct_2x2`.
+def _quarters(block, half, nonzero, plane, row, column):
+    """Write four samples from 64 coefficients, as `jpeg_idct_2x2` does.
 
-    False where a number on the way needs more than the 16 bits that libjpeg's loops for vectors have, or a sample is
+    The block is zeros then. False where a number needs more than the 16 bits of libjpeg's vector loops, or a sample is
     so far out that libjpeg's would wrap.
     """
-    if there == 0:
+    if nonzero == 0:
         plane[row : row + 2, column : column + 2] = _sample((block[0] + 4) >> 3)
         return True
     sound = True
@@ -231,7 +218,6 @@ def _quarters(block, half, there, plane, row, column):
 
 @_inlined
 def _sample(value):
-    """Eight bits from a sample around zero."""
     return np.uint8(min(max(value + 128, 0), 255))
 
 
@@ -244,8 +230,8 @@ def read_scan(raw, layout, tables, steps, octets, before, block, half, luma, chr
     raw : numpy.ndarray
         (n,) uint8: the whole file.
     layout : tuple of int
-        Where its data begin, groups of blocks between two restart markers (0: there are none), and luma blocks of a
-        group across and down.
+        Where its data begin, groups of blocks between two restart markers (0 for none), and luma blocks of a group
+        across and down.
     tables : jpeg_eighth.Tables
     steps : numpy.ndarray
         (3, 64) int64: of the quantisation, in zigzag order.
@@ -263,20 +249,17 @@ def read_scan(raw, layout, tables, steps, octets, before, block, half, luma, chr
     """
     start, restart, across, down = layout
     count, marker = _unstuffed(raw, start, octets)
-    at, bits, held = _U(0), _U(0), _U(0)
+    at, bits, valid = _U(0), _U(0), _U(0)
     left, restarts = restart, 0
     light, ones, many = tables.ones[0], tables.ones[3], tables.many[0]
-    step = steps[0, 0]
-    width = luma.shape[1]
-    samples = luma.reshape(-1)
-    mean_before = 0
+    step, width, samples, mean_before = steps[0, 0], luma.shape[1], luma.reshape(-1), 0
     for row in range(luma.shape[0] // down):
         for column in range(width // across):
             if restart and not left:
-                if not _ends(at, held, count, raw, marker, 0xD0 + restarts % 8):
+                if not _ends(at, valid, count, raw, marker, 0xD0 + restarts % 8):
                     return False
                 count, marker = _unstuffed(raw, marker + 2, octets)
-                at, bits, held = _U(0), _U(0), _U(0)
+                at, bits, valid = _U(0), _U(0), _U(0)
                 left, restarts = restart, restarts + 1
                 mean_before = 0
                 before[:] = 0
@@ -286,63 +269,52 @@ def read_scan(raw, layout, tables, steps, octets, before, block, half, luma, chr
                 return False
             place = _U(row * down * width + column * across)
             for part in range(across * down):
-                at, bits, held, difference = _difference(light, tables, 0, octets, at, bits, held)
+                at, bits, valid, difference = _difference(light, tables, 0, octets, at, bits, valid)
                 mean_before += difference
                 mean = mean_before * step
-                at, bits, held, sound = _passed(many, ones, tables, 0, octets, at, bits, held)
+                at, bits, valid, sound = _skip_block(many, ones, tables, 0, octets, at, bits, valid)
                 if not -4096 <= mean + 4 < 4096 or not sound:
                     return False
                 samples[place + _U((part >> 1) * width + (part & 1))] = _sample((mean + 4) >> 3)
             for plane in (1, 2):
-                at, bits, held, difference = _difference(
-                    tables.ones[plane], tables, plane, octets, at, bits, held
+                at, bits, valid, difference = _difference(
+                    tables.ones[plane], tables, plane, octets, at, bits, valid
                 )
                 before[plane] += difference
                 mean = before[plane] * steps[plane, 0]
                 if not -4096 <= mean + 4 < 4096:
                     return False
                 if down == 2:
-                    at, bits, held, there = _read(
-                        tables.ones[3 + plane], tables, plane, steps[plane], block, octets, at, bits, held
+                    at, bits, valid, nonzero = _read_block(
+                        tables.ones[3 + plane], tables, plane, steps[plane], block, octets, at, bits, valid
                     )
                     block[0] = mean
-                    if there < 0 or not _quarters(block, half, there, chroma[plane - 1], 2 * row, 2 * column):
+                    target = chroma[plane - 1]
+                    if nonzero < 0 or not _quarters(block, half, nonzero, target, 2 * row, 2 * column):
                         return False
                 else:
-                    at, bits, held, sound = _passed(
-                        tables.many[plane], tables.ones[3 + plane], tables, plane, octets, at, bits, held
+                    at, bits, valid, sound = _skip_block(
+                        tables.many[plane], tables.ones[3 + plane], tables, plane, octets, at, bits, valid
                     )
                     if not sound:
                         return False
                     chroma[plane - 1, row, column] = _sample((mean + 4) >> 3)
-    return _ends(at, held, count, raw, marker, 0xD9)
+    return _ends(at, valid, count, raw, marker, 0xD9)
 
 
 @_inlined
-def _difference(ones, tables, plane, data, at, bits, held):
-    """What a block's first coefficient has more than that of the block before; `_NO_DIFFERENCE` where it is none."""
-    at, bits, held = _filled(data, at, bits, held)
+def _difference(ones, tables, plane, data, at, bits, valid):
+    """Read how the mean of a block differs from the one before."""
+    at, bits, valid = _refilled(data, at, bits, valid)
     length, size = _code(ones, tables, plane, bits)
     if length == 0 or size > 11:
-        return at, bits, held, _NO_DIFFERENCE
+        return at, bits, valid, _NO_DIFFERENCE
     digits = _signed(bits << _U(length), size)
-    return at, bits << _U(length + size), held - _U(length + size), digits
+    return at, bits << _U(length + size), valid - _U(length + size), digits
 
 
 @_inlined
-def _ends(at, held, count, raw, marker, wanted):
-    """Whether nothing but filling is left of `count` bytes of data, and `wanted` is the marker behind them."""
-    rest = 8 * count - (8 * np.int64(at) - np.int64(held))
+def _ends(at, valid, count, raw, marker, wanted):
+    """Whether only filling is left before the marker `wanted`."""
+    rest = 8 * count - (8 * np.int64(at) - np.int64(valid))
     return 0 <= rest < 8 and marker + 1 < raw.size and raw[marker + 1] == wanted
-
-
-@_compiled
-def colour(luma, chroma, pixels):
-    """RGB from luma and chroma of the same extent or more, in libjpeg's whole numbers."""
-    for y in range(pixels.shape[0]):
-        for x in range(pixels.shape[1]):
-            light = np.int32(luma[y, x])
-            blue, red = np.int32(chroma[0, y, x]) - np.int32(128), np.int32(chroma[1, y, x]) - np.int32(128)
-            pixels[y, x, 0] = min(max(light + ((91881 * red + 32768) >> 16), 0), 255)
-            pixels[y, x, 1] = min(max(light + ((-22554 * blue - 46802 * red + 32768) >> 16), 0), 255)
-            pixels[y, x, 2] = min(max(light + ((116130 * blue + 32768) >> 16), 0), 255)

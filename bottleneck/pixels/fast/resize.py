@@ -1,8 +1,8 @@
-"""From a picture to the target's extent: the very pixels of `geometry`, in loops that Numba compiles.
+"""Resize a picture to the very pixels of `geometry`, with Numba.
 
-A JPEG file of usual size (500 x 375, say) is soon read by libjpeg; what follows takes as long again in a graph:
-products for the boxes, an interpolation of one number at a time, and what lies between them in memory. Here each row of
-boxes is averaged and stretched across when it is first wanted, and two such rows give a row of the target.
+libjpeg soon reads a JPEG file of usual size (500 x 375, say); the rest takes as long again in a graph: products for the
+boxes, an interpolation of one number at a time, and copies in memory. Here each row of boxes is averaged and stretched
+across when it is first needed, and two such rows give a row of the target.
 
 The bits are TensorFlow's because the operations are, in the same order and in float32: sums of bytes are exact, one
 division gives their mean, and ``a + (b - a) * weight`` is rounded twice, across first and down then.
@@ -18,12 +18,14 @@ from numba import njit
 
 _compiled = functools.partial(njit, nogil=True, cache=True, _nrt=False)()
 
-#: Sums of so many bytes are whole numbers that float32 knows, in whatever order they are summed.
+#: Sums of this many bytes are exact in float32, in any order of summation.
 _EXACT = (1 << 24) // 255
 
 
 class Between(NamedTuple):
-    """Of which two rows (or columns) each of the target's is made: ``rows[before] + (difference) * weight``.
+    """The two rows (or columns) that each target row mixes.
+
+    A target row is ``rows[before] + (rows[after] - rows[before]) * weight``.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class Between(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A window: of the picture that is used, of the target that is filled."""
+    """A window of the picture, or of the target."""
 
     top: int
     left: int
@@ -48,7 +50,7 @@ class Part(NamedTuple):
 
 
 def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
-    """`picture`, (rows, columns, 3), with an EXIF orientation of 1 to 8 undone, as `geometry.upright` does it; a view.
+    """Undo an EXIF orientation as `geometry.upright` does; returns a view.
 
     Examples
     --------
@@ -62,7 +64,7 @@ def upright(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def fitted(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndarray | None:
-    """`picture` at the target's extent, as `geometry.fitted` gives it.
+    """Resize `picture` as `geometry.fitted` does.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def fitted(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndar
     Returns
     -------
     numpy.ndarray, optional
-        (height, width, 3) float32. None where boxes are so large that the order of summation would show.
+        (height, width, 3) float32. None for boxes so large that the order of summation would show.
 
     Examples
     --------
@@ -125,7 +127,7 @@ def _centred(rows: int, columns: int, tall: int, wide: int) -> Part:
 
 
 def _inside(rows: int, columns: int, height: int, width: int) -> tuple[int, int]:
-    """The largest extent of the picture's shape within the target, rounded to the nearest."""
+    # The largest extent of the picture's shape within the target, rounded to the nearest.
     if rows * width >= columns * height:
         return height, min(max((2 * columns * height + rows) // (2 * rows), 1), width)
     return min(max((2 * rows * width + columns) // (2 * columns), 1), height), width
@@ -133,7 +135,7 @@ def _inside(rows: int, columns: int, height: int, width: int) -> tuple[int, int]
 
 @functools.lru_cache(maxsize=256)
 def between(extent: int, target: int) -> Between:
-    """Bilinear interpolation from `extent` to `target` with half-pixel centres, as TensorFlow's kernel has it.
+    """Compute bilinear weights with half-pixel centres, as TensorFlow does.
 
     Examples
     --------
@@ -150,11 +152,11 @@ def between(extent: int, target: int) -> Between:
 
 @functools.lru_cache(maxsize=256)
 def _across(extent: int, target: int, broad: int) -> Between:
-    """`between` for each colour of each column, among the means of boxes that begin at every column."""
+    # For each colour of each column, among the means of boxes that begin at every column.
     columns = between(extent, target)
 
     def of_each_colour(places: np.ndarray) -> np.ndarray:
-        # Unsigned, or each look would begin with a test of the sign.
+        # Unsigned, or each look-up would test the sign.
         return (3 * broad * places[:, None] + np.arange(3)).astype(np.uint64).ravel()
 
     return Between(
@@ -164,9 +166,10 @@ def _across(extent: int, target: int, broad: int) -> Between:
 
 @_compiled
 def _fit(picture, used, boxes, down, across, sums, means, lines, target, filled):
-    """Fill `target` (height, 3 x width); `used` counts boxes, `sums` and `means` hold one row of them.
+    """Fill `target` (height, 3 x width) from rows of boxes.
 
-    Of the two rows in `lines`, that are stretched across already, one is the next one's too more often than not.
+    `used` counts boxes; `sums` and `means` hold one row of them. Of the two stretched rows in `lines`, the next row
+    mostly needs one again.
     """
     upper, lower = lines[0], lines[1]
     holds_upper = holds_lower = -1
@@ -188,14 +191,13 @@ def _fit(picture, used, boxes, down, across, sums, means, lines, target, filled)
 
 @_compiled
 def _blend(upper, lower, weight, row):
-    """What lies between two rows."""
     for k in range(row.size):
         row[k] = upper[k] + (lower[k] - upper[k]) * weight
 
 
 @_compiled
 def _average(picture, used, boxes, row, sums, means):
-    """Means of the boxes in one row of them, and of those that begin between: sooner done than passed over."""
+    """Average boxes that begin at every column: faster than to skip some."""
     high, broad = boxes
     top, left = used.top + row * high, 3 * used.left
     sums[:] = 0
@@ -216,7 +218,6 @@ def _average(picture, used, boxes, row, sums, means):
 
 @_compiled
 def _stretch(means, across, line):
-    """One row of means at the target's width."""
     for k in range(line.size):
         first = means[across.before[k]]
         line[k] = first + (means[across.after[k]] - first) * across.weight[k]
