@@ -28,9 +28,9 @@ def check_trainable(
     splits : numpy.ndarray
         (n,) of ``train``, ``validation``, ``test``, from `bottleneck.inventory.split.split_images`.
     validated : bool
-        Whether images were to be held out at all; when not, none is missed.
+        Whether images were to be held out; when not, none is missed.
     exact : bool
-        Whether each class gave its share already, so that asking for that is no advice.
+        Whether each class gave its share already; no remark then advises it.
 
     Returns
     -------

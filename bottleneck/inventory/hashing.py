@@ -51,7 +51,7 @@ def hash_files(
 ) -> None:
     """Read the files of `rows`; pass results to `take` in any order.
 
-    What a process elsewhere cannot read is read once more here: that it cannot costs no row.
+    Files that another process cannot read are read once more here, so that no row is lost.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def hash_files(
     rows : numpy.ndarray
         (n,) rows of `listing`.
     take : callable
-        Of a row and its `FileRead`.
+        Called with a row and its `FileRead`.
     bar : Bar
         Counts files.
     threads : int, optional
         Default: twice the processors, 32 at most (reading waits on the disk).
     readers : Readers, optional
-        Who reads where there are many files.
+        Processes that read where there are many files.
 
     Raises
     ------
@@ -92,14 +92,14 @@ def _elsewhere(
 ) -> np.ndarray:
     """Let `readers` read the files, and return the rows they could not."""
     left: list[int] = []
-    seen = probe_source(source, (listing.paths[int(row)].as_py() for row in rows))
-    if seen is None:
+    probe = probe_source(source, (listing.paths[int(row)].as_py() for row in rows))
+    if probe is None:
         return rows  # nor is there anything that would show that they see it
     with readers:
-        work = functools.partial(_read_there, secrets.token_hex(8), source, seen)
+        work = functools.partial(_read_there, secrets.token_hex(8), source, probe)
         for some, reads in _pieces(readers, work, listing, rows, _ELSEWHERE):
             if isinstance(reads, str):
-                if probe_problem(source, seen) is None:
+                if probe_problem(source, probe) is None:
                     raise EngineError(reads)
                 # That file changed here too while it was compared: nobody's fault, and nothing to compare by.
                 left += some.tolist()
@@ -142,7 +142,7 @@ def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[
 
 
 def _read_there(
-    scan: str, source: Source, seen: SourceProbe, paths: Sequence[bytes], sizes: Sequence[int]
+    scan: str, source: Source, probe: SourceProbe, paths: Sequence[bytes], sizes: Sequence[int]
 ) -> list[tuple[bytes, int]] | str:
     """Read files in another process, or say why it sees another source.
 
@@ -150,7 +150,9 @@ def _read_there(
     """
     source = _opened(scan, source)
     # Looked at every time: the process may have been started a moment ago, in the place of one that died.
-    return probe_problem(source, seen) or [(read.content, read.state) for read in _read(source, paths, sizes)]
+    return probe_problem(source, probe) or [
+        (read.content, read.state) for read in _read(source, paths, sizes)
+    ]
 
 
 @functools.lru_cache(maxsize=1)

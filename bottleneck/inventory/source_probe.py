@@ -53,17 +53,17 @@ def probe_source(source: Source, paths: Iterable[bytes]) -> SourceProbe | None:
     return None
 
 
-def probe_problem(source: Source, seen: SourceProbe) -> str | None:
-    """Say how `source` differs here from the probe `seen`, or None."""
+def probe_problem(source: Source, probe: SourceProbe) -> str | None:
+    """Say how `source` differs here from the probe `probe`, or None."""
     host = f"{platform.node()} (process {os.getpid()})"
     try:
-        data = source.read(seen.path)
+        data = source.read(probe.path)
     except (OSError, Rejected) as error:
         reason = getattr(error, "strerror", None) or error
         return (
-            f"the worker on {host} does not see the source: {shown(seen.path)} cannot be read there "
+            f"the worker on {host} does not see the source: {shown(probe.path)} cannot be read there "
             f"({reason}): images must lie where all workers see them under one path or URL"
         )
-    if hashlib.sha256(data).digest() != seen.content:
-        return f"the worker on {host} sees another source: {shown(seen.path)} holds other bytes there"
+    if hashlib.sha256(data).digest() != probe.content:
+        return f"the worker on {host} sees another source: {shown(probe.path)} holds other bytes there"
     return None

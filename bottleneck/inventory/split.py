@@ -8,9 +8,8 @@ on one side.
 Where the source names no sides, this holds of ``hash``. Renaming files moves nothing, and neither does adding
 new images, to whichever group. Adding a copy of an image that was there, under another group, makes one unit of
 both: it takes the side of the group that comes first in order of code points (of the group, where the image had
-none), so that one of the two parts stays where it was and only the other may move. Nothing else moves. More
-cannot be held: two parts that lay on two sides cannot both stay, and from the table alone nobody can tell which
-was there first.
+none), so that one of the two parts stays where it was and only the other may move. Nothing else moves. More is
+not possible: two parts that lay on two sides cannot both stay, and the table does not tell which was there first.
 """
 
 from __future__ import annotations

@@ -48,12 +48,11 @@ class Comparison(Frozen):
     tolerance : float or None
         Largest difference, as a share of the spread, that passes; None where the form rounds on purpose.
     gate : float or None
-        `top1`, and where `cosine` or a score's correlation is judged too, that must be reached; None where differences
-        are judged.
+        Least `top1`, and least `cosine` or correlation of a score where these are judged; None where differences are.
     accuracy : Accuracy or None
-        On those images that have labels.
+        On the images that have labels.
     passed : bool
-        What was asked for was reached. A twin passes where its break does not show.
+        Whether the requirement is met. A twin passes where its break does not show.
     """
 
     form: str
@@ -83,9 +82,9 @@ class Bound(Frozen):
     measured : float
         Largest difference between two exact ways to compute the same images in float32.
     how : str
-        Which two.
+        Which two ways.
     images : int
-        That it was measured on.
+        How many images it was measured on.
     factor, floor, ceiling : float
     margin : float
         Every broken twin must be further away than this many times `value`.
@@ -110,11 +109,11 @@ class Stillness(Frozen):
     variables : int
         Weights, moving statistics, states of random generators: all that the base holds.
     trainable : tuple of str
-        Those that an outer `fit` would train.
+        Variables that an outer `fit` would train.
     moved : tuple of str
-        Those that changed.
+        Variables that changed.
     passed : bool
-        There are neither of these.
+        Whether nothing is trainable and nothing moved.
     """
 
     form: str
@@ -127,15 +126,15 @@ class Stillness(Frozen):
 class Certificate(Frozen):
     """The verdict on a model: `certified`, `different` or `no power`.
 
-    Forms that are held to a tolerance decide it, with the twins and the drift. Those that round on purpose are judged
-    one by one at a gate, and one that does not reach it is refused without touching the others.
+    Forms with a tolerance decide it, with the twins and the drift. Those that round on purpose are judged one by one at
+    a gate, and a form below its gate is refused without touching the others.
 
     `drift` is there for stores of reduced dtype: the head on the stored rows, against the reference, which is then
     the head on float32 features; it passes by top-1 agreement and centred cosine. `files` are sha256 of the files that
     it was made for, by name: beside any other file of that name it proves nothing.
 
-    Since format 4: `bound` says where the tolerance comes from, and `still` what became of the base's variables; the
-    forms of a `.keras` file are those of every way to call it.
+    Since format 4: `bound` says where the tolerance comes from, and `still` whether the base's variables stayed still;
+    the forms of a `.keras` file are those of every way to call it.
     """
 
     format: Literal[1, 2, 3, 4] = 4
@@ -170,13 +169,13 @@ class ScoreFacts(Frozen):
     Attributes
     ----------
     name : {"energy"}
-        Of the output.
+        Name of the output.
     images : int
         Images of the run that it was measured on.
     unseen : bool
         Whether the head did not learn from them.
     quantiles : mapping of str to float
-        Per cent of these images, and the value that so many of them do not exceed.
+        Per cent of these images, and the value that this share does not exceed.
     """
 
     name: Score

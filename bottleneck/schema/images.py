@@ -61,9 +61,8 @@ class ImageRecord(NamedTuple):
 class Rejection(Frozen):
     """An image that has no row, and why.
 
-    `content` is 64 hex digits, empty when the file could not be read.
-
-    `retry`, `circumstances` and `final` are as in `RejectedContent`.
+    `content` is 64 hex digits, empty when the file could not be read. `retry`, `circumstances` and `final` are as in
+    `RejectedContent`.
     """
 
     content: str = ""
@@ -132,11 +131,9 @@ class Inventory:
 class Task(NamedTuple):
     """One shard's worth of work.
 
-    `id` is 16 hex digits of sha256 over the keys in order.
-
-    With `views`, the keys are those of augmented views, made by that policy. `cuts` are the numbers of the cuts whose
-    rows are wanted; the first one's store has the plan that the task is of. `blamed` are the circumstances under which
-    the one image of it was given up before.
+    `id` is 16 hex digits of sha256 over the keys in order. With `views`, the keys are those of augmented views, made by
+    that policy. `cuts` are the numbers of the cuts whose rows are wanted; the plan of the task lies in the first one's
+    store. `blamed` holds the circumstances under which its single image was given up before.
     """
 
     id: str

@@ -14,7 +14,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 from bottleneck.schema.base import RowType
 from bottleneck.schema.values import Frozen
 
-#: Of stores and shards; a record has `RECORD_FORMAT` where it says under which circumstances an image was given up.
+#: Of stores and shards; a record that names circumstances of giving up has `RECORD_FORMAT`.
 FORMAT = 1
 RECORD_FORMAT = 2
 _HEX64 = r"^[0-9a-f]{64}$"
@@ -23,9 +23,9 @@ _HEX64 = r"^[0-9a-f]{64}$"
 class RejectedContent(Frozen):
     """A content that has no row, in a shard's record.
 
-    Where its bytes are to blame it is not tried again; with `retry` its circumstances are (a deadline, memory, a
-    worker that died), and a run tries it anew, last and alone. Where it was `final`, the same had come of it twice
-    under these very `circumstances`, limits and versions: it is tried again when they are others.
+    Without `retry` its bytes are to blame, and it is not tried again. With `retry` circumstances are to blame (a
+    deadline, memory, a worker that died): a run tries it again, last and by itself. `final` means that it failed twice
+    under the same `circumstances` (limits and versions), and is tried again only under others.
     """
 
     content: str = Field(pattern=_HEX64)

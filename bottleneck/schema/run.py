@@ -24,7 +24,7 @@ class FitFacts(Frozen):
     """How a head was fitted.
 
     `rows` is "in memory" or "streamed", `why` the reason; `converged` and `gap` (how far the objective may lie above
-    its least value, as a part of it) are of heads that have such a thing.
+    its least value, as a part of it) are None for heads without them.
     """
 
     solver: str | None = None

@@ -15,11 +15,11 @@ class WorkerConfig(Frozen):
     engine : str
         A name of `catalog.ENGINES`.
     workers : int or None
-        None: as many as the engine finds reason for (one a GPU, all that a cluster has, else one).
+        None: the engine decides (one a GPU, all that a cluster has, else one).
     threads : int or None
-        Of one worker; None: the machine's cores divided by its workers.
+        Threads of one worker; None: the machine's cores divided by its workers.
     address : str or None
-        Of a cluster that is there already; None: workers are started on this machine.
+        Address of a running cluster; None: workers are started on this machine.
 
     Examples
     --------

@@ -63,33 +63,33 @@ class TuneSettings(Frozen):
     epochs : int
         Most epochs of a stage.
     patience : int or None
-        A stage ends after so many epochs without a lower validation loss. None: it runs all epochs.
+        A stage ends after this many epochs without a lower validation loss. None: it runs all epochs.
     batch_size : int
     optimizer : {"sgd", "adam", "adamw", "rmsprop"}
     rate : float
-        Of the head and, with `block_decay` 1, of everything that trains.
+        Learning rate of the head and, with `block_decay` 1, of everything that trains.
     momentum : float
-        Of sgd.
+        For sgd.
     block_decay : float
         The highest block that trains has the rate times this, the next one below it times its square, and so on.
     rates : mapping of str to float
-        Rates of their own: a block's or layer's name, or ``head``.
+        Rates of single blocks or layers by name, or of the ``head``.
     warmup : float
         Epochs in which the rate rises from zero, step by step.
     schedule : {"constant", "cosine", "plateau"}
-        After that: as it is; a half cosine down to zero at the last epoch; or times `plateau_factor` after
+        The rate after that: constant; a half cosine down to zero at the last epoch; or times `plateau_factor` after
         `plateau_patience` epochs without a lower validation loss.
     class_weight : "balanced" or None
     precision : {"float32", "mixed_bfloat16", "mixed_float16"}
-        Of the training steps in the base; the head, weights and everything that is measured are float32.
+        Precision of the training steps in the base; the head, weights and measurements are float32.
     views : int
-        Each epoch sees one of so many views of each image, itself included.
+        Each epoch sees one of this many views of each image, itself included.
     augment : ViewPolicy or None
         How views are made. With `views` 1, a new view of each image every epoch, from its pixels.
     full : bool
         From the pixels, even where the part below could be cached.
     seed : int
-        Of the order of images and of which view an epoch sees.
+        Seed of the order of images and of the choice of views.
     """
 
     epochs: int = Field(default=10, ge=1, le=10_000)
@@ -129,8 +129,7 @@ class StageDone(Frozen):
     parameters : int
         How many numbers trained, the head's included.
     frozen : int
-        How many numbers in what was trained on had to stay as they were, moving statistics among them, and did, to
-        the bit, at the end of every epoch.
+        How many numbers above the prefix, moving statistics included, stayed the same to the bit after every epoch.
     prefix : str or None
         The layer whose cached output the stage trained on; None: from the pixels.
     history : tuple of mapping
@@ -165,8 +164,8 @@ class Tuned(Frozen):
     settings : TuneSettings
     stages : tuple of StageDone
     kept : {"before", "after"}
-        ``before``: no epoch of any stage lowered the validation loss, and this run is the model as it was. ``after``:
-        the tuned model; whether it is better is said by `verdict`.
+        ``before``: no epoch lowered the validation loss, so this run is the model as it was. ``after``: the tuned
+        model; `verdict` says whether it is better.
     """
 
     origin: str
@@ -181,8 +180,8 @@ class Tuned(Frozen):
     def verdict(self) -> Literal["better", "unchanged", "unmeasured"]:
         """Give the verdict of the validation images on the tuned model.
 
-        ``better``: a lower validation loss. ``unchanged``: none was lower, the run before was kept. ``unmeasured``: no
-        image was held out, so the last epoch was kept and nothing says that it is better.
+        ``better``: a lower validation loss. ``unchanged``: no epoch was lower, so the run before was kept.
+        ``unmeasured``: no image was held out, so the last epoch was kept, better or not.
         """
         if not all("val_loss" in entry for stage in self.stages for entry in stage.history):
             return "unmeasured"

@@ -53,7 +53,7 @@ class ViewPolicy(Frozen):
     brightness : range
         `RandomBrightness(factor)`: 255 times this is added.
     seed : int
-        Another one draws other views.
+        Another seed draws other views.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def _read(name: str, value: str, where: str) -> Any:
         raise UsageError(f"{where}: {name}={value!r}: expected {kind}") from error
 
 
-#: Of photographs that may be mirrored; for digits, text or left hands give a policy without flips.
+#: For photographs that may be mirrored; for digits, text or left hands give a policy without flips.
 DEFAULT_VIEWS = ViewPolicy(
     flip="horizontal",
     rotation=(-0.05, 0.05),

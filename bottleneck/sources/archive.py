@@ -43,7 +43,7 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _ArchiveSource(abc.ABC):
-    """What zips and tars share: one listing a process, and reading in place."""
+    """What zips and tars share: one listing a process."""
 
     location: str
     _opened: _Opened = field(default_factory=_Opened, init=False, repr=False, compare=False)

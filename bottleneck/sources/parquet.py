@@ -21,7 +21,7 @@ from bottleneck.system import hdf5_child
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: What the child may take beside its libraries, and so many times the file's size more.
+#: Bytes that the child may take beside its libraries, plus this many times the file's size.
 _MEMORY, _TIMES = 4 << 30, 16
 _SECONDS = 600.0
 _REFUSED = 3
