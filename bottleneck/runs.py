@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bottleneck.bases.trust import require_trust
 from bottleneck.errors import BaseError, UnknownName, UsageError
 from bottleneck.evaluation.metrics import Metrics
 from bottleneck.heads import persistence
@@ -232,6 +233,23 @@ def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> 
     except MalformedDocument as error:
         raise UsageError(f"{shown(str(path / name))} is not what this version writes: {error}") from error
     return RunFolder(path, _at_home(run, path), figures, tuple(allow_host))
+
+
+def open_run(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> RunFolder:
+    """Read a run for a command with these options.
+
+    Every command that acts on a run comes through here.
+
+    Raises
+    ------
+    Untrusted
+        The run's base is code, and ``trust`` is not among the options.
+    UsageError
+        No run is there.
+    """
+    found = read_run(folder, options.get("allow_host", ()))
+    require_trust(found.run.request.base, options.get("trust", False), f"run {found.run.name}")
+    return found
 
 
 def check_base(run: Run, spec: StoreSpec, *, any_precision: bool = False) -> None:

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "store",
         "system",
     },
-    "runs": {"contracts", "errors", "evaluation", "heads", "schema", "sources", "store", "system"},
+    "runs": {"bases", "contracts", "errors", "evaluation", "heads", "schema", "sources", "store", "system"},
     "models": {"bases", "contracts", "errors", "forward", "pixels", "runs", "schema", "store"},
     "exports": {
         "bases",

@@ -27,9 +27,9 @@ from bottleneck.exports.card_facts import card_of
 from bottleneck.exports.manifest import Delivered, Manifest, Refusal
 from bottleneck.exports.merged_file import decode_text, document, load_again, score_facts
 from bottleneck.models.comparison import GATE, Outputs
-from bottleneck.models.merge import merge_model
+from bottleneck.models.merge import load_run_model, merge_model
 from bottleneck.models.outputs import answer_names, output_names
-from bottleneck.models.reference import Reference, load_reference
+from bottleneck.models.reference import Reference, make_reference
 from bottleneck.models.sample_images import LEARNT_FIRST, OWN, run_images
 from bottleneck.schema import Cache, Certificate, Comparison, Score, Stillness, json_fields, json_value
 from bottleneck.system.durable import publish
@@ -133,7 +133,7 @@ def export_artefacts(
     manifest.check_target(target)
     with progress.bar("export", 3 + len(chosen), "steps") as bar, staged(target) as staging:
         bar.note("the cached head")
-        reference = load_reference(folder, cache, images)
+        reference = make_reference(load_run_model(folder, cache), cache, images)
         base, head = reference.model.base, reference.model.head
         bar.update()
         bar.note("merged model")

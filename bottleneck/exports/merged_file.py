@@ -18,8 +18,8 @@ from bottleneck.bases.load import LoadedBase
 from bottleneck.errors import BaseError, UsageError
 from bottleneck.exports.keras_archive import save_keras
 from bottleneck.models.energy import energy_facts
-from bottleneck.models.merge import merge_model
-from bottleneck.models.reference import Reference, load_reference
+from bottleneck.models.merge import load_run_model, merge_model
+from bottleneck.models.reference import Reference, make_reference
 from bottleneck.pixels.contract.standalone import standalone
 from bottleneck.schema import Cache, Certificate, Run, Score, ScoreFacts, json_fields, json_value
 from bottleneck.schema.strict_json import MalformedDocument, parse_as
@@ -76,7 +76,7 @@ def write_merged(
         The head was not made on the run's features.
     """
     with progress.bar("merge", 5, "steps") as bar:
-        reference = load_reference(folder, cache, _OWN)
+        reference = make_reference(load_run_model(folder, cache), cache, _OWN)
         bar.update(2)
         model = merge_model(reference.model.base, reference.model.head, score)
         forms = reference.compare("merged model", reference.of_model(model))

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from bottleneck import runs
 from bottleneck.bases.load import LoadedBase
 from bottleneck.contracts import Head
 from bottleneck.errors import ParityError
@@ -16,7 +15,7 @@ from bottleneck.models import certificate as parity
 from bottleneck.models.calling import call_every_way
 from bottleneck.models.comparison import Outputs, bound_of, compare
 from bottleneck.models.energy import energy
-from bottleneck.models.merge import RunModel, load_run_model
+from bottleneck.models.merge import RunModel
 from bottleneck.models.sample_images import OWN, PROBES, ComparisonImages, choose_images
 from bottleneck.models.twins import twins
 from bottleneck.schema import Bound, Cache, Certificate, Comparison, Run, Stillness
@@ -155,23 +154,18 @@ class Reference:
             ) from error
 
 
-def load_reference(folder: runs.RunFolder, cache: Cache, most: int) -> Reference:
-    """Load a run's model and ask its head about comparison images.
+def make_reference(model: RunModel, cache: Cache, most: int) -> Reference:
+    """Ask a run's cached head about comparison images.
 
     These are the probes and up to `most` of the run's own images.
 
     Raises
     ------
-    HeadError
-        The head was made on another recipe, shape or class list than the run's.
-    BaseError
-        The base is not the one that the run's features came from.
     UsageError
         The run's source cannot be opened.
     """
-    model = load_run_model(folder, cache)
     images = choose_images(model, cache, most)
-    forward, head, recipe = model.forward, model.head, folder.run.spec.recipe
+    forward, head, recipe = model.forward, model.head, model.folder.run.spec.recipe
     exact = recipe.dtype == recipe.precision == "float32"
     outputs, drift = {}, list[Comparison]()
     for name, part in images.items():

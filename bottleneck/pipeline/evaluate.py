@@ -16,7 +16,6 @@ from bottleneck.pipeline.session import (
     Request,
     Session,
     SessionOptions,
-    open_run,
     refuse_unknown,
 )
 from bottleneck.schema import Views
@@ -64,7 +63,8 @@ def evaluate(
     from bottleneck.evaluation.fit import measure_splits
 
     refuse_unknown(evaluate, options, SessionOptions)
-    folder, session = open_run(run, options)
+    folder = runs.open_run(run, options)
+    session = Session.parse(options, cache=folder.run.cache)
     if average_views and folder.run.views is None:
         raise UsageError(
             f"{folder.path} was trained without views, so there are none to average over: train with --views K"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bottleneck import runs
 from bottleneck.errors import UsageError
-from bottleneck.pipeline.session import PathLike, SessionOptions, open_run, refuse_unknown
+from bottleneck.pipeline.session import PathLike, Session, SessionOptions, refuse_unknown
 from bottleneck.schema import Score
 from bottleneck.system.objects import local_path
 
@@ -44,7 +45,8 @@ def merge(
 
     refuse_unknown(merge, options, SessionOptions)
     target = local_path(out, "--out")
-    folder, session = open_run(run, options)
+    folder = runs.open_run(run, options)
+    session = Session.parse(options, cache=folder.run.cache)
     if target.suffix != ".keras":
         raise UsageError(f"--out {target}: a merged model is a Keras file; give it the ending .keras")
     return write_merged(folder, target, session.cache, session.progress, score=score)
@@ -105,7 +107,8 @@ def export(
     if images < 1:
         raise UsageError(f"--images {images}: at least one image must be compared on")
     target = local_path(out, "--out")
-    folder, session = open_run(run, options)
+    folder = runs.open_run(run, options)
+    session = Session.parse(options, cache=folder.run.cache)
     return exporting.export_artefacts(
         folder, target, formats, session.cache, session.progress, gate=gate, images=images, score=score
     )

@@ -19,8 +19,8 @@ from bottleneck.pipeline.finetune_data import TuningData
 from bottleneck.pipeline.session import (
     PathLike,
     Request,
+    Session,
     SessionOptions,
-    open_run,
     parse_views,
     refuse_unknown,
     versions,
@@ -158,7 +158,8 @@ def finetune(
     started = time.perf_counter()
     refuse_unknown(finetune, options, TuneOptions)
     settings, stages = _settings(options), _stages(unfreeze)
-    folder, session = open_run(run, options)
+    folder = runs.open_run(run, options)
+    session = Session.parse(options, cache=folder.run.cache)
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
     if target.resolve() == folder.path.resolve():
         raise UsageError(

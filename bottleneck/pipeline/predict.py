@@ -27,7 +27,6 @@ from bottleneck.pipeline.session import (
     Request,
     Session,
     SessionOptions,
-    open_run,
     refuse_unknown,
 )
 from bottleneck.pixels import header
@@ -176,7 +175,8 @@ def predict(run_or_model: PathLike, source: PathLike, **options: Unpack[SessionO
         return predictions
     if path.suffix == ".keras":
         raise UsageError(f"{path}: there is no such file; make one with `bottleneck merge RUN --out {path}`")
-    folder, session = open_run(path, options)
+    folder = runs.open_run(path, options)
+    session = Session.parse(options, cache=folder.run.cache)
     images = session.open(source)
     (done,), inventory = extract_missing(images, Request((folder.run.request,)), session)
     runs.check_base(folder.run, done.store.spec, any_precision=True)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
-from bottleneck import catalog, runs
+from bottleneck import catalog
 from bottleneck.bases import base_named
 from bottleneck.bases.custom import is_file, is_function
-from bottleneck.bases.trust import require_trust
 from bottleneck.errors import UnknownName, UsageError
 from bottleneck.extraction.resources import gpus_here
 from bottleneck.inventory import scan as scanning
@@ -278,22 +277,6 @@ def parse_views(count: int | None, augment: str | ViewPolicy | None) -> Views | 
             f"name what may vary, for instance --augment {DEFAULT_VIEWS}"
         )
     return parse(Views, {"count": count, "policy": policy}, f"--views {count}")
-
-
-def open_run(run: PathLike, options: Mapping[str, Any], **default: Any) -> tuple[runs.RunFolder, Session]:
-    """Read a run, and parse the options of a command on it.
-
-    Its cache is the run's, unless the command names another.
-
-    Raises
-    ------
-    Untrusted
-        The run's base is code, and the command does not trust it.
-    UsageError
-    """
-    folder = runs.read_run(run, options.get("allow_host", ()))
-    require_trust(folder.run.request.base, options.get("trust", False), f"run {folder.run.name}")
-    return folder, Session.parse(options, **{**default, "cache": folder.run.cache})
 
 
 def versions() -> dict[str, str]:

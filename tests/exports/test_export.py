@@ -28,8 +28,8 @@ from bottleneck.exports.artefact import load_exporters
 from bottleneck.exports.export import Exported
 from bottleneck.models import certificate as parity
 from bottleneck.models.comparison import Outputs
-from bottleneck.models.merge import merge_model
-from bottleneck.models.reference import Reference, load_reference
+from bottleneck.models.merge import load_run_model, merge_model
+from bottleneck.models.reference import Reference, make_reference
 from bottleneck.models.sample_images import OWN, PROBES, ComparisonImages
 from bottleneck.models.twins import twins
 from bottleneck.schema import Cache
@@ -75,7 +75,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def known(run: Path) -> Reference:
     """What all of these tests compare with: the base is loaded, and asked, once."""
-    return load_reference(runs.read_run(run), Cache(run.parent / "cache"), 256)
+    cache = Cache(run.parent / "cache")
+    return make_reference(load_run_model(runs.read_run(run), cache), cache, 256)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         exporting, "run_bare", functools.partial(fake_exporters.run_here, known.model.forward.decode)
     )
-    monkeypatch.setattr(exporting, "load_reference", lambda folder, cache, most: shortened(known, most))
+    monkeypatch.setattr(exporting, "load_run_model", lambda *_: known.model)
+    monkeypatch.setattr(exporting, "make_reference", lambda model, cache, most: shortened(known, most))
     monkeypatch.setattr(exporting, "merge_model", lambda *_: once[0])
     monkeypatch.setattr("bottleneck.models.reference.twins", lambda *_: once[1])
     monkeypatch.setattr(parity, "model_outputs", fake_exporters.answers)
@@ -354,7 +356,7 @@ def test_a_base_that_shows_no_twin_gets_no_export(
 def test_without_the_runs_images_what_rounds_is_refused_and_the_rest_is_proved_on_probes(
     run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "load_reference", lambda *_: shortened(known, 0))
+    monkeypatch.setattr(exporting, "make_reference", lambda *_: shortened(known, 0))
     done = bottleneck.export(run, tmp_path / "out", ["plain", "rough"])
     assert {c.images for c in done.certificate.forms} == {"probes"}
     assert [a.kind for a in done.manifest.artefacts] == ["plain"]
@@ -370,7 +372,7 @@ def test_a_target_that_holds_something_else_is_refused_before_anything_is_done(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    monkeypatch.setattr(exporting, "load_reference", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr(exporting, "load_run_model", lambda *_: pytest.fail("it went on"))
     with pytest.raises(UsageError, match=r"holds other things \(thesis\.txt\)"):
         exporting.export_artefacts(None, tmp_path / "out", ["keras"], None, None)  # type: ignore[arg-type]
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
