@@ -161,10 +161,10 @@ class TaskScheduler:
             store = open_store(self._cache, self._spec)
             self._damaged, self._tried = frozenset(store.damaged), store.tried
             todo = plan_missing(inventory, self._spec, store, policy, task_rows=task_rows)
-            if not len(todo.anew) or self._before == self._records():
+            if not len(todo.new_rows) or self._before == self._records():
                 break
-        if len(todo.anew):
-            publish_plan(self.folder / "plans", inventory.keys[todo.anew], todo.task_rows)
+        if len(todo.new_rows):
+            publish_plan(self.folder / "plans", inventory.keys[todo.new_rows], todo.task_rows)
         return todo
 
     def work(
@@ -188,7 +188,7 @@ class TaskScheduler:
         """
         work = _PlanProgress(executor, on_progress, ended, self._slowest)
         try:
-            shared = len(todo) - todo.lone
+            shared = len(todo) - todo.suspect_tasks
             self._share(todo, range(shared), work)
             # A suspect may cost a deadline: one builder tries it, and the others take its word.
             for number in range(shared, len(todo)):
@@ -258,7 +258,7 @@ class TaskScheduler:
     def _begin(self, todo: Plan, number: int, lock: TaskLock, work: _PlanProgress) -> None:
         """Start a locked task, unless it was committed just before."""
         task = todo[number]
-        if number >= len(todo) - todo.lone:
+        if number >= len(todo) - todo.suspect_tasks:
             task = task._replace(blamed=self._tried.get(task.keys[0].tobytes(), frozenset()))
         if self._is_committed(task.id):
             work.by_others(number, len(task.keys))

@@ -16,7 +16,7 @@ _GATHER_BYTES = 4 << 20
 #: No gather is larger than this, however many shards there are.
 _MOST_GATHER_BYTES = 32 << 20
 
-#: Rows of each shard that a gather should have, or so many bytes of them: with less, finding the shards costs more than
+#: Rows of each shard that a gather should have, or these bytes of them: with less, finding the shards costs more than
 #: copying the rows.
 _ROWS_A_SHARD, _BYTES_A_SHARD = 8, 32 << 10
 

@@ -132,7 +132,7 @@ class Features:
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:
-    """Refuse writes: each call makes the array anew, so they were lost."""
+    """Refuse writes: each call makes the array again, and would lose them."""
     values.flags.writeable = False
     return values
 

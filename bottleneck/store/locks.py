@@ -59,9 +59,9 @@ def housekeeping(
     folder : Path
         The store's.
     command : str
-        What others are told that they wait for.
+        What others read that they wait for.
     waiting : callable
-        Told in words what is waited for, and with an empty text that it is over.
+        Hears in words what is waited for, and an empty text when that is over.
 
     Raises
     ------
@@ -77,11 +77,11 @@ def housekeeping(
     'store compact'
     """
     path = folder / HOUSEKEEPING
-    said = False
+    was_late = False
 
     def say() -> None:
-        nonlocal said
-        said = True
+        nonlocal was_late
+        was_late = True
         waiting(f"waiting for {_owner(path)}")
 
     with _typed(folder):
@@ -92,7 +92,7 @@ def housekeeping(
             "until that has ended, then run this again. Nothing was touched"
         )
     try:
-        if said:
+        if was_late:
             waiting("")
         _sign(lock, f"{command}, process {os.getpid()} on {socket.gethostname()}")
         yield

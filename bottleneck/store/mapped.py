@@ -47,7 +47,6 @@ class Shards:
         self._sound = np.zeros(len(self.files), bool)
 
     def __len__(self) -> int:
-        """How many rows there are."""
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,7 +108,6 @@ class Shards:
         self._sound[shard] = checked.all()
 
     def _copy_run(self, number: int, out: np.ndarray) -> None:
-        """Copy the rows from `number` on, over several shards if needed."""
         done = 0
         while done < len(out):
             shard = int(np.searchsorted(self.starts, number + done, side="right")) - 1

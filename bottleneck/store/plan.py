@@ -34,9 +34,9 @@ class Plan:
     edges : numpy.ndarray
         (tasks + 1,) int64: where each task begins in `rows`, and the end.
     adopted : int
-        So many tasks at the front were cut by somebody else.
-    lone : int
-        So many tasks at the end hold one suspect each.
+        Number of tasks at the front that others have cut.
+    suspect_tasks : int
+        Number of tasks at the end, of one suspect each.
     task_rows : int
         Rows of a new task.
     views : ViewPolicy or None
@@ -49,13 +49,12 @@ class Plan:
     rows: np.ndarray
     edges: np.ndarray
     adopted: int
-    lone: int
+    suspect_tasks: int
     task_rows: int
     views: ViewPolicy | None = None
     cuts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
-        """Count the tasks."""
         return len(self.edges) - 1
 
     @property
@@ -64,9 +63,9 @@ class Plan:
         return len(self.rows)
 
     @property
-    def anew(self) -> np.ndarray:
-        """(m,) int64 inventory rows of new tasks."""
-        return self.rows[self.edges[self.adopted] : self.edges[len(self) - self.lone]]
+    def new_rows(self) -> np.ndarray:
+        """Rows of the inventory in new tasks, (m,) int64."""
+        return self.rows[self.edges[self.adopted] : self.edges[len(self) - self.suspect_tasks]]
 
     def keys(self, number: int) -> np.ndarray:
         """Contents of task `number`, (k, 32) uint8."""
@@ -169,7 +168,7 @@ def _adopt(keys: np.ndarray, missing: np.ndarray, published: Sequence[PublishedP
     for one in published:
         place = np.minimum(np.searchsorted(prefix, prefixes(one.keys)), len(rows) - 1)
         row = rows[place]
-        # Two contents that share these eight bytes: at worst such a task is planned anew.
+        # Two contents may share these eight bytes: at worst such a task is planned again.
         here = (keys[row] == one.keys).all(axis=1) & free[row]
         for start in range(0, len(row), one.task_rows):
             part = slice(start, start + one.task_rows)

@@ -91,7 +91,7 @@ def read_plans(folder: Path, most_rows: int) -> dict[str, PublishedPlan]:
     folder : Path
         The store's ``plans/``.
     most_rows : int
-        Plans of larger tasks are passed over: a task is held in memory.
+        Plans of larger tasks are passed over: a task is kept in memory.
     """
     plans: dict[str, PublishedPlan] = {}
     for name in _names(folder):

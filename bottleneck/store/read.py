@@ -64,7 +64,6 @@ class Store:
         return self.header.spec
 
     def __len__(self) -> int:
-        """How many rows there are, by content."""
         return len(self.index)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
@@ -103,20 +102,18 @@ class Store:
             raise StoreError(f"{lost} of {len(positions)} contents have no row in {self.folder}")
         return Rows(self.shards, self.index.numbers[positions], self.spec.shape)
 
-    def gather(self, positions: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Read rows in the order asked for, each block checked first.
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """Read the rows at `positions`, each block checked before its first use.
 
         Parameters
         ----------
         positions : numpy.ndarray
             (n,) from `find`, none of them -1.
-        out : numpy.ndarray, optional
-            (n, *shape) to write to, C-contiguous; its dtype may differ from the stored one.
 
         Returns
         -------
         numpy.ndarray
-            (n, *shape) of the storage dtype, or `out`.
+            (n, *shape) of the storage dtype.
 
         Raises
         ------
@@ -125,7 +122,7 @@ class Store:
         ReadFailure
             The disk refused the read.
         """
-        return self.rows(positions).read(out)
+        return self.rows(positions).read()
 
 
 def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), mapped: bool = True) -> Store:
@@ -251,7 +248,6 @@ def _circumstances(
 def _sound_records(
     place: Path, names: Collection[str], spec: StoreSpec, without: Collection[str]
 ) -> tuple[dict[str, Record], dict[str, str]]:
-    """Read the sound records of `names`, and why others do not count."""
     records: dict[str, Record] = {}
     damaged: dict[str, str] = {}
     for name in names:

@@ -159,7 +159,7 @@ class ShardFile:
         ]
 
     def _before_opening(self) -> None:
-        """For shards that are not here yet."""
+        """Fetch the shard, where it is not here yet."""
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:

@@ -76,7 +76,6 @@ def connect(url: str, allowed: Sequence[str] = ()) -> tuple[Any, Any]:
 
 
 def _settings(protocol: str, allowed: Sequence[str]) -> dict[str, Any]:
-    """Give the time limits of a protocol, and our own HTTP client."""
     if protocol in WEB:
         return {"get_client": client_factory(allowed, _SILENCE, LARGEST)}
     if protocol in ("s3", "s3a"):

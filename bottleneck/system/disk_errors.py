@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-#: What helps, by what the system said.
+#: What helps, by error number.
 _ADVICE: Mapping[int, str] = {
     errno.ENOSPC: "free space or inodes there, or give a folder on another disk",
     errno.EDQUOT: "free some of your quota there, or give a folder on another disk",

@@ -15,7 +15,7 @@ from pathlib import Path
 from bottleneck.system.addresses import redact_text
 from bottleneck.system.disk_errors import about
 
-#: With these a file system says that it has no locks; never that one is held.
+#: With these a file system says that it has no locks; never that one is taken.
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 
 
@@ -155,7 +155,6 @@ def _renameat2(one: Path, other: Path, how: int) -> int:
 
 
 def _rename(temporary: Path, path: Path) -> bool:
-    """Give the file its name unless it is taken, without links."""
     no_replace = 1
     number = _renameat2(temporary, path, no_replace)
     if not number:

@@ -39,7 +39,7 @@ def forget_plugins() -> None:
     """
     import h5py
 
-    # What the library was built to look for, and what it was told to by somebody's environment.
+    # Those that the library was built with, and those that somebody's environment added.
     with contextlib.suppress(RuntimeError, AttributeError):
         while h5py.h5pl.size():
             h5py.h5pl.remove(0)

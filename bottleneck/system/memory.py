@@ -121,13 +121,12 @@ def _groups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, _Names]]:
         else:
             continue
         folder = root / group.strip("/")
-        # A container may see its own group mounted as the root: then the path it is told leads nowhere.
+        # A container may see its own group mounted as the root: then the path that it reads leads nowhere.
         for place in {*(p for p in (folder, *folder.parents) if p.is_relative_to(root)), root}:
             yield place, names
 
 
 def _limit(file: Path) -> list[int]:
-    """The limit that a group sets, if any. Raises `OSError`, `ValueError`."""
     text = file.read_text("ascii").strip()
     return [] if text == "max" or int(text) > sys.maxsize >> 1 else [int(text)]
 

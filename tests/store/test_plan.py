@@ -82,14 +82,14 @@ def test_whatever_is_published_a_plan_is_a_partition(
     planned = [c for task in tasks for c in task]
     assert sorted(planned) == sorted(set(contents) - known)
     assert [p for task in made for p in task.paths] == [b"%05d" % contents.index(c) for c in planned]
-    adopted, lone = tasks[: made.adopted], tasks[len(tasks) - made.lone :]
+    adopted, lone = tasks[: made.adopted], tasks[len(tasks) - made.suspect_tasks :]
     assert sorted(c for task in lone for c in task) == sorted((suspects & set(contents)) - known)
     assert all(len(task) == 1 for task in lone)
     cuts = [one[i : i + size] for one, size in plans for i in range(0, len(one), size)]
     assert all(task in cuts for task in adopted)
-    anew = [c for task in tasks[made.adopted : len(tasks) - made.lone] for c in task]
+    anew = [c for task in tasks[made.adopted : len(tasks) - made.suspect_tasks] for c in task]
     assert anew == sorted(anew, key=contents.index)
-    assert [contents[row] for row in made.anew] == anew
+    assert [contents[row] for row in made.new_rows] == anew
     # None that could be taken over was left out.
     free = set(contents) - known - suspects - {c for task in adopted for c in task}
     assert not any(set(cut) <= free and len(set(cut)) == len(cut) for cut in cuts)
@@ -107,7 +107,7 @@ def test_going_on_with_a_published_plan_is_the_rest_of_the_straight_run(
     """Whatever tasks are done already, and however the next builder would cut: the same tasks are left."""
     images = inventory(contents)
     straight = plan_tasks(images, SPEC, np.zeros(len(contents), bool), task_rows=rows)
-    whole = PublishedPlan(images.keys[straight.anew], rows)
+    whole = PublishedPlan(images.keys[straight.new_rows], rows)
     finished = {number % len(straight) for number in done}
     known = np.zeros(len(contents), bool)
     for number in finished:
@@ -115,7 +115,7 @@ def test_going_on_with_a_published_plan_is_the_rest_of_the_straight_run(
     left = plan_tasks(images, SPEC, known, published=[whole], task_rows=other_rows)
     expected = [straight[n].id for n in range(len(straight)) if n not in finished]
     assert [task.id for task in left] == expected
-    assert len(left.anew) == 0
+    assert len(left.new_rows) == 0
 
 
 def test_contents_that_share_their_first_bytes_are_not_mistaken() -> None:

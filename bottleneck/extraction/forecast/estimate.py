@@ -106,7 +106,7 @@ def _lacking(inventory: Inventory, spec: StoreSpec, store: Store, policy: RetryP
         unreadable=len(inventory.unreadable),
         reused=len(first_rows(inventory.keys, done)),
         to_compute=todo.images,
-        retried=todo.lone,
+        retried=todo.suspect_tasks,
         tasks=len(todo),
         bytes=todo.images * spec.row_bytes,
         store=store.folder,

@@ -24,7 +24,7 @@ _MOST_REJECTED = 20_000  # a record is read whole
 
 @dataclass(frozen=True)
 class Compaction:
-    """What became of one store.
+    """The result of compacting one store.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Compaction:
     before, after : int
         Records that count.
     rows : int
-        Rows that were written anew.
+        Rows that were written again.
     freed : int
         Bytes of files removed less bytes written.
     damaged : mapping of str to str
@@ -109,9 +109,9 @@ def compact_store(
     target : int
         Bytes of a shard.
     moved : callable
-        Told how many bytes of shards are done with.
+        Hears how many bytes of shards are done.
     waiting : callable
-        Told what is waited for: another housekeeper of the store.
+        Hears what is waited for: another housekeeper of the store.
 
     Raises
     ------

@@ -16,13 +16,13 @@ from bottleneck.store.header import StoreHeader
 from bottleneck.store.locations import RECIPE, SHARDS, StoreLocation, locate_store, location_header
 from bottleneck.store.record import RECORD_NAME, check_fits, committed_files, parse_record, superseded
 
-#: How often the source is listed anew, while what was listed is removed from it.
+#: How often the source is listed again, while what was listed is removed from it.
 _LOOKS = 10
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What `copy_store` did.
+    """The result of `copy_store`.
 
     Attributes
     ----------
@@ -67,9 +67,9 @@ def copy_store(
     cache : str
         Root of the cache to copy to.
     moved : callable
-        Told how many bytes of shards are done with.
+        Hears how many bytes of shards are done.
     waiting : callable
-        Told what is waited for: somebody who keeps house in the target.
+        Hears what is waited for: another housekeeper of the target.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def _copied(
                 copied = _copy_shard(source, target, name, record, present)
             except _Damaged as error:
                 if source.read(f"{SHARDS}/{name}") is None:
-                    gone.append(name)  # with its files: what it held is in another by now, or needed no more
+                    gone.append(name)  # with its files: its rows are in another by now, or needed no more
                 else:
                     damaged[name] = str(error)
                 continue

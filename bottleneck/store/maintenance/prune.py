@@ -21,7 +21,7 @@ from bottleneck.store.maintenance.shard_check import read_contents
 from bottleneck.store.record import committed_files
 from bottleneck.store.views import CONTENT_BYTES
 
-#: A shard with kept rows is written anew when that frees at least this share of them.
+#: A shard with kept rows is written again when that frees at least this share of them.
 SHARE = 0.2
 
 
@@ -62,7 +62,7 @@ def _cut(keys: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Steps:
-    """What would be done to one store; nothing was yet.
+    """What is to be done to one store.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Steps:
     rows : int
         Rows that would go.
     damaged : mapping of str to str
-        Records whose contents cannot be told: they stay.
+        Records whose contents cannot be read: they stay.
     leftovers : tuple of str
         Files below the store's folder that no record names and nobody is at work on.
     """
@@ -99,7 +99,7 @@ class Pruning:
     shards : int
         Shards removed whole.
     rewritten : int
-        Shards written anew with the kept rows.
+        Shards written again with the kept rows.
     leftovers : tuple of str
     freed : int
         Bytes; an estimate for a dry run.
@@ -172,9 +172,9 @@ def prune_store(
     done : bool
         Do it.
     moved : callable
-        Told how many shards are done with.
+        Hears how many shards are done.
     waiting : callable
-        Told what is waited for: another housekeeper of the store.
+        Hears what is waited for: another housekeeper of the store.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def _pruned(folder: Path, kept: KeptContents | None, done: bool, moved: Callable
     removed, damaged, written, rewritten = Removal(), dict(steps.damaged), 0, 0
     keeps = keeper(listing, kept)
     if done:
-        # First of all: what is written anew below may be the very file that an earlier, ended prune left.
+        # First of all: what is written below may have the name of a file that an earlier prune left when it was ended.
         remove_leftovers(listing, steps.leftovers, removed)
         removed.records(listing.shards, steps.removed)
         moved(len(steps.removed))

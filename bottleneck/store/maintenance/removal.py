@@ -1,6 +1,6 @@
 """Remove files of a store that nothing needs: records before their files.
 
-Whoever removes is the store's only housekeeper, and looks again while nobody commits: see `housekeeping`.
+Whoever removes is the store's only housekeeper, and looks again while nobody commits: see `locks`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bottleneck.store.record import RECORD_NAME, committed_files, read_record
 from bottleneck.store.task_locks import TaskLock, TaskLocks
 from bottleneck.system.durable import sync_folder
 
-#: So many files go at a time: builders wait meanwhile.
+#: Files that are removed at a time: builders wait meanwhile.
 _AT_ONCE = 500
 
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class Removal:
-    """What went, and what could not.
+    """Files that were removed, and those that could not be.
 
     Attributes
     ----------

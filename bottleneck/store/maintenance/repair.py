@@ -59,7 +59,7 @@ Recompute = Callable[[np.ndarray], Recomputed]
 
 @dataclass
 class Repair:
-    """What was put right.
+    """The result of a repair.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Repair:
 
 @dataclass(frozen=True, eq=False)
 class Salvage:
-    """What of a damaged shard can still be told.
+    """What can still be read of a damaged shard.
 
     Attributes
     ----------
@@ -124,9 +124,9 @@ def repair_store(
     recompute : callable
         Gives the rows of contents, from a source, with the store's own base.
     refill : callable
-        Fills the store with what it lacks of the source: for shards of which not even the contents can be told.
+        Fills the store with what it lacks of the source: for shards of which not even the contents can be read.
     waiting : callable
-        Told what is waited for: another housekeeper of the store.
+        Hears what is waited for: another housekeeper of the store.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _repaired(
 def salvage(listing: Listing, name: str) -> Salvage:
     """Read contents and sound rows of a damaged shard.
 
-    Raises `DamagedShard` where the contents cannot be told.
+    Raises `DamagedShard` where the contents cannot be read.
     """
     record, spec = listing.records[name], listing.header.spec
     keys = read_contents(listing.shards, record)

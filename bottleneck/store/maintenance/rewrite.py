@@ -114,7 +114,6 @@ def find_superseded(listing: Listing) -> tuple[dict[str, Record], list[str]]:
 
 
 def _gathered(listing: Listing, records: Mapping[str, Record], keeps: Keeps) -> tuple[np.ndarray, np.ndarray]:
-    """Read the kept rows of all `records`, each content once."""
     spec = listing.header.spec
     most = sum(record.rows for record in records.values())
     keys = np.empty((most, 32), np.uint8)

@@ -165,7 +165,6 @@ def _read(descriptor: int, start: int, stop: int) -> bytes:
 
 
 def _joined(damages: list[Damage]) -> list[Damage]:
-    """Join neighbouring runs of wrong rows."""
     joined: list[Damage] = []
     for item in damages:
         last = joined[-1] if joined else None

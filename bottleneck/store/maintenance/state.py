@@ -18,7 +18,7 @@ from bottleneck.store.read import open_store
 
 @dataclass(frozen=True)
 class StoreState:
-    """One store, looked at once.
+    """The state of one store.
 
     Attributes
     ----------

@@ -20,13 +20,13 @@ from bottleneck.store.maintenance.shard_check import Damage, _is_lost, check_sha
 from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.record import read_file, superseded
 
-#: How often the store is listed anew, while what was listed is removed from it.
+#: How often the store is listed again, while what was listed is removed from it.
 _LOOKS = 5
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found in one store.
+    """The result of `verify_store` for one store.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
     ----------
     folder : Path
     moved : callable
-        Told how many bytes were read, as they are.
+        Hears how many bytes were read, while they are.
 
     Returns
     -------
