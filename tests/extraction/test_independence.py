@@ -10,7 +10,7 @@ import pytest
 
 import bottleneck
 from bottleneck.errors import UnsteadyBase
-from tests.extraction.test_run import here
+from tests.extraction.fake_runs import here
 from tests.fakes import WIDTH, FakeForward, write_images
 
 

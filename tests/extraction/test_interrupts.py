@@ -15,7 +15,7 @@ import pytest
 
 from bottleneck.errors import StoreError
 from bottleneck.pipeline.foresee import foresee
-from tests.extraction.test_run import check_served, counts, here
+from tests.extraction.fake_runs import check_served, counts, here
 from tests.extraction.test_scheduler import store_of, wait_for_records
 from tests.fakes import FakeForward, write_images
 

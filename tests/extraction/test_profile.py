@@ -20,8 +20,8 @@ from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import Cache
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks
+from tests.extraction.fake_runs import here
 from tests.extraction.test_report import text_of
-from tests.extraction.test_run import here
 from tests.fakes import FakeForward, write_images
 
 

@@ -19,8 +19,8 @@ from bottleneck.sources.open import open_source
 from bottleneck.store.canary import canary_tolerance
 from bottleneck.store.header import DRIFT, read_drift, read_header
 from bottleneck.system.progress import Silent
+from tests.extraction.fake_runs import counts, here
 from tests.extraction.test_report import text_of
-from tests.extraction.test_run import counts, here
 from tests.fakes import FakeForward, write_images
 from tests.in_process import extract_one
 

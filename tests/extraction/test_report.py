@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bottleneck.cli.tables.extraction import extraction_table
 from bottleneck.forward.drift import measure_rounding, worst_rounding
 from bottleneck.schema import Rounding
-from tests.extraction.test_run import counts, here
+from tests.extraction.fake_runs import counts, here
 from tests.fakes import FakeForward, half_base, rows_by_hand, write_images
 
 

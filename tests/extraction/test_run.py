@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 
 import bottleneck
-from bottleneck.errors import BaseError, ChangedBase, SourceError, StoreError, TooManyBadImages
-from bottleneck.extraction.report import Extraction
+from bottleneck.errors import SourceError, StoreError, TooManyBadImages
 from bottleneck.extraction.retry_policy import RetryPolicy
 from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.worker.main import Worker
@@ -24,47 +22,9 @@ from bottleneck.store.join import join
 from bottleneck.store.maintenance.prune import KeptContents, prune_store
 from bottleneck.store.read import Store
 from bottleneck.system.progress import Silent
-from tests.fakes import FakeForward, rows_by_hand, write_images
+from tests.extraction.fake_runs import FAKE, check_served, counts, here, shards
+from tests.fakes import FakeForward, write_images
 from tests.in_process import extract_one
-
-FAKE = "tests.fakes:base"
-
-
-def here(
-    source: Path, cache: Path, forward: FakeForward | None = None, task_rows: int | None = None
-) -> tuple:
-    """An extraction in this process: as the worker does it, without the process."""
-    opened = open_source(source)
-    return extract_one(
-        opened,
-        lambda: scan_source(opened, cache / "scans"),
-        BaseRequest(base="object:fake"),
-        Cache(cache),
-        Silent(),
-        worker=Worker(forward or FakeForward(), Cache(cache)),
-        task_rows=task_rows,
-    )
-
-
-def counts(done: Extraction) -> dict[str, int]:
-    assert done.images == done.computed + done.reused + done.duplicates + done.rejected
-    assert done.rows == done.computed + done.reused
-    names = ("computed", "reused", "duplicates", "rejected", "ignored")
-    return {name: getattr(done, name) for name in names if getattr(done, name)}
-
-
-def shards(done: Extraction) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (done.store / "shards").iterdir()}
-
-
-def check_served(source: Path, cache: Path, forward: FakeForward | None = None) -> None:
-    """Every served row equals the one made by hand from the file's bytes as they are now."""
-    _, inventory, store = here(source, cache, forward)
-    rows = join(store, inventory)
-    by_hand = rows_by_hand(source, forward)
-    assert set(rows.paths) == set(by_hand)
-    for path, row in zip(rows.paths, rows.X, strict=True):
-        np.testing.assert_array_equal(row, by_hand[path])
 
 
 def test_a_worker_process_computes_each_image_once(tmp_path: Path) -> None:
@@ -236,83 +196,6 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path)
     assert counts(done) == {"computed": 5}
     assert len(join(store, inventory)) == 5
     check_served(source, cache)
-
-
-def test_a_base_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
-    source = write_images(tmp_path / "in", {"cat": 3})
-    for base, words in [
-        ("tests.fakes:broken_base", "libcudart"),
-        ("tests.fakes:no_such", "no_such"),
-        ("no_such_module:base", "no_such_module"),
-    ]:
-        with pytest.raises(BaseError, match=words):
-            bottleneck.extract(source, base, cache=tmp_path / "cache")
-
-
-@pytest.mark.fault(52)
-def test_other_weights_are_another_store(tmp_path: Path) -> None:
-    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    first = bottleneck.extract(source, FAKE, cache=cache)
-    other = bottleneck.extract(source, "tests.fakes:other_base", cache=cache)
-    assert counts(other) == {"computed": 3}
-    assert other.store != first.store
-
-
-def test_a_base_that_is_code_proves_itself_before_a_row_is_served(tmp_path: Path) -> None:
-    class Reads(FakeForward):
-        """What it computes with lies in a file."""
-
-        def features(self, pixels: np.ndarray) -> np.ndarray:
-            return super().features(pixels) * np.float32((tmp_path / "factor").read_text())
-
-    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    (tmp_path / "factor").write_text("2")
-    done, _, _ = here(source, cache, Reads())
-    assert counts(here(source, cache, Reads())[0]) == {"reused": 3}
-    (tmp_path / "factor").write_text("2.1")
-    before = sorted(cache.rglob("*"))
-    with pytest.raises(ChangedBase, match=r"though code and weights look the same.*not served"):
-        here(source, cache, Reads())
-    assert [path for path in sorted(cache.rglob("*")) if "log" not in path.parts] == [
-        path for path in before if "log" not in path.parts
-    ]
-    (done.store / "canary.f32").unlink()
-    with pytest.raises(ChangedBase, match="canary images differ, though"):
-        here(source, cache, Reads())
-    (tmp_path / "factor").write_text("2")
-    assert counts(here(source, cache, Reads())[0]) == {"reused": 3}
-
-
-def test_a_function_proves_itself_in_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "changing.py").write_text(
-        "import numpy as np\nfrom pathlib import Path\nfrom tests.fakes import FakeForward\n"
-        "class Reads(FakeForward):\n    def features(self, pixels):\n"
-        "        return super().features(pixels) * np.float32(Path('factor').read_text())\n"
-        "def base():\n    return Reads()\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    Path("factor").write_text("2")
-    assert counts(bottleneck.extract(source, "changing:base", cache=cache)) == {"computed": 3}
-    assert counts(bottleneck.extract(source, "changing:base", cache=cache)) == {"reused": 3}
-    Path("factor").write_text("3")
-    with pytest.raises(ChangedBase, match="not served"):
-        bottleneck.features(source, "changing:base", cache=cache)
-
-
-@pytest.mark.fault(53)
-def test_a_machine_whose_numbers_differ_may_not_append(tmp_path: Path) -> None:
-    class Drifts(FakeForward):
-        def features(self, pixels: np.ndarray) -> np.ndarray:
-            return super().features(pixels) * np.float32(1.01)
-
-    source, cache = write_images(tmp_path / "in", {"cat": 3}), tmp_path / "cache"
-    here(source, cache)
-    write_images(source, {"dog": 2}, seed=4)
-    with pytest.raises(ChangedBase, match="canary images differ by"):
-        here(source, cache, Drifts())
-    assert counts(here(source, cache)[0]) == {"computed": 2, "reused": 3}
 
 
 def test_no_images_is_said(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bottleneck.store.plan_files import publish_plan
 from bottleneck.store.read import open_store
 from bottleneck.store.task_locks import TaskLocks
 from tests.extraction.builder_processes import finish, start, twice
-from tests.extraction.test_run import check_served, counts, here
+from tests.extraction.fake_runs import check_served, counts, here
 from tests.fakes import FakeForward, base, write_images
 
 TASKS, ROWS = 64, 4

@@ -30,7 +30,7 @@ from bottleneck.pipeline.extract import extract_cuts
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.system.progress import Silent
-from tests.extraction.test_run import counts, here, shards
+from tests.extraction.fake_runs import counts, here, shards
 from tests.fakes import FakeForward, TwoCuts, WideAlone, write_images
 
 CUTS = "tests.fakes:two_cuts"

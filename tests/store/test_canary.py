@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bottleneck.errors import ForeignEnvironment
-from tests.extraction.test_run import counts, here
+from tests.extraction.fake_runs import counts, here
 from tests.fakes import FakeForward, write_images
 
 

@@ -19,7 +19,7 @@ from bottleneck.pipeline.foresee import foresee
 from bottleneck.schema import Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks
-from tests.extraction.test_run import here
+from tests.extraction.fake_runs import here
 from tests.fakes import FakeForward, write_images
 
 FAKE = "tests.fakes:base"

@@ -26,7 +26,7 @@ from bottleneck.schema import Cache, Limits
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks
 from bottleneck.store.read import open_store
-from tests.extraction.test_run import FAKE, check_served, counts
+from tests.extraction.fake_runs import FAKE, check_served, counts
 from tests.fakes import base, write_images
 
 

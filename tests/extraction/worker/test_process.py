@@ -29,7 +29,7 @@ from bottleneck.pipeline.foresee import foresee
 from bottleneck.schema import BaseRequest, Cache, Inventory
 from bottleneck.sources.open import open_source
 from bottleneck.store.plan import plan_tasks
-from tests.extraction.test_run import FAKE, counts
+from tests.extraction.fake_runs import FAKE, counts
 from tests.fakes import base, write_images
 
 ROOT = Path(__file__).parents[3]
