@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate, train_test_split
 
 from bottleneck.heads.logistic import LogisticHead
-from bottleneck.heads.scaling import scaler
+from bottleneck.heads.scaling import scaling_of
 from bottleneck.store.rows import Rows
 
 sys.path.insert(0, str(ROOT))  # the tests know how to store an array
@@ -113,7 +113,7 @@ def compared(work: Path, X: np.ndarray, y: np.ndarray, standardize: bool) -> dic
     """One set, three tenths of which are held out."""
     X, held, y, truth = train_test_split(X, y, test_size=0.3, random_state=0)
     classes, codes = np.unique(y, return_inverse=True)
-    mean, inverse = scaler(X, divide=standardize)
+    mean, inverse = scaling_of(X, divide=standardize).pair
     Z = (X.astype(np.float64) - mean) * inverse
     started = time.perf_counter()
     kernel, bias = optimum(Z, codes)

@@ -43,9 +43,9 @@ def split_folds(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    together = _units(keys, groups)
+    units = _units(keys, groups)
     members: dict[str, set[str]] = {}
-    for label, name in zip(labels, together, strict=True):
+    for label, name in zip(labels, units, strict=True):
         members.setdefault(label, set()).add(name)
     short = sorted(name for name, parts in members.items() if len(parts) < count)
     if short:
@@ -55,7 +55,7 @@ def split_folds(
             "Use fewer folds, or --validation"
         )
     splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
-    yield from splitter.split(np.zeros(len(labels)), labels, together)
+    yield from splitter.split(np.zeros(len(labels)), labels, units)
 
 
 def _units(keys: np.ndarray, groups: np.ndarray) -> list[str]:
@@ -107,15 +107,15 @@ def cross_validate(
     """
     from sklearn.base import clone
 
-    found = []
-    for train, held in split_folds(labels, keys, groups, count, seed):
+    figures = []
+    for train, test in split_folds(labels, keys, groups, count, seed):
         if views is None:
             fitted = clone(head).fit(loaded(picked(X, train)), labels[train])
         else:
             fitted = fit_views(clone(head), views.where(train).loaded(), labels[train])
-        found.append(measure_head(fitted, picked(X, held), labels[held], classes))
+        figures.append(measure_head(fitted, picked(X, test), labels[test], classes))
         done(fitted)
-    return tuple(found)
+    return tuple(figures)
 
 
 def fit_views(head: Any, views: ViewRows, labels: np.ndarray, **watching: Any) -> Any:
@@ -130,23 +130,23 @@ def measure_head(
 
     `X` is (n * views, *shape): the probabilities of an image are the mean over its views, which lie side by side.
     """
-    said, own = np.empty(len(labels), np.int64), np.zeros(len(labels))
-    place = {name: column for column, name in enumerate(classes)}
-    truth = np.array([place.get(label, -1) for label in labels])
+    predicted, true_probability = np.empty(len(labels), np.int64), np.zeros(len(labels))
+    column_of = {name: column for column, name in enumerate(classes)}
+    truth = np.array([column_of.get(label, -1) for label in labels])
     step = max(1, _CELLS // (len(classes) * views))
     for start in range(0, len(labels), step):
         part = slice(start, start + step)
         each = spread_columns(head, picked(X, slice(start * views, (start + step) * views)), classes)
-        chances = each.reshape(-1, views, len(classes)).mean(axis=1)
-        said[part] = chances.argmax(axis=1)
+        probabilities = each.reshape(-1, views, len(classes)).mean(axis=1)
+        predicted[part] = probabilities.argmax(axis=1)
         known = np.flatnonzero(truth[part] >= 0)
-        own[start + known] = chances[known, truth[part][known]]
-    return measure_predictions(truth, said, own, classes)
+        true_probability[start + known] = probabilities[known, truth[part][known]]
+    return measure_predictions(truth, predicted, true_probability, classes)
 
 
 def spread_columns(head: Any, X: np.ndarray | Rows, classes: tuple[str, ...]) -> np.ndarray:
     """Give probabilities a column for each class, zero where unseen."""
     wide = np.zeros((len(X), len(classes)), np.float32)
-    place = {name: column for column, name in enumerate(classes)}
-    wide[:, [place[str(name)] for name in head.classes_]] = head.predict_proba(X)
+    column_of = {name: column for column, name in enumerate(classes)}
+    wide[:, [column_of[str(name)] for name in head.classes_]] = head.predict_proba(X)
     return wide

@@ -33,8 +33,8 @@ def fit_and_measure(
     """Fit on ``train``, with ``validation`` for early stopping, and measure every split.
 
     Where the rows have views, the head learns from these, and everything is measured on the images as they are. That a
-    fit did not converge is for the caller to tell, from what the head says of it: no warning is given. Of the folds
-    `on_message` hears it, and of features that the head leaves out though they vary.
+    fit did not converge is for the caller to say, from what the head knows of it: no warning is given. `on_message`
+    hears it of folds, and of features that the head leaves out though they vary.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def fit_and_measure(
     why = why_loaded(learnt) if isinstance(learnt, Rows) else None
     # Read once, where they fit; else every head streams them.
     training = training.loaded()
-    held = rows.where(splits == "validation").loaded()
+    validating = rows.where(splits == "validation").loaded()
     figures: tuple[Metrics, ...] = ()
     if folds:
         converged: list[bool | None] = []
@@ -71,27 +71,20 @@ def fit_and_measure(
             converged.append(fitted.fit_facts().converged)
             bar.update(1)
 
-        with (
-            _hushed(),
-            progress.bar("folds", folds, "folds") as bar,
-        ):
+        with _silenced(), progress.bar("folds", folds, "folds") as bar:
             figures = cross_validate(
-                head,
-                training.X,
-                training.y,
-                training.keys,
-                training.groups,
-                classes,
-                count=folds,
-                seed=seed,
-                views=training.views,
-                done=fold_done,
-            )
+                head, training.X, training.y, training.keys, training.groups, classes,
+                count=folds, seed=seed, views=training.views, done=fold_done,
+            )  # fmt: skip
         if (short := converged.count(False)) > 0:
             on_message(
                 f"the fits of {short} of {folds} folds did not converge, so their figures may be too low"
             )
-    watched = held.where(np.isin(held.y.astype(str), np.array(classes))) if len(held) else held
+    watched = (
+        validating.where(np.isin(validating.y.astype(str), np.array(classes)))
+        if len(validating)
+        else validating
+    )
     validation = (watched.X, watched.y.astype(str)) if len(watched) else None
     # A head without epochs (logistic) never moves this bar, which is then not worth drawing.
     epochs = getattr(head, "epochs", None)
@@ -114,8 +107,8 @@ def fit_and_measure(
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without the warnings of which the caller is on_message."""
+def _silenced() -> Iterator[None]:
+    """Silence the warnings that `on_message` hears instead."""
     with warnings.catch_warnings():
         for category in (ConvergenceWarning, LeftOutWarning):
             warnings.simplefilter("ignore", category)
@@ -124,7 +117,7 @@ def _hushed() -> Iterator[None]:
 
 def _fit(head: Any, training: Features, **watching: Any) -> None:
     labels = training.y.astype(str)
-    with _hushed():
+    with _silenced():
         if training.views is None:
             head.fit(training.X, labels, **watching)
         else:
@@ -141,11 +134,11 @@ def measure_splits(
     Of the images as they are, or of the mean of the probabilities over their views.
     """
     order = {"train": 0, "validation": 1, "test": 2}
-    found = {}
+    figures = {}
     for name in sorted({str(s) for s in splits if s is not None}, key=lambda s: (order.get(s, 3), s)):
         part = rows.where(splits == name)
         if average_views and part.views is not None:
-            found[name] = measure_head(head, part.views.flat, part.y, classes, part.views.count)
+            figures[name] = measure_head(head, part.views.flat, part.y, classes, part.views.count)
         else:
-            found[name] = measure_head(head, part.X, part.y, classes)
-    return found
+            figures[name] = measure_head(head, part.X, part.y, classes)
+    return figures

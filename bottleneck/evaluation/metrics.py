@@ -54,9 +54,9 @@ def absent(metrics: Mapping[str, Metrics]) -> dict[str, int]:
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
-    """Compute the Wilson 95 % interval of a proportion.
+    """Compute the 95 % interval of a proportion (Wilson, 1927).
 
-    Wilson (1927); it stays in 0..1 also for few images.
+    It stays in 0..1 also for few images.
 
     Examples
     --------
@@ -93,16 +93,16 @@ def measure_probabilities(labels: Any, probabilities: np.ndarray, classes: tuple
     >>> round(m.accuracy, 3), m.confusion
     (0.667, ((1, 0), (1, 1)))
     """
-    place = {name: column for column, name in enumerate(classes)}
-    truth = np.array([place.get(label, -1) for label in labels])
+    column_of = {name: column for column, name in enumerate(classes)}
+    truth = np.array([column_of.get(label, -1) for label in labels])
     known = truth >= 0
-    own = np.zeros(len(truth))
-    own[known] = probabilities[known, truth[known]]
-    return measure_predictions(truth, probabilities.argmax(axis=1), own, classes)
+    true_probability = np.zeros(len(truth))
+    true_probability[known] = probabilities[known, truth[known]]
+    return measure_predictions(truth, probabilities.argmax(axis=1), true_probability, classes)
 
 
 def measure_predictions(
-    truth: np.ndarray, said: np.ndarray, own: np.ndarray, classes: tuple[str, ...]
+    truth: np.ndarray, predicted: np.ndarray, true_probability: np.ndarray, classes: tuple[str, ...]
 ) -> Metrics:
     """Compute figures from true and predicted codes (n,).
 
@@ -111,9 +111,9 @@ def measure_predictions(
     A code of -1 is a label that is none of `classes`: it counts as wrong, with probability 0.
     """
     known = truth >= 0
-    correct = int((truth == said).sum())
+    correct = int((truth == predicted).sum())
     confusion = np.zeros((len(classes), len(classes)), int)
-    np.add.at(confusion, (truth[known], said[known]), 1)
+    np.add.at(confusion, (truth[known], predicted[known]), 1)
     images, right, taken = confusion.sum(axis=1), confusion.diagonal(), confusion.sum(axis=0)
     recalls = right[images > 0] / images[images > 0]
     return Metrics(
@@ -121,7 +121,7 @@ def measure_predictions(
         accuracy=correct / len(truth),
         interval=wilson(correct, len(truth)),
         # Clipped as scikit-learn does for float32.
-        log_loss=float(-np.log(np.clip(own, np.finfo(np.float32).eps, 1)).mean()),
+        log_loss=float(-np.log(np.clip(true_probability, np.finfo(np.float32).eps, 1)).mean()),
         balanced_accuracy=float(recalls.mean()) if len(recalls) else 0.0,
         chance=float(images.max(initial=0) / len(truth)),
         classes=tuple(

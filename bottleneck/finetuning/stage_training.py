@@ -1,10 +1,9 @@
 """Train the head and the upper layers of one stage.
 
-The order of images is `epoch_order`. The base is never called in training mode. The head
-is, so its dropout drops; but no BatchNormalization is, the head's included: its scale and shift train, its statistics
-stay. Statistics that follow a few hundred steps with momentum 0.99 lag behind weights that move, and what is validated
-would not be what was trained. Each stage makes its own program and optimizer, so nothing that was compiled for other
-layers lives on.
+The order of images is `epoch_order`. The base is never called in training mode. The head is, so its dropout drops; but
+no BatchNormalization is, the head's included: its scale and shift train, its statistics stay. Statistics that follow a
+few hundred steps with momentum 0.99 lag behind weights that move, and what is validated would not be what was trained.
+Each stage makes its own program and optimizer, so nothing that was compiled for other layers lives on.
 """
 
 from __future__ import annotations

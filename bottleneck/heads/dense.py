@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from bottleneck.errors import UsageError
-from bottleneck.heads.activations import activate
 from bottleneck.heads.dense_training import Data, DenseProgram, initial_layers, train_dense
 from bottleneck.heads.holdout import hold_out
 from bottleneck.heads.inputs import (
@@ -20,6 +19,7 @@ from bottleneck.heads.inputs import (
     known_rows,
     training_rows,
 )
+from bottleneck.heads.keras_layers import activate, batch_norm, dense, ending
 from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
 from bottleneck.heads.softmax_head import SoftmaxHead
@@ -177,9 +177,8 @@ class DenseHead(SoftmaxHead):
         settings = check_settings(self)
         if settings["momentum"] and settings["optimizer"] not in ("sgd", "rmsprop"):
             raise UsageError(
-                f"momentum={settings['momentum']} with optimizer={settings['optimizer']}: only sgd and "
-                "rmsprop "
-                "have it; leave one of them out"
+                f"momentum={settings['momentum']} with optimizer={settings['optimizer']}: only sgd and rmsprop have "
+                "it; leave one of them out"
             )
         rows, codes, classes = training_rows(self, X, y)
         self.classes_ = classes
@@ -215,9 +214,8 @@ class DenseHead(SoftmaxHead):
         strange = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
         if strange:
             raise BadRows(
-                f"validation labels {strange!r} are not among the training labels "
-                f"{self.classes_.tolist()!r}: "
-                "every class needs training images"
+                f"validation labels {strange!r} are not among the training labels {self.classes_.tolist()!r}: every "
+                "class needs training images"
             )
         if len(labels) == 0:
             return None
@@ -284,7 +282,6 @@ class DenseHead(SoftmaxHead):
         import keras
 
         from bottleneck.heads.dense_training import layer_seed
-        from bottleneck.heads.keras_layers import batch_norm, dense, ending
 
         settings = self._settings()
         made = []

@@ -232,8 +232,7 @@ def train_dense(
     weights : list of list of ndarray
         Of the epoch with the lowest validation loss; of the last one when nothing was watched.
     history : list of dict
-        An entry an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``,
-        ``learning_rate``.
+        An entry an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``.
     best : int
         The epoch, from 1, that `weights` come from.
 

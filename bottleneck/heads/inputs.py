@@ -58,8 +58,7 @@ def training_rows(head: Any, X: Any, y: Any) -> tuple[Any, np.ndarray, np.ndarra
     try:
         if y is None:
             raise ValueError(
-                f"{type(head).__name__} requires y to be passed, but the target y is None: give one label "
-                "a row"
+                f"{type(head).__name__} requires y to be passed, but the target y is None: give one label a row"
             )
         if isinstance(X, Rows):
             rows: Any = _stored_rows(head, X)
@@ -99,9 +98,8 @@ def known_rows(head: Any, X: Any) -> Any:
     shape = _shape(X)
     if shape is not None and len(shape) != len(head.feature_shape_):
         raise BadRows(
-            f"expected rows of shape {head.feature_shape_}, got {shape}: extract with the base, cut and "
-            "pooling "
-            "that this head was fitted on"
+            f"expected rows of shape {head.feature_shape_}, got {shape}: extract with the base, cut and pooling that "
+            "this head was fitted on"
         )
     try:
         if isinstance(X, Rows):
@@ -147,8 +145,7 @@ def _shape(X: Any) -> tuple[int, ...] | None:
 
 def _flat(X: Any) -> Any:
     shape = _shape(X)
-    # Rank 2 goes on as it is: scikit-learn reads column names from tables and refuses sparse matrices by
-    # itself.
+    # Rank 2 goes on as it is: scikit-learn reads column names from tables and refuses sparse matrices by itself.
     return X if shape is None or len(shape) == 1 else np.asarray(X).reshape(len(X), -1)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, FiniteFloat
 from sklearn.exceptions import ConvergenceWarning
 
 from bottleneck.heads.inputs import check_views, class_weights, feature_count, row_chunks, training_rows
+from bottleneck.heads.keras_layers import dense, ending
 from bottleneck.heads.newton import Minimum, minimise
 from bottleneck.heads.objective import Objective, column_blocks, gram
 from bottleneck.heads.scaling import fold, scaling_of
@@ -38,8 +39,7 @@ class LogisticHead(SoftmaxHead):
     Parameters
     ----------
     C : float
-        Inverse strength of the penalty ``|W|^2 / (2 C n)`` beside the mean loss, on the standardised
-        features.
+        Inverse strength of the penalty ``|W|^2 / (2 C n)`` beside the mean loss, on the standardised features.
     standardize : bool
         Divide by the standard deviation. Changes the optimum: the penalty then treats features alike.
     max_iter : int
@@ -206,8 +206,6 @@ class LogisticHead(SoftmaxHead):
         list of keras.layers.Layer
             New, built, with weights; the scaler is folded into the kernel.
         """
-        from bottleneck.heads.keras_layers import dense, ending
-
         head = dense("logits", self.arrays_["kernel"], self.arrays_["bias"])
         return ending(self.feature_shape_, [head])
 
@@ -248,10 +246,9 @@ def _columns(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> Iterato
 def _rotation(rows: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotate rows into the space they span.
 
-    Returns rows (n, r), and `back` (n, r) with kernel = ``standardised.T @ back``.
-
-    The penalised optimum is a combination of the rows, and a rotation keeps norms, so the problem is the same
-    one. From the Gram matrix in float64, by pieces: the wide matrix itself is never decomposed.
+    Also gives `back` (n, r): ``standardised.T @ back`` leads from there to the features. The penalised optimum is a
+    combination of the rows, and a rotation keeps norms, so the problem is the same one. From the Gram matrix in
+    float64, by pieces: the wide matrix itself is never decomposed.
     """
     import scipy.linalg
 

@@ -10,9 +10,8 @@ from bottleneck.errors import UsageError
 from bottleneck.heads.settings import parse_settings
 from bottleneck.schema import HeadSpec
 
-#: Trainable parameters a training image beyond which `capacity_advice` speaks. A Dense(50) on a flattened 7 x
-#: 7 x 512 map of 1,120 images has 1,121 and trains; fc7 + BN + fc8 on the same images has 15,060 and does
-#: not.
+#: Trainable parameters a training image beyond which `capacity_advice` speaks. A Dense(50) on a flattened 7 x 7 x 512
+#: map of 1,120 images has 1,121 and trains; fc7 + BN + fc8 on the same images has 15,060 and does not.
 TOO_MANY = 2000
 
 
@@ -87,8 +86,7 @@ def capacity_advice(trainable: int, samples: int) -> str | None:
     if each <= TOO_MANY:
         return None
     return (
-        f"{trainable:,} trainable parameters for {samples:,} training images are {each:,.0f} an image: "
-        "this cannot "
-        "learn more than these images by heart. Use a smaller cut (the last convolutional block, averaged: "
-        "--pooling avg), a small hidden layer (--set hidden=50) or the logistic head; or more images"
+        f"{trainable:,} trainable parameters for {samples:,} training images are {each:,.0f} an image: this cannot "
+        "learn more than these images by heart. Use a smaller cut (the last convolutional block, averaged: --pooling "
+        "avg), a small hidden layer (--set hidden=50) or the logistic head; or more images"
     )

@@ -35,8 +35,7 @@ MAX_DOCUMENT = 64 << 20
 
 PROBE_SEED, PROBE_ROWS = 20_240_229, 8
 
-#: How far the replayed probe may lie from the recorded one, relative to its largest logit: another CPU's
-#: rounding.
+#: How far the replayed probe may lie from the recorded one, relative to its largest logit: another CPU's rounding.
 PROBE_TOLERANCE = 1e-5
 
 # A member's name twice, local and central header, npy header: far below this even with zip64.
@@ -103,8 +102,7 @@ def save_head(
     Raises
     ------
     HeadError
-        The head was fitted on other rows or classes than given; labels JSON cannot hold; weights that are not
-        finite.
+        The head was fitted on other rows or classes than given; labels JSON cannot hold; weights that are not finite.
     UnknownName
         A head that is not in the catalog.
 
@@ -271,10 +269,8 @@ def _replay(path: Path, head: Any, document: HeadDocument) -> None:
         off = np.abs(head.logits(probe_rows(head.feature_shape_)) - expected).max()
     if not off <= PROBE_TOLERANCE * max(np.abs(expected).max(), 1e-6):
         raise HeadError(
-            f"{path}: the probe batch gives logits {off:.3g} away from those recorded when the head was "
-            "saved "
-            f"(largest {np.abs(expected).max():.3g}): document and weights are not of one head; train it "
-            "again"
+            f"{path}: the probe batch gives logits {off:.3g} away from those recorded when the head was saved "
+            f"(largest {np.abs(expected).max():.3g}): document and weights are not of one head; train it again"
         )
 
 
@@ -304,9 +300,8 @@ def _unpack(
     data = _read(path, document.npz_bytes)
     if hashlib.sha256(data).hexdigest() != document.npz_sha256:
         raise HeadError(
-            f"{path}: sha256 is not {document.npz_sha256}, which {DOCUMENT} names: the file was changed "
-            "or belongs "
-            "to another head; restore it or train the head again"
+            f"{path}: sha256 is not {document.npz_sha256}, which {DOCUMENT} names: the file was changed or belongs to "
+            "another head; restore it or train the head again"
         )
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -46,7 +46,7 @@ class Scaling:
     Attributes
     ----------
     mean, inverse : numpy.ndarray
-        (d,) float64, as `scaler` gives them.
+        (d,) float64, as `scaling_of` gives them.
     exact : bool
         Whether these rows can tell what a bias loses in float32: they are float64, or some of their features vary
         little beside their size.
@@ -97,12 +97,12 @@ def left_out_text(count: int) -> str:
     )
 
 
-def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.ndarray]:
+def scaling_of(rows: np.ndarray | Rows, *, divide: bool) -> Scaling:
     """Compute mean and inverse standard deviation of each feature.
 
-    Features of one layer share a unit. One that is nearly dead on the training images (0 but for a few) would else
-    be blown up by thousands: what it does on other images, rounding included, would outweigh everything else, and
-    the folded kernel would hold numbers too unlike for 8 bits.
+    A deviation counts as at least a tenth of the median one. Features of one layer share a unit. One that is nearly
+    dead on the training images (0 but for a few) would else be blown up by thousands: what it does on other images,
+    rounding included, would outweigh everything else, and the folded kernel would hold numbers too unlike for 8 bits.
 
     Parameters
     ----------
@@ -112,9 +112,8 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
 
     Returns
     -------
-    mean, inverse : ndarray, (d,) float64
-        The inverse of a constant feature is 0: it says nothing, and a value never seen in training must not
-        either.
+    Scaling
+        The inverse of a constant feature is 0: it says nothing, and a value never seen in training must not either.
 
     Raises
     ------
@@ -123,17 +122,12 @@ def scaler(rows: np.ndarray | Rows, *, divide: bool) -> tuple[np.ndarray, np.nda
 
     Examples
     --------
-    >>> mean, inverse = scaler(np.array([[0.0, 7.0], [2.0, 7.0]], np.float32), divide=True)
+    >>> mean, inverse = scaling_of(np.array([[0.0, 7.0], [2.0, 7.0]], np.float32), divide=True).pair
     >>> mean.tolist(), inverse.tolist()
     ([1.0, 7.0], [1.0, 0.0])
-    >>> scaler(np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 0.002]]), divide=True)[1].tolist()
+    >>> scaling_of(np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 0.002]]), divide=True).pair[1].tolist()
     [1.0, 1.0, 10.0]
     """
-    return scaling_of(rows, divide=divide).pair
-
-
-def scaling_of(rows: np.ndarray | Rows, *, divide: bool) -> Scaling:
-    """`scaler`, and what else a fit has to know of its rows."""
     total = np.zeros(rows.shape[1])
     high, low = np.full_like(total, -np.inf), np.full_like(total, np.inf)
     for part in row_chunks(rows):
@@ -185,7 +179,7 @@ def check_float32(rows: np.ndarray | Rows) -> None:
     """
     if rows.dtype != np.float64:
         return
-    mean, inverse = scaler(rows, divide=False)
+    mean, inverse = scaling_of(rows, divide=False).pair
     spread, step = np.ptp(rows, axis=0), np.spacing(np.abs(mean).astype(np.float32))
     lost = np.flatnonzero((inverse > 0) & (spread < 1e3 * step)).tolist()
     if lost:

@@ -33,9 +33,8 @@ class HeadState(Frozen):
 class SoftmaxHead(ClassifierMixin, BaseEstimator):
     """A classifier whose probabilities are the softmax of `logits`.
 
-    A concrete head has a constructor that stores, `fit`, `layout`, `layers` and `_forward`, and keeps
-    everything it learnt from in ``arrays_`` under the names of its `layout`: then saving, counting and
-    checking know no head by name.
+    A concrete head has a constructor that stores, `fit`, `layout`, `layers` and `_forward`, and keeps everything it
+    learnt from in ``arrays_`` under the names of its `layout`: then saving, counting and checking know no head by name.
 
     Attributes
     ----------
@@ -217,8 +216,7 @@ class SoftmaxHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         HeadError
-            Missing or unknown arrays, a wrong shape or dtype, values that are not finite, a negative
-            variance.
+            Missing or unknown arrays, a wrong shape or dtype, values that are not finite, a negative variance.
         """
         head, layout = cls.prepare(document)
         if set(arrays) != set(layout):

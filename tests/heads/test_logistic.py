@@ -14,7 +14,7 @@ from bottleneck.errors import UsageError
 from bottleneck.heads import logistic
 from bottleneck.heads.inputs import BadRows
 from bottleneck.heads.logistic import LogisticHead
-from bottleneck.heads.scaling import fold, scaler
+from bottleneck.heads.scaling import fold, scaling_of
 from tests.heads.toy_rows import clusters
 
 #: scikit-learn's checks that this head does not meet, and why. Empty: it meets them all.
@@ -107,7 +107,7 @@ def test_default_tolerance_reaches_the_optimum():
     def objective(logits, coefficients):
         return -log_softmax(logits, axis=1)[np.arange(200), codes].mean() + (coefficients**2).sum() / 4e4
 
-    _, inverse = scaler(X, divide=True)
+    _, inverse = scaling_of(X, divide=True).pair
     standardised = head.coef_ / np.where(inverse == 0, 1, inverse)
     best = objective(plain.decision_function(Z), plain.coef_)
     assert objective(head.logits(X).astype(np.float64), standardised) < best * (1 + 1e-3) + 1e-7
@@ -134,7 +134,7 @@ def test_settings_are_checked_at_fit():
 
 def test_fold_does_to_raw_rows_what_scaling_and_kernel_do():
     X, _ = clusters(50, (8,), 2)
-    mean, inverse = scaler(X, divide=True)
+    mean, inverse = scaling_of(X, divide=True).pair
     assert inverse[:2].tolist() == [0, 0]
     assert (inverse[2:] > 0).all()
     random = np.random.default_rng(0)
@@ -147,6 +147,6 @@ def test_fold_does_to_raw_rows_what_scaling_and_kernel_do():
 def test_rounding_is_no_spread():
     X = np.full((20, 1), 1000.0, np.float32)
     X[::2] += 1e-3
-    assert scaler(X, divide=True)[1].tolist() == [0.0]
+    assert scaling_of(X, divide=True).pair[1].tolist() == [0.0]
     X[::2] += 1.0
-    assert scaler(X, divide=True)[1][0] > 0
+    assert scaling_of(X, divide=True).pair[1][0] > 0

@@ -22,14 +22,14 @@ from bottleneck.heads.logistic import LogisticHead
 from bottleneck.heads.make import make
 from bottleneck.heads.newton import minimise
 from bottleneck.heads.objective import Objective
-from bottleneck.heads.scaling import scaler
+from bottleneck.heads.scaling import scaling_of
 from bottleneck.schema import HeadSpec
 from tests.heads.toy_rows import clusters, fake_rows, objective
 
 
 def least(head: Any, X: np.ndarray, y: np.ndarray) -> float:
     """scikit-learn's objective at a tight tolerance; where it gives up, an upper bound of the optimum."""
-    mean, inverse = scaler(X, divide=head.standardize)
+    mean, inverse = scaling_of(X, divide=head.standardize).pair
     Z = (X.astype(np.float64) - mean) * inverse
     codes = np.searchsorted(head.classes_, y)
     weights = class_weights(head.class_weight, head.classes_, codes)
@@ -130,7 +130,7 @@ def test_a_thousand_classes_of_one_row_each(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_bound_is_one() -> None:
     X, y = clusters(120, (12,), 3)
-    codes, scaling = np.unique(y, return_inverse=True)[1], scaler(X, divide=True)
+    codes, scaling = np.unique(y, return_inverse=True)[1], scaling_of(X, divide=True).pair
     problem = Objective(X, codes, 3, None, 1 / 120, scaling)
     best = minimise(problem, solver="newton-cg", most=100, tolerance=1e-12).point
     for seed in range(5):
@@ -164,7 +164,7 @@ def test_the_bound_of_the_intercepts_is_made_only_where_it_decides(monkeypatch: 
 def test_products_are_the_gradients_change() -> None:
     X, y = clusters(60, (6,), 4)
     codes = np.unique(y, return_inverse=True)[1]
-    mean, inverse = scaler(X, divide=True)
+    mean, inverse = scaling_of(X, divide=True).pair
     problem = Objective((X - mean) * inverse, codes, 4, np.array([1.0, 2.0, 0.5, 1.0]), 0.1)
     random = np.random.default_rng(0)
     at, along = random.normal(size=(2, *problem.shape))
@@ -255,7 +255,7 @@ def test_the_gap_is_a_bound_where_weights_and_intercepts_hang_together(solver: s
             _solved(
                 X,
                 codes,
-                scaler(X, divide=False),
+                scaling_of(X, divide=False).pair,
                 None,
                 1 / (0.5 * 180),
                 {"max_iter": 5000, "solver": by, "tol": tol},

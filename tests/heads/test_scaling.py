@@ -13,7 +13,7 @@ from bottleneck import DenseHead, LogisticHead
 from bottleneck.errors import HeadError
 from bottleneck.heads import persistence
 from bottleneck.heads.inputs import BadRows
-from bottleneck.heads.scaling import LeftOutWarning, fold, scaler
+from bottleneck.heads.scaling import LeftOutWarning, fold, scaling_of
 from bottleneck.schema import HeadSpec
 from tests.heads.toy_rows import fake_rows
 from tests.in_process import Call, InProcessWorker, caller
@@ -95,7 +95,7 @@ def test_features_that_are_nearly_rounding_do_not_make_the_median() -> None:
     random = np.random.default_rng(0)
     said, moved = random.normal(size=(100, 2)), 50 + 1.5e-4 * random.normal(size=(100, 7))
     X = np.concatenate([said, moved], axis=1).astype(np.float32)
-    _, inverse = scaler(X, divide=True)
+    _, inverse = scaling_of(X, divide=True).pair
     assert (inverse[2:] > 0).all() and inverse[2:].max() < 20
     assert inverse[:2] == pytest.approx(1 / X[:, :2].astype(np.float64).std(axis=0))
 

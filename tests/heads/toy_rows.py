@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.heads.inputs import class_weights
-from bottleneck.heads.scaling import scaler
+from bottleneck.heads.scaling import scaling_of
 from bottleneck.store.rows import Rows
 
 
@@ -46,7 +46,7 @@ def fake_rows(array: np.ndarray, order: np.ndarray | None = None) -> Rows:
 
 def objective(head: Any, X: np.ndarray, y: np.ndarray, views: int = 1) -> float:
     """What is minimised, of any fitted head: plain NumPy in float64, from the weights on raw rows."""
-    _, inverse = scaler(X, divide=head.standardize)
+    _, inverse = scaling_of(X, divide=head.standardize).pair
     codes = np.searchsorted(head.classes_, y)
     weights = class_weights(head.class_weight, head.classes_, codes)
     kernel = head.arrays_["kernel"].astype(np.float64)
