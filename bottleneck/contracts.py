@@ -275,7 +275,7 @@ class EngineWorker(Protocol):
     """
 
     def compute(self, task: Task, done: Callable[[int], None]) -> Any:
-        """Run a task through `extraction.task.run_task` somewhere, and return its outcomes.
+        """Run a task through `extraction.worker.task.run_task` somewhere, and return its outcomes.
 
         `done` is told now and then how many of its images are done so far, fewer again after a new start. A machine
         that dies under way is made up for here. Raises `BottleneckError`.

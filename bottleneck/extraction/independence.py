@@ -26,7 +26,7 @@ _FACTOR = 10.0
 #: Of the largest value, what a spread is taken to be at least.
 _LEAST = 0.01
 
-#: Seconds; setting a graph up takes about so long.
+#: Seconds; about what it takes to set a graph up.
 _SET_UP = 1.0
 
 

@@ -170,7 +170,7 @@ def _rejections(
 def unexplained(inventory: Inventory, store: Store, outcomes: Sequence[TaskOutcome]) -> np.ndarray:
     """Find rows of `inventory` without a row or a reason, (n,) int64.
 
-    Their files changed while they were read, here or under another builder's hands; or what the store had of them was
+    Their files changed while they were read, here or by another builder; or what the store had of them was
     removed meanwhile.
     """
     missing = np.flatnonzero(~store.known(inventory.keys))

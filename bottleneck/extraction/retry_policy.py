@@ -19,7 +19,7 @@ class RetryPolicy:
     Attributes
     ----------
     circumstances : frozenset of str
-        As they are now: whoever was given up for good under one of them is as good as known.
+        As they are now: an image that was given up for good under one of them counts as known.
     contents : {"all", "fresh", "suspects"}
         Suspects, contents that circumstances failed before, are tried last: only "fresh" ones once they have had their
         chance in this run, only them at its end.

@@ -28,7 +28,7 @@ from bottleneck.store.header import open_for_building, write_log
 from bottleneck.store.read import Store, open_store
 from bottleneck.system.progress import Bar, Progress
 
-#: Files may change while they are read, and rows may be removed: after so many rounds it is left for the next run.
+#: Files may change while they are read, and rows may be removed: after as many rounds, the next run does the rest.
 _ROUNDS = 3
 
 
@@ -70,9 +70,7 @@ class _StoreWork:
 
 
 class ExtractionRun:
-    """One run over one store or several.
-
-    It computes what they lack of a source.
+    """One run, which computes what stores lack of a source.
 
     Other builders may work on the same stores. Images that several of the stores lack go through the base once for all
     of them. Where nothing is lacking, nothing is written.
@@ -175,7 +173,7 @@ class ExtractionRun:
                 self._check_writable(inventory, stores)
                 self._setup.prove(stores)
             damaged = [dict(store.damaged) for store in stores]
-            # Whoever was given up before is tried once a run: in its first round.
+            # What was given up before is tried once a run, in its first round.
             policy = RetryPolicy.first(options.limits)
             for _ in range(_ROUNDS):
                 left = self._round(inventory, stores, policy)

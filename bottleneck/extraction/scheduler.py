@@ -148,7 +148,7 @@ class TaskScheduler:
     def agree(self, inventory: Inventory, policy: RetryPolicy, *, task_rows: int | None) -> Plan:
         """Agree on a plan with all builders; publish its new part first.
 
-        Whoever committed a part of a plan had published it before. So a plan that was not listed, though some of
+        A builder that committed a part of a plan had published it before. So a plan that was not listed, though some of
         its rows are there already, shows itself by records that came while this builder looked: then it looks again.
 
         Raises
@@ -218,7 +218,7 @@ class TaskScheduler:
         """Remove what dead builders left half written."""
         self.locks.sweep([self.folder / "shards", self.folder / "plans"])
         for name in ("recipe.json", "canary.f32"):
-            # Nobody holds a lock for these. Once one is there, whoever still makes it finds that he need not.
+            # Nobody holds a lock for these. Once one exists, a builder that still writes it finds that it need not.
             if (self.folder / name).exists():
                 for path in self.folder.glob(f".{name}.*.tmp"):
                     with contextlib.suppress(OSError):

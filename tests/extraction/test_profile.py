@@ -198,7 +198,7 @@ def test_a_first_file_that_hangs_is_left_to_its_turn(tmp_path: Path, monkeypatch
     with Worker(forward, Cache(tmp_path / "cache")) as worker:
         worker.see_first(source, task)
         # What the parent watches begins only when this is done.
-        worker.places(task)
+        worker.targets(task)
         assert forward.is_begun and not forward.has_ended
         forward.gone_on.set()
 

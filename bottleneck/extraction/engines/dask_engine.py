@@ -50,7 +50,7 @@ class DaskEngine:
     Parameters
     ----------
     config : WorkerConfig
-        With an address, `workers` bounds how many tasks are there at once; without, so many processes are started.
+        With an address, `workers` bounds how many tasks are there at once; without, as many processes are started.
     assignment : Assignment
     """
 
@@ -243,12 +243,12 @@ def _compute(
 ) -> tuple[TaskOutcome, ...] | Failure:
     from distributed import get_worker
 
-    worker, topic, told_at = get_worker(), f"bottleneck-{assignment.token}", 0.0
+    worker, topic, reported = get_worker(), f"bottleneck-{assignment.token}", 0.0
 
     def done(images: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > _NEWS:
-            told_at = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported > _NEWS:
+            reported = time.monotonic()
             worker.log_event(topic, {"call": call, "done": images})
 
     return compute_or_failure(lambda: _supervisor(worker, assignment, slots), task, done)

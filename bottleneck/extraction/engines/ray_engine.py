@@ -37,7 +37,7 @@ _TRIES = 3
 _NEWS = 0.5
 #: Seconds to reach a cluster.
 _KNOCK = 20.0
-#: Seconds for an actor to be placed and to look round.
+#: Seconds for an actor to be placed and to check its machine.
 _PLACED = 120.0
 
 

@@ -22,7 +22,7 @@ from bottleneck.extraction.worker.messages import BaseReady, Failure, ImagesDone
 from bottleneck.schema import BaseRequest, Cache, Limits, StoreSpec
 from bottleneck.system import onednn
 
-#: A forward pass may take so many times what the first one took before it counts as silence.
+#: How many times as long as the first forward pass another may take before it counts as silence.
 _SLOWEST = 10.0
 
 _TICK = 0.25

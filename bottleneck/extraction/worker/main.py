@@ -74,7 +74,7 @@ class Worker:
         self.specs = specs_of(forward)
         self._cache = cache
         self._requests = requests
-        self._places: dict[tuple[ViewPolicy | None, int], RowTarget] = {}
+        self._targets: dict[tuple[ViewPolicy | None, int], RowTarget] = {}
         # What the catalog builds is known to be steady, and a pass of a slow base takes its time.
         self._canaries = Canary(forward, bool(requests) and requests[0].base.lower() in catalogued())
         self._first: Future[None] | None = None
@@ -93,16 +93,16 @@ class Worker:
 
     def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[TaskOutcome, ...]:
         """Run one task, watched, and with care."""
-        places = self.places(task)
+        targets = self.targets(task)
         if care != Care():
-            done = [recorded_outcome(task, place, care) for place in places]
+            done = [recorded_outcome(task, target, care) for target in targets]
             if all(done):
                 # Committed already: by a worker that died before it could say so, or by another builder.
                 watch.on_progress(len(task.keys))
                 return tuple(outcome for outcome in done if outcome is not None)
-        outcomes = run_task(self.forward, source, task, places, self._pools, watch, care)
+        outcomes = run_task(self.forward, source, task, targets, self._pools, watch, care)
         if self.specs[0].recipe.precision != "float32" and task.views is None:
-            self._tell_drift(source, task, places)
+            self._tell_drift(source, task, targets)
         return outcomes
 
     def attempt(
@@ -112,9 +112,9 @@ class Worker:
         on_progress: Callable[[int], None],
         warm: Callable[[float], None] = lambda _: None,
     ) -> Trial:
-        """Run a sample of `task` and throw it away.
+        """Run a sample of `task` and throw it away; found nothing.
 
-        It founds nothing. `warm` gets the seconds of a forward pass.
+        `warm` gets the seconds of a forward pass.
         """
         started = time.perf_counter()
         self.see_first(source, task)
@@ -130,9 +130,7 @@ class Worker:
     def see_first(self, source: Source, task: Task) -> None:
         """Set up decoding for files like the first of `task`.
 
-        This runs beside the forward pass, which waits for it. Not for a task that is run with care: this touches a file
-        that was not named before.
-
+        This runs beside the forward pass, which waits for it.
         Not for a task that is run with care: this touches a file that was not named before.
         """
         if self._first is None and not self._canaries.rows and isinstance(self.forward, Preparing):
@@ -159,12 +157,12 @@ class Worker:
         """Compute the canary pictures at each cut."""
         return Proof(self._canary(), self._environment)
 
-    def places(self, task: Task) -> list[RowTarget]:
+    def targets(self, task: Task) -> list[RowTarget]:
         """Give where rows go; the first call founds stores, measures `pace`."""
         for cut in task.cuts:
-            if (task.views, cut) not in self._places:
-                self._places[task.views, cut] = self._open_target(cut, task.views)
-        return [self._places[task.views, cut] for cut in task.cuts]
+            if (task.views, cut) not in self._targets:
+                self._targets[task.views, cut] = self._open_target(cut, task.views)
+        return [self._targets[task.views, cut] for cut in task.cuts]
 
     def __enter__(self) -> Worker:
         return self
@@ -182,14 +180,7 @@ class Worker:
         compare_decoder(folder, self._environment)
         compare_canary(folder, rows, spec)
         # The names in the files are the first builder's, so that all builders write the same bytes.
-        return RowTarget(
-            folder / "shards",
-            header.spec,
-            self._environment,
-            hash_of(rows),
-            self.pace,
-            cut,
-        )
+        return RowTarget(folder / "shards", header.spec, self._environment, hash_of(rows), self.pace, cut)
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -201,10 +192,10 @@ class Worker:
             return None
         return self._requests[cut].computed_in(self.specs[cut].recipe.precision)
 
-    def _tell_drift(self, source: Source, task: Task, places: Sequence[RowTarget]) -> None:
+    def _tell_drift(self, source: Source, task: Task, targets: Sequence[RowTarget]) -> None:
         """Publish once a store what its precision costs."""
         unmeasured = {
-            place.cut: place.shards.parent for place in places if not read_drift(place.shards.parent)
+            target.cut: target.shards.parent for target in targets if not read_drift(target.shards.parent)
         }
         drifts = probe_drift(self.forward, source, task) if unmeasured else ()
         for cut, drift in enumerate(drifts):
@@ -227,7 +218,7 @@ class Worker:
 
 
 def _seen(forward: Forward, source: Source, path: bytes) -> None:
-    # What cannot be read or decoded is told of when its turn comes.
+    # What cannot be read or decoded is reported when its turn comes.
     with contextlib.suppress(OSError, Rejected):
         forward.decode(source.read(path))
 
@@ -258,7 +249,7 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
             elif isinstance(ask, Compute) and worker is not None:
                 if not ask.care.careful:
                     worker.see_first(ask.source, ask.task)
-                worker.places(ask.task)
+                worker.targets(ask.task)
                 founded(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:

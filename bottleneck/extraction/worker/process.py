@@ -23,7 +23,7 @@ _LIVES = 2
 #: more was wanted than memory held already, until the base is to blame.
 _ODD_DEATHS = 2
 
-#: Share of the memory limit that is more than little: an image that takes so much is to blame itself, whatever the
+#: Share of the memory limit that is more than little: an image that takes as much is to blame itself, whatever the
 #: one before it did.
 _MUCH = 1 / 8
 

@@ -30,10 +30,10 @@ class RowTarget:
 class RowWriter:
     """Keeps the finite rows of one cut, in task order."""
 
-    def __init__(self, task: Task, place: RowTarget, care: Care) -> None:
-        self.place, self._spec = place, place.spec
-        self._stored = np.dtype(place.spec.recipe.dtype)
-        shape = (len(task.keys), *place.spec.shape)
+    def __init__(self, task: Task, target: RowTarget, care: Care) -> None:
+        self.target, self._spec = target, target.spec
+        self._stored = np.dtype(target.spec.recipe.dtype)
+        shape = (len(task.keys), *target.spec.shape)
         self.features = np.empty(shape, self._stored)
         # What rounding costs is measured against the rows before it.
         self._full = np.empty(shape, np.float32) if self._stored != np.float32 else None
@@ -58,14 +58,14 @@ class RowWriter:
         if not self.kept and not bad:
             return
         commit(
-            self.place.shards,
+            self.target.shards,
             task.id,
             self._spec,
             np.ascontiguousarray(task.keys[self.kept]),
             self.features[: len(self.kept)],
             rejected=bad,
-            environment=self.place.environment,
-            canary=self.place.canary,
+            environment=self.target.environment,
+            canary=self.target.canary,
             rounding=self._rounding(),
         )
 

@@ -58,19 +58,17 @@ class Pools:
     forward: ThreadPoolExecutor
 
 
-def recorded_outcome(task: Task, place: RowTarget, care: Care) -> TaskOutcome | None:
-    """Read the outcome of a task from a whole record.
-
-    None where no record tells of all its contents.
+def recorded_outcome(task: Task, target: RowTarget, care: Care) -> TaskOutcome | None:
+    """Read the outcome from a record of all its contents, or None.
 
     One that blames circumstances in another way than `care` is of an earlier run: this one looks at it again.
     """
     refused = {(why.content, why.circumstances, why.final) for why in care.refused.values()}
     for attempt in itertools.count():
         name = f"{task.id}.{attempt}.json" if attempt else f"{task.id}.json"
-        if not (place.shards / name).exists():
+        if not (target.shards / name).exists():
             return None
-        record = read_sound_record(place.shards, name, place.spec)
+        record = read_sound_record(target.shards, name, target.spec)
         unsure = record is not None and any(
             why.retry and (why.content, why.circumstances, why.final) not in refused
             for why in record.rejected
@@ -89,7 +87,7 @@ def run_task(
     forward: Forward,
     source: Source,
     task: Task,
-    places: Sequence[RowTarget],
+    targets: Sequence[RowTarget],
     pools: Pools,
     watch: Watch,
     care: Care = Care(),  # noqa: B008 - frozen
@@ -103,7 +101,7 @@ def run_task(
     forward : Forward
     source : Source
     task : Task
-    places : sequence of Place
+    targets : sequence of RowTarget
         One for each cut that rows are wanted of. The first one is committed last: its record ends the task.
     pools : Pools
     watch : Watch
@@ -112,11 +110,11 @@ def run_task(
     Returns
     -------
     tuple of TaskOutcome
-        One for each place.
+        One for each target.
     """
-    pace = places[0].pace
+    pace = targets[0].pace
     stopwatch = Stopwatch(forward.batch / pace if pace else None)
-    rows = _TaskRows(forward, task, places, pools, watch, care, stopwatch)
+    rows = _TaskRows(forward, task, targets, pools, watch, care, stopwatch)
     moved: list[bytes] = []
     for index, result in ImageReader(forward, source, task, pools.decode, stopwatch, watch, care):
         if isinstance(result, FileChanged):
@@ -148,7 +146,7 @@ class _TaskRows:
         self,
         forward: Forward,
         task: Task,
-        places: Sequence[RowTarget],
+        targets: Sequence[RowTarget],
         pools: Pools,
         watch: Watch,
         care: Care,
@@ -157,7 +155,7 @@ class _TaskRows:
         self._forward, self._task, self._watch, self._care = forward, task, watch, care
         self._stopwatch = stopwatch
         self._pool = pools.forward
-        self.writers = [RowWriter(task, place, care) for place in places]
+        self.writers = [RowWriter(task, target, care) for target in targets]
         self._waiting: list[tuple[int, np.ndarray]] = []
         self._running: deque[tuple[list[int], np.ndarray, Future[tuple[np.ndarray, ...]]]] = deque()
         size = forward.spec.recipe.pixels
@@ -205,7 +203,7 @@ class _TaskRows:
         self._idle.append(pixels)
         self._stopwatch.waited["forward"] += time.perf_counter() - started
         for writer in self.writers:
-            for index, row in zip(indices, rows[writer.place.cut], strict=False):  # the padding has no index
+            for index, row in zip(indices, rows[writer.target.cut], strict=False):  # the padding has no index
                 why = writer.add(index, row)
                 if why is not None:
                     writer.rejections.append(self._rejection(index, why))

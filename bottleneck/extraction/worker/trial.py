@@ -97,9 +97,9 @@ def run_trial(
     count = sample_size(pass_seconds, forward.batch, len(task.keys))
     part = task._replace(keys=task.keys[:count], paths=task.paths[:count])
     with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
-        place = RowTarget(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
+        target = RowTarget(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
         started = time.perf_counter()
-        (outcome,) = run_task(forward, source, part, [place], pools, watch)
+        (outcome,) = run_task(forward, source, part, [target], pools, watch)
         seconds = time.perf_counter() - started
         stored = sum(path.stat().st_size for path in Path(name).iterdir())
     write = outcome.clock.waited["write"]

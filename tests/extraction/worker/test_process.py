@@ -50,7 +50,7 @@ def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(
     assert told.computed == 5
     seen: list[int] = []
     with Worker(base(), cache) as second:
-        second.places(task)
+        second.targets(task)
         second.forward.features = None  # type: ignore[method-assign]
         (again,) = second.run(source, task, Watch(seen.append), Care(careful=True))
     assert (again.task, again.computed, again.rejections) == (told.task, 5, told.rejections)
