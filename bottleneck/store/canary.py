@@ -34,7 +34,7 @@ _REDUCED_TOLERANCE = 0.5
 #: Values of one picture: large maps are sampled evenly, or a store would open with tens of megabytes of canary.
 _VALUES = 4096
 
-#: What a record says that knows no canary: its rows were put right where none of their records was left.
+#: In records without a known canary: their rows were repaired when no record of theirs was left.
 NO_CANARY = "0" * 64
 
 
@@ -141,7 +141,7 @@ def prove_unchanged(folder: Path, rows: np.ndarray, spec: StoreSpec, recorded: C
         first = _read(path, rows)
     except FileNotFoundError:
         if not recorded:
-            return  # another machine's rows, and no canary of theirs: as with any base, the next `extract` leaves one
+            return  # rows of another machine without a canary: as with any base, the next `extract` writes one
         apart = "differ"
     else:
         largest, tolerance = canary_distance(first, rows), canary_tolerance(spec)
@@ -178,7 +178,7 @@ def _read(path: Path, rows: np.ndarray) -> np.ndarray:
     return first
 
 
-#: Where an environment says what decodes files. Records of early versions do not say it: nothing is known of them.
+#: The key of the decoder in an environment. Records of early versions lack it: nothing is known of them.
 DECODER = "decoder"
 
 
@@ -210,7 +210,7 @@ def _recorded(shards: Path, version: str) -> str | None:
     except FileNotFoundError:
         return None
     for name in names:
-        # What is no record, or gone by now, says nothing; whoever opens the store says what is wrong with it.
+        # A file that is no record, or is gone, says nothing; opening the store reports what is wrong with it.
         with contextlib.suppress(OSError, MalformedDocument, StoreError):
             decoder = read_record(shards, name).environment.get(DECODER)
             if decoder is not None and decoder.partition("-")[0] == version:

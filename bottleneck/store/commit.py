@@ -114,8 +114,8 @@ def _publish(folder: Path, spec: StoreSpec, record: Record, data: bytes, listing
             return existing
         if existing is None and os.path.lexists(folder / name) and not _names_our_files(folder, name, record):
             continue
-        # Same bytes, or nothing there yet. A file of this very name that is damaged is replaced by what its
-        # name promises; that is the only replacement there is.
+        # The files have the same bytes, or do not exist yet. A damaged file of this name is replaced by the bytes
+        # that its name promises; nothing else is ever replaced.
         for part, content in ((record.shard, data), (record.blocks, listing)):
             if content and not publish(folder / part, content) and not _holds(folder / part, content):
                 publish(folder / part, content, replace=True)

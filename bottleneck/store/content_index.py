@@ -32,7 +32,7 @@ def first_rows(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """
     rows = np.flatnonzero(wanted)
     # By the first eight bytes, so that nothing of the size of all keys is copied or sorted; contents that share
-    # them (copies, nearly always) are then told apart by the whole key.
+    # them (copies, nearly always) are then compared by the whole key.
     prefix = np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
     if len(rows) < len(prefix):
         prefix = prefix[rows]
@@ -93,7 +93,7 @@ class Index:
         places = np.full(len(keys), -1, np.int64)
         place = np.searchsorted(self.prefix, wanted)
         pending = np.arange(len(keys))
-        # One round is the rule; more only where two contents share these eight bytes.
+        # One round suffices, unless two contents share these eight bytes.
         while len(pending):
             pending = pending[place[pending] < len(self.prefix)]
             pending = pending[self.prefix[place[pending]] == wanted[pending]]

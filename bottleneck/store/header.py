@@ -87,7 +87,7 @@ def parse_header(data: bytes, where: str) -> StoreHeader:
                 f"{where} has format {version}; this version of bottleneck-features reads 1: "
                 "upgrade it (pip install -U bottleneck-features). Nothing was touched"
             )
-        if isinstance(document, dict) and "self" in document:  # the first ones had none
+        if isinstance(document, dict) and "self" in document:  # early ones have none
             unseal(document)
         return validate(StoreHeader, document)
     except MalformedDocument as error:
@@ -181,6 +181,6 @@ def write_log(folder: Path, document: Mapping[str, Any]) -> None:
         with path.open("x", encoding="ascii") as file:
             file.write(text + "\n")
     except OSError:
-        # Half a log says less than none.
+        # Half a log is worse than none.
         with contextlib.suppress(OSError):
             path.unlink()

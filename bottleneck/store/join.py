@@ -122,7 +122,7 @@ class Features:
         }
 
     def _texts(self, name: str) -> np.ndarray:
-        # One string object a distinct value, not one a row.
+        # One string object for each distinct value, not for each row.
         column = self.table.column(name).combine_chunks().dictionary_encode()
         chunks = column.chunks if hasattr(column, "chunks") else [column]
         values = [np.array([*chunk.dictionary.to_pylist(), None], object) for chunk in chunks]

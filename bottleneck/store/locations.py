@@ -43,12 +43,14 @@ class StoreLocation(Protocol):
         self, command: str, waiting: Callable[[str], None]
     ) -> contextlib.AbstractContextManager[None]:
         """Be the only housekeeper, where locks exist. Raises `StoreError`."""
+        return contextlib.nullcontext()
 
     def committing(self) -> contextlib.AbstractContextManager[None]:
         """Keep removers away while files are written, where locks exist."""
+        return contextlib.nullcontext()
 
 
-class FolderLocation:
+class FolderLocation(StoreLocation):
     """A store's folder on a disk."""
 
     local = True
@@ -89,7 +91,7 @@ class FolderLocation:
         return committing(self.path)
 
 
-class UrlLocation:
+class UrlLocation(StoreLocation):
     """A store's folder behind a URL."""
 
     local = False
@@ -123,16 +125,6 @@ class UrlLocation:
         with _as_store_error(self.name):
             objects.write_object(objects.join_url(self.url, name), data)
             return True
-
-    def housekeeping(
-        self, command: str, waiting: Callable[[str], None]
-    ) -> contextlib.AbstractContextManager[None]:
-        """As `StoreLocation`."""
-        return contextlib.nullcontext()
-
-    def committing(self) -> contextlib.AbstractContextManager[None]:
-        """As `StoreLocation`."""
-        return contextlib.nullcontext()
 
 
 def store_locations(cache: str | Path) -> list[StoreLocation]:

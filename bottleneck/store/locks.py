@@ -31,7 +31,7 @@ from bottleneck.system.durable import NO_LOCKS, shown
 
 HOUSEKEEPING, COMMITS = "housekeeping.lock", "commits.lock"
 
-#: Seconds that one housekeeper waits for another, which may be writing a large store anew.
+#: Seconds that one housekeeper waits for another, which may be rewriting a large store.
 _FOR_HOUSEKEEPING = 600.0
 
 #: Seconds that a removal waits for commits under way: one writes a shard of at most some hundred megabytes.
@@ -97,7 +97,7 @@ def housekeeping(
         _sign(lock, f"{command}, process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        # Who waits for it finds another file under that name, or none, and tries again.
+        # A process that waits finds another file of that name, or none, and tries again.
         with contextlib.suppress(OSError):
             os.unlink(path)
         os.close(lock)
@@ -117,7 +117,7 @@ def committing(folder: Path) -> Iterator[None]:
     try:
         lock = _acquire(folder / COMMITS, exclusive=False, patience=_FOR_REMOVAL)
     except _NoLocks:
-        lock = -1  # nobody removes anything where there are none
+        lock = -1  # without locks nobody removes anything
     if lock is None:
         raise StoreError(
             f"{folder.name}: a command that removes files there stands still (`store prune` or `store compact`, on "
@@ -223,7 +223,7 @@ def _try_acquire(path: Path, exclusive: bool, make: bool) -> int | None:
     try:
         descriptor = os.open(path, flags | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY), 0o666)
     except PermissionError as error:
-        # Another user's: to lock it, reading is enough on most file systems.
+        # The file is another user's: on most file systems reading suffices to lock it.
         try:
             descriptor = os.open(path, flags | os.O_RDONLY)
         except FileNotFoundError:

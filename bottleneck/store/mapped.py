@@ -131,7 +131,7 @@ class Shards:
             if features is None:
                 return None
             _MAPS[file] = features
-            # Dropping a map that another thread copies from is safe: it lives as long as somebody holds it.
+            # Dropping a map that another thread copies from is safe: it lives as long as it is referenced.
             if (excess := len(_MAPS) - _most_maps()) > 0:
                 for oldest in _MAPS.keyrefs()[:excess]:
                     if (other := oldest()) is not None:

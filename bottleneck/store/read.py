@@ -151,7 +151,7 @@ def open_store(cache: Cache, spec: StoreSpec, *, without: Collection[str] = (), 
         Its folder cannot be read.
     """
     behind = mirror(cache, spec)
-    # Somebody who makes many shards into few may do so between our list and our reads: then the list has changed.
+    # A compaction may run between our list and our reads: then the list has changed.
     for _ in range(_LOOKS - 1):
         store, names = _opened(cache, spec, behind, without, mapped)
         if not store.damaged or names == _record_names(store.folder / "shards"):
@@ -170,7 +170,7 @@ def _opened(
         raise ReadFailure.of(error.filename or cache.stores, error) from error
     place = folder / "shards"
     with reading(folder):
-        # A list that was begun before a record came, and ended after those that it supersedes went, has neither.
+        # Else a list could miss a new record, and also those that it supersedes, which were removed meanwhile.
         names = _record_names(place)
     records, damaged = _sound_records(place, names, spec, without)
     files = {name: ShardFile(place, record, mapped=mapped) for name, record in records.items()}
@@ -194,7 +194,7 @@ def _opened(
         keep = np.repeat([name not in replaced for name in files], [f.record.rows for f in files.values()])
         keys, end = keys[:end][keep], int(keep.sum())
         files = {name: file for name, file in files.items() if name not in replaced}
-    # The later of several records of one task last.
+    # Of several records of one task the later comes last.
     verdicts = [files[name].record.rejected for name in sorted(files, key=attempt_of)]
     index = Index.of(keys[:end])
     lasting, suspects = _without_row(verdicts, index)

@@ -36,7 +36,7 @@ def block_rows(row_bytes: int) -> int:
 
 
 def hash_block(identity: str, position: int, data: bytes | memoryview) -> bytes:
-    """Hash a block together with its shard and position.
+    """Hash a block with its place: right bytes elsewhere are wrong.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def superseded(records: Mapping[str, Record]) -> set[str]:
 
 
 def is_committed(folder: Path, name: str, spec: StoreSpec) -> bool:
-    """Tell whether the record and, by size, its shard's file exist."""
+    """Tell whether record and shard exist, by size; serving checks the rows."""
     try:
         record = read_record(folder, name)
         check_fits(record, spec)

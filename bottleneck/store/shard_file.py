@@ -85,7 +85,7 @@ class ShardFile:
         with self._open() as file:
             for block in blocks:
                 start = block * block_bytes
-                # By pread, not through the map: a bad sector is then an error and no signal.
+                # By pread, not through the map: a bad sector then raises an error instead of a signal.
                 data = self._pread(file, min(block_bytes, end - start), record.features_offset + start)
                 if hash_block(record.id, block, data) != listing[32 * block : 32 * block + 32]:
                     first = block * record.block_rows

@@ -190,7 +190,7 @@ def epoch_views(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
     >>> epoch_views(0, 1, 3, 1).tolist(), bool((epoch_views(0, 1, 9, 4) == epoch_views(0, 1, 9, 4)).all())
     ([0, 0, 0], True)
     """
-    # A stream that no order of rows and no held-out part uses.
+    # Neither an order of rows nor a validation part uses this stream.
     return np.random.default_rng([seed, epoch, 1]).integers(0, count, images)
 
 

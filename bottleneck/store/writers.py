@@ -31,7 +31,7 @@ from bottleneck.system.staging import room_beside
 
 Format = Literal["npy", "parquet", "h5"]
 
-#: Leads its set: two matrices of the same rows may share it, and whoever joins rows with names opens it.
+#: The leading file of its set: two matrices of the same rows may share it, and who joins rows with names opens it.
 TABLE = "table.parquet"
 
 #: The key of `RowFacts` in the table's metadata.
@@ -146,7 +146,7 @@ def check_out(folder: Path, kind: Format) -> None:
     matrix = folder / f"features.{kind}"
     table = matrix if kind == "parquet" else folder / TABLE
     if table.is_dir():
-        return  # that a folder is in the way is said where the names are taken
+        return  # `take_names` reports the folder that is in the way
     for path in (table, matrix):
         if os.path.lexists(path) and not is_own_table(table):
             raise UsageError(

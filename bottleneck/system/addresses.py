@@ -20,14 +20,14 @@ LOCAL = ("file", "local")
 VARIABLE = "BOTTLENECK_SOURCE"
 
 _ONE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
-#: Also of what was meant for a URL and is none: with one slash, or a blank before it.
+#: Also in broken URLs: with one slash, or a blank before it.
 _NAME_AND_PASSWORD = re.compile(r"(:/+)[^\s/:@'\"<>]+:[^\s/@'\"<>]+@")
 _LEFT_OVER = re.compile(r"([?&;][A-Za-z][\w.-]*=)[^\s&;'\"<>]+")
 _PORT = re.compile(r"(\[.*\]|[^:]*)(:\d*)?")
 _AUTHORITY = re.compile(
     r"([^\s\\@\[\]]*@)?(?P<host>[\w.~-]*|\[[0-9A-Fa-f:.]+\])(:(?P<port>\d{1,5})?)?", re.ASCII
 )
-#: Names under which queries carry what nobody else should have.
+#: Usual names of secrets in queries.
 _USUAL = re.compile(r"sig|token|key|pass|pwd|secret|auth|cred|sas|session|jwt|x-amz-|x-goog-", re.IGNORECASE)
 _HIDDEN = "***"
 _PORTS = {"http": 80, "https": 443}

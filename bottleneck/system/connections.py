@@ -14,7 +14,7 @@ from bottleneck.system.addresses import WEB, has_no_secret, redact, redact_text
 from bottleneck.system.durable import shown
 from bottleneck.system.web_client import client_factory
 
-#: What installs a protocol that the extra does not bring.
+#: The package of a protocol that the extra does not install.
 _PACKAGES: Mapping[str, str] = {
     "gs": "gcsfs",
     "gcs": "gcsfs",
@@ -30,7 +30,7 @@ _SILENCE = 60
 #: Seconds for all of one small object.
 _DEADLINE = 300
 
-#: Connected file systems live as long as the process (a connection takes tenths of a second); a fork starts anew.
+#: Connected file systems live as long as the process (a connection takes tenths of a second); a fork connects again.
 _connected: dict[tuple[object, ...], Any] = {}
 _connecting = threading.Lock()
 

@@ -71,7 +71,7 @@ def _advice(error: OSError, named: str) -> str:
     if not advice:
         return ""
     if not named:
-        # Libraries that write for us do not always hand on what it was about.
+        # Libraries that write for us do not always say which file it was.
         return f"it is not said of which file: look at --out, --run, --cache and {_temporary()}, {advice}"
     if Path(os.path.abspath(named)).is_relative_to(os.path.abspath(_temporary())):
         return f"{advice} (TMPDIR says where temporary files go)"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bottleneck.schema import Signature
 
-#: Volumes of a signature: an object is known by a tag, by its time, by nothing.
+#: Volumes of a signature: an object is known by a tag, by its time, or not at all.
 _TAGGED, _TIMED, _UNKNOWN = -1, 1, 0
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 _ASKED = "TF_ENABLE_ONEDNN_OPTS"
 
-#: As Linux and Windows call it. Elsewhere the same word turns on what TensorFlow calls experimental.
+#: Names on Linux and Windows. On other processors the variable enables what TensorFlow calls experimental.
 _X86 = ("x86_64", "AMD64")
 
 
@@ -37,7 +37,7 @@ def onednn_in_use() -> bool:
     True
     """
     try:
-        # No public function tells; TensorFlow's own tests ask so.
+        # There is no public function; TensorFlow's own tests ask this one.
         port = importlib.import_module("tensorflow.python.util._pywrap_util_port")
         return bool(port.IsMklEnabled())
     except (ImportError, AttributeError):

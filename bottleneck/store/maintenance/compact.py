@@ -129,7 +129,7 @@ def _compacted(folder: Path, target: int, moved: Callable[[int], None]) -> Compa
     listing = list_store(folder)
     damaged = {**listing.broken, **listing.lacking}
     before = len(listing.standing)
-    # What an earlier compaction had left when it was ended.
+    # First remove what an earlier compaction left when it was killed.
     old, parts = find_superseded(listing)
     removed.records(listing.shards, old)
     removed.parts(listing.shards, parts)

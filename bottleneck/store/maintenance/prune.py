@@ -46,7 +46,7 @@ class KeptContents:
 
     def contains(self, keys: np.ndarray, width: int) -> np.ndarray:
         """Look `keys` (m, 32) up by their first `width` bytes: (m,) bool."""
-        # One index for all shards: a store of many asks many times.
+        # One index serves all shards.
         if width not in self._indexes:
             self._indexes[width] = Index.of(_cut(self._keys, width))
         return self._indexes[width].find(_cut(keys, width)) >= 0
@@ -200,7 +200,7 @@ def _pruned(folder: Path, kept: KeptContents | None, done: bool, moved: Callable
     removed, damaged, written, rewritten = Removal(), dict(steps.damaged), 0, 0
     keeps = keeper(listing, kept)
     if done:
-        # First of all: what is written below may have the name of a file that an earlier prune left when it was ended.
+        # First, since a shard written below may have the name of a file that a killed prune left.
         remove_leftovers(listing, steps.leftovers, removed)
         removed.records(listing.shards, steps.removed)
         moved(len(steps.removed))

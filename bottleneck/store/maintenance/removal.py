@@ -89,7 +89,7 @@ class Removal:
         try:
             now: Record | None = read_record(folder, name)
         except FileNotFoundError:
-            return True  # what it stood for goes
+            return True  # its files still have to go
         except (OSError, BottleneckError):
             now = None
         if now != record:
@@ -195,5 +195,5 @@ def remove_leftovers(listing: Listing, names: tuple[str, ...], removed: Removal)
             else:
                 with removing(listing.folder):
                     removed.file(path)
-    # A builder may have begun since with the task that one of them was made for: then it commits before or after this.
+    # A builder may have begun one of these tasks since: it then commits before or after this removal.
     removed.parts(listing.shards, parts)

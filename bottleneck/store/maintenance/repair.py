@@ -53,7 +53,7 @@ class Recomputed:
     rejected: Mapping[bytes, str] = field(default_factory=dict)
 
 
-#: (n, 32) contents to what the source gives for them.
+#: Computes contents (n, 32) again from the source.
 Recompute = Callable[[np.ndarray], Recomputed]
 
 
@@ -154,7 +154,7 @@ def _repaired(
                 untold.append(name)
         elif name in listing.broken:
             untold.append(name)
-    # What is neither was removed since it was verified: compacted, pruned, or put right by another repair.
+    # Other names were removed since they were verified: compacted, pruned, or repaired by another process.
     _restore(listing, salvaged, recompute, done)
     if untold:
         before = _known(listing)

@@ -16,7 +16,7 @@ from bottleneck.store.listing import Listing
 from bottleneck.store.maintenance.shard_check import read_shard
 from bottleneck.store.record import precedence
 
-#: (n, 32) uint8 to (n,) bool.
+#: Tells which contents (n, 32) uint8 are kept: (n,) bool.
 Keeps = Callable[[np.ndarray], np.ndarray]
 
 

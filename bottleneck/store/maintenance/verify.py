@@ -94,7 +94,7 @@ def verify_store(folder: Path, moved: Callable[[int], None] = lambda _: None) ->
             if not removed and listing.records.keys() <= seen.keys():
                 break
         if listing.records != first.records:
-            # Its files may have been removed under the look at them, and be back.
+            # Files may have been removed while they were checked, and written again.
             with reading(folder):
                 listing = list_store(folder)
                 for name in [
