@@ -6,16 +6,17 @@ import csv
 import difflib
 import io
 import posixpath
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv as arrow_csv
 
 from bottleneck.errors import SourceError
 from bottleneck.sources import parquet
 from bottleneck.sources.layout import SPLIT_NAMES
 from bottleneck.sources.reading import reason_of
 from bottleneck.system.durable import shown
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("group", "split")
@@ -38,8 +39,6 @@ def columns_of(location: str) -> list[str]:
     SourceError
         Unreadable, a column twice, or a required one missing: found columns and the nearest are listed.
     """
-    import pyarrow as pa
-
     try:
         found = _csv_header(location) if _is_csv(location) else parquet.read_parquet_columns(location)[0]
     except OSError as error:
@@ -90,8 +89,6 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
     >>> read_columns(str(table))[0].to_pylist(), read_columns(str(table))[1]
     ([{'path': b'a.png', 'label': 'cat', 'group': None, 'split': 'validation'}], 1)
     """
-    import pyarrow as pa
-
     try:
         if _is_csv(location):
             names = columns_of(location)
@@ -108,9 +105,6 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
 
 
 def _checked(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, int]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     paths, labels = raw.column("path"), raw.column("label")
     empty = pc.or_kleene(pc.is_null(paths), pc.equal(pc.binary_length(paths), 0))
     _refuse(location, empty, "an empty path", "name a file in each row or leave the row out")
@@ -145,9 +139,6 @@ def _csv_header(location: str) -> list[str]:
 
 
 def _read_csv(location: str, names: list[str]) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
     # Only our columns, as text: another column's type may change half-way down, and 01 is not 1. Paths are
     # bytes because file names need not be UTF-8. No text stands for null: a class may be called NA or null.
     return arrow_csv.read_csv(
@@ -163,17 +154,11 @@ def _read_csv(location: str, names: list[str]) -> pa.Table:
 
 
 def _empty_as_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     blank = pc.is_in(pc.utf8_lower(column), value_set=pa.array(["", "nan"]))
     return pc.if_else(blank, pa.scalar(None, pa.string()), column)
 
 
 def _splits(location: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(column))
     names = pa.array(list(SPLIT_NAMES))
     at = pc.index_in(plain, value_set=names)
@@ -188,9 +173,6 @@ def _splits(location: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     """Normalise ``./a.png`` to ``a.png``; only such paths become objects."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     odd = pc.match_substring_regex(paths, rb"(^|/)\.{0,2}(/|$)".decode())
     url = pc.match_substring_regex(paths, rb"^[A-Za-z][A-Za-z0-9+.-]+://".decode())
     odd = pc.and_not(odd, url)  # two slashes mean something there
@@ -202,9 +184,6 @@ def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _each_once(location: str, table: pa.Table) -> tuple[pa.Table, int]:
     """Drop equal rows and count them; refuse a path with two meanings."""
-    import numpy as np
-    import pyarrow.compute as pc
-
     if not len(table):
         return table, 0
     coded = table.column("path").combine_chunks().dictionary_encode()
@@ -228,8 +207,6 @@ def _each_once(location: str, table: pa.Table) -> tuple[pa.Table, int]:
 
 
 def _refuse(location: str, bad: pa.ChunkedArray, what: str, advice: str) -> None:
-    import numpy as np
-
     rows = np.flatnonzero(np.asarray(bad)) + 1
     if len(rows):
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""

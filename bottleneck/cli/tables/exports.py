@@ -52,27 +52,18 @@ def export_table(done: Exported) -> RenderableType:
         ("verdict", f"{certificate.verdict} (tolerance {certificate.tolerance:.2g})"),
         ("compared on", certificate.compared),
         ("broken twins", f"{', '.join(noticed)}: noticed"),
-    ]
-    facts += [
-        ("stored rows", f"{row.top1:.3f} of the first choices, centred cosine from {row.cosine:.4f}")
-        for row in certificate.drift
-    ]
-    return stacked(
-        table,
-        facts_list(
-            [
-                *facts,
-                ("model card", str(done.folder / "card.md")),
-                ("certificate", str(done.folder / "parity.json")),
-                ("folder", str(done.folder)),
-            ]
-        ),
         *(
-            [plain_text(f"left out, for want of their libraries: {', '.join(done.left_out)}")]
-            if done.left_out
-            else []
+            ("stored rows", f"{row.top1:.3f} of the first choices, centred cosine from {row.cosine:.4f}")
+            for row in certificate.drift
         ),
-    )
+        ("model card", str(done.folder / "card.md")),
+        ("certificate", str(done.folder / "parity.json")),
+        ("folder", str(done.folder)),
+    ]
+    parts: list[RenderableType] = [table, facts_list(facts)]
+    if done.left_out:
+        parts.append(plain_text(f"left out, for want of their libraries: {', '.join(done.left_out)}"))
+    return stacked(*parts)
 
 
 def _figures(seen: list[Comparison]) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bottleneck.cli.tables.common import columns, extents, facts_list, plain_text, stacked
 from bottleneck.pipeline.stores import Checked
@@ -17,6 +17,7 @@ from bottleneck.store.maintenance.state import StoreState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 _SHOWN = 10
 
@@ -144,14 +145,7 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
 def compaction_table(results: Sequence[Compaction | StoreState]) -> RenderableType:
     """Show what `compact` did."""
     table = columns("store", ">records before", ">after", ">rows rewritten", ">freed")
-    notes: list[str] = []
-    for one in results:
-        if isinstance(one, StoreState):
-            notes.append(f"{one.folder.name}: {one.problem}")
-            continue
-        row = (f"{one.before:,}", f"{one.after:,}", f"{one.rows:,}", _signed(one.freed))
-        table.add_row(plain_text(one.folder.name), *row)
-        notes += _notes(one.folder.name, one.damaged, one.failed)
+    notes = _fill(table, results, lambda one: (one.before, one.after, one.rows))
     return stacked(table, plain_text("\n".join(notes)))
 
 
@@ -174,14 +168,7 @@ def copied_table(copies: Sequence[Copied]) -> RenderableType:
 def pruning_table(results: Sequence[Pruning | StoreState]) -> RenderableType:
     """Show what `prune` did, or would do."""
     table = columns("store", ">rows", ">shards", ">rewritten", ">files left over", ">freed")
-    notes: list[str] = []
-    for one in results:
-        if isinstance(one, StoreState):
-            notes.append(f"{one.folder.name}: {one.problem}")
-            continue
-        counts = (one.rows, one.shards, one.rewritten, len(one.leftovers))
-        table.add_row(plain_text(one.folder.name), *(f"{count:,}" for count in counts), _signed(one.freed))
-        notes += _notes(one.folder.name, one.damaged, one.failed)
+    notes = _fill(table, results, lambda one: (one.rows, one.shards, one.rewritten, len(one.leftovers)))
     if not any(isinstance(one, Pruning) and one.done for one in results):
         notes.append("nothing was removed: the same command with --yes does it")
     return stacked(table, plain_text("\n".join(notes)))
@@ -192,11 +179,20 @@ def _damage(damage: Damage) -> str:
     return f"{where}: {damage.why}"
 
 
-def _notes(store: str, damaged: Mapping[str, str], failed: Mapping[str, str]) -> list[str]:
-    return [
-        *(f"{store}: {name} is damaged and was left alone: {why}" for name, why in damaged.items()),
-        *(f"{store}: {name} could not be removed: {why}" for name, why in failed.items()),
-    ]
+def _fill(table: Table, results: Sequence[Any], counts_of: Callable[[Any], tuple[int, ...]]) -> list[str]:
+    """Add a row for each store, and return notes on what was passed over."""
+    notes: list[str] = []
+    for one in results:
+        store = one.folder.name
+        if isinstance(one, StoreState):
+            notes.append(f"{store}: {one.problem}")
+            continue
+        table.add_row(plain_text(store), *(f"{count:,}" for count in counts_of(one)), _signed(one.freed))
+        notes += [
+            f"{store}: {name} is damaged and was left alone: {why}" for name, why in one.damaged.items()
+        ]
+        notes += [f"{store}: {name} could not be removed: {why}" for name, why in one.failed.items()]
+    return notes
 
 
 def _named(label: str, items: Mapping[str, str]) -> list[tuple[str, str]]:
