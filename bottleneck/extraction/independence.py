@@ -53,10 +53,7 @@ class Canary:
         self.rows: tuple[np.ndarray, ...] = ()
 
     def compute(self, meanwhile: Callable[[], None]) -> tuple[np.ndarray, ...]:
-        """Compute `rows` once. Raises `UnsteadyBase`.
-
-        `meanwhile` waits for what is set up beside the first pass.
-        """
+        """Compute `rows` once; `meanwhile` awaits other set-up. Raises `UnsteadyBase`."""
         if not self.rows:
             rows = self._computed()
             meanwhile()

@@ -216,10 +216,7 @@ def _named(rejection: Rejection, spec: StoreSpec) -> str:
 def refuse_bad(
     images: int, bad: Sequence[str], ignored: Mapping[str, int], max_bad: float, what: str, rest: str = ""
 ) -> None:
-    """Refuse too many bad images, given as text.
-
-    `bad` names each image and its reason, `what` what is wrong.
-    """
+    """Refuse too many `bad` images with their reasons; `what` is wrong."""
     if not images:
         why = ", ".join(f"{count:,} {name}" for name, count in ignored.items())
         raise SourceError(

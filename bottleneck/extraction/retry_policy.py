@@ -37,8 +37,6 @@ class RetryPolicy:
         """Mark the contents (n, 32) not tried now, and tried suspects.
 
         Both are (n,) bool.
-
-        Both are (n,) bool.
         """
         done, suspects = settled_contents(store, keys, self.circumstances), np.zeros(len(keys), bool)
         if store.suspects:

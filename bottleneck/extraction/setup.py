@@ -66,16 +66,7 @@ def find_complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreS
 class RunSetup:
     """How the base is asked for, and who computes its rows.
 
-    Parameters
-    ----------
-    source : Source
-    requests : sequence of BaseRequest
-    cache : Cache
-    progress : Progress
-    options : RunOptions
-    worker : TaskWorker
-    engine : contextlib.ExitStack
-        Ends the workers of an engine with the run.
+    `engine` ends the workers of an engine with the run.
     """
 
     def __init__(

@@ -109,10 +109,7 @@ class ImageReader:
         return [list(group) for _, group in itertools.groupby(wanted, key=paths.__getitem__)]
 
     def _pixels(self, indices: list[int]) -> list[np.ndarray]:
-        """Read a file once, hash it, and decode that very buffer.
-
-        The keys at `indices` then name what was decoded.
-        """
+        """Read a file once, hash it, and decode that very buffer."""
         task = self.task
         keys = [task.keys[index].tobytes() for index in indices]
         started = time.perf_counter()

@@ -112,10 +112,7 @@ class Worker:
         on_progress: Callable[[int], None],
         warm: Callable[[float], None] = lambda _: None,
     ) -> Trial:
-        """Run a sample of `task` and throw it away; found nothing.
-
-        `warm` gets the seconds of a forward pass.
-        """
+        """Run a sample of `task`, store nothing; `warm` gets seconds a pass."""
         started = time.perf_counter()
         self.see_first(source, task)
         self._canary()
@@ -233,12 +230,11 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         pickle.dump(value, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
-    def founded(pace: float) -> None:
+    def ready(pace: float) -> None:
         answer(BaseReady(pace))
 
     watch = Watch(
-        lambda count: answer(ImagesDone(count)),
-        lambda stage, images: answer(Touching(stage, images)),
+        lambda count: answer(ImagesDone(count)), lambda stage, images: answer(Touching(stage, images))
     )
     while True:
         ask = asked.get()
@@ -250,10 +246,10 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
                 if not ask.care.careful:
                     worker.see_first(ask.source, ask.task)
                 worker.targets(ask.task)
-                founded(worker.pace)
+                ready(worker.pace)
                 answer(worker.run(ask.source, ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:
-                answer(worker.attempt(ask.source, ask.task, watch.on_progress, founded))
+                answer(worker.attempt(ask.source, ask.task, watch.on_progress, ready))
             elif isinstance(ask, Prove) and worker is not None:
                 answer(worker.prove())
             elif isinstance(ask, Search) and worker is not None:

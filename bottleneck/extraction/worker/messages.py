@@ -111,10 +111,7 @@ class ImagesDone:
 
 @dataclass(frozen=True)
 class Touching:
-    """Name what comes next, by place in the task.
-
-    ``decode`` one image, ``forward`` some, ``write`` the shard.
-    """
+    """Name the images that come next: to ``decode``, ``forward`` or ``write``."""
 
     stage: str
     images: tuple[int, ...] = ()
