@@ -31,7 +31,7 @@ def specs() -> dict[str, BaseSpec]:
 
 
 def base_named(name: str) -> BaseSpec:
-    """Look up one base of the catalog. Raises `UnknownName` with the nearest ones."""
+    """Look up a base of the catalog; `UnknownName` offers the nearest."""
     known = specs()
     if name.lower() not in known:
         raise UnknownName("base", name, known, "or give FILE.keras or module:function")

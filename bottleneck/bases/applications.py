@@ -15,8 +15,6 @@ from bottleneck.schema import BaseSpec, Cache, CutPoint
 
 
 class _Family(NamedTuple):
-    """What the members of one family share."""
-
     preprocessing: str
     #: Last feature map without the top.
     last: str
@@ -49,27 +47,20 @@ _VGG = _Family(
         "predictions": _TOP,
     },
 )
+
+
+def _resnet(conv3: int, conv4: int) -> _Family:
+    # Numbers of blocks in those stages.
+    cuts = _stages(conv2="conv2_block3_out", conv3=f"conv3_block{conv3}_out", conv4=f"conv4_block{conv4}_out")
+    return _Family("caffe", "conv5_block3_out", _RESNET_BLOCKS, cuts)
+
+
 _RESNET_BLOCKS = r"(conv1|conv\d+_block\d+)_.*"
 _FAMILIES: Mapping[str, _Family] = {
     "vgg": _VGG,
-    "resnet50": _Family(
-        "caffe",
-        "conv5_block3_out",
-        _RESNET_BLOCKS,
-        _stages(conv2="conv2_block3_out", conv3="conv3_block4_out", conv4="conv4_block6_out"),
-    ),
-    "resnet101": _Family(
-        "caffe",
-        "conv5_block3_out",
-        _RESNET_BLOCKS,
-        _stages(conv2="conv2_block3_out", conv3="conv3_block4_out", conv4="conv4_block23_out"),
-    ),
-    "resnet152": _Family(
-        "caffe",
-        "conv5_block3_out",
-        _RESNET_BLOCKS,
-        _stages(conv2="conv2_block3_out", conv3="conv3_block8_out", conv4="conv4_block36_out"),
-    ),
+    "resnet50": _resnet(4, 6),
+    "resnet101": _resnet(4, 23),
+    "resnet152": _resnet(8, 36),
     "resnetv2": _Family("tf", "post_relu", _RESNET_BLOCKS),
     "inception": _Family("tf", "mixed10", r"(mixed\d+)", smallest=75),
     "inceptionresnet": _Family(

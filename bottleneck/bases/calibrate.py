@@ -133,17 +133,16 @@ def _scale(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 def _has_kernel(layer: Any) -> bool:
     import keras
 
-    layers = keras.layers
-    kinds = (
-        layers.Dense,
-        layers.EinsumDense,
-        layers.Conv1D,
-        layers.Conv2D,
-        layers.Conv2DTranspose,
-        layers.DepthwiseConv2D,
-        layers.SeparableConv2D,
+    names = (
+        "Dense",
+        "EinsumDense",
+        "Conv1D",
+        "Conv2D",
+        "Conv2DTranspose",
+        "DepthwiseConv2D",
+        "SeparableConv2D",
     )
-    return isinstance(layer, kinds)
+    return isinstance(layer, tuple(getattr(keras.layers, name) for name in names))
 
 
 def _set_statistics(layer: Any, x: Any) -> None:

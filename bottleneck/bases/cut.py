@@ -7,8 +7,8 @@ layers of the old one; nothing is copied.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 from bottleneck.bases.graph import network_of
 from bottleneck.errors import BaseError, UnknownName, UsageError
@@ -16,27 +16,25 @@ from bottleneck.schema import Pooling
 
 OUTPUT = "output"
 
-
-class CuttableLayer(NamedTuple):
-    """One layer that a base can be cut at."""
-
-    path: str
-    #: Of its output; None where it has several.
-    shape: tuple[int | None, ...] | None
+#: Of an output, batch first; None where it is open.
+Shape = tuple[int | None, ...]
 
 
-def cuttable_layers(model: Any, prefix: str = "") -> Iterator[CuttableLayer]:
-    """Yield every layer of `model`, in graph order, at any depth."""
+def layer_shapes(model: Any, prefix: str = "") -> dict[str, Shape | None]:
+    """Map the path of every layer, at any depth, to its output shape.
+
+    In graph order; None where a layer has several outputs.
+    """
     graph = network_of(model)
     if graph is None:
-        return
+        return {}
+    shapes: dict[str, Shape | None] = {}
     for operation in graph._operations:
-        nodes = _nodes(graph, operation)
-        outputs = [t for node in nodes for t in node.outputs]
+        outputs = [t for node in _nodes(graph, operation) for t in node.outputs]
         path = prefix + operation.name
-        yield CuttableLayer(path, tuple(outputs[0].shape) if len(outputs) == 1 else None)
-        if network_of(operation) is not None:
-            yield from cuttable_layers(operation, path + "/")
+        shapes[path] = tuple(outputs[0].shape) if len(outputs) == 1 else None
+        shapes |= layer_shapes(operation, path + "/")
+    return shapes
 
 
 def _nodes(graph: Any, operation: Any) -> list[Any]:
@@ -132,7 +130,7 @@ def _one(tensors: list[Any]) -> Any:
 def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> UnknownName:
     import keras
 
-    shapes = {p.path: p.shape for p in cuttable_layers(model)}
+    shapes = layer_shapes(model)
     prefix = whole[: len(whole) - len(path)]
     known = [*shapes, *aliases, OUTPUT] if not prefix else list(shapes)
     graph = network_of(model)
@@ -148,7 +146,7 @@ def _unknown(model: Any, path: str, whole: str, aliases: Iterable[str]) -> Unkno
     return error
 
 
-def show_shape(shape: tuple[int | None, ...] | None) -> str:
+def show_shape(shape: Shape | None) -> str:
     """Write a shape for a person: without batch, ``?`` for open sizes.
 
     Examples
@@ -162,7 +160,7 @@ def show_shape(shape: tuple[int | None, ...] | None) -> str:
     return f"({inner}{',' if len(shape) == 2 else ''})"
 
 
-def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: tuple[int | None, ...]) -> Pooling:
+def resolve_pooling(asked: Pooling | None, usual: Pooling, shape: Shape) -> Pooling:
     """Choose the pooling for a cut of this output shape.
 
     Maps and tokens can be pooled; flat rows cannot.
@@ -199,7 +197,7 @@ def pool(tensor: Any, pooling: Pooling) -> Any:
     return kinds[pooling, rank]()(tensor)
 
 
-def row_shape(shape: tuple[int | None, ...], pooling: Pooling, where: str) -> tuple[int, ...]:
+def row_shape(shape: Shape, pooling: Pooling, where: str) -> tuple[int, ...]:
     """Return the shape of one row; `BaseError` if images decide it.
 
     Examples

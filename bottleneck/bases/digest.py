@@ -39,18 +39,11 @@ CODE_VERSION = 1
 #: What a step became: its new number, or the source of a pass-through.
 _Moved = dict[int, "int | Ref"]
 
-_IGNORED = frozenset(
-    {
-        "name",
-        "trainable",
-        "seed",
-        "dropout",
-        "recurrent_dropout",
-        "drop_path_rate",
-        "registered_name",
-        "module",
-    }
-)
+# fmt: off
+_IGNORED = frozenset((
+    "name", "trainable", "seed", "dropout", "recurrent_dropout", "drop_path_rate", "registered_name", "module",
+))
+# fmt: on
 _IGNORED_ENDS = ("_initializer", "_regularizer", "_constraint")
 _IGNORED_OF = {"BatchNormalization": frozenset({"momentum", "synchronized"})}
 
@@ -85,13 +78,10 @@ def digest(model: Any) -> str:
 
 
 class _Describer:
-    """Describes networks and operations; `reader` the code in them."""
-
     def __init__(self) -> None:
         self.reader = CodeReader(self.operation_of_keras, self.graph)
 
     def lines(self, network: Network) -> list[bytes]:
-        """Write a line for each computing step, and one for the output."""
         moved: _Moved = {}
         described: dict[int, list[Any]] = {}
         lines: list[bytes] = []
@@ -133,7 +123,6 @@ class _Describer:
         return bool(self.reader.code_in(special_attributes(operation).items()))
 
     def content(self, operation: Any) -> Any:
-        """Describe all that an operation with code holds."""
         if type(operation).__name__ != "TFSMLayer" or not is_keras(type(operation)):
             return self.reader.operation(operation)
         self.reader.code_count += 1
@@ -174,14 +163,12 @@ class _Describer:
         return plain
 
     def same(self, normal: Any, default: Any, operation: Any) -> bool:
-        """Whether `default` normalises to `normal`."""
         try:
             return bool(normal == self.normal(default, operation))
         except BaseError:
             return False
 
     def arguments(self, step: Step, moved: _Moved) -> Any:
-        """Return the arguments of a step by parameter name."""
         args, kwargs = step.arguments
         # `layer(x)` and `layer(inputs=x)` are one call: bind to the parameters' names, and drop defaults.
         try:
@@ -263,9 +250,6 @@ def _resolve(ref: Ref, moved: _Moved) -> Ref:
         return ref
     known = moved[ref.step]
     return known if isinstance(known, Ref) else Ref(known, ref.output)
-
-
-# ---------------------------------------------------------------------------------------------- one operation
 
 
 def _class_name(operation: Any) -> list[str]:

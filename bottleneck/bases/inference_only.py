@@ -87,10 +87,18 @@ def _without_rates(config: Any, kind: str) -> Any:
     if not isinstance(config, dict):
         return config
     inside = str(config.get("class_name", kind))
-    if _is_layer(config):
+    in_keras = str(config.get("module") or "").split(".")[0] == "keras"
+    if in_keras and isinstance(config.get("config"), dict):  # a layer as Keras writes it
         _refuse_crop(inside, str(config["config"].get("name")))
         if inside in SILENCED:
-            return _identity(config)
+            inner = {key: value for key, value in config["config"].items() if key in ("name", "dtype")}
+            same = {
+                "module": "keras.layers",
+                "class_name": "Identity",
+                "registered_name": None,
+                "config": inner,
+            }
+            return {**config, **same}
     without = {}
     for key, value in config.items():
         if key in rates_of(kind) and isinstance(value, (int, float)):
@@ -98,17 +106,6 @@ def _without_rates(config: Any, kind: str) -> Any:
         else:
             without[key] = _without_rates(value, inside)
     return without
-
-
-def _is_layer(config: dict[str, Any]) -> bool:
-    in_keras = str(config.get("module") or "").split(".")[0] == "keras"
-    return in_keras and isinstance(config.get("config"), dict)
-
-
-def _identity(config: dict[str, Any]) -> dict[str, Any]:
-    inner = {key: value for key, value in config["config"].items() if key in ("name", "dtype")}
-    same = {"module": "keras.layers", "class_name": "Identity", "registered_name": None, "config": inner}
-    return {**config, **same}
 
 
 def _refuse_crop(kind: str, name: str) -> None:

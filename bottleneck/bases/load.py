@@ -186,13 +186,8 @@ def _need_tensorflow() -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------- catalog
-
-
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """A weighted base before it is cut."""
-
     model: Any
     name: str
     preprocessing: Preprocessing

@@ -128,9 +128,6 @@ def _ask_child(path: Path, target: Path, size: int) -> str:
     return f"the process that copies weight files failed: {errors[-1] if errors else f'status {done.returncode}'}"
 
 
-# ------------------------------------------------------------------------------------------------- in the child
-
-
 def copy_file(path: Path, target: Path) -> str:
     """Copy what Keras reads; return what is wrong with the file.
 

@@ -114,9 +114,6 @@ def _load(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) ->
         _load_keras3(model, file, path, plain, top_may_lack)
 
 
-# ---------------------------------------------------------------------------------------- Keras 2 and before
-
-
 def _load_legacy(model: Any, group: Any, path: Path, top_may_lack: bool) -> None:
     # Layer by layer: by name where the file has all names of the model, else in order.
     stored = [
@@ -192,9 +189,6 @@ def _values(layer: Any, name: str, path: Path) -> np.ndarray:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise WeightsError(f"{path}: {name!r} is no plain dataset of numbers")
     return np.asarray(dataset)
-
-
-# ------------------------------------------------------------------------------------------------- Keras 3
 
 
 def _load_keras3(model: Any, file: Any, path: Path, plain: Path, top_may_lack: bool) -> None:

@@ -21,14 +21,8 @@ _FOR_READERS = frozenset(
     {"__doc__", "__firstlineno__", "__module__", "__qualname__", "__static_attributes__"}
 )
 
-_KIND = (
-    inspect.CO_VARARGS
-    | inspect.CO_VARKEYWORDS
-    | inspect.CO_GENERATOR
-    | inspect.CO_COROUTINE
-    | inspect.CO_ASYNC_GENERATOR
-)
-
+_KIND = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR
+_KIND |= inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 

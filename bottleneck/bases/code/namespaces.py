@@ -30,8 +30,8 @@ _IGNORED = _PLACES | {
     "__builtins__",
     "__conditional_annotations__",
     "__doc__",
-    "__warningregistry__",
 }
+_IGNORED |= {"__warningregistry__"}
 #: Whoever names one of these may reach any name of its module.
 _ANY_NAME = frozenset({"eval", "exec", "globals", "locals", "vars"})
 #: Whoever names one of these may reach any module whose name it holds.

@@ -13,14 +13,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from types import (
-    BuiltinFunctionType,
-    FunctionType,
-    MappingProxyType,
-    MethodType,
-    ModuleType,
-    NoneType,
-)
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType, NoneType
 from typing import Any
 
 from bottleneck.bases.code.containers import TRACKED, Containers
@@ -39,29 +32,14 @@ from bottleneck.errors import BaseError
 from bottleneck.schema import canonical_json
 
 #: Of a class: what it is made of and written as, not what it does.
-_OF_CLASSES = frozenset(
-    {
-        "__abstractmethods__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations__",
-        "__annotations_cache__",
-        "__classcell__",
-        "__dict__",
-        "__doc__",
-        "__firstlineno__",
-        "__module__",
-        "__orig_bases__",
-        "__parameters__",
-        "__qualname__",
-        "__signature__",
-        "__slotnames__",  # left there by pickling an instance
-        "__slots__",
-        "__static_attributes__",
-        "__type_params__",
-        "__weakref__",
-    }
-)
+# fmt: off
+_OF_CLASSES = frozenset((
+    "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
+    "__classcell__", "__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__",
+    "__qualname__", "__signature__", "__slots__", "__static_attributes__", "__type_params__", "__weakref__",
+    "__slotnames__",  # left there by pickling an instance
+))
+# fmt: on
 #: What libraries note in a class about its own text, annotations included.
 _NOTES = ("__attrs", "__dataclass", "__non_callable", "__protocol", "__pydantic")
 
@@ -171,8 +149,6 @@ class CodeReader(Containers):
             for name, value in idle_attributes(operation).items()
             if not isinstance(value, (str, NoneType)) and origin_of(_code_of(value)).kind != "keras"
         }
-
-    # ---------------------------------------------------------------------------------------------- by kind
 
     def _opened(self, value: Any) -> Any:
         if type(value) in (list, tuple, dict, set, frozenset, MappingProxyType):

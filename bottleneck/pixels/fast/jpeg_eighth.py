@@ -23,27 +23,18 @@ from bottleneck.pixels.fast.jpeg_loops import MANY, ONE, ZEROS
 
 
 class Tables(NamedTuple):
-    """Huffman codes for the loops: a row per plane, DC before AC.
+    """Huffman codes for the loops: a row per plane, DC before AC."""
 
-    Attributes
-    ----------
-    ones : numpy.ndarray
-        (6, 2 ** ONE) uint16: from the next bits to length, in the upper byte, and symbol; 0 for longer codes.
-    limits : numpy.ndarray
-        (6, 17) int64: the first number that is no code of that length; -1 where there is none.
-    offsets : numpy.ndarray
-        (6, 17) int64: from a code of that length to the place of its symbol.
-    symbols : numpy.ndarray
-        (6, 256) uint8.
-    many : numpy.ndarray
-        (3, 2 ** MANY) uint16: from the next bits to how many of them are skipped, in the lower six bits, and how many
-        coefficients that are, plus `END` where the block ends behind them. For the AC code of each plane.
-    """
-
+    #: (6, 2 ** ONE) uint16: from the next bits to length, in the upper byte, and symbol; 0 for longer codes.
     ones: np.ndarray
+    #: (6, 17) int64: the first number that is no code of that length; -1 where there is none.
     limits: np.ndarray
+    #: (6, 17) int64: from a code of that length to the place of its symbol.
     offsets: np.ndarray
+    #: (6, 256) uint8.
     symbols: np.ndarray
+    #: (3, 2 ** MANY) uint16: from the next bits to how many of them are skipped, in the lower six bits, and how many
+    #: coefficients that are, plus `END` where the block ends behind them. For the AC code of each plane.
     many: np.ndarray
 
 

@@ -44,32 +44,22 @@ class Code(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What a file says before the data of its picture.
+    """What a file says before the data of its picture."""
 
-    Attributes
-    ----------
-    width, height : int
-        Pixels, as stored.
-    across, down : int
-        Luma blocks for each chroma block.
-    quantisation : tuple of bytes
-        64 steps for each plane, in zigzag order.
-    dc, ac : tuple of Code
-        For each plane.
-    restart : int
-        Groups of blocks between two restart markers; 0 where there are none.
-    start : int
-        Where the data begin in the file.
-    """
-
+    #: Pixels, as stored.
     width: int
     height: int
+    #: Luma blocks for each chroma block.
     across: int
     down: int
+    #: 64 steps for each plane, in zigzag order.
     quantisation: tuple[bytes, ...]
+    #: For each plane.
     dc: tuple[Code, ...]
     ac: tuple[Code, ...]
+    #: Groups of blocks between two restart markers; 0 where there are none.
     restart: int
+    #: Where the data begin in the file.
     start: int
 
 
@@ -171,16 +161,9 @@ def _scan(
     if not height or not width or body[7:] != _ALL_AT_ONCE:
         return None
     try:
+        dc, ac = tuple(codes[one >> 4] for one in tables), tuple(codes[16 + (one & 15)] for one in tables)
         return Scan(
-            width,
-            height,
-            across,
-            down,
-            quantisation=tuple(quantisation[one] for one in steps),
-            dc=tuple(codes[one >> 4] for one in tables),
-            ac=tuple(codes[16 + (one & 15)] for one in tables),
-            restart=restart,
-            start=start,
+            width, height, across, down, tuple(quantisation[one] for one in steps), dc, ac, restart, start
         )
     except KeyError:
         return None

@@ -26,17 +26,12 @@ class Between(NamedTuple):
     """The two rows (or columns) that each target row mixes.
 
     A target row is ``rows[before] + (rows[after] - rows[before]) * weight``.
-
-    Attributes
-    ----------
-    before, after : numpy.ndarray
-        (target,) int64.
-    weight : numpy.ndarray
-        (target,) float32.
     """
 
+    #: (target,) int64.
     before: np.ndarray
     after: np.ndarray
+    #: (target,) float32.
     weight: np.ndarray
 
 
@@ -86,12 +81,11 @@ def fitted(picture: np.ndarray, height: int, width: int, resize: str) -> np.ndar
     rows, columns = picture.shape[:2]
     used, filled = Part(0, 0, rows, columns), Part(0, 0, height, width)
     if resize == "crop":
-        used = _centred(
-            rows,
-            columns,
+        tall, wide = (
             min(max(columns * height // width, 1), rows),
             min(max(rows * width // height, 1), columns),
         )
+        used = _centred(rows, columns, tall, wide)
     elif resize == "pad":
         filled = _centred(height, width, *_inside(rows, columns, height, width))
     high, broad = max(used.rows // filled.rows, 1), max(used.columns // filled.columns, 1)
