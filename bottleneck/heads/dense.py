@@ -19,7 +19,7 @@ from bottleneck.heads.inputs import (
     known_rows,
     training_rows,
 )
-from bottleneck.heads.keras_layers import activate, batch_norm, dense, ending
+from bottleneck.heads.keras_layers import activate, batch_norm, dense, dropout, ending, layer_seed
 from bottleneck.heads.scaling import check_float32, fold, scaling_of
 from bottleneck.heads.settings import check_settings
 from bottleneck.heads.softmax_head import SoftmaxHead
@@ -279,29 +279,16 @@ class DenseHead(SoftmaxHead):
             its rate, for fine-tuning) and so on; the Dense ``logits``; the softmax ``probabilities``. The
             scaler is folded in; the L2 penalty belongs to the training and is not in the layers.
         """
-        import keras
-
-        from bottleneck.heads.dense_training import layer_seed
-
         settings = self._settings()
         made = []
         for number in range(1, len(settings["hidden"]) + 1):
-            name = f"head_dense_{number}"
-            made.append(
-                dense(
-                    name, self.arrays_[f"{name}.kernel"], self.arrays_[f"{name}.bias"], settings["activation"]
-                )
-            )
+            kernel, bias = (self.arrays_[f"head_dense_{number}.{part}"] for part in ("kernel", "bias"))
+            made.append(dense(f"head_dense_{number}", kernel, bias, settings["activation"]))
             if settings["batch_norm"]:
                 parts = ("gamma", "beta", "moving_mean", "moving_variance")
                 name = f"head_norm_{number}"
                 made.append(batch_norm(name, *(self.arrays_[f"{name}.{part}"] for part in parts)))
             if settings["dropout"]:
-                seed = layer_seed(settings["seed"], number)
-                made.append(
-                    keras.layers.Dropout(
-                        settings["dropout"], seed=seed, dtype="float32", name=f"head_dropout_{number}"
-                    )
-                )
+                made.append(dropout(settings["dropout"], layer_seed(settings["seed"], number), number))
         made.append(dense("logits", self.arrays_["logits.kernel"], self.arrays_["logits.bias"]))
         return ending(self.feature_shape_, made)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bottleneck.errors import HeadError
+from bottleneck.heads.keras_layers import dropout, layer_seed
 from bottleneck.heads.training_loop import Course, Program, count_plateaus, keras_optimizer, train_epochs
 from bottleneck.store.batches import batches, epoch_order, gather_rows
 from bottleneck.store.rows import Rows
@@ -53,11 +54,6 @@ class Data:
         return order * self.views + epoch_views(seed, epoch, self.images, self.views)[order]
 
 
-def layer_seed(seed: int, position: int) -> int:
-    """A seed for the layer at `position`, unlike its neighbours'."""
-    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0] & 0x7FFFFFFF)
-
-
 def initial_layers(settings: Mapping[str, Any], features: int, classes: int) -> list[Any]:
     """Build the Keras layers that training starts from.
 
@@ -89,11 +85,7 @@ def initial_layers(settings: Mapping[str, Any], features: int, classes: int) -> 
             made.append(keras.layers.BatchNormalization(dtype="float32", name=f"head_norm_{number}"))
         if settings["dropout"]:
             dropout_seed = layer_seed(seed, len(made))
-            made.append(
-                keras.layers.Dropout(
-                    settings["dropout"], seed=dropout_seed, dtype="float32", name=f"head_dropout_{number}"
-                )
-            )
+            made.append(dropout(settings["dropout"], dropout_seed, number))
     made.append(units(classes, "logits", None))
     shape: tuple[int | None, ...] = (None, features)
     for layer in made:

@@ -34,6 +34,18 @@ def batch_norm(name: str, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
     return layer
 
 
+def dropout(rate: float, seed: int, number: int) -> Any:
+    """Build the Dropout after hidden layer `number`."""
+    import keras
+
+    return keras.layers.Dropout(rate, seed=seed, dtype="float32", name=f"head_dropout_{number}")
+
+
+def layer_seed(seed: int, position: int) -> int:
+    """A seed for the layer at `position`, unlike its neighbours'."""
+    return int(np.random.SeedSequence([seed, position]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
 def ending(feature_shape: tuple[int, ...], layers: list[Any]) -> list[Any]:
     """Put `layers` between a Flatten and the softmax.
 

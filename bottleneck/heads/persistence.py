@@ -1,18 +1,14 @@
 """Save and load a head: ``head.json`` and ``head.npz``.
 
-The reader knows every shape from the head's settings before it opens the arrays, takes only uncompressed
-members (so no file unpacks to more than its own size), and asks the loaded head about a fixed probe batch
-whose logits were recorded when it was saved.
+The reader knows every shape from the head's settings before it opens the arrays, and asks the loaded head about a fixed
+probe batch whose logits were recorded when it was saved.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -22,6 +18,7 @@ from pydantic import Field
 
 from bottleneck import catalog
 from bottleneck.errors import HeadError, UnknownName
+from bottleneck.heads.head_arrays import most_bytes, pack_arrays, shorten, unpack_arrays
 from bottleneck.schema import Frozen, HeadSpec, strict_json
 from bottleneck.system.durable import publish
 
@@ -37,9 +34,6 @@ PROBE_SEED, PROBE_ROWS = 20_240_229, 8
 
 #: How far the replayed probe may lie from the recorded one, relative to its largest logit: another CPU's rounding.
 PROBE_TOLERANCE = 1e-5
-
-# A member's name twice, local and central header, npy header: far below this even with zip64.
-_MEMBER_OVERHEAD = 4096
 
 
 class ArrayFacts(Frozen):
@@ -122,10 +116,10 @@ def save_head(
     if type(head) is not kind:
         raise HeadError(f"expected a head {spec.name!r} ({kind.__name__}), got {type(head).__name__}")
     state, arrays = head.state()
-    _same("rows of shape", tuple(feature_shape), tuple(state["feature_shape"]), "the head was fitted on")
-    _same("classes", list(classes), list(state["classes"]), "the head was fitted on")
+    _check_same("rows of shape", tuple(feature_shape), tuple(state["feature_shape"]))
+    _check_same("classes", list(classes), list(state["classes"]))
     kind.restore(state, arrays)  # what cannot be read back is not written
-    packed = _pack(arrays)
+    packed = pack_arrays(arrays)
     document = HeadDocument(
         spec=HeadSpec(name=spec.name, settings=state["settings"]),
         recipe=recipe,
@@ -168,15 +162,15 @@ def load_head(
         fingerprints are named); a probe batch that no longer gives the recorded logits.
     """
     document = _document(folder / DOCUMENT)
-    again = "give the features it was trained on, or train a head on these"
+    advice = "give the features it was trained on, or train a head on these"
     if recipe is not None:
-        _same("features of the recipe", recipe, document.recipe, "the head was fitted on", again)
+        _check_same("features of the recipe", recipe, document.recipe, advice)
     head, layout = _prepare(folder / DOCUMENT, document)
     if feature_shape is not None:
-        _same("rows of shape", tuple(feature_shape), head.feature_shape_, "the head was fitted on", again)
+        _check_same("rows of shape", tuple(feature_shape), head.feature_shape_, advice)
     if classes is not None:
-        _same("classes", list(classes), list(document.classes), "the head was fitted on", again)
-    arrays = _unpack(folder / ARRAYS, document, layout)
+        _check_same("classes", list(classes), list(document.classes), advice)
+    arrays = _arrays(folder / ARRAYS, document, layout)
     head = type(head).restore(_state(type(head), document), arrays)
     _replay(folder / DOCUMENT, head, document)
     return head, document
@@ -184,21 +178,14 @@ def load_head(
 
 def probe_rows(feature_shape: tuple[int, ...]) -> np.ndarray:
     """Draw the fixed batch (8, *shape) a saved head is asked."""
-    rows = np.random.default_rng(PROBE_SEED).standard_normal((PROBE_ROWS, *feature_shape), dtype=np.float32)
-    return rows
+    return np.random.default_rng(PROBE_SEED).standard_normal((PROBE_ROWS, *feature_shape), dtype=np.float32)
 
 
-def _same(what: str, wanted: Any, found: Any, verb: str, then: str = "fit it on these") -> None:
-    if wanted != found:
-        raise HeadError(f"expected {what} {_short(wanted)}, but {verb} {_short(found)}: {then}")
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 200 else text[:200] + "…"
-
-
-# ---------------------------------------------------------------------------------------------- the document
+def _check_same(what: str, asked: Any, fitted: Any, advice: str = "fit it on these") -> None:
+    if asked != fitted:
+        raise HeadError(
+            f"expected {what} {shorten(asked)}, but the head was fitted on {shorten(fitted)}: {advice}"
+        )
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -227,7 +214,7 @@ def _document(path: Path) -> HeadDocument:
         return strict_json.validate(HeadDocument, value)
     except (strict_json.MalformedDocument, RecursionError) as error:
         raise HeadError(
-            f"{path}: not a head's document: {_short(str(error))}; train the head again"
+            f"{path}: not a head's document: {shorten(str(error))}; train the head again"
         ) from error
 
 
@@ -252,7 +239,7 @@ def _prepare(path: Path, document: HeadDocument) -> tuple[Any, dict[str, tuple[i
     declared = {name: facts.shape for name, facts in document.arrays.items()}
     if declared != layout:
         raise HeadError(
-            f"{path}: declares arrays {_short(declared)}, but its settings ask for {_short(layout)}; "
+            f"{path}: declares arrays {shorten(declared)}, but its settings ask for {shorten(layout)}; "
             "train the head again"
         )
     if document.spec.settings != document.state["settings"]:
@@ -274,27 +261,10 @@ def _replay(path: Path, head: Any, document: HeadDocument) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------ the arrays
-
-
-def _pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Pack an uncompressed npz whose bytes depend on the arrays alone."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            member.create_system = 3  # else the number of the writing system
-            with archive.open(member, "w", force_zip64=array.nbytes >= 1 << 31) as file:
-                np.lib.format.write_array(
-                    file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False
-                )
-    return buffer.getvalue()
-
-
-def _unpack(
+def _arrays(
     path: Path, document: HeadDocument, layout: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
-    most = sum(4 * math.prod(shape) + _MEMBER_OVERHEAD for shape in layout.values()) + _MEMBER_OVERHEAD
+    most = most_bytes(layout)
     if document.npz_bytes > most:
         raise HeadError(f"{path}: declared to have {document.npz_bytes:,} bytes, expected at most {most:,}")
     data = _read(path, document.npz_bytes)
@@ -303,49 +273,4 @@ def _unpack(
             f"{path}: sha256 is not {document.npz_sha256}, which {DOCUMENT} names: the file was changed or belongs to "
             "another head; restore it or train the head again"
         )
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            names = [member.filename for member in members]
-            if names != [f"{name}.npy" for name in layout]:
-                raise HeadError(f"{path}: expected the arrays {list(layout)}, got {_short(names)}")
-            return {
-                name: _array(archive, member, shape)
-                for (name, shape), member in zip(layout.items(), members, strict=True)
-            }
-    except HeadError as error:
-        raise HeadError(f"{path}: {error}") if str(path) not in str(error) else error from error
-    # A hostile zip reaches many corners of zipfile; whatever it raises there means the same.
-    except (
-        zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError, OverflowError,
-        KeyError, IndexError, SyntaxError, TypeError, MemoryError,
-    ) as error:  # fmt: skip
-        raise HeadError(
-            f"{path}: not the arrays of a head ({_short(str(error))}); train the head again"
-        ) from error
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: tuple[int, ...]) -> np.ndarray:
-    size = 4 * math.prod(shape)
-    if (
-        member.compress_type != zipfile.ZIP_STORED
-        or member.flag_bits & 1
-        or member.file_size > size + _MEMBER_OVERHEAD
-    ):
-        raise HeadError(
-            f"array {member.filename!r} is compressed, encrypted or longer than float32 {shape} takes"
-        )
-    with archive.open(member) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise HeadError(f"array {member.filename!r} is not in version 1.0 of the npy format")
-        found, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        # An object array is a pickle: refused by its dtype, before a byte of it is read.
-        if dtype != np.dtype("<f4") or dtype.hasobject or fortran or found != shape:
-            raise HeadError(
-                f"array {member.filename!r}: expected float32 {shape}, got {dtype} {found}"
-                f"{' in Fortran order' if fortran else ''}"
-            )
-        data = file.read()
-    if len(data) != size:
-        raise HeadError(f"array {member.filename!r}: expected {size:,} bytes, got {len(data):,}")
-    return np.frombuffer(data, "<f4").reshape(shape)
+    return unpack_arrays(path, data, layout)
