@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,13 @@ def test_heavy_imports_stay_out_of_light_places(module: str, allowed: set[str]) 
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_page_on_architecture_has_this_table() -> None:
+    page = (ROOT.parent / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    shown = {part: set(rights.split(", ")) - {"nothing"} for part, rights in rows}
+    assert shown == MAY_IMPORT, "docs/architecture.md has another table"
 
 
 def test_files_keep_to_one_subject() -> None:

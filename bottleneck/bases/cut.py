@@ -21,7 +21,7 @@ Shape = tuple[int | None, ...]
 
 
 def layer_shapes(model: Any, prefix: str = "") -> dict[str, Shape | None]:
-    """Map the path of every layer, at any depth, to its output shape.
+    """Map the path of each layer, at any depth, to its shape.
 
     In graph order; None where a layer has several outputs.
     """

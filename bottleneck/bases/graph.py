@@ -117,7 +117,7 @@ def steps_of(root: Any) -> Network:
     top = _Frame(root, None, None)
     index: dict[tuple[int, int], int] = {}
     steps: list[Step] = []
-    keep_alive: list[_Frame] = [top]  # frames are told apart by id(), which must not be reused
+    keep_alive: list[_Frame] = [top]  # keys are id()s, which must not be reused
 
     def locate(frame: _Frame, tensor: Any) -> tuple[_Frame, Any, int] | None:
         # Down into nested networks and up out of them until an operation that is no network has made the tensor.

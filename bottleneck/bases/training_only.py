@@ -14,7 +14,7 @@ NOISE = frozenset((
 #: What Keras calls rates of randomness. The first two are that of `NOISE` alone; the others mean nothing else in Keras.
 RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
 
-#: Augmentation that hands pixels on unchanged in inference (`RandomCrop` does not: it crops the middle).
+#: Augmentation that returns pixels unchanged in inference (`RandomCrop` does not: it crops the middle).
 AUGMENTATION = frozenset((
     "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
     "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale",

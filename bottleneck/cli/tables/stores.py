@@ -180,7 +180,7 @@ def _damage(damage: Damage) -> str:
 
 
 def _fill(table: Table, results: Sequence[Any], counts_of: Callable[[Any], tuple[int, ...]]) -> list[str]:
-    """Add a row for each store, and return notes on what was passed over."""
+    """Add a row for each store; return notes on the rest."""
     notes: list[str] = []
     for one in results:
         store = one.folder.name
