@@ -59,7 +59,7 @@ def check_trainable(
     """
     where = shown(inventory.location)
     if not len(inventory):
-        raise SourceError(f"{where}: no images{_instead(inventory)}; expected {LAYOUTS}")
+        raise SourceError(f"{where}: no images{_passed_over(inventory)}; expected {LAYOUTS}")
     labels = inventory.table.column("label")
     labelled = labels.is_valid().to_numpy()
     counts: Counter[str] = Counter(labels.drop_null().to_pylist())
@@ -90,14 +90,14 @@ def check_trainable(
         them = "it is" if len(single) == 1 else "they are"
         kinds = "class" if len(single) == 1 else "classes"
         remarks.append(
-            f"{len(single)} {kinds} of one image: {_some(single)}; {them} trained on and never validated"
+            f"{len(single)} {kinds} of one image: {_first_names(single)}; {them} trained on and never validated"
         )
     unseen = sorted(set(counts) - set(sides["validation"])) if validated else []
     if unseen:
         remedy = "--split exact gives each class of several images its share"
         if set(unseen) <= set(single):
             remedy = "more images of them would give some"
-        elif "validation" in _given(inventory):
+        elif "validation" in _given_sides(inventory):
             remedy = "the source can name some"
         elif exact:
             remedy = "more images of them, or a larger --validation where there are several, would give some"
@@ -131,7 +131,7 @@ def not_validated(names: list[str], classes: int) -> str:
     "1 of 3 classes has no validation image: 'cat'"
     """
     have = "has" if len(names) == 1 else "have"
-    return f"{len(names):,} of {classes:,} classes {have} no validation image: {_some(names)}"
+    return f"{len(names):,} of {classes:,} classes {have} no validation image: {_first_names(names)}"
 
 
 def _lookalikes(inventory: Inventory, what: str) -> list[str]:
@@ -152,7 +152,7 @@ def _lookalikes(inventory: Inventory, what: str) -> list[str]:
 def _check_sides(
     inventory: Inventory, where: str, counts: Counter[str], sides: dict[str, Counter[str]], validated: bool
 ) -> None:
-    given = _given(inventory)
+    given = _given_sides(inventory)
     shares = ", ".join(f"{sum(side.values()):,} {name}" for name, side in sides.items())
     if not sides["train"]:
         raise SourceError(f"{where}: no training images ({shares}); expected some in train/ or split=train")
@@ -173,11 +173,11 @@ def _check_sides(
         )
 
 
-def _given(inventory: Inventory) -> set[str]:
+def _given_sides(inventory: Inventory) -> set[str]:
     return set(inventory.table.column("split").drop_null().unique().to_pylist())
 
 
-def _instead(inventory: Inventory) -> str:
+def _passed_over(inventory: Inventory) -> str:
     parts = [f"{count:,} {reason}" for reason, count in inventory.ignored.items()]
     if inventory.unreadable:
         first = inventory.unreadable[0]
@@ -189,6 +189,6 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more

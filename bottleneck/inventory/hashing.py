@@ -74,7 +74,7 @@ def hash_files(
         Processes elsewhere do not see the source, or break.
     """
     if readers is not None and len(rows) >= _FEW:
-        rows = _elsewhere(source, listing, rows, take, bar, readers)
+        rows = _hash_elsewhere(source, listing, rows, take, bar, readers)
     with _Threads(threads or min(32, 2 * (os.cpu_count() or 1))) as here:
         for some, reads in _pieces(here, functools.partial(_read, source), listing, rows, _HERE):
             for row, read in zip(some.tolist(), reads, strict=True):
@@ -82,7 +82,7 @@ def hash_files(
             bar.update(len(some))
 
 
-def _elsewhere(
+def _hash_elsewhere(
     source: Source,
     listing: SourceListing,
     rows: np.ndarray,
@@ -96,7 +96,7 @@ def _elsewhere(
     if probe is None:
         return rows  # nor is there anything that would show that they see it
     with readers:
-        work = functools.partial(_read_there, secrets.token_hex(8), source, probe)
+        work = functools.partial(_read_elsewhere, secrets.token_hex(8), source, probe)
         for some, reads in _pieces(readers, work, listing, rows, _ELSEWHERE):
             if isinstance(reads, str):
                 if probe_problem(source, probe) is None:
@@ -141,14 +141,14 @@ def _read(source: Source, paths: Sequence[bytes], sizes: Sequence[int]) -> list[
     return [_read_one(source, path, size) for path, size in zip(paths, sizes, strict=True)]
 
 
-def _read_there(
+def _read_elsewhere(
     scan: str, source: Source, probe: SourceProbe, paths: Sequence[bytes], sizes: Sequence[int]
 ) -> list[tuple[bytes, int]] | str:
     """Read files in another process, or say why it sees another source.
 
     A file that cannot be read has an empty sha256.
     """
-    source = _opened(scan, source)
+    source = _first_copy(scan, source)
     # Looked at every time: the process may have been started a moment ago, in the place of one that died.
     return probe_problem(source, probe) or [
         (read.content, read.state) for read in _read(source, paths, sizes)
@@ -156,7 +156,7 @@ def _read_there(
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(scan: str, source: Source) -> Source:
+def _first_copy(scan: str, source: Source) -> Source:
     """Keep one copy of `source` a scan: archives are indexed once."""
     return source
 

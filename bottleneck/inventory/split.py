@@ -81,7 +81,7 @@ def split_images(inventory: Inventory, policy: SplitPolicy) -> np.ndarray:
     taken = np.zeros(len(keys), bool)
     asked = np.unique(units[pool])
     numbers = np.ones(len(keys))
-    numbers[asked] = _numbers([keys[unit] for unit in asked.tolist()], policy.seed)
+    numbers[asked] = _draw_numbers([keys[unit] for unit in asked.tolist()], policy.seed)
     if policy.kind == "hash":
         taken[asked] = numbers[asked] < policy.validation
     else:
@@ -115,11 +115,11 @@ def resolve_split(inventory: Inventory, policy: SplitPolicy) -> SplitPolicy:
     if pc.any(pc.equal(inventory.table.column("split"), "validation")).as_py():
         kind, why = "hash" if kind == "auto" else kind, NAMED_BY_SOURCE
     elif kind == "auto":
-        kind, why = _chosen(inventory, policy.validation)
+        kind, why = _choose_kind(inventory, policy.validation)
     return policy.model_copy(update={"kind": kind, "why": why})
 
 
-def _chosen(inventory: Inventory, validation: float) -> tuple[Literal["hash", "exact"], str]:
+def _choose_kind(inventory: Inventory, validation: float) -> tuple[Literal["hash", "exact"], str]:
     if validation == 0.0:
         return "hash", "nothing is held out"
     if not len(inventory):
@@ -128,7 +128,7 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[Literal["hash", "e
     units, keys = _units(inventory, contents, unique)
     sides = _given(inventory, units, len(keys))
     pool = np.flatnonzero((sides < 0) | (sides == _TRAIN))
-    labels, codes = _labels(inventory)
+    labels, codes = _number_labels(inventory)
     # A group of several classes counts for each of them.
     pairs = np.unique(np.stack([codes[pool], units[pool]]), axis=1)[0]
     there = pairs[pairs < len(labels)]
@@ -142,7 +142,7 @@ def _chosen(inventory: Inventory, validation: float) -> tuple[Literal["hash", "e
     return "hash", f"the smallest class has {size:,} {what}, {needed:,} or more"
 
 
-def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
+def _draw_numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
     """Hash each key with the seed to 53 bits in [0, 1)."""
     start = hashlib.sha256(b"bottleneck split 1\n%d\n" % seed)
     numbers = np.empty(len(keys))
@@ -156,10 +156,8 @@ def _numbers(keys: Sequence[bytes], seed: int) -> np.ndarray:
 def _units(inventory: Inventory, contents: np.ndarray, unique: int) -> tuple[np.ndarray, list[bytes]]:
     """Number the unit of each image (n,), and give each unit's key.
 
-    A unit moves as one.
-
-    Without groups that is the content. Else a group, and groups that share a content are one unit, known by
-    their first group in order of code points: neither copies nor groups are ever torn apart.
+    A unit moves as one. Without groups it is a content. Else it is a group; groups that share a content are one unit,
+    known by their first group in order of code points. So neither copies nor groups are ever torn apart.
     """
     first = np.zeros(unique, np.int64)
     first[contents[::-1]] = np.arange(len(contents))[::-1]
@@ -197,7 +195,7 @@ def _given(inventory: Inventory, units: np.ndarray, count: int) -> np.ndarray:
     return np.where(sides < 0, of_unit[units], sides)
 
 
-def _labels(inventory: Inventory) -> tuple[list[str], np.ndarray]:
+def _number_labels(inventory: Inventory) -> tuple[list[str], np.ndarray]:
     """Sort labels; number each image's (n,), unlabelled ones behind the last."""
     column = inventory.table.column("label")
     labels = sorted(x for x in pc.unique(column).to_pylist() if x is not None)
@@ -220,7 +218,7 @@ def _stratified(
     _, one_each = np.unique(contents[pool], return_index=True)
     rows = pool[one_each]
     sizes = np.bincount(units[rows], minlength=len(numbers))
-    labels, codes = _labels(inventory)
+    labels, codes = _number_labels(inventory)
     # A unit with several labels (a group, or one image under two labels) counts for its first; one outside the pool
     # for none.
     stratum = np.full(len(numbers), len(labels) + 1)

@@ -76,7 +76,7 @@ class _ArchiveSource(abc.ABC):
             if reason or path in labels.members:
                 passed[reason or "label file of WebDataset"] += 1
             elif labels:
-                yield Entry(path, member.signature, *labels.of(path, self.read, self.location))
+                yield Entry(path, member.signature, *labels.read_labels(path, self.read, self.location))
             else:
                 label, split = placing.place(path.rpartition(b"/")[0])
                 yield Entry(path, member.signature, label, None, split)

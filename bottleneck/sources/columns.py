@@ -47,10 +47,10 @@ def columns_of(location: str) -> list[str]:
         raise SourceError(
             f"{shown(location)}: this is no {_kind(location)} table: {_first_line(error)}"
         ) from error
-    return _known(location, found)
+    return _check_names(location, found)
 
 
-def _known(location: str, names: list[str]) -> list[str]:
+def _check_names(location: str, names: list[str]) -> list[str]:
     """Check the column names of a table, for `columns_of`."""
     twice = sorted({name for name in names if name in _COLUMNS and names.count(name) > 1})
     if twice:
@@ -59,7 +59,7 @@ def _known(location: str, names: list[str]) -> list[str]:
     if missing:
         raise SourceError(
             f"{shown(location)}: expected columns path,label[,group,split]; missing: {', '.join(missing)}"
-            f"{_near(missing, names)}; found: {', '.join(map(repr, names)) or 'none'}; "
+            f"{_nearest_hint(missing, names)}; found: {', '.join(map(repr, names)) or 'none'}; "
             "name the columns in the first row"
         )
     return [name for name in _COLUMNS if name in names]
@@ -95,8 +95,8 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
             raw = _read_csv(location, names)
         else:
             found, raw = parquet.read_parquet_columns(location, _COLUMNS)
-            names = _known(location, found)
-        return _checked(location, names, raw)
+            names = _check_names(location, found)
+        return _check_table(location, names, raw)
     except OSError as error:
         raise SourceError(f"{shown(location)}: the table cannot be read: {_reason(error)}") from error
     except (pa.ArrowException, MemoryError, ValueError, OverflowError) as error:
@@ -104,7 +104,7 @@ def read_columns(location: str) -> tuple[pa.Table, int]:
         raise SourceError(f"{shown(location)}: {_first_line(error)}{hint}") from error
 
 
-def _checked(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, int]:
+def _check_table(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, int]:
     paths, labels = raw.column("path"), raw.column("label")
     empty = pc.or_kleene(pc.is_null(paths), pc.equal(pc.binary_length(paths), 0))
     _refuse(location, empty, "an empty path", "name a file in each row or leave the row out")
@@ -119,8 +119,8 @@ def _checked(location: str, names: list[str], raw: pa.Table) -> tuple[pa.Table, 
     nothing = pa.nulls(len(raw), pa.string())
     group = _empty_as_null(raw.column("group")) if "group" in names else nothing
     split = _splits(location, _empty_as_null(raw.column("split"))) if "split" in names else nothing
-    table = pa.table({"path": _normalised(paths), "label": labels, "group": group, "split": split})
-    return _each_once(location, table)
+    table = pa.table({"path": _normalise(paths), "label": labels, "group": group, "split": split})
+    return _drop_repeats(location, table)
 
 
 def _is_csv(location: str) -> bool:
@@ -171,7 +171,7 @@ def _splits(location: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.take(pa.array(list(SPLIT_NAMES.values())), at)
 
 
-def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+def _normalise(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     """Normalise ``./a.png`` to ``a.png``; only such paths become objects."""
     odd = pc.match_substring_regex(paths, rb"(^|/)\.{0,2}(/|$)".decode())
     url = pc.match_substring_regex(paths, rb"^[A-Za-z][A-Za-z0-9+.-]+://".decode())
@@ -182,7 +182,7 @@ def _normalised(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_with_mask(paths.combine_chunks(), odd.combine_chunks(), fixed)
 
 
-def _each_once(location: str, table: pa.Table) -> tuple[pa.Table, int]:
+def _drop_repeats(location: str, table: pa.Table) -> tuple[pa.Table, int]:
     """Drop equal rows and count them; refuse a path with two meanings."""
     if not len(table):
         return table, 0
@@ -214,7 +214,7 @@ def _refuse(location: str, bad: pa.ChunkedArray, what: str, advice: str) -> None
         raise SourceError(f"{shown(location)}: {what} in {listed}; {advice}")
 
 
-def _near(missing: list[str], names: list[str]) -> str:
+def _nearest_hint(missing: list[str], names: list[str]) -> str:
     folded = {name.strip().lower(): name for name in names}
     hints = []
     for name in missing:

@@ -129,7 +129,7 @@ class RemoteTable:
         )
 
     def _local(self) -> Path:
-        return _fetched(self.address, self.fetched, _LARGEST_TABLE)
+        return _fetch(self.address, self.fetched, _LARGEST_TABLE)
 
     def _with_url(self, ask: Callable[[str], Any], local: Path) -> Any:
         """Ask the fetched table, and let errors name its URL instead."""
@@ -168,7 +168,7 @@ class RemoteArchive:
                 f"{shown(location)}: a compressed tar cannot be read at random places; "
                 "decompress it first and give the plain .tar"
             )
-        local = str(_fetched(address, fetched))
+        local = str(_fetch(address, fetched))
         kind: type[ZipSource | TarSource] = ZipSource if local.endswith(".zip") else TarSource
         try:
             return cls(location, kind.open(local))
@@ -192,7 +192,7 @@ class RemoteArchive:
         return self.inner.passed_over()
 
 
-def _fetched(address: Address, folder: Path, most: int | None = None) -> Path:
+def _fetch(address: Address, folder: Path, most: int | None = None) -> Path:
     """Fetch the object unless this version is on disk. Raises `SourceError`."""
     url, allowed = address.url, address.allowed
     try:

@@ -60,7 +60,7 @@ class FolderSource:
         """Say how the sub-folders are read. Raises `SourceError`."""
         root = os.fsencode(self.location)
         try:
-            with _listed(root) as names:
+            with _scan_folder(root) as names:
                 tops = [e.name for e in names if layout.skipped_folder(_raw(e)) is None and _is_folder(e)]
         except OSError as error:
             raise SourceError(f"{shown(root)}: the folder cannot be listed: {reason_of(error)}") from error
@@ -98,7 +98,7 @@ class FolderSource:
             if label is not None:
                 classes.add(label)
             try:
-                for found in self._one(root, folder, label, split, links, walked, volumes):
+                for found in self._walk_one(root, folder, label, split, links, walked, volumes):
                     if isinstance(found, Entry):
                         if label is not None:
                             filled.add(label)
@@ -116,7 +116,7 @@ class FolderSource:
         if empty:
             passed["class folder without files"] += empty
 
-    def _one(
+    def _walk_one(
         self,
         root: bytes,
         folder: bytes,
@@ -130,7 +130,7 @@ class FolderSource:
         passed = self._passed
         start = folder + b"/" if folder else b""
         here = root + b"/" + folder if folder else root
-        with _listed(here) as names:
+        with _scan_folder(here) as names:
             for name in names:
                 raw = _raw(name)
                 is_link = name.is_symlink()
@@ -149,7 +149,7 @@ class FolderSource:
                     if reason:
                         passed[reason] += 1
                     else:
-                        volume = volumes.of(here + b"/" + raw, status.st_dev)
+                        volume = volumes.number_of(here + b"/" + raw, status.st_dev)
                         yield Entry(start + raw, signature(status, volume), label, None, split)
                 elif stat.S_ISDIR(mode):
                     reason = layout.skipped_folder(raw)
@@ -176,7 +176,7 @@ class FolderSource:
 
 
 @contextmanager
-def _listed(folder: bytes) -> Iterator[Iterator[os.DirEntry[bytes] | os.DirEntry[str]]]:
+def _scan_folder(folder: bytes) -> Iterator[Iterator[os.DirEntry[bytes] | os.DirEntry[str]]]:
     """Scan a folder by a path of any length."""
     if not is_long(folder):
         with os.scandir(folder) as names:
@@ -203,7 +203,7 @@ def _is_folder(name: os.DirEntry[bytes] | os.DirEntry[str]) -> bool:
 
 def _holds_folders(folder: bytes) -> bool:
     try:
-        with _listed(folder) as names:
+        with _scan_folder(folder) as names:
             return any(layout.skipped_folder(_raw(name)) is None and _is_folder(name) for name in names)
     except OSError:  # the walk says what is wrong with it
         return False

@@ -34,7 +34,7 @@ class OpenFile:
         self.descriptor = descriptor
         weakref.finalize(self, os.close, descriptor)
 
-    def at(self, offset: int, size: int) -> bytes:
+    def read_at(self, offset: int, size: int) -> bytes:
         """Read exactly `size` bytes at `offset`. Raises OSError or `Rejected`."""
         parts: list[bytes] = []
         while size > 0:
@@ -78,7 +78,7 @@ class Members:
 
     def add(self, name: bytes, member: Member) -> None:
         """Add a member; the last one of a path wins."""
-        path = _plain(name)
+        path = _plain_path(name)
         if path is None:
             self.passed["member that leads out of the archive"] += 1
             return
@@ -90,7 +90,7 @@ class Members:
 def status_of(location: str, descriptor: int | None = None) -> Signature:
     """Give the signature of the archive file itself. Raises OSError."""
     status = os.stat(location) if descriptor is None else os.fstat(descriptor)
-    return signature(status, Volumes().of(location, status.st_dev))
+    return signature(status, Volumes().number_of(location, status.st_dev))
 
 
 def _volume(status: Signature) -> int:
@@ -183,10 +183,10 @@ def read_zip_member(file: OpenFile, path: bytes, member: Member) -> bytes:
     """Read a member and check its CRC. Raises OSError or `Rejected`."""
     if member.size > LARGEST or member.stored > LARGEST:
         raise too_large(max(member.size, member.stored))
-    mark, name_size, extra_size = _LOCAL_HEADER.unpack(file.at(member.offset, _LOCAL_HEADER.size))
+    mark, name_size, extra_size = _LOCAL_HEADER.unpack(file.read_at(member.offset, _LOCAL_HEADER.size))
     if mark != b"PK\x03\x04":
         raise Rejected("read", "the zip has no member where its directory says one is", retry=True)
-    data = file.at(member.offset + _LOCAL_HEADER.size + name_size + extra_size, member.stored)
+    data = file.read_at(member.offset + _LOCAL_HEADER.size + name_size + extra_size, member.stored)
     try:
         if member.method == _DEFLATED:
             # One byte more than declared is enough to see a bomb; the rest is never unpacked.
@@ -207,7 +207,7 @@ def read_tar_member(file: OpenFile, member: Member) -> bytes:
     """Read a member. Raises OSError or `Rejected`."""
     if member.size > LARGEST:
         raise too_large(member.size)
-    return file.at(member.offset, member.size)
+    return file.read_at(member.offset, member.size)
 
 
 def layout_of(paths: Iterable[bytes]) -> Layout:
@@ -240,7 +240,7 @@ def layout_of(paths: Iterable[bytes]) -> Layout:
         prefix += top + b"/"
 
 
-def _plain(name: bytes) -> bytes | None:
+def _plain_path(name: bytes) -> bytes | None:
     """Write ``./a//b`` as ``a/b``; give None for paths that lead out."""
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     return None if not parts or b".." in parts else b"/".join(parts)

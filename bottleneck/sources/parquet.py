@@ -36,11 +36,11 @@ def read_parquet_columns(location: str, names: Sequence[str] = ()) -> tuple[list
     """
     import pyarrow as pa
 
-    table = pa.ipc.open_stream(_asked(location, names)).read_all()
+    table = pa.ipc.open_stream(_ask_child(location, names)).read_all()
     return json.loads(table.schema.metadata[_ALL]), table
 
 
-def _asked(location: str, names: Sequence[str]) -> bytes:
+def _ask_child(location: str, names: Sequence[str]) -> bytes:
     import pyarrow as pa
 
     with open(location, "rb"):

@@ -50,7 +50,7 @@ class RemoteFolder:
     @classmethod
     def open(cls, address: Address, fetched: Path) -> RemoteFolder:
         """Open the prefix at `address`. Raises `SourceError` when nothing is listed."""
-        url = _plain(address.url)
+        url = _without_slash(address.url)
         location = redact(url)
         source = cls(location, replace(address, url=url))
         try:
@@ -174,7 +174,7 @@ def unusable(url: str, error: Exception) -> SourceError:
     )
 
 
-def _plain(url: str) -> str:
+def _without_slash(url: str) -> str:
     stripped = url.rstrip("/")
     return url if stripped.endswith(":") else stripped
 

@@ -78,7 +78,7 @@ class TableSource:
                 try:
                     file = posixpath.join(folder, path)
                     status = os.stat(file)
-                    seen = signature(status, volumes.of(file, status.st_dev))
+                    seen = signature(status, volumes.number_of(file, status.st_dev))
                 except (OSError, ValueError):
                     seen = UNSEEN  # reading it says why
                 yield Entry(path, seen, label, group, split, named=True)

@@ -39,7 +39,7 @@ class Volumes:
     def __init__(self) -> None:
         self._known: dict[int, int] = {}
 
-    def of(self, path: bytes | str, device: int) -> int:
+    def number_of(self, path: bytes | str, device: int) -> int:
         """Number the file system of `path`, or give `NOWHERE` where unsure.
 
         `device` is the path's `st_dev`.
@@ -47,7 +47,7 @@ class Volumes:
         Examples
         --------
         >>> volumes = Volumes()
-        >>> volumes.of("/", os.stat("/").st_dev) == Volumes().of("/", os.stat("/").st_dev)
+        >>> volumes.number_of("/", os.stat("/").st_dev) == Volumes().number_of("/", os.stat("/").st_dev)
         True
         """
         if device not in self._known:

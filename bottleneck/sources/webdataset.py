@@ -29,7 +29,7 @@ class LabelFiles:
     def __bool__(self) -> bool:
         return bool(self.members)
 
-    def of(
+    def read_labels(
         self, path: bytes, read: Callable[[bytes], bytes], location: str
     ) -> tuple[str | None, str | None, Split | None]:
         """Read label, group and split of one image. Raises `SourceError`."""

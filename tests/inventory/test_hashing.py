@@ -133,9 +133,9 @@ def test_an_archive_is_opened_once_in_each_process(tmp_path: Path) -> None:
     plain = scan_source(open_source(archive), None, rehash=True)
     found = scan_source(open_source(archive), None, rehash=True, readers=Processes())
     assert found.table.equals(plain.table)
-    first, second = (hashing._opened("a scan", open_source(archive)) for _ in range(2))
+    first, second = (hashing._first_copy("a scan", open_source(archive)) for _ in range(2))
     assert first is second
-    assert hashing._opened("another scan", open_source(archive)) is not first
+    assert hashing._first_copy("another scan", open_source(archive)) is not first
 
 
 class Elsewhere(FolderSource):

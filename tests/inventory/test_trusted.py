@@ -151,8 +151,8 @@ def test_the_root_has_a_number_that_stays() -> None:
     assert volumes.volume_identity("/", device) == volumes.volume_identity(b"/", device)
     assert volumes.volume_identity("/", device) != volumes.volume_identity("/", device + 1)
     met = volumes.Volumes()
-    assert met.of("/nowhere at all", device) == volumes.NOWHERE
-    assert met.of("/", device) == volumes.volume_identity(
+    assert met.number_of("/nowhere at all", device) == volumes.NOWHERE
+    assert met.number_of("/", device) == volumes.volume_identity(
         "/", device
     )  # one that is gone says nothing of the others
 

@@ -62,7 +62,7 @@ def test_what_links_give_does_not_depend_on_the_order_of_names(
     for name in ("u", "k", "w", "e"):
         (root / name).symlink_to(tmp_path / "out")
     expected = {b"real/1.png": ("real", None), b"other/2.png": ("other", None), b"e/3.png": ("e", None)}
-    plain = folder._listed
+    plain = folder._scan_folder
 
     class Shuffled:
         def __init__(self, path: bytes) -> None:
@@ -76,7 +76,7 @@ def test_what_links_give_does_not_depend_on_the_order_of_names(
         def __exit__(self, *error: object) -> None:
             self.inner.__exit__(*error)
 
-    monkeypatch.setattr(folder, "_listed", Shuffled)
+    monkeypatch.setattr(folder, "_scan_folder", Shuffled)
     assert labels(open_source(root)) == expected
 
 

@@ -98,7 +98,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         except Exception as error:
             raise pa.ArrowInvalid(str(error) or "refused") from None
 
-    monkeypatch.setattr(parquet, "_asked", asked)
+    monkeypatch.setattr(parquet, "_ask_child", asked)
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -160,7 +160,7 @@ def test_a_child_has_bounds_and_a_session_of_its_own(tmp_path: Path, monkeypatch
         "parquet.main()\n"
     )
     monkeypatch.setattr(parquet, "__file__", str(tmp_path / "tells.py"))
-    alone, core, seconds, memory = json.loads(parquet._asked(__file__, ()))
+    alone, core, seconds, memory = json.loads(parquet._ask_child(__file__, ()))
     assert (alone, core, seconds) == (True, 0, 600)
     assert 4 << 30 < memory < 8 << 30
 
@@ -168,8 +168,8 @@ def test_a_child_has_bounds_and_a_session_of_its_own(tmp_path: Path, monkeypatch
 def test_a_table_costs_two_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "images.parquet").write_bytes(_parquet(tmp_path, 1))
     asked = []
-    plain = parquet._asked
-    monkeypatch.setattr(parquet, "_asked", lambda *what: asked.append(what) or plain(*what))
+    plain = parquet._ask_child
+    monkeypatch.setattr(parquet, "_ask_child", lambda *what: asked.append(what) or plain(*what))
     assert list(open_source(tmp_path / "images.parquet").entries())
     assert len(asked) == 2
 

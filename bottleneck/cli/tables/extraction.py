@@ -73,7 +73,7 @@ def extraction_table(done: Extraction) -> RenderableType:
             table.add_row(f"… {len(done.rejections) - 20} more (--json lists all)", "", "")
         parts.append(table)
         if done.classes:
-            parts.append(_balance(done))
+            parts.append(_class_balance(done))
     if done.damaged:
         table = columns("damaged record", "what is wrong; its images were computed anew")
         for name, what in done.damaged.items():
@@ -94,7 +94,7 @@ def view_facts(done: Extraction) -> list[tuple[str, str]]:
     ]
 
 
-def _balance(done: Extraction) -> Table:
+def _class_balance(done: Extraction) -> Table:
     """Show the classes that skipping reduced, largest loss first."""
     table = columns("class", ">images", ">with features", title="Classes after skipping")
     items = sorted(done.classes.items(), key=lambda item: item[1].rows / max(1, item[1].images))
@@ -129,12 +129,12 @@ def estimate_table(left: Estimate) -> RenderableType:
             )
         )
     if left.prediction:
-        facts += _foretold(left.prediction)
+        facts += _prediction_facts(left.prediction)
     facts.append(("store", str(left.store)))
     return facts_list(facts, title=f"{left.spec.base} at {left.spec.cut}: nothing was written")
 
 
-def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
+def _prediction_facts(prediction: Prediction) -> list[tuple[str, str]]:
     sizes = ", ".join(
         f"{format_size(count)} as {dtype}" for dtype, count in prediction.bytes_by_dtype.items()
     )
@@ -146,11 +146,11 @@ def _foretold(prediction: Prediction) -> list[tuple[str, str]]:
         ),
         ("on disk", sizes),
         ("bottleneck", prediction.bottleneck),
-        ("suggested", _suggested(prediction.suggested)),
+        ("suggested", _suggestion_text(prediction.suggested)),
     ]
 
 
-def _suggested(suggestion: Suggestion) -> str:
+def _suggestion_text(suggestion: Suggestion) -> str:
     batch = f" --batch {suggestion.batch}" if suggestion.batch else ""
     told = f"--workers {suggestion.workers}{batch} --precision {suggestion.precision}"
     if suggestion.machines == 1:

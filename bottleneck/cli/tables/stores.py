@@ -45,7 +45,7 @@ def states_table(states: Sequence[StoreState]) -> RenderableType:
             f"{state.shards:,}",
             format_size(state.size),
             f"{len(state.damaged or {}):,}",
-            _moment(state.changed),
+            _time_text(state.changed),
         )
     note = "One store in detail: bottleneck store show RECIPE (or another part of its name)"
     return stacked(table, plain_text("\n".join([*problems, note])))
@@ -69,7 +69,7 @@ def state_table(state: StoreState) -> RenderableType:
         ("row", f"{extents(spec.shape)} {recipe.dtype}, computed in {recipe.precision}"),
         ("rows", f"{state.rows:,} in {state.shards:,} shards"),
         ("size", format_size(state.size)),
-        ("last change", _moment(state.changed)),
+        ("last change", _time_text(state.changed)),
         ("batch", str(header.batch or "")),
     ]
     if spec.views is not None:
@@ -87,7 +87,7 @@ def state_table(state: StoreState) -> RenderableType:
         if items:
             facts.append((name, f"{len(items):,}"))
         facts += [("", f"{why.content[:16]}: {why.stage}: {why.reason}") for why in items[:_SHOWN]]
-    facts += _named("damaged", state.damaged or {})
+    facts += _item_facts("damaged", state.damaged or {})
     return facts_list(facts, title=state.folder.name)
 
 
@@ -95,10 +95,10 @@ def checked_table(checks: Sequence[Checked]) -> RenderableType:
     """Show the checks and repairs of each store."""
     if not checks:
         return plain_text("no stores yet: there is nothing to verify")
-    return stacked(*(facts_list(_checked(one), title=one.folder.name) for one in checks))
+    return stacked(*(facts_list(_check_facts(one), title=one.folder.name) for one in checks))
 
 
-def _checked(one: Checked) -> list[tuple[str, str]]:
+def _check_facts(one: Checked) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if one.verdict is not None:
         verdict = one.verdict
@@ -106,7 +106,7 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
             ("sound", f"{verdict.rows:,} rows in {verdict.shards:,} shards, {format_size(verdict.size)}"),
             ("digest", verdict.digest),
         ]
-        facts += [("damaged", _damage(damage)) for damage in verdict.damaged]
+        facts += [("damaged", _damage_text(damage)) for damage in verdict.damaged]
         if any(damage.shard for damage in verdict.damaged) and one.repair is None:
             facts.append(("to do", "bottleneck store verify --repair SOURCE computes just these rows again"))
         if verdict.orphans:
@@ -127,7 +127,7 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
                 ("lost", f"{len(repair.lost):,} rows whose images the source does not have any more")
             )
         facts += [("", content) for content in repair.lost[:_SHOWN]]
-        facts += [*_named("left", repair.left), *_named("not removed", repair.failed)]
+        facts += [*_item_facts("left", repair.left), *_item_facts("not removed", repair.failed)]
     if one.sample is not None:
         sample = one.sample
         facts.append(
@@ -138,7 +138,7 @@ def _checked(one: Checked) -> list[tuple[str, str]]:
             )
         )
         facts += [("differs", content) for content in sample.differing[:_SHOWN]]
-        facts += _named("no row now", sample.missing)
+        facts += _item_facts("no row now", sample.missing)
     return facts
 
 
@@ -174,7 +174,7 @@ def pruning_table(results: Sequence[Pruning | StoreState]) -> RenderableType:
     return stacked(table, plain_text("\n".join(notes)))
 
 
-def _damage(damage: Damage) -> str:
+def _damage_text(damage: Damage) -> str:
     where = f"shard {damage.shard}" if damage.shard else damage.name
     return f"{where}: {damage.why}"
 
@@ -187,7 +187,7 @@ def _fill(table: Table, results: Sequence[Any], counts_of: Callable[[Any], tuple
         if isinstance(one, StoreState):
             notes.append(f"{store}: {one.problem}")
             continue
-        table.add_row(plain_text(store), *(f"{count:,}" for count in counts_of(one)), _signed(one.freed))
+        table.add_row(plain_text(store), *(f"{count:,}" for count in counts_of(one)), _signed_size(one.freed))
         notes += [
             f"{store}: {name} is damaged and was left alone: {why}" for name, why in one.damaged.items()
         ]
@@ -195,14 +195,14 @@ def _fill(table: Table, results: Sequence[Any], counts_of: Callable[[Any], tuple
     return notes
 
 
-def _named(label: str, items: Mapping[str, str]) -> list[tuple[str, str]]:
+def _item_facts(label: str, items: Mapping[str, str]) -> list[tuple[str, str]]:
     lines = [(label, f"{name}: {why}") for name, why in list(items.items())[:_SHOWN]]
     return [*lines, (label, f"… and {len(items) - _SHOWN:,} more")] if len(items) > _SHOWN else lines
 
 
-def _signed(count: int) -> str:
+def _signed_size(count: int) -> str:
     return f"-{format_size(-count)}" if count < 0 else format_size(count)
 
 
-def _moment(seconds: float) -> str:
+def _time_text(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else ""
