@@ -59,10 +59,7 @@ def split_folds(
 
 
 def _units(keys: np.ndarray, groups: np.ndarray) -> list[str]:
-    """Name each row: alike for copies and for members of one group.
-
-    Groups that share a copy count as one.
-    """
+    """Name each row alike for copies, groups, and groups with one copy."""
     parent: dict[Any, Any] = {}
 
     def head(item: Any) -> Any:

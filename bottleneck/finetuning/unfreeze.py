@@ -121,10 +121,7 @@ class Choices:
         return found, settings.rates.get(HEAD, settings.rate)
 
     def check_rates(self, trained: frozenset[str], settings: TuneSettings) -> None:
-        """Check that `rates` names the head or layers that train.
-
-        Raises `UnknownName` or `UsageError`.
-        """
+        """Raise `UsageError` where `rates` names a layer that stays frozen."""
         for name, value in settings.rates.items():
             if name != HEAD and not trained & set(self.named(name, "--rate")):
                 raise UsageError(f"--rate {name}={value:g}: {name} is not unfrozen; add it to --unfreeze")
@@ -221,9 +218,7 @@ def is_batch_norm(layer: Any) -> bool:
 
 
 def unfreeze(layers: Mapping[str, Any], trained: frozenset[str]) -> list[tuple[str, Any]]:
-    """Set `trainable` of every layer; return the variables that train.
-
-    Each comes with its layer's path.
+    """Set `trainable` of every layer; return the variables that train, by path.
 
     Whatever `trainable` says of a network above them: parents hand theirs down when it is set, so the leaves are set
     last, and each BatchNormalization after everything else.

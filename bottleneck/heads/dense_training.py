@@ -188,10 +188,7 @@ class DenseProgram(Program):
         return sums
 
     def _piece(self) -> int:
-        """Rows of one streamed call.
-
-        Whole batches, so that pieces change no step.
-        """
+        """Rows of one streamed call: whole batches, so no step changes."""
         return gather_rows(self.data.rows, self.batch)  # type: ignore[arg-type]
 
     def evaluate(self, data: Data) -> tuple[float, float]:

@@ -116,10 +116,7 @@ def known_rows(head: Any, X: Any) -> Any:
 
 
 def check_views(codes: np.ndarray, views: int) -> None:
-    """Check that `views` rows side by side are of one image.
-
-    Raises `BadRows`.
-    """
+    """Raise `BadRows` unless `views` rows side by side are of one image."""
     if views < 1 or len(codes) % views or (np.ptp(codes.reshape(-1, views), axis=1) != 0).any():
         raise BadRows(
             f"views={views} of {len(codes)} rows: expected that many rows of each image, side by side and with "

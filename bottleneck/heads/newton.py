@@ -125,10 +125,7 @@ def _with_best_intercepts(objective: Objective, point: Point, tolerance: float) 
 
 
 def _line_search(objective: Objective, point: Point, direction: np.ndarray) -> Point | None:
-    """Halve the step until it lowers the value enough.
-
-    None where rounding hides any fall.
-    """
+    """Halve the step until the value falls; None where rounding hides it."""
     fall, length = float((point.gradient * direction).sum()), 1.0
     for _ in range(40):
         found = objective.at(point.weights + length * direction)
@@ -167,10 +164,7 @@ def _direction(objective: Objective, point: Point, tolerance: float) -> np.ndarr
 
 
 def _whole(objective: Objective, point: Point) -> Preconditioner:
-    """Precondition by the whole Hessian of a sample, classes coupled.
-
-    It is exact where the sample is all rows.
-    """
+    """Precondition by the whole Hessian of a sample; exact of all rows."""
     import scipy.linalg
 
     x, _, counts, numbers = objective.sample(point, _WHOLE_ROWS)
@@ -256,10 +250,7 @@ def _times(x: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
 
 def _lbfgs(objective: Objective, point: Point, most: int, tolerance: float) -> tuple[Point, int]:
-    """Run L-BFGS, begun again with the best intercepts each time.
-
-    It ends where the bound is met, or nothing gets better.
-    """
+    """Repeat L-BFGS from the best intercepts until nothing gets better."""
     steps = 0
     while steps < most:
         found, more = _lbfgs_run(objective, point, most - steps, tolerance)

@@ -159,10 +159,7 @@ class Objective:
                 yield self.scaled(self.rows[which], dtype), which
 
     def _probabilities(self, logits: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
-        """Softmax (b, classes) of logits (b, columns).
-
-        The logarithm of its divisor goes into `total`.
-        """
+        """Softmax of logits; the logarithm of its divisor goes into `total`."""
         whole = np.zeros((len(logits), self.classes))
         whole[:, self.first :] = logits
         most = whole.max(axis=1, keepdims=True)
@@ -263,10 +260,7 @@ class Objective:
 
 
 def column_blocks(width: int) -> Iterator[slice]:
-    """Slice the columns of a wide matrix.
-
-    So it needs no copy in float64.
-    """
+    """Slice a wide matrix, so that it needs no copy in float64."""
     for start in range(0, width, _COLUMNS):
         yield slice(start, start + _COLUMNS)
 

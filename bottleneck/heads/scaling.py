@@ -173,10 +173,7 @@ def _check_divisors(columns: np.ndarray, divisor: np.ndarray) -> None:
 
 
 def check_float32(rows: np.ndarray | Rows) -> None:
-    """Check that float32 tells the values of float64 rows apart.
-
-    Raises `BadRows`.
-    """
+    """Raise `BadRows` where float32 cannot tell float64 rows apart."""
     if rows.dtype != np.float64:
         return
     mean, inverse = scaling_of(rows, divide=False).pair

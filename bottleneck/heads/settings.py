@@ -137,9 +137,7 @@ def describe(hint: Any) -> str:
 
 
 def check_settings(head: Any) -> dict[str, Any]:
-    """Parse and check the settings of a head object.
-
-    `fit` asks it, as in scikit-learn.
+    """Parse and check the settings of a head object, at `fit`.
 
     Raises
     ------
