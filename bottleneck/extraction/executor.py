@@ -47,13 +47,13 @@ class SingleWorker:
 
     room = 1
 
-    def __init__(self, worker: TaskWorker, source: Source) -> None:
-        self._worker, self._source = worker, source
+    def __init__(self, compute: Callable[[Task, Callable[[int], None]], tuple[TaskOutcome, ...]]) -> None:
+        self._compute = compute
 
     def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
         """Run it now; what goes wrong is raised here."""
         future: Future[tuple[TaskOutcome, ...]] = Future()
-        future.set_result(self._worker.compute(self._source, task, on_progress))
+        future.set_result(self._compute(task, on_progress))
         return future
 
 

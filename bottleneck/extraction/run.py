@@ -15,6 +15,9 @@ import numpy as np
 
 from bottleneck.contracts import Source
 from bottleneck.errors import StoreError
+from bottleneck.extraction.engines.pool import start_pool
+from bottleneck.extraction.engines.supervisor import Assignment
+from bottleneck.extraction.executor import SingleWorker, TaskExecutor
 from bottleneck.extraction.profile import combine_clocks
 from bottleneck.extraction.report import Extraction, report, unexplained
 from bottleneck.extraction.retry_policy import RetryPolicy, circumstances
@@ -114,6 +117,8 @@ class ExtractionRun:
         self._circumstances = circumstances(options.limits)
         self._work: dict[int, _StoreWork] = {}
         self._setup: RunSetup
+        self._engine = contextlib.ExitStack()
+        self._executor: TaskExecutor | None = None
 
     def run(self) -> tuple[tuple[FilledStore, ...], Inventory]:
         """Fill the stores.
@@ -160,12 +165,10 @@ class ExtractionRun:
 
     def _fill(self) -> tuple[list[Store], Inventory, list[dict[str, str]]]:
         """Compute what is missing; give stores, last scan, damaged files."""
-        engine, options = contextlib.ExitStack(), self._options
+        engine, options = self._engine, self._options
         with self.worker_type(self._requests, self._cache, options.limits) as process, engine:
             worker = options.worker or process
-            self._setup = RunSetup(
-                self._source, self._requests, self._cache, self._progress, options, worker, engine
-            )
+            self._setup = RunSetup(self._requests, self._cache, self._progress, options, worker)
             inventory = self._scan()
             self._setup.specify(inventory)
             stores = self._open_stores()
@@ -188,6 +191,21 @@ class ExtractionRun:
                 self._check_folders()
                 self._check_kept(before, inventory, stores)
             return self._try_again(inventory, stores), inventory, damaged
+
+    def _start(self, inventory: Inventory) -> TaskExecutor:
+        """Start who computes, once."""
+        setup, workers = self._setup, self._options.workers
+        if workers is None:
+            setup.check_recalled()
+            self._executor = SingleWorker(functools.partial(setup.worker.compute, self._source))
+        else:
+            if isinstance(setup.worker, WorkerProcess):
+                setup.worker.rest()  # it has said what the rows are
+            requests = setup.resolved()  # `auto` may be another precision there
+            limits, specs = self._options.limits, tuple(setup.specs)
+            assignment = Assignment(self._source, requests, self._cache, limits, specs)
+            self._executor = self._engine.enter_context(start_pool(workers, assignment, inventory))
+        return self._executor
 
     def _open_stores(self) -> list[Store]:
         return [open_store(self._cache, spec) for spec in self._setup.specs]
@@ -224,7 +242,7 @@ class ExtractionRun:
             first = self._work[cuts[0]]
             plan = first.scheduler.agree(part.inventory, policy, task_rows=self.task_rows)
             plan = replace(plan, cuts=cuts)
-            executor = self._setup.executor(inventory)
+            executor = self._executor or self._start(inventory)
             with self._progress.bar("views" if plan.views else "extract", plan.images) as bar:
                 ended = functools.partial(self._ended, cuts, bar)
                 work = first.scheduler.work(plan, executor, bar.update, ended)

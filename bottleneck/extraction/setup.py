@@ -1,18 +1,14 @@
-"""Decide what the rows of a run are and who computes them."""
+"""Decide what the rows of a run are."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
 from bottleneck.bases import digest_cache
 from bottleneck.bases.custom import is_function
-from bottleneck.contracts import Source
-from bottleneck.extraction.engines.pool import start_pool
-from bottleneck.extraction.engines.supervisor import Assignment
-from bottleneck.extraction.executor import SingleWorker, TaskExecutor, TaskWorker, check_recalled, prove
+from bottleneck.extraction.executor import TaskWorker, check_recalled, prove
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.forward.batch_size import FEWEST
@@ -64,28 +60,22 @@ def find_complete(cache: Cache, spec: StoreSpec, inventory: Inventory) -> StoreS
 
 
 class RunSetup:
-    """How the base is asked for, and who computes its rows.
-
-    `engine` ends the workers of an engine with the run.
-    """
+    """How the base is asked for, and what its rows are."""
 
     def __init__(
         self,
-        source: Source,
         requests: Sequence[BaseRequest],
         cache: Cache,
         progress: Progress,
         options: RunOptions,
         worker: TaskWorker,
-        engine: contextlib.ExitStack,
     ) -> None:
         self.requests = requests
         self.specs: list[StoreSpec] = []
         self.worker = worker
         self.in_process = options.worker is not None
-        self._source, self._cache, self._progress = source, cache, progress
-        self._options, self._engine = options, engine
-        self._executor: TaskExecutor | None = None
+        self._cache, self._progress = cache, progress
+        self._options = options
         self._recalled = [
             None if self.in_process else digest_cache.recall_digests(request, cache) for request in requests
         ]
@@ -113,7 +103,7 @@ class RunSetup:
         if isinstance(self.worker, WorkerProcess):
             built = [spec.recipe.precision for spec in self.worker.specs]
             if built != [spec.recipe.precision for spec in self.specs]:
-                self.worker.reopen(self._resolved())  # `auto` took a store of another precision
+                self.worker.reopen(self.resolved())  # `auto` took a store of another precision
         prove(self.worker, stores)
 
     def agree_on_batch(self, images: int) -> None:
@@ -136,32 +126,18 @@ class RunSetup:
         # Whoever was first decides, here and in every later run.
         headers = [
             begin_store(self._cache, spec, batch, request)[1]
-            for spec, request in zip(self.specs, self._resolved(), strict=True)
+            for spec, request in zip(self.specs, self.resolved(), strict=True)
         ]
         agreed = headers[0].batch
         self.requests = [request.model_copy(update={"batch": agreed}) for request in self.requests]
         worker.reopen(self.requests)
 
-    def executor(self, inventory: Inventory) -> TaskExecutor:
-        """Start who computes, once."""
-        if self._executor is None:
-            self._executor = self._start(inventory)
-        return self._executor
+    def check_recalled(self) -> None:
+        """Check the specs from memory against the base as built."""
+        for planned, built in zip(self.specs, self.worker.specs, strict=True):
+            check_recalled(planned, built, self._cache)
 
-    def _start(self, inventory: Inventory) -> TaskExecutor:
-        workers = self._options.workers
-        if workers is None:
-            for planned, built in zip(self.specs, self.worker.specs, strict=True):
-                check_recalled(planned, built, self._cache)
-            return SingleWorker(self.worker, self._source)
-        if isinstance(self.worker, WorkerProcess):
-            self.worker.rest()  # it has said what the rows are
-        requests = self._resolved()  # `auto` may be another precision there
-        limits, specs = self._options.limits, tuple(self.specs)
-        assignment = Assignment(self._source, requests, self._cache, limits, specs)
-        return self._engine.enter_context(start_pool(workers, assignment, inventory))
-
-    def _resolved(self) -> tuple[BaseRequest, ...]:
+    def resolved(self) -> tuple[BaseRequest, ...]:
         """Ask for the base so that any machine computes these rows."""
         return tuple(
             request.computed_in(spec.recipe.precision)

@@ -11,7 +11,6 @@ file system can leave everything as it was. ``--rehash`` reads every file.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -40,17 +39,6 @@ _SCHEMA = pa.schema(
     metadata={b"bottleneck scan index": _VERSION},
 )
 _GROUP = 1 << 17
-
-
-def index_file(folder: Path, location: str) -> Path:
-    """Name the index file of a source by its location's hash.
-
-    Examples
-    --------
-    >>> index_file(Path("scans"), "/data/cats").name
-    'f31f1633549aae93.parquet'
-    """
-    return folder / f"{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}.parquet"
 
 
 def look_up(file: Path, listing: SourceListing, contents: np.ndarray, states: np.ndarray) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -90,7 +92,7 @@ def scan_source(
     ignored = Counter(source.passed_over())
     contents = np.zeros((len(listing), 32), np.uint8)
     states = np.zeros(len(listing), np.uint8)
-    file = index.index_file(index_folder, source.location) if index_folder is not None else None
+    file = index_file(index_folder, source.location) if index_folder is not None else None
     recorded = 0
     if file is not None and not rehash:
         recorded = index.look_up(file, listing, contents, states)
@@ -185,3 +187,14 @@ def _table(listing: SourceListing, contents: np.ndarray, kept: np.ndarray) -> pa
     table = pa.table(columns)
     # Nearly always everything is kept: no second copy then.
     return table if kept.all() else table.filter(pa.array(kept))
+
+
+def index_file(folder: Path, location: str) -> Path:
+    """Name the index file of a source by its location's hash.
+
+    Examples
+    --------
+    >>> index_file(Path("scans"), "/data/cats").name
+    'f31f1633549aae93.parquet'
+    """
+    return folder / f"{hashlib.sha256(os.fsencode(location)).hexdigest()[:16]}.parquet"

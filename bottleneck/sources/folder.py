@@ -14,7 +14,7 @@ from bottleneck.errors import SourceError
 from bottleneck.schema import Entry, Split
 from bottleneck.sources import layout
 from bottleneck.sources.layout import Layout
-from bottleneck.sources.reading import FOLDER, UNSEEN, is_long, open_long, read_regular, reason_of, signature
+from bottleneck.sources.reading import FOLDER, LONGEST, UNSEEN, open_long, read_regular, reason_of, signature
 from bottleneck.sources.volumes import Volumes
 from bottleneck.system.durable import shown
 
@@ -178,7 +178,7 @@ class FolderSource:
 @contextmanager
 def _scan_folder(folder: bytes) -> Iterator[Iterator[os.DirEntry[bytes] | os.DirEntry[str]]]:
     """Scan a folder by a path of any length."""
-    if not is_long(folder):
+    if len(folder) <= LONGEST:
         with os.scandir(folder) as names:
             yield names
         return

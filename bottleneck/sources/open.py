@@ -56,11 +56,11 @@ def open_source(
     [(b'cats/1.png', 'cats')]
     """
     text = os.fspath(location)
-    if objects.is_url(text) and protocol_of(text) in LOCAL:
+    if objects.URL.match(text) and protocol_of(text) in LOCAL:
         text = text.partition("://")[2]
     if not text:
         raise SourceError(f"the source is empty text; expected {LAYOUTS}")
-    if objects.is_url(text):
+    if objects.URL.match(text):
         return _open_url(text, fetched or Cache.at(None).fetched, tuple(allow_host))
     path = os.path.abspath(os.path.expanduser(text))
     try:

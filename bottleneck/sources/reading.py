@@ -15,7 +15,7 @@ from bottleneck.system import connections
 LARGEST = connections.LARGEST
 
 #: Longest path that is handed to the kernel whole: PATH_MAX is 4,096 with room for one more name.
-_LONGEST = 3800
+LONGEST = 3800
 _O_BINARY = getattr(os, "O_BINARY", 0)
 FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | _O_BINARY
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -51,7 +51,7 @@ def signature(status: os.stat_result, volume: int) -> Signature:
 
 def is_long(path: bytes) -> bool:
     """Test whether `path` plus one more name may exceed the kernel's limit."""
-    return len(path) > _LONGEST
+    return len(path) > LONGEST
 
 
 def open_long(path: bytes, flags: int) -> int:
@@ -65,7 +65,7 @@ def open_long(path: bytes, flags: int) -> int:
     rest = path
     try:
         while is_long(rest):
-            cut = rest.rindex(b"/", 0, _LONGEST)
+            cut = rest.rindex(b"/", 0, LONGEST)
             step = os.open(rest[:cut] or b"/", FOLDER, dir_fd=here)
             if here is not None:
                 os.close(here)

@@ -25,7 +25,7 @@ from bottleneck.system.connections import LARGEST, as_os_error, connect, protoco
 from bottleneck.system.durable import publish_file, shown
 from bottleneck.system.object_info import ObjectInfo, parse_object_info
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: Where folders have to be made before files; object stores know none.
 _HAVE_FOLDERS = ("file", "local", "memory", "sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs")
 _ABANDONED = 24 * 3600
@@ -40,7 +40,7 @@ def is_url(text: str) -> bool:
     >>> is_url("s3://bucket/photos"), is_url("C:\\\\photos"), is_url("photos")
     (True, False, False)
     """
-    return _URL.match(text) is not None
+    return URL.match(text) is not None
 
 
 def local_path(path: str | os.PathLike[str], option: str) -> Path:
@@ -52,7 +52,7 @@ def local_path(path: str | os.PathLike[str], option: str) -> Path:
     'features'
     """
     # A `Path` has lost one of the slashes.
-    if re.match(_URL.pattern.removesuffix("/"), os.fspath(path)):
+    if re.match(URL.pattern.removesuffix("/"), os.fspath(path)):
         raise UsageError(
             f"{option} {shown(os.fspath(path))} is a URL; expected a path on this machine: give one, and copy what is "
             "written there afterwards"

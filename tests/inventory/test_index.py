@@ -11,8 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bottleneck.inventory.index import index_file
-from bottleneck.inventory.scan import scan_source
+from bottleneck.inventory.scan import index_file, scan_source
 from bottleneck.schema import Entry
 from bottleneck.sources import open_source
 from tests.inventory.memory_source import OLD, Memory, contents

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bottleneck.contracts import Forward, Source
+from bottleneck.contracts import Forward
 from bottleneck.errors import Rejected
 from bottleneck.extraction.profile import Stopwatch
 from bottleneck.extraction.worker.messages import Care
@@ -44,7 +44,7 @@ class ImageReader:
     """The images of a task as pixels; `pool` reads and decodes."""
 
     forward: Forward
-    source: Source
+    read: Callable[[bytes], bytes]
     task: Task
     pool: ThreadPoolExecutor
     stopwatch: Stopwatch
@@ -114,7 +114,7 @@ class ImageReader:
         keys = [task.keys[index].tobytes() for index in indices]
         started = time.perf_counter()
         try:
-            data = self.source.read(task.paths[indices[0]])
+            data = self.read(task.paths[indices[0]])
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise FileChanged from error

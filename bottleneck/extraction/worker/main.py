@@ -100,7 +100,7 @@ class Worker:
                 # Committed already: by a worker that died before it could say so, or by another builder.
                 watch.on_progress(len(task.keys))
                 return tuple(outcome for outcome in done if outcome is not None)
-        outcomes = run_task(self.forward, source, task, targets, self._pools, watch, care)
+        outcomes = run_task(self.forward, source.read, task, targets, self._pools, watch, care)
         if self.specs[0].recipe.precision != "float32" and task.views is None:
             self._tell_drift(source, task, targets)
         return outcomes

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bottleneck.contracts import Forward, Source
+from bottleneck.contracts import Forward
 from bottleneck.errors import Rejected
 from bottleneck.extraction.profile import Clock, Stopwatch
 from bottleneck.extraction.worker.image_reader import FileChanged, ImageReader, Watch
@@ -85,7 +85,7 @@ def recorded_outcome(task: Task, target: RowTarget, care: Care) -> TaskOutcome |
 
 def run_task(
     forward: Forward,
-    source: Source,
+    read: Callable[[bytes], bytes],
     task: Task,
     targets: Sequence[RowTarget],
     pools: Pools,
@@ -99,7 +99,8 @@ def run_task(
     Parameters
     ----------
     forward : Forward
-    source : Source
+    read : callable
+        Gives the bytes of a path, as a source does.
     task : Task
     targets : sequence of RowTarget
         One for each cut that rows are wanted of. The first one is committed last: its record ends the task.
@@ -116,7 +117,7 @@ def run_task(
     stopwatch = Stopwatch(forward.batch / pace if pace else None)
     rows = _TaskRows(forward, task, targets, pools, watch, care, stopwatch)
     moved: list[bytes] = []
-    for index, result in ImageReader(forward, source, task, pools.decode, stopwatch, watch, care):
+    for index, result in ImageReader(forward, read, task, pools.decode, stopwatch, watch, care):
         if isinstance(result, FileChanged):
             moved.append(task.paths[index])
             watch.on_progress(1)

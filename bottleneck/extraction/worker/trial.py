@@ -99,7 +99,7 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="bottleneck-trial-") as name:
         target = RowTarget(Path(name), forward.spec, forward.environment, "0" * 64, pass_seconds)
         started = time.perf_counter()
-        (outcome,) = run_task(forward, source, part, [target], pools, watch)
+        (outcome,) = run_task(forward, source.read, part, [target], pools, watch)
         seconds = time.perf_counter() - started
         stored = sum(path.stat().st_size for path in Path(name).iterdir())
     write = outcome.clock.waited["write"]
