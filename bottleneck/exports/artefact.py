@@ -1,7 +1,4 @@
-"""Write one artefact: what all kinds share.
-
-Libraries and weights are checked first; the file is written aside and named when it is whole.
-"""
+"""Write one artefact: what all kinds share."""
 
 from __future__ import annotations
 
@@ -136,9 +133,7 @@ def reader_text(reader: Reader) -> str:
 
 
 def require_libraries(reader: Reader, kind: str) -> None:
-    """Raise `ExportError` unless a kind's libraries are installed.
-
-    None of them is imported.
+    """Find a kind's libraries, without an import, or raise `ExportError`.
 
     Examples
     --------
@@ -191,7 +186,7 @@ def add_member(archive: zipfile.ZipFile, name: str, text: str) -> None:
 
 
 def examples(making: Making, kind: str) -> np.ndarray:
-    """Return the sample (n, height, width, 3), or refuse without one.
+    """Return the sample (n, height, width, 3), or refuse if empty.
 
     Raises
     ------

@@ -1,7 +1,4 @@
-"""Run an artefact in a process that cannot import this package.
-
-So the result is what a stranger with the file gets.
-"""
+"""Run an artefact in a process that cannot import this package."""
 
 from __future__ import annotations
 

@@ -191,11 +191,6 @@ def render(card: Card, readers: Mapping[str, tuple[str, str]]) -> str:
         excerpt=lambda text, function: Plain(excerpt(text, function)),
     )
     template = environment.get_template("card.md.jinja2")
-    return template.render(
-        card=card, readers=readers, held_out=_held_out(card), named_by_source=NAMED_BY_SOURCE
-    )
-
-
-def _held_out(card: Card) -> str | None:
-    """Choose the split that says most about new images."""
-    return next((name for name in ("test", "validation") if name in card.metrics), None)
+    # The split that says most about new images.
+    held_out = next((name for name in ("test", "validation") if name in card.metrics), None)
+    return template.render(card=card, readers=readers, held_out=held_out, named_by_source=NAMED_BY_SOURCE)

@@ -1,7 +1,4 @@
-"""Export a run as a folder of certified artefacts.
-
-They are written aside, run without this package, compared, and named when all of that holds.
-"""
+"""Export a run as a folder of certified artefacts."""
 
 from __future__ import annotations
 
@@ -76,12 +73,8 @@ class Exported:
         artefacts = [
             {**json_value(item), "path": str(self.folder / item.path)} for item in self.manifest.artefacts
         ]
-        return {
-            "folder": str(self.folder),
-            "artefacts": artefacts,
-            "refused": json_value(self.manifest.refused),
-            **json_fields(self, "left_out", "certificate"),
-        }
+        rest = {"refused": json_value(self.manifest.refused), **json_fields(self, "left_out", "certificate")}
+        return {"folder": str(self.folder), "artefacts": artefacts, **rest}
 
 
 def export_artefacts(

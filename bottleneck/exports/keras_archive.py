@@ -58,14 +58,7 @@ def read_document(path: Path) -> dict[str, Any]:
             f"{path} has no {MEMBER}: it is a Keras file, but not one that `bottleneck merge` wrote, so its class "
             "names and pixel contract are unknown"
         ) from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        OSError,
-        MalformedDocument,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, MalformedDocument) as error:
         raise BaseError(f"{path} is no merged model: {error}") from error
     if not isinstance(value, dict):
         raise BaseError(f"{path} is no merged model: {MEMBER} is no object")

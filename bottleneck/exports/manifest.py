@@ -1,7 +1,4 @@
-"""Read and check `export.json`, the manifest of a folder of exports.
-
-Only a folder with a manifest is ours to replace.
-"""
+"""Read and check `export.json`, the manifest of a folder of exports."""
 
 from __future__ import annotations
 
@@ -53,10 +50,7 @@ class Delivered(Frozen):
 
 
 class Refusal(Frozen):
-    """A kind that was asked for and not delivered, and why.
-
-    With size and milliseconds where it could be made and run.
-    """
+    """A kind that is not delivered, with size and milliseconds if known."""
 
     kind: str
     why: str
@@ -79,11 +73,8 @@ class Manifest(Frozen):
 
 def facts_of(folder: Path) -> dict[str, FileFacts]:
     """Describe every file below `folder`, except litter, by its path with ``/``."""
-    facts = {}
-    for name in _names(folder):
-        path = folder / name
-        facts[name] = FileFacts(bytes=path.stat().st_size, sha256=sha256_of(path))
-    return facts
+    paths = {name: folder / name for name in _names(folder)}
+    return {name: FileFacts(bytes=p.stat().st_size, sha256=sha256_of(p)) for name, p in paths.items()}
 
 
 def _names(folder: Path) -> list[str]:
@@ -93,11 +84,7 @@ def _names(folder: Path) -> list[str]:
 
 def size_of(path: Path) -> int:
     """Count the bytes of a file or folder."""
-    return (
-        path.stat().st_size
-        if path.is_file()
-        else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-    )
+    return sum(part.stat().st_size for part in (path, *path.rglob("*")) if part.is_file())
 
 
 def read_manifest(folder: Path) -> Manifest:

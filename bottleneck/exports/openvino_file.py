@@ -12,10 +12,7 @@ from bottleneck.models.outputs import output_names, save_model, stages_function
 
 
 class OpenVinoFile(Artefact):
-    """A folder of ``model.xml`` and ``model.bin``, float32.
-
-    Inputs and outputs are those of the ONNX file.
-    """
+    """A float32 folder with the inputs and outputs of the ONNX file."""
 
     kind = "openvino"
     name = "openvino"

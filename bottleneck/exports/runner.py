@@ -1,7 +1,4 @@
-"""Run an artefact in a bare process.
-
-`bare.py` starts this file as text: it cannot import this package.
-"""
+"""Run an artefact; `bare.py` starts this file as text."""
 
 import contextlib
 import ctypes

@@ -1,9 +1,7 @@
 """Call a merged model in every way that a user does.
 
-`predict` computes in inference mode, in a graph. Users also write ``model(x)`` or ``model(x, training=True)``, call
-twice, send one image, and put the model into a network of their own that they fit. Each time the base must give what it
-gave before, and its variables must keep their values. The head is the user's to train: its dropout and BatchNorm are
-awake in training mode, so there the head is asked in inference mode about the features.
+Each time the base must give what it gave before, and its variables must keep their values. The head is the user's to
+train: its dropout and BatchNorm are awake in training mode, so there it is asked in inference mode about the features.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bottleneck.models.comparison import Outputs
-from bottleneck.models.outputs import output_names
+from bottleneck.models.outputs import output_names, stages_model
 from bottleneck.schema import Stillness
 
 #: The layer of a merged model that is its base.
@@ -55,7 +53,7 @@ def call_every_way(
 
     Returns
     -------
-    list of Called, Stillness
+    list of CallResult, Stillness
     """
     base = model.get_layer(BASE)
     few = {name: pixels[:FEW] for name, pixels in images.items() if len(pixels)}
@@ -96,29 +94,21 @@ def stillness(base: Any, form: str, before: list[bytes]) -> Stillness:
     moved = tuple(
         variable.path for variable, old, new in zip(base.variables, before, after, strict=True) if old != new
     )
-    return Stillness(
-        form=form,
-        variables=len(before),
-        trainable=trainable,
-        moved=moved,
-        passed=not (trainable or moved),
-    )
+    passed = not (trainable or moved)
+    return Stillness(form=form, variables=len(before), trainable=trainable, moved=moved, passed=passed)
 
 
 def _ways(model: Any) -> Iterator[tuple[str, Way]]:
     whole = _stages(model)
     yield "called", whole
     yield "called again", whole
-    yield "called with one image at a time", lambda x: _joined([whole(x[i : i + 1]) for i in range(_SINGLE)])
+    yield "called with one image at a time", lambda x: _one_at_a_time(whole, x)
     yield "called in training mode", _in_training(model)
     yield "called after training mode", whole
 
 
 def _stages(model: Any) -> Way:
-    import keras
-
-    named = {name: model.get_layer(name).output for name in output_names(model)}
-    stages = keras.Model(model.inputs[0], named)
+    stages = stages_model(model)
     # No `training`: as a user calls it, so that layers follow their own default.
     return lambda x: Outputs.of({name: np.asarray(part, np.float32) for name, part in stages(x).items()})
 
@@ -152,7 +142,8 @@ def fit_around(model: Any, pixels: np.ndarray) -> None:
     outer.fit(pixels, np.ones(len(pixels), np.float32), epochs=1, batch_size=len(pixels), verbose=0)
 
 
-def _joined(parts: list[Outputs]) -> Outputs:
+def _one_at_a_time(call: Way, x: np.ndarray) -> Outputs:
+    parts = [call(x[i : i + 1]) for i in range(_SINGLE)]
     return Outputs.of({name: np.concatenate([part.named[name] for part in parts]) for name in parts[0].named})
 
 

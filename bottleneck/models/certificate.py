@@ -15,7 +15,7 @@ import numpy as np
 from bottleneck.contracts import Forward, Head
 from bottleneck.errors import ParityError
 from bottleneck.models.comparison import GATE, TOLERANCE, Outputs, compare
-from bottleneck.models.outputs import output_names
+from bottleneck.models.outputs import stages_model
 from bottleneck.models.twins import in_batches
 from bottleneck.schema import Bound, Certificate, Comparison, Stillness
 
@@ -39,12 +39,7 @@ def head_outputs(forward: Forward, head: Head, pixels: np.ndarray, rows: np.ndar
 
 def model_outputs(model: Any, pixels: np.ndarray, batch: int) -> Outputs:
     """Compute every stage of a merged model."""
-    import keras
-
-    stages = keras.Model(
-        model.inputs[0], {name: model.get_layer(name).output for name in output_names(model)}
-    )
-    return Outputs.of(stages.predict(pixels, batch_size=batch, verbose=0))
+    return Outputs.of(stages_model(model).predict(pixels, batch_size=batch, verbose=0))
 
 
 def judge_twin(name: str, reference: Outputs, outputs: Outputs, bound: Bound) -> Comparison:
@@ -153,12 +148,12 @@ def require_certified(certificate: Certificate) -> None:
     if not failed:
         raise ParityError("nothing was compared with the cached head, so nothing was written")
     worst = max(((c, d) for c in failed for d in c.differences), key=lambda pair: pair[1].largest)
+    bound = certificate.bound
+    rounding = (
+        "" if bound is None else f"; two exact ways to compute the network differ by {bound.measured:.2g}"
+    )
     raise ParityError(
         f"the {worst[0].form} differs from the cached head: {worst[1].quantity} by {worst[1].largest:.2g} of their "
-        f"spread on {worst[0].images} ({worst[0].tolerance:.2g} is allowed{_measured(certificate.bound)}); nothing was "
+        f"spread on {worst[0].images} ({worst[0].tolerance:.2g} is allowed{rounding}); nothing was "
         "written"
     )
-
-
-def _measured(bound: Bound | None) -> str:
-    return "" if bound is None else f"; two exact ways to compute the network differ by {bound.measured:.2g}"

@@ -28,6 +28,13 @@ def answer_names(model: Any) -> tuple[str, ...]:
     return output_names(model)[2:]
 
 
+def stages_model(model: Any) -> Any:
+    """Build the Keras model from pixels to a dict of all outputs."""
+    import keras
+
+    return keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in output_names(model)})
+
+
 def stages_function(model: Any, batch: int | None) -> Any:
     """Trace the function from pixels to all stages.
 
@@ -43,11 +50,9 @@ def stages_function(model: Any, batch: int | None) -> Any:
     tf.types.experimental.ConcreteFunction
         From ``image`` (batch, height, width, 3) float32 to a dict by the names of `output_names`.
     """
-    import keras
     import tensorflow as tf
 
-    names = output_names(model)
-    stages = keras.Model(model.inputs[0], {name: model.get_layer(name).output for name in names})
+    names, stages = output_names(model), stages_model(model)
     spec = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name=IMAGE)
 
     @tf.function(input_signature=[spec], autograph=False)  # type: ignore[untyped-decorator]

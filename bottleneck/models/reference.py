@@ -80,12 +80,7 @@ class Reference:
         }
 
     def compare(
-        self,
-        form: str,
-        answers: Mapping[str, Outputs],
-        *,
-        tolerance: float = 0.0,
-        gate: float | None = None,
+        self, form: str, answers: Mapping[str, Outputs], *, tolerance: float = 0.0, gate: float | None = None
     ) -> list[Comparison]:
         """Hold a form to the bound or a wider `tolerance`.
 

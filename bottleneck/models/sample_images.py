@@ -1,7 +1,4 @@
-"""Choose images to compare on: probes, and the run's own images.
-
-Probes show what grey photographs hide.
-"""
+"""Choose images to compare on: probes, and the run's own images."""
 
 from __future__ import annotations
 
@@ -64,22 +61,20 @@ class ComparisonImages:
 
 
 def choose_images(model: RunModel, cache: Cache, most: int) -> dict[str, ComparisonImages]:
-    """Choose the probes and up to `most` of the run's own images."""
-    pixels = model.folder.run.spec.recipe.pixels
-    images = {PROBES: probe_images(pixels.height, pixels.width)}
-    own = run_images(model, cache, most)
-    return {**images, OWN: own} if len(own) else images
+    """Choose the probes and up to `most` of the run's own images.
 
-
-def probe_images(height: int, width: int) -> ComparisonImages:
-    """Draw the probe images and encode them as PNG files."""
+    Probes show what grey photographs hide.
+    """
     import tensorflow as tf
 
-    pixels = probes(_PROBE_COUNT, height, width)
+    size = model.folder.run.spec.recipe.pixels
+    pixels = probes(_PROBE_COUNT, size.height, size.width)
     # Their values are whole numbers, so PNG loses nothing.
     files = tuple(tf.io.encode_png(picture.astype(np.uint8)).numpy() for picture in pixels)
     contents = np.array([list(hashlib.sha256(data).digest()) for data in files], np.uint8)
-    return ComparisonImages(pixels, files, np.full(_PROBE_COUNT, -1), contents)
+    images = {PROBES: ComparisonImages(pixels, files, np.full(_PROBE_COUNT, -1), contents)}
+    own = run_images(model, cache, most)
+    return {**images, OWN: own} if len(own) else images
 
 
 def spread_out(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -40,9 +39,11 @@ def twins(base: LoadedBase, head: Head, pixels: np.ndarray, batch: int) -> dict[
     dict of str to Outputs
         By name.
     """
+    import keras
+
     right = base.spec.recipe.preprocessing
     layers = base.model._flatten_layers(include_self=False, recursive=True)
-    norms = [layer for layer in layers if _is_batch_norm(layer)]
+    norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     broken: dict[str, Callable[[np.ndarray], Any]] = {}
     if right.channels != "grey":
         broken["channels reversed"] = lambda x: _run(base, x[..., ::-1], right, training=False)
@@ -82,27 +83,15 @@ def acts_at_random(layer: Any) -> bool:
     return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)
 
 
-def _is_batch_norm(layer: Any) -> bool:
-    import keras
-
-    return isinstance(layer, keras.layers.BatchNormalization)
-
-
 def _awake(base: LoadedBase, norms: list[Any], x: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Run the base in training mode, except for BatchNorm."""
-    with _frozen(norms):
-        return _run(base, x, preprocessing, training=True)
-
-
-@contextlib.contextmanager
-def _frozen(layers: list[Any]) -> Iterator[None]:
-    before = [layer.trainable for layer in layers]
-    for layer in layers:
-        layer.trainable = False
+    before = [layer.trainable for layer in norms]
     try:
-        yield
+        for layer in norms:
+            layer.trainable = False
+        return _run(base, x, preprocessing, training=True)
     finally:
-        for layer, value in zip(layers, before, strict=True):
+        for layer, value in zip(norms, before, strict=True):
             layer.trainable = value
 
 
@@ -137,7 +126,9 @@ def _run(
 
     prepared, model = apply(x, preprocessing), base.model
     # States of random generators are replaced, so that a twin is the same at every call.
-    draws = {id(state): n for n, state in enumerate(_seeds(model))}
+    layers = model._flatten_layers(include_self=True, recursive=True)
+    seeds = [generator.state for layer in layers for generator in layer._seed_generators]
+    draws = {id(state): n for n, state in enumerate(seeds)}
 
     def value(variable: Any) -> Any:
         if id(variable) in draws:
@@ -148,11 +139,6 @@ def _run(
     others = [value(variable) for variable in model.non_trainable_variables]
     y, _ = model.stateless_call(trainable, others, prepared, training=training)
     return np.asarray(pool(y, base.spec.recipe.pooling), np.float32)
-
-
-def _seeds(model: Any) -> list[Any]:
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    return [generator.state for layer in layers for generator in layer._seed_generators]
 
 
 def in_batches(function: Callable[[np.ndarray], Any], pixels: np.ndarray, batch: int) -> Iterator[np.ndarray]:
