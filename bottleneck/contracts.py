@@ -91,10 +91,7 @@ class Preparing(Protocol):
     """A forward pass that is set up during its first passes."""
 
     def ready(self, coming: int = 0) -> None:
-        """Wait until it is set up, so that only work is timed.
-
-        `coming` is the number of files that follow.
-        """
+        """Wait until it is set up; `coming` files follow."""
 
 
 @runtime_checkable

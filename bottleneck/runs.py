@@ -202,8 +202,8 @@ def write_run(folder: Path, run: Run, figures: Figures, head: Any) -> None:
     )
     publish(folder / "metrics.json", _json(figures))
     bound = ("table.parquet", "metrics.json", f"head/{persistence.DOCUMENT}")
-    record = run.model_copy(update={"files": {name: sha256_of(folder / name) for name in bound}})
-    publish(folder / RECORD, _json(record))
+    files = {name: sha256_of(folder / name) for name in bound}
+    publish(folder / RECORD, _json(run.model_copy(update={"files": files})))
 
 
 def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> RunFolder:
@@ -212,10 +212,9 @@ def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> 
     Raises
     ------
     UsageError
-        No run is there; the nearest ones beside it are named.
+        No run is there.
     """
-    path = Path(folder)
-    name = RECORD
+    path, name = Path(folder), RECORD
     try:
         record = _record(path)
         run = parse_as(Run, record)
@@ -236,16 +235,12 @@ def read_run(folder: str | os.PathLike[str], allow_host: Sequence[str] = ()) -> 
 
 
 def open_run(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> RunFolder:
-    """Read a run for a command with these options.
-
-    Every command that acts on a run comes through here.
+    """Read the run that a command with `options` acts on.
 
     Raises
     ------
     Untrusted
         The run's base is code, and ``trust`` is not among the options.
-    UsageError
-        No run is there.
     """
     found = read_run(folder, options.get("allow_host", ()))
     require_trust(found.run.request.base, options.get("trust", False), f"run {found.run.name}")

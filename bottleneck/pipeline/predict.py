@@ -278,7 +278,7 @@ def with_model(path: Path, inventory: Inventory, source: Source, progress: Progr
 
 def _with_unreadable(
     paths: list[bytes],
-    found: np.ndarray,
+    probabilities: np.ndarray,
     classes: tuple[str, ...],
     errors: list[str],
     inventory: Inventory,
@@ -292,7 +292,7 @@ def _with_unreadable(
     order = sorted(range(len(everything)), key=everything.__getitem__)
     return Predictions(
         tuple(everything[i] for i in order),
-        np.concatenate([found, more])[order],
+        np.concatenate([probabilities, more])[order],
         classes,
         tuple(errors[i] for i in order),
         None if scores is None else np.concatenate([scores, more[:, 0]])[order],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,19 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `verify` found and did in one store.
+    """What `verify` did in one store.
 
-    Attributes
-    ----------
-    folder : Path
-    problem : str
-        Why it was not looked at: then all else is None.
-    verdict : Verdict or None
-        As things are now, after a repair.
-    repair : Repair or None
-    sample : Sample or None
-    newer : bool
-        It is of a newer version: no damage, and not looked at either.
+    `problem` says why it was not looked at; a store of a `newer` version is not, and is no damage. `verdict` is of
+    things as they are after a repair.
     """
 
     folder: Path
@@ -80,8 +71,7 @@ class Checked:
 
 def list_stores(**options: Unpack[SessionOptions]) -> list[StoreState]:
     """Every store of the cache, by name. Writes nothing."""
-    refuse_unknown(list_stores, options, SessionOptions)
-    cache = Cache(Session.parse(options).cache.root)  # without the one behind it
+    cache = Cache(_session(list_stores, options).cache.root)  # without the one behind it
     return [store_state(cache, folder) for folder in store_folders(cache)]
 
 
@@ -91,15 +81,9 @@ def show_store(name: str, **options: Unpack[SessionOptions]) -> StoreState:
     Parameters
     ----------
     name : str
-        A folder's name, a part of it that is unique, or the 12 hex digits of its recipe.
-
-    Raises
-    ------
-    UnknownName
-        There is none; the nearest are listed.
+        A folder's name, a part of it that is unique, or the 12 hex digits of its recipe. Raises `UnknownName`.
     """
-    refuse_unknown(show_store, options, SessionOptions)
-    cache = Cache(Session.parse(options).cache.root)  # without the one behind it
+    cache = Cache(_session(show_store, options).cache.root)  # without the one behind it
     return store_state(cache, find_folder(cache, name))
 
 
@@ -138,8 +122,7 @@ def verify(
     NewerFormat
         A store that was named is of a newer version; where none was named it is passed over, with a word.
     """
-    refuse_unknown(verify, options, SessionOptions)
-    session = Session.parse(options)
+    session = _session(verify, options)
     images = source or repair
     if sample and images is None:
         raise UsageError("--sample N computes rows again: name the images, --source SOURCE")
@@ -179,8 +162,7 @@ def compact(
     """
     if target < 1:
         raise UsageError(f"--target {target}: expected a number of bytes, at least 1")
-    refuse_unknown(compact, options, SessionOptions)
-    session = Session.parse(options)
+    session = _session(compact, options)
     folders, problems = _readable(_chosen(session.cache, names), bool(names))
     total = sum(bytes_to_compact(folder, target) for folder in folders)
     with session.progress.bar("compact", total, "B", brief=True) as bar:
@@ -218,8 +200,7 @@ def prune(
     SourceError
         A source cannot be scanned, has unreadable files or no images: what it refers to is not known.
     """
-    refuse_unknown(prune, options, SessionOptions)
-    session = Session.parse(options)
+    session = _session(prune, options)
     folders, problems = _readable(_chosen(session.cache, names), bool(names))
     kept = _kept(keep, session) if keep else None
     with session.progress.bar("prune", None, "shards", brief=True) as bar:
@@ -251,8 +232,7 @@ def copy(names: Sequence[str], target: PathLike, **options: Unpack[SessionOption
     StoreError
         A URL leads to no store, or one of the two sides cannot be read or written.
     """
-    refuse_unknown(copy, options, SessionOptions)
-    session = Session.parse(options)
+    session = _session(copy, options)
     where = os.fspath(target) if is_url(os.fspath(target)) else os.path.abspath(os.fspath(target))
     sources: list[StoreLocation] = (
         [] if names else [FolderLocation(folder) for folder in store_folders(session.cache)]
@@ -267,7 +247,9 @@ def copy(names: Sequence[str], target: PathLike, **options: Unpack[SessionOption
         return [copy_store(source, where, bar.update, bar.note) for source in sources]
 
 
-# ------------------------------------------------------------------------------------------------------ inside
+def _session(verb: Callable[..., Any], options: SessionOptions) -> Session:
+    refuse_unknown(verb, options, SessionOptions)
+    return Session.parse(options)
 
 
 def _chosen(cache: Cache, names: Sequence[str]) -> list[Path]:
