@@ -229,7 +229,7 @@ def _demand_agreement(at_an_eighth: Callable[[bytes], tuple[np.ndarray, int] | N
     wanted = tf.io.decode_jpeg(file, channels=3, ratio=8, dct_method="INTEGER_ACCURATE")
     if decoded is None or not np.array_equal(decoded[0], wanted):
         raise ArithmeticError(
-            "images.jpeg_eighth gives other pixels than TensorFlow's libjpeg on this machine"
+            "pixels.fast.jpeg_eighth gives other pixels than TensorFlow's libjpeg on this machine"
         )
 
 
@@ -270,7 +270,7 @@ def _demand_fit(
         (picture,) = probes(1, rows, columns).astype(np.uint8)
         resized = fitted(picture, height, width, pixels.resize)
         if resized is None or not np.array_equal(resized, graph(tf.io.encode_png(picture))):
-            raise ArithmeticError("images.fitting gives other pixels than TensorFlow on this machine")
+            raise ArithmeticError("pixels.fast.resize gives other pixels than TensorFlow on this machine")
 
 
 def _ratio(head: header.ImageHeader, pixels: Pixels, orientation: int) -> int:
