@@ -241,8 +241,20 @@ def test_files_keep_to_one_subject() -> None:
 SHARED_NAMES: dict[str, str] = {
     "main": "Python's word for what a process starts with",
     **dict.fromkeys(
-        ("compact", "copy", "evaluate", "export", "extract", "features")
-        + ("finetune", "merge", "predict", "prune", "train", "verify"),
+        [
+            "compact",
+            "copy",
+            "evaluate",
+            "export",
+            "extract",
+            "features",
+            "finetune",
+            "merge",
+            "predict",
+            "prune",
+            "train",
+            "verify",
+        ],
         "a verb: the command of `cli` calls the function of `pipeline`",
     ),
 }

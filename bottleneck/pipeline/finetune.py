@@ -158,6 +158,7 @@ def finetune(
     started = time.perf_counter()
     refuse_unknown(finetune, options, TuneOptions)
     settings, stages = _settings(options), _stages(unfreeze)
+    Session.parse(options)  # a wrong option is named before a run that is not there
     folder = runs.open_run(run, options)
     session = Session.parse(options, cache=folder.run.cache)
     target = Path(to) if to is not None else folder.path.with_name(folder.path.name + "-tuned")
