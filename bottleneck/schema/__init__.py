@@ -30,7 +30,6 @@ from bottleneck.schema.limits import Limits, format_size, parse_size
 from bottleneck.schema.pixels import PREPROCESSINGS, Channels, Pixels, Preprocessing, Resize
 from bottleneck.schema.record import FORMAT, RECORD_FORMAT, Cache, Drift, Record, RejectedContent, Rounding
 from bottleneck.schema.run import NAMED_BY_SOURCE, FitFacts, HeadSpec, Run, Score, SplitPolicy
-from bottleneck.schema.team import WorkerConfig
 from bottleneck.schema.tuning import (
     StageDone,
     Tuned,
@@ -50,6 +49,7 @@ from bottleneck.schema.values import (
     safe_name,
 )
 from bottleneck.schema.views import DEFAULT_VIEWS, MOST_VIEWS, ViewPolicy, Views
+from bottleneck.schema.workers import WorkerConfig
 
 __all__ = [
     "DEFAULT_VIEWS",
