@@ -73,7 +73,8 @@ def open_source(
         kind: type[Source] = catalog.resolve(reference)
         if kind.claims(path):
             return kind.open(path)
-    tried = ", ".join(catalog.SOURCES)
+    folder, *files = catalog.SOURCES
+    tried = ", ".join([*files, folder])
     raise SourceError(f"{shown(path)}: none of the known kinds ({tried}) reads this; expected {LAYOUTS}")
 
 
