@@ -61,6 +61,11 @@ def shards_of(cache: Cache) -> Path:
     return folder
 
 
+def files(cache: Cache, suffix: str) -> list[Path]:
+    """The files of a store's shards with this suffix."""
+    return sorted(shards_of(cache).glob(f"*{suffix}"))
+
+
 def some_store(
     cache: Cache, shards: int = 3, rows: int = 20, spec: StoreSpec = SPEC
 ) -> tuple[np.ndarray, np.ndarray]:
