@@ -6,13 +6,9 @@ of itself, within two seconds and 100 MiB, and open nothing else.
 
 from __future__ import annotations
 
-import io
-import os
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -23,134 +19,23 @@ from bottleneck.schema import Cache, Record
 from bottleneck.store.maintenance.structure import StructureChecker
 from bottleneck.store.plan import task_id
 from bottleneck.store.record import read_record
-from tests.faults.reference_stores import python, shards_of, some, some_store, vouch
-
-ROWS = 20
-Evil = Callable[[h5py.File, Path], None]
-
-
-def _rows() -> tuple[np.ndarray, np.ndarray]:
-    return some(ROWS)
-
-
-def _content(file: h5py.File) -> None:
-    file.create_dataset("content", data=_rows()[0], track_times=False)
-
-
-def _features(file: h5py.File) -> None:
-    file.create_dataset("features", data=_rows()[1], track_times=False)
-
-
-def external_storage(file: h5py.File, target: Path) -> None:
-    file.create_dataset("features", (ROWS, 6), "<f4", external=[(os.fsencode(target), 0, ROWS * 24)])
-    _content(file)
-
-
-def external_link(file: h5py.File, target: Path) -> None:
-    file["features"] = h5py.ExternalLink(str(target), "features")
-    _content(file)
-
-
-def external_link_for_both(file: h5py.File, target: Path) -> None:
-    file["features"] = h5py.ExternalLink(str(target), "features")
-    file["content"] = h5py.ExternalLink(str(target), "content")
-
-
-def virtual_dataset(file: h5py.File, target: Path) -> None:
-    layout = h5py.VirtualLayout((ROWS, 6), "<f4")
-    layout[:] = h5py.VirtualSource(str(target), "features", (ROWS, 6))
-    file.create_virtual_dataset("features", layout)
-    _content(file)
-
-
-def soft_link_loop(file: h5py.File, target: Path) -> None:
-    file["features"] = h5py.SoftLink("/content")
-    file["content"] = h5py.SoftLink("/features")
-
-
-def soft_link_to_rows(file: h5py.File, target: Path) -> None:
-    file.create_group("inner")["rows"] = _rows()[1]
-    file["features"] = h5py.SoftLink("/inner/rows")
-    _content(file)
-
-
-def group_loop(file: h5py.File, target: Path) -> None:
-    file.create_group("features")["features"] = file["/"]
-    _content(file)
-
-
-def four_tebibytes(file: h5py.File, target: Path) -> None:
-    file.create_dataset("features", (1 << 38, 4), "<f4")
-    _content(file)
-
-
-def four_tebibytes_of_the_right_width(file: h5py.File, target: Path) -> None:
-    file.create_dataset("features", ((1 << 42) // 24, 6), "<f4", chunks=(1 << 16, 6))
-    _content(file)
-
-
-def gzip_bomb(file: h5py.File, target: Path) -> None:
-    made = file.create_dataset("features", (ROWS, 6), "<f4", chunks=(ROWS, 6), compression="gzip")
-    made[:] = 0
-    wide = file.create_dataset(
-        "content", (1 << 20, 1 << 10), "u1", chunks=(1 << 14, 1 << 10), compression="gzip"
-    )
-    wide[: 1 << 14] = 0
-
-
-def variable_length(file: h5py.File, target: Path) -> None:
-    made = file.create_dataset("features", (ROWS,), h5py.vlen_dtype(np.float32))
-    for row in range(ROWS):
-        made[row] = np.zeros(6, np.float32)
-    _content(file)
-
-
-def compound(file: h5py.File, target: Path) -> None:
-    file["features"] = np.zeros((ROWS, 6), [("a", "<f4"), ("b", "<i8")])
-    _content(file)
-
-
-def object_references(file: h5py.File, target: Path) -> None:
-    _content(file)
-    made = file.create_dataset("features", (ROWS, 6), h5py.ref_dtype)
-    made[0, 0] = file["content"].ref
-
-
-def many_attributes(file: h5py.File, target: Path) -> None:
-    _features(file)
-    file["content"] = np.zeros((ROWS, 31), np.uint8)
-    for number in range(3_000):
-        file.attrs.create(f"a{number}", number, dtype="i8")
-
-
-def many_objects(file: h5py.File, target: Path) -> None:
-    _features(file)
-    _content(file)
-    for number in range(5_000):
-        file.create_group(f"g{number}")
-
-
-def other_byte_order(file: h5py.File, target: Path) -> None:
-    file["features"] = _rows()[1].astype(">f4")
-    _content(file)
-
-
-EVIL: list[Evil] = [
-    external_storage, external_link, external_link_for_both, virtual_dataset, soft_link_loop, soft_link_to_rows,
-    group_loop,
-]  # fmt: skip
-LARGE: list[Evil] = [
-    four_tebibytes, four_tebibytes_of_the_right_width, gzip_bomb, variable_length, compound, object_references,
-    many_attributes, many_objects, other_byte_order,
-]  # fmt: skip
-
-
-def made(evil: Evil, target: Path) -> bytes:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
-        evil(file, target)
-    # At least as long as the shard in whose place it is put, or its length alone would tell.
-    return buffer.getvalue().ljust(1 << 16, b"\0")
+from tests.faults.evil_hdf5 import (
+    EVIL,
+    LARGE,
+    ROWS,
+    Evil,
+    add_content,
+    add_features,
+    evil_file,
+    external_link_for_both,
+    external_storage,
+    four_tebibytes,
+    gzip_bomb,
+    rows,
+    virtual_dataset,
+    with_unknown_filter,
+)
+from tests.faults.reference_stores import python, shards_of, some_store, vouch
 
 
 @pytest.fixture
@@ -158,8 +43,8 @@ def target(tmp_path: Path) -> Path:
     """A file elsewhere, with rows that would fit."""
     path = tmp_path / "target.h5"
     with h5py.File(path, "w") as file:
-        _features(file)
-        _content(file)
+        add_features(file)
+        add_content(file)
     return path
 
 
@@ -202,7 +87,7 @@ def test_the_gate_lets_a_sound_shard_pass(cache: Cache) -> None:
     ids=lambda e: e.__name__,
 )
 def test_the_gate_refuses(cache: Cache, target: Path, evil: Evil) -> None:
-    folder, record = planted(cache, made(evil, target))
+    folder, record = planted(cache, evil_file(evil, target))
     word, seconds, mebibytes = judged(folder, record)
     assert word
     assert seconds < 20
@@ -213,7 +98,7 @@ def test_the_gate_refuses(cache: Cache, target: Path, evil: Evil) -> None:
 @pytest.mark.needs_tool("strace")
 @pytest.mark.parametrize("evil", EVIL, ids=lambda e: e.__name__)
 def test_the_gate_opens_nothing_else(cache: Cache, target: Path, tmp_path: Path, evil: Evil) -> None:
-    folder, record = planted(cache, made(evil, target))
+    folder, record = planted(cache, evil_file(evil, target))
     log = tmp_path / "calls"
     ask = (
         "import sys\nfrom pathlib import Path\n"
@@ -265,8 +150,8 @@ print(json.dumps({"rows": rows, "damaged": len(store.damaged), "h5py": "h5py" in
 def test_serving_parses_none_of_it(cache: Cache, target: Path, tmp_path: Path, evil: Evil) -> None:
     from tests.faults.reference_stores import SPEC
 
-    planted(cache, made(evil, target))
-    np.save(tmp_path / "keys.npy", _rows()[0])
+    planted(cache, evil_file(evil, target))
+    np.save(tmp_path / "keys.npy", rows()[0])
     log = tmp_path / "calls"
     done = python(
         _SERVE,
@@ -299,21 +184,6 @@ def plugins(tmp_path: Path) -> tuple[Path, Path]:
     return folder, marker
 
 
-def unknown_filter(file: h5py.File, target: Path) -> None:
-    file.create_dataset("features", data=_rows()[1], chunks=(ROWS, 6), compression="gzip", track_times=False)
-    _content(file)
-
-
-def with_unknown_filter(target: Path) -> bytes:
-    """Deflate, renamed to filter 40,000, which the library then looks for among its plugins."""
-    data = bytearray(made(unknown_filter, target))
-    deflate = struct.pack("<HHHH", 1, 8, 1, 1) + b"deflate\0"
-    assert data.count(deflate) == 1, "object headers of the first kind carry no checksum"
-    at = data.index(deflate)
-    data[at : at + 16] = struct.pack("<HHHH", 40_000, 8, 0, 1) + b"unknown\0"
-    return bytes(data)
-
-
 @pytest.mark.fault(47)
 @pytest.mark.needs_tool("gcc")
 def test_no_plugin_is_loaded(
@@ -325,7 +195,7 @@ def test_no_plugin_is_loaded(
     shards, record = planted(cache, with_unknown_filter(target))
     monkeypatch.setenv("HDF5_PLUGIN_PATH", str(folder))
     monkeypatch.delenv("HDF5_PLUGIN_PRELOAD", raising=False)
-    assert serve(cache, *_rows(), SPEC).verdict == "detected"
+    assert serve(cache, *rows(), SPEC).verdict == "detected"
     word, seconds, _ = judged(shards, record)
     assert word
     assert seconds < 20
