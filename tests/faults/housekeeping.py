@@ -17,78 +17,27 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
-import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bottleneck import cli
 from bottleneck.errors import DamagedShard
-from bottleneck.extraction.run import ExtractionRun
-from bottleneck.inventory.scan import scan_source
-from bottleneck.pipeline import stores
 from bottleneck.schema import Cache
-from bottleneck.sources.open import open_source
 from bottleneck.store.listing import list_store, store_folders
 from bottleneck.store.maintenance.verify import verify_store
 from bottleneck.store.read import open_store
-from tests.fakes import base, rows_by_hand, write_images
-from tests.faults.reference_stores import FAKE
-from tests.in_process import InProcessWorker
+from tests.fakes import base
+from tests.faults.housekeeping_ground import Ground, keys_of, reference_rows
+from tests.faults.slow_forks import command_work, in_a_fork, run_forked
 
 #: A command that takes longer than this has a deadlock.
 LONGEST = 600.0
-
-Reference = dict[bytes, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Two caches, a source of all images, and one of those that every prune keeps."""
-
-    root: Path
-    all: Path
-    kept: Path
-    main: Path
-    other: Path
-
-    @classmethod
-    def make(cls, root: Path, images: int = 32) -> Ground:
-        """With both caches filled, and copied once."""
-        made = cls(root, root / "all", root / "kept", root / "main", root / "other")
-        write_images(made.all, {"cat": images // 2, "dog": images // 2})
-        for path in sorted(made.all.rglob("*.png"))[::2]:
-            (made.kept / path.parent.name).mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, made.kept / path.parent.name)
-        return made
-
-    def commands(self) -> dict[str, Callable[[random.Random], list[object]]]:
-        """What may be run, by name."""
-        here = ("--cache", self.main)
-        return {
-            "extract all": lambda _: ["extract", self.all, "--base", FAKE, *here],
-            "extract kept": lambda _: ["extract", self.kept, "--base", FAKE, *here],
-            "prune": lambda _: ["store", "prune", "--yes", *here],
-            "prune kept": lambda _: ["store", "prune", "--keep", self.kept, "--yes", *here],
-            "prune all": lambda _: ["store", "prune", "--keep", self.all, "--yes", *here],
-            "prune dry": lambda _: ["store", "prune", "--keep", self.kept, *here],
-            "compact": lambda _: ["store", "compact", *here],
-            "verify": lambda _: ["store", "verify", *here],
-            "ls": lambda _: ["store", "ls", *here],
-            "copy there": lambda _: ["store", "copy", self.other, *here],
-            "copy back": lambda _: ["store", "copy", self.main, "--cache", self.other],
-            "prune other": lambda _: ["store", "prune", "--keep", self.kept, "--yes", "--cache", self.other],
-            "compact other": lambda _: ["store", "compact", "--cache", self.other],
-            "repair": lambda _: ["store", "verify", "--repair", self.all, "--trust", *here],
-        }
 
 
 #: How often each is drawn, where not once.
@@ -138,8 +87,8 @@ class Housekeeping:
         self._commands = ground.commands()
         self._running: dict[int, tuple[str, Path, float]] = {}
         self._number, self._damaged = 0, False
-        self.reference = _apart(lambda: _reference(ground))
-        self.kept = {key: self.reference[key] for key in _apart(lambda: _keys(ground.kept))}
+        self.reference = in_a_fork(lambda: reference_rows(ground))
+        self.kept = {key: self.reference[key] for key in in_a_fork(lambda: keys_of(ground.kept))}
         for name in ("extract all", "copy there"):
             self._begin(name)
             self._wait()
@@ -163,7 +112,7 @@ class Housekeeping:
             self._begin("repair")
             self._wait()
         for cache in (self.ground.main, self.ground.other):
-            for fault in _apart(lambda cache=cache: list(self._look(cache))):
+            for fault in in_a_fork(lambda cache=cache: list(self._look(cache))):
                 self._blame(f"after the round, {cache.name}: {fault}")
 
     def _begin(self, name: str) -> None:
@@ -172,7 +121,7 @@ class Housekeeping:
         arguments = [] if name == "read" else [*self._commands[name](self._draw), "--json", "--quiet"]
         child = os.fork()
         if not child:
-            _be(said, seed, self._read if name == "read" else _command(arguments, seed))
+            run_forked(said, seed, self._read if name == "read" else command_work(arguments, seed))
         self.counts.ran[name] += 1
         self._running[child] = name, said, time.monotonic()
 
@@ -278,90 +227,6 @@ def _kind(text: str) -> str:
         document = json.loads(text.splitlines()[0])
         return str(document.get("kind", "damage told"))
     return "reader"
-
-
-def _keys(source: Path) -> list[bytes]:
-    return [bytes(key) for key in scan_source(open_source(source), None).keys]
-
-
-def _reference(ground: Ground) -> Reference:
-    by_path, inventory = rows_by_hand(ground.all), scan_source(open_source(ground.all), None)
-    paths = inventory.table.column("path").to_pylist()
-    return {key.tobytes(): by_path[path] for key, path in zip(inventory.keys, paths, strict=True)}
-
-
-def _command(arguments: Sequence[object], seed: int) -> Callable[[], None]:
-    def run() -> None:
-        draw = random.Random(seed)
-        ExtractionRun.task_rows = draw.randint(1, 6)
-        ExtractionRun.worker_type = InProcessWorker
-        if draw.random() < 0.5:  # several groups, not all in one shard
-            whole = stores.compact_store
-            stores.compact_store = (  # type: ignore[attr-defined]
-                lambda folder, target, **more: whole(folder, target=7000, **more)
-            )
-        cli.main([str(argument) for argument in arguments])
-
-    return run
-
-
-def _be(said: Path, seed: int, work: Callable[[], None]) -> None:
-    """The rest of a forked process: never returns."""
-    status = 99
-    try:
-        descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        _slow(random.Random(seed))
-        work()
-        status = 0
-    except SystemExit as end:
-        status = int(end.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
-
-
-def _slow(draw: random.Random) -> None:
-    """Hold this process up before and after what it does to names, at times for long."""
-
-    def slowed(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            before, after = draw.random(), draw.random()
-            if before < 0.15:
-                time.sleep(draw.random() * (0.05 if before < 0.03 else 0.004))
-            try:
-                return real(*arguments, **options)
-            finally:
-                if after < 0.15:
-                    time.sleep(draw.random() * (0.05 if after < 0.03 else 0.004))
-
-        return call
-
-    for name in ("link", "unlink", "replace", "listdir", "scandir", "open"):
-        setattr(os, name, slowed(getattr(os, name)))
-
-
-def _apart(work: Callable[[], Any]) -> Any:
-    """What `work` gives, in a process of its own: libraries with threads must not come to life in this one."""
-    import pickle
-
-    with tempfile.TemporaryFile() as answer:
-        child = os.fork()
-        if not child:
-            try:
-                found = work()
-            except BaseException:
-                found = [traceback.format_exc()]
-            os.write(answer.fileno(), pickle.dumps(found))
-            os._exit(0)
-        os.waitpid(child, 0)
-        answer.seek(0)
-        return pickle.loads(answer.read())
 
 
 def _flip(cache: Path, draw: random.Random) -> None:
