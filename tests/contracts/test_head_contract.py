@@ -245,23 +245,9 @@ def test_state_restores_and_refuses_strangers(name):
 
 #: One value of each kind: whatever a setting is given, `fit` says so or everything after it works.
 ODD = [
-    "64",
-    "x",
-    -1,
-    0,
-    8,
-    2.5,
-    float("nan"),
-    True,
-    None,
-    (),
-    (8, 4),
-    [3],
-    {"a": 1.0},
-    b"8",
-    np.array([4]),
-    object(),
-]
+    "64", "x", -1, 0, 8, 2.5, float("nan"), True, None, (), (8, 4), [3],
+    {"a": 1.0}, b"8", np.array([4]), object(),
+]  # fmt: skip
 
 
 def test_a_setting_of_the_wrong_kind_is_refused_at_fit_or_works_to_the_end(name, monkeypatch):
