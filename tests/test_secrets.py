@@ -13,8 +13,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import bottleneck
 from bottleneck import runs
@@ -22,16 +20,12 @@ from bottleneck.errors import BottleneckError, SourceError
 from bottleneck.schema import Cache
 from bottleneck.sources import open_source
 from bottleneck.system import addresses
-from bottleneck.system.addresses import redact, redact_text
-from bottleneck.system.durable import shown
+from bottleneck.system.addresses import redact
 from tests.fakes import write_images
 from tests.in_process import FAKE, Call
+from tests.secret_urls import FORMS, SECRET, TRACES, commands, nothing_is_written, with_secret
 from tests.servers import Bucket, Site, site
 from tests.sources.tiny_files import zipped
-
-SECRET = "qv7SENTINEL2f"
-#: The same as libraries may write it.
-TRACES = (SECRET, SECRET.lower(), "cXY3U0VOVElORUwyZg", "qv7%53ENTINEL2f")
 
 
 @pytest.fixture
@@ -76,61 +70,6 @@ def served(tmp_path: Path) -> Iterator[Site]:
         made.answers["/images.csv"] = guarded(b"path,label\n" + rows.encode())  # type: ignore[assignment]
         made.answers["/images.zip"] = guarded(packed)  # type: ignore[assignment]
         yield made
-
-
-def with_secret(url: str, form: str) -> str:
-    """`url` with the secret in one of the places where people put it."""
-    protocol, _, rest = url.partition("://")
-    return {
-        "password": f"{protocol}://me:{SECRET}@{rest}",
-        "user": f"{protocol}://{SECRET}@{rest}",
-        "signature": f"{url}?X-Amz-Algorithm=x&X-Amz-Signature={SECRET}",
-        "sas": f"{url}?sv=2024&sig={SECRET}%3D&se=2030",
-        "bare query": f"{url}?{SECRET}",
-        "odd name": f"{url}?x={SECRET}",
-        "both": f"{protocol}://me:{SECRET}@{rest}?token={SECRET}",
-    }[form]
-
-
-#: What each form is tried on by every command; the others by the one that opens, fetches and indexes.
-FORMS = {
-    "password": "csv",
-    "signature": "zip",
-    "user": "",
-    "sas": "",
-    "bare query": "",
-    "odd name": "",
-    "both": "",
-}
-
-
-def nothing_is_written(tmp_path: Path) -> None:
-    """No file below the cache, the run or the outputs has the secret."""
-    for path in [path for name in ("cache", "run", "out") for path in (tmp_path / name).rglob("*")]:
-        assert not any(trace in str(path) for trace in TRACES), path
-        if path.is_file():
-            data = path.read_bytes()
-            assert not any(trace.encode() in data for trace in TRACES), path
-
-
-def commands(url: str, tmp_path: Path) -> list[tuple[object, ...]]:
-    """Every command that takes a source."""
-    run = tmp_path / "run"
-    return [
-        ("extract", url, "--base", FAKE, "--dry-run"),
-        ("extract", url, "--base", FAKE, "--json"),
-        ("extract", url, "--base", FAKE),
-        ("features", url, "--base", FAKE, "--out", tmp_path / "out"),
-        ("train", url, "--base", FAKE, "--run", run),
-        ("train", url, "--base", FAKE, "--run", run, "--json"),
-        ("predict", run, url, "--trust"),
-        ("predict", run, url, "--trust", "--json"),
-        ("evaluate", run, "--trust"),
-        ("evaluate", run, url, "--trust", "--json", "--rehash"),
-        ("store", "verify", "--repair", url, "--trust"),
-        ("store", "verify", "--sample", 2, "--source", url, "--trust", "--json"),
-        ("store", "prune", "--keep", url),
-    ]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -339,33 +278,6 @@ def test_workers_and_their_parent_say_nothing_of_it(served: Site, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert not any(trace in done.stdout + done.stderr for trace in TRACES)
     nothing_is_written(tmp_path)
-
-
-_PIECE = st.text("abcXYZ019._-~%+", min_size=1, max_size=8)
-
-
-@given(
-    st.sampled_from(["http", "https", "HTTPS", "s3", "sftp", "abfs"]),
-    _PIECE,
-    _PIECE,
-    st.sampled_from([f"me:{SECRET}@", f"me:{SECRET}/x@", f"me:@{SECRET}@", f":{SECRET}@", ""]),
-    st.sampled_from(["", f"?sig={SECRET}", f"?a=b&token={SECRET}&c", f"#t={SECRET}", f"?x#y={SECRET}"]),
-)
-def test_what_is_shown_has_no_secret_and_is_its_own_public_form(
-    protocol: str, host: str, path: str, user: str, query: str
-) -> None:
-    url = f"{protocol}://{user}{host}/{path}{query}"
-    for text in (
-        redact(url),
-        shown(url),
-        shown(url.encode()),
-        redact_text(f"it failed: {url}: why"),
-        redact_text(SECRET, url),
-    ):
-        assert SECRET not in text or not (user or query), text
-    assert redact(redact(url)) == redact(url)
-    if not (user or query):
-        assert redact(url) == url
 
 
 def test_pipeline_api_shows_none(served: Site, tmp_path: Path) -> None:
