@@ -1,9 +1,7 @@
-"""An export: what is proved is delivered whole, the rest is refused by name, and until the end nothing is touched."""
+"""An export delivers whole what is proved, and says everything about it."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import os
 import shutil
@@ -11,30 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import bottleneck
-from bottleneck import catalog, runs
-from bottleneck.errors import BaseError, ExportError, HeadError, ParityError, UnknownName, UsageError
-from bottleneck.exports import artefact as artefact_module
+from bottleneck import runs
 from bottleneck.exports import export as exporting
 from bottleneck.exports import manifest
-from bottleneck.exports.artefact import load_exporters
 from bottleneck.exports.export import Exported
-from bottleneck.models import certificate as parity
-from bottleneck.models.comparison import Outputs
-from bottleneck.models.merge import load_run_model, merge_model
-from bottleneck.models.reference import Reference, make_reference
-from bottleneck.models.sample_images import OWN, PROBES, ComparisonImages
-from bottleneck.models.twins import twins
-from bottleneck.schema import Cache
-from tests.exports import fake_exporters
-from tests.fakes import write_images
+from bottleneck.models.reference import Reference
+from tests.exports.export_files import exported_files, shortened
 from tests.in_process import Call, caller
 
 keras_only = pytest.mark.keras
@@ -45,123 +31,13 @@ def call(capfdbinary: pytest.CaptureFixture[bytes]) -> Call:
     return caller(capfdbinary)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a small network with BatchNorm, one image of its source broken."""
-    import keras
-
-    place = tmp_path_factory.mktemp("exporting")
-    source = write_images(place / "in", {"a|b": 14, "*dog*": 14, "owl": 14}, size=(30, 26))
-    (source / "owl" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    keras.utils.set_random_seed(0)
-    image = keras.Input((24, 24, 3))
-    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="first")(image)
-    x = keras.layers.BatchNormalization(name="norm")(x)
-    x = keras.layers.Activation("relu")(x)
-    x = keras.layers.Dropout(0.5)(x)
-    x = keras.layers.Conv2D(8, 3, padding="same", name="second")(x)
-    keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x)).save(place / "net.keras")
-    bottleneck.train(
-        source,
-        str(place / "net.keras"),
-        run=place / "run",
-        preprocessing="scale=1/128,offset=-1",
-        cache=place / "cache",
-        max_bad=1.0,
-    )
-    return place / "run"
-
-
-@pytest.fixture(scope="module")
-def known(run: Path) -> Reference:
-    """What all of these tests compare with: the base is loaded, and asked, once."""
-    cache = Cache(run.parent / "cache")
-    return make_reference(load_run_model(runs.read_run(run), cache), cache, 256)
-
-
-@pytest.fixture(scope="module")
-def once(known: Reference) -> tuple[Any, Any]:
-    """The merged model, and what the broken twins give."""
-    made = twins(known.model.base, known.model.head, known.images[PROBES].pixels, 8)
-    return merge_model(known.model.base, known.model.head), made
-
-
-@pytest.fixture
-def fakes(known: Reference, once: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kinds of artefact, and a reference, that cost milliseconds."""
-    monkeypatch.setattr(catalog, "EXPORTERS", fake_exporters.KINDS)
-    monkeypatch.setattr(
-        exporting, "run_bare", functools.partial(fake_exporters.run_here, known.model.forward.decode)
-    )
-    monkeypatch.setattr(exporting, "load_run_model", lambda *_: known.model)
-    monkeypatch.setattr(exporting, "make_reference", lambda model, cache, most: shortened(known, most))
-    monkeypatch.setattr(exporting, "merge_model", lambda *_: once[0])
-    monkeypatch.setattr("bottleneck.models.reference.twins", lambda *_: once[1])
-    monkeypatch.setattr(parity, "model_outputs", fake_exporters.answers)
-
-
-def shortened(known: Reference, most: int) -> Reference:
-    """The same with fewer of the run's images, or none."""
-    mine, said = known.images[OWN], known.outputs[OWN]
-    few = ComparisonImages(
-        mine.pixels[:most], mine.files[:most], mine.truth[:most], mine.contents[:most], mine.unseen
-    )
-    images = {PROBES: known.images[PROBES], OWN: few}
-    outputs = {
-        PROBES: known.outputs[PROBES],
-        OWN: Outputs(said.features[:most], said.logits[:most], said.probabilities[:most]),
-    }
-    if not most:
-        del images[OWN], outputs[OWN]
-    return dataclasses.replace(known, images=images, outputs=outputs)
-
-
-def state(folder: Path) -> dict[str, bytes]:
-    """Every file of an export that is whole, and nothing beside it that a stopped one would leave."""
-    manifest.check_manifest(folder)
-    assert not [p.name for p in folder.parent.iterdir() if p.name.startswith(f".{folder.name}.")]
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-# --------------------------------------------------------------------------------------------------- kinds by name
-
-
-def test_kinds_come_in_the_catalogs_order_and_once() -> None:
-    made, left = load_exporters(["onnx", "keras", "onnx"])
-    assert ([e.kind for e in made], left) == (["keras", "onnx"], ())
-
-
-def test_all_leaves_out_what_cannot_be_made_here_and_a_name_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = artefact_module.util.find_spec
-    monkeypatch.setattr(
-        artefact_module.util, "find_spec", lambda name: None if name == "openvino" else real(name)
-    )
-    made, left = load_exporters(["all"])
-    assert left == ("openvino",)
-    assert [e.kind for e in made] == [kind for kind in catalog.EXPORTERS if kind != "openvino"]
-    with pytest.raises(ExportError, match=r"openvino needs openvino.*pip install"):
-        load_exporters(["all", "openvino"])
-
-
-@pytest.mark.parametrize(
-    ("kinds", "error", "why"),
-    [
-        (["tflite"], UnknownName, "there is no kind of artefact called 'tflite'.*litert"),
-        ([], UsageError, "names no kind"),
-    ],
-)
-def test_kinds_that_are_not_there_are_named(kinds: list[str], error: type, why: str) -> None:
-    with pytest.raises(error, match=why):
-        load_exporters(kinds)
-
-
 # ----------------------------------------------------------------------------------------------- what is delivered
 
 
 @keras_only
 def test_an_export_is_whole_and_says_everything(run: Path, fakes: None, tmp_path: Path) -> None:
     done = bottleneck.export(run, tmp_path / "out", ["plain", "files", "rough"])
-    found = state(done.folder)
+    found = exported_files(done.folder)
     assert sorted(found) == [
         "card.json", "card.md", "decode.py", "export.json", "files.plain", "labels.txt", "model.plain",
         "parity.json", "rough.plain",
@@ -206,7 +82,6 @@ def test_an_export_is_whole_and_says_everything(run: Path, fakes: None, tmp_path
 def test_the_fingerprint_of_the_data_is_of_contents_and_not_of_names(run: Path, tmp_path: Path) -> None:
     import pyarrow as pa
 
-    from bottleneck import runs
     from bottleneck.exports.card_facts import data_fingerprint
     from bottleneck.schema import Inventory
 
@@ -227,7 +102,7 @@ def test_a_second_export_replaces_the_first_as_a_whole(run: Path, fakes: None, t
     out = tmp_path / "out"
     bottleneck.export(run, out, ["plain", "rough"])
     bottleneck.export(run, out, ["files"])
-    assert {"files.plain"} == {name for name in state(out) if name.endswith(".plain")}
+    assert {"files.plain"} == {name for name in exported_files(out) if name.endswith(".plain")}
 
 
 @keras_only
@@ -240,116 +115,12 @@ def test_a_kind_that_rounds_too_much_is_refused_by_name_and_the_others_come(
     assert "0.000 of 42 images" in why["poor"]
     assert "0.97 is needed" in why["poor"]
     assert "no such operation" in why["rough-impossible"]
-    found = state(done.folder)
+    found = exported_files(done.folder)
     assert {"model.plain", "rough.plain"} == {name for name in found if name.endswith(".plain")}
     assert [c.form for c in done.certificate.refused] == ["poor"]
     assert "**`poor`**" in found["card.md"].decode()
     none = bottleneck.export(run, tmp_path / "out", ["poor"], gate=0.0)
     assert [a.kind for a in none.manifest.artefacts] == ["poor"]
-
-
-FAULTS: dict[str, tuple[list[str], type[Exception], str]] = {
-    "a form that differs": (["plain", "wrong"], ParityError, "the wrong differs.*features"),
-    "a form that cannot be made": (["plain", "impossible"], ExportError, "no such operation"),
-    "a full disk": (["plain", "rough-full"], ExportError, "No space left"),
-    "nothing left to deliver": (
-        ["poor", "rough-impossible"],
-        ExportError,
-        r"poor: .* 0\.97 is needed; rough-imp",
-    ),
-    "an artefact with other classes": (["stranger"], ExportError, "does not carry the classes"),
-}
-
-
-@keras_only
-@pytest.mark.parametrize("name", FAULTS)
-def test_where_one_fails_the_previous_export_is_untouched(
-    run: Path, fakes: None, tmp_path: Path, name: str
-) -> None:
-    kinds, error, why = FAULTS[name]
-    out = tmp_path / "out"
-    bottleneck.export(run, out, ["plain"])
-    before = state(out)
-    with pytest.raises(error, match=why):
-        bottleneck.export(run, out, kinds)
-    assert state(out) == before
-    with pytest.raises(error, match=why):
-        bottleneck.export(run, tmp_path / "new", kinds)
-    assert not (tmp_path / "new").exists()
-
-
-@keras_only
-@pytest.mark.parametrize("name", ["card.md", "export.json"])
-def test_a_disk_that_fills_up_at_the_end_costs_nothing(
-    run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    out = tmp_path / "out"
-    bottleneck.export(run, out, ["plain"])
-    before = state(out)
-    real = exporting.publish
-
-    def full(path: Path, data: bytes, **options: bool) -> bool:
-        if path.name == name:
-            raise OSError(28, "No space left on device", str(path))
-        return real(path, data, **options)
-
-    monkeypatch.setattr(exporting, "publish", full)
-    with pytest.raises(OSError, match="No space left"):
-        bottleneck.export(run, out, ["plain", "rough"])
-    assert state(out) == before
-
-
-@keras_only
-@pytest.mark.parametrize("named", ["/tmp/of-keras", None])
-def test_a_disk_that_is_full_when_an_artefact_is_loaded_again_is_named(
-    run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
-) -> None:
-    out = tmp_path / "out"
-    bottleneck.export(run, out, ["plain"])
-    before = state(out)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device", named)
-
-    monkeypatch.setattr("keras.saving.load_model", full)
-    with pytest.raises(OSError, match=f"No space left on device: '{named or out / 'live.plain'}'"):
-        bottleneck.export(run, out, ["plain", "live"])
-    assert state(out) == before
-
-
-@keras_only
-def test_files_that_are_decoded_otherwise_are_noticed(
-    run: Path, fakes: None, known: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    darker = functools.partial(
-        fake_exporters.run_here, lambda data: known.model.forward.decode(data) * np.float32(0.9)
-    )
-    monkeypatch.setattr(exporting, "run_bare", darker)
-    with pytest.raises(ParityError, match=r"files, from files differs.*probabilities"):
-        bottleneck.export(run, tmp_path / "out", ["plain", "files"])
-
-
-@keras_only
-def test_a_merged_model_that_differs_costs_no_artefact(
-    run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = fake_exporters.answers
-    monkeypatch.setattr(
-        parity, "model_outputs", lambda *a: real(*a)._replace(logits=real(*a).logits + np.eye(3)[0] * 0.01)
-    )
-    monkeypatch.setattr(fake_exporters.Plain, "write", lambda *_: pytest.fail("it was written"))
-    with pytest.raises(ParityError, match="the merged model differs"):
-        bottleneck.export(run, tmp_path / "out", ["plain"])
-
-
-@keras_only
-def test_a_base_that_shows_no_twin_gets_no_export(
-    run: Path, fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parity, "_shows", lambda twin, least: "channels" not in twin.form)
-    with pytest.raises(ParityError, match=r"no power.*channels reversed"):
-        bottleneck.export(run, tmp_path / "out", ["plain"])
-    assert not (tmp_path / "out").exists()
 
 
 @keras_only
@@ -362,54 +133,6 @@ def test_without_the_runs_images_what_rounds_is_refused_and_the_rest_is_proved_o
     assert [a.kind for a in done.manifest.artefacts] == ["plain"]
     (refusal,) = done.manifest.refused
     assert "none of them can be read" in refusal.why
-
-
-# --------------------------------------------------------------------------------------------------- what is refused
-
-
-def test_a_target_that_holds_something_else_is_refused_before_anything_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("precious")
-    monkeypatch.setattr(exporting, "load_run_model", lambda *_: pytest.fail("it went on"))
-    with pytest.raises(UsageError, match=r"holds other things \(thesis\.txt\)"):
-        exporting.export_artefacts(None, tmp_path / "out", ["keras"], None, None)  # type: ignore[arg-type]
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
-
-
-@keras_only
-@pytest.mark.parametrize(
-    ("edit", "error", "why"),
-    [
-        (lambda d: d["request"].update(cut="second", pooling="avg"), BaseError, r"is \w{16}, the run's \w{16}"),
-        (lambda d: d["spec"]["recipe"].update(pooling="max"), HeadError, r"recipe \w{64}, but .* fitted on \w{64}"),
-        (lambda d: d["classes"].reverse(), HeadError, r"classes \['owl', 'a\|b', '\*dog\*'\], but"),
-        (lambda d: d["spec"].update(shape=[9]), HeadError, r"rows of shape \(9,\)"),
-        (lambda d: d["spec"]["recipe"]["pixels"].update(height=32, width=32), HeadError, r"features of the recipe"),
-    ],
-    ids=["another cut", "another pooling", "other classes", "another shape", "another size"],
-)  # fmt: skip
-def test_a_head_that_was_made_on_something_else_is_refused_with_both_fingerprints(
-    run: Path, tmp_path: Path, edit: Callable[[dict], object], error: type, why: str
-) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    document = json.loads((tmp_path / "run" / "run.json").read_text())
-    edit(document)
-    (tmp_path / "run" / "run.json").write_text(json.dumps(document))
-    for command in (
-        lambda: bottleneck.export(tmp_path / "run", tmp_path / "out", ["keras"]),
-        lambda: bottleneck.merge(tmp_path / "run", tmp_path / "model.keras"),
-    ):
-        with pytest.raises(error, match=why):
-            command()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
-
-
-@pytest.mark.parametrize(("options", "why"), [({"gate": 1.5}, "--gate 1.5"), ({"images": 0}, "--images 0")])
-def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
-        bottleneck.export(tmp_path / "run", tmp_path / "out", ["keras"], **options)
 
 
 # --------------------------------------------------------------------------------------------------- the command
@@ -456,7 +179,7 @@ def delivered(run: Path) -> Exported:
 
 @keras_only
 def test_real_artefacts_are_certified_each_in_a_process_of_its_own(run: Path, delivered: Exported) -> None:
-    state(delivered.folder)
+    exported_files(delivered.folder)
     assert delivered.certificate.verdict == "certified"
     there = {a.kind: a for a in delivered.manifest.artefacts}
     assert {"keras", "saved_model", "litert", "litert-float16", "onnx"} <= set(there)
@@ -481,7 +204,7 @@ def test_killed_in_the_middle_the_last_good_export_and_the_last_good_file_are_th
     out, file = tmp_path / "out", tmp_path / "model.keras"
     shutil.copytree(delivered.folder, out)
     shutil.copy(delivered.folder / "model.keras", file)
-    before, model = state(out), file.read_bytes()
+    before, model = exported_files(out), file.read_bytes()
     export = ["export", str(run), "--format", "keras,litert", "--out", str(out), "--quiet", "--images", "4"]
     merging = ["merge", str(run), "--out", str(file), "--quiet"]
     for arguments, moment in (
@@ -504,4 +227,4 @@ def test_killed_in_the_middle_the_last_good_export_and_the_last_good_file_are_th
         assert file.read_bytes() == model
     bottleneck.predict(out / "model.keras", run.parent / "in")
     bottleneck.export(run, out, ["plain"])
-    assert "model.plain" in state(out)
+    assert "model.plain" in exported_files(out)
