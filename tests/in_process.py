@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from bottleneck.extraction.report import Extraction
 from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.setup import RunOptions
 from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits
 from bottleneck.store.read import Store
 from bottleneck.system.progress import Progress
@@ -26,8 +27,9 @@ FAKE = "tests.fakes:base"
 class InProcessWorker(Worker):
     """A stand-in for `WorkerProcess` that needs no process."""
 
-    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
-        super().__init__(custom.call(requests[0].base), cache, requests)
+    def __init__(self, opening: Open, limits: Limits | None = None) -> None:
+        forward = custom.call(opening.requests[0].base)
+        super().__init__(forward, opening.source, opening.cache, opening.requests)
 
 
 @dataclass

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from bottleneck.contracts import Source
 from bottleneck.errors import BaseError
 from bottleneck.extraction.worker.messages import Proof
 from bottleneck.extraction.worker.task import TaskOutcome
@@ -25,9 +24,7 @@ class TaskWorker(Protocol):
     def prove(self) -> Proof:
         """Compute the canary pictures at each cut."""
 
-    def compute(
-        self, source: Source, task: Task, on_progress: Callable[[int], None]
-    ) -> tuple[TaskOutcome, ...]:
+    def compute(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         """Run one task: an outcome for each of its cuts."""
 
 
@@ -47,13 +44,13 @@ class SingleWorker:
 
     room = 1
 
-    def __init__(self, compute: Callable[[Task, Callable[[int], None]], tuple[TaskOutcome, ...]]) -> None:
-        self._compute = compute
+    def __init__(self, worker: TaskWorker) -> None:
+        self._worker = worker
 
     def begin(self, task: Task, on_progress: Callable[[int], None]) -> Future[tuple[TaskOutcome, ...]]:
         """Run it now; what goes wrong is raised here."""
         future: Future[tuple[TaskOutcome, ...]] = Future()
-        future.set_result(self._compute(task, on_progress))
+        future.set_result(self._worker.compute(task, on_progress))
         return future
 
 

@@ -33,12 +33,6 @@ _SET_UP = 1.0
 class Canary:
     """What a forward pass gives for the canary pictures, computed once.
 
-    Parameters
-    ----------
-    forward : Forward
-    is_steady : bool
-        Its rows are known to be their pictures' alone.
-
     Attributes
     ----------
     pace : float
@@ -118,16 +112,8 @@ def check_steady(
 ) -> None:
     """Compare rows in other company with `canaries`.
 
-    Parameters
-    ----------
-    specs : sequence of StoreSpec
-        One a cut, as the others.
-    canaries : sequence of numpy.ndarray
-        (8, values), as `thin` gives them.
-    rows : sequence of numpy.ndarray
-        (batch, *shape), of `in_company`.
-    again : callable
-        Gives `canaries` once more, to tell what is wrong where something is.
+    Each sequence has one for each cut: `canaries` (8, values), as `thin` gives them, and `rows` (batch, *shape) of
+    `in_company`. `again` gives `canaries` once more, to tell what is wrong where something is.
 
     Raises
     ------

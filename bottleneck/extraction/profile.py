@@ -104,8 +104,6 @@ def combine_clocks(clocks: Sequence[Clock]) -> Clock:
 def bottleneck_stage(clock: Clock) -> str:
     """Name the stage waited for: ``read``, ``decode``, ``forward`` or ``write``.
 
-    It is ``read``, ``decode``, ``forward`` or ``write``.
-
     Where decoding is waited for that alone would be faster than the base, the base takes its processors: then it is
     ``forward``.
 

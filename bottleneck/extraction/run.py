@@ -23,6 +23,7 @@ from bottleneck.extraction.report import Extraction, report, unexplained
 from bottleneck.extraction.retry_policy import RetryPolicy, circumstances
 from bottleneck.extraction.scheduler import PATIENCE, TaskScheduler, WorkDone
 from bottleneck.extraction.setup import RunOptions, RunSetup
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.forward.cuts import group_missing
@@ -112,8 +113,8 @@ class ExtractionRun:
         progress: Progress,
         options: RunOptions = RunOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self._source, self._scan, self._cache, self._progress = source, scan, cache, progress
-        self._requests, self._options = requests, options
+        self._opening, self._options = Open(source, tuple(requests), cache), options
+        self._scan, self._cache, self._progress = scan, cache, progress
         self._circumstances = circumstances(options.limits)
         self._work: dict[int, _StoreWork] = {}
         self._setup: RunSetup
@@ -166,9 +167,9 @@ class ExtractionRun:
     def _fill(self) -> tuple[list[Store], Inventory, list[dict[str, str]]]:
         """Compute what is missing; give stores, last scan, damaged files."""
         engine, options = self._engine, self._options
-        with self.worker_type(self._requests, self._cache, options.limits) as process, engine:
+        with self.worker_type(self._opening, options.limits) as process, engine:
             worker = options.worker or process
-            self._setup = RunSetup(self._requests, self._cache, self._progress, options, worker)
+            self._setup = RunSetup(self._opening.requests, self._cache, self._progress, options, worker)
             inventory = self._scan()
             self._setup.specify(inventory)
             stores = self._open_stores()
@@ -197,13 +198,13 @@ class ExtractionRun:
         setup, workers = self._setup, self._options.workers
         if workers is None:
             setup.check_recalled()
-            self._executor = SingleWorker(functools.partial(setup.worker.compute, self._source))
+            self._executor = SingleWorker(setup.worker)
         else:
             if isinstance(setup.worker, WorkerProcess):
                 setup.worker.rest()  # it has said what the rows are
-            requests = setup.resolved()  # `auto` may be another precision there
-            limits, specs = self._options.limits, tuple(setup.specs)
-            assignment = Assignment(self._source, requests, self._cache, limits, specs)
+            # `auto` may be another precision there.
+            opening = replace(self._opening, requests=setup.resolved())
+            assignment = Assignment(opening, self._options.limits, tuple(setup.specs))
             self._executor = self._engine.enter_context(start_pool(workers, assignment, inventory))
         return self._executor
 

@@ -7,6 +7,7 @@ that fails, work is done twice and the first record wins.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -97,7 +98,7 @@ class _PlanProgress:
         self._begun[future] = lock, started
         self.collect(self._executor.room - 1)
 
-    def collect(self, left: int) -> None:
+    def collect(self, left: float) -> None:
         """Take ended tasks; wait until at most `left` are under way."""
         while self._begun:
             late = len(self._begun) <= left
@@ -113,9 +114,6 @@ class _PlanProgress:
             if late:
                 return
 
-    def take_in(self) -> None:
-        self.collect(len(self._begun))
-
     def let_go(self) -> None:
         """Leave to others what will not end here."""
         for lock, _ in self._begun.values():
@@ -123,17 +121,7 @@ class _PlanProgress:
 
 
 class TaskScheduler:
-    """One of the builders of a store.
-
-    Parameters
-    ----------
-    cache : Cache
-    spec : StoreSpec
-    folder : Path
-        The store's, which can be written to.
-    patience : float, optional
-        Seconds; see `PATIENCE`.
-    """
+    """One of the builders of the store in a writable `folder`."""
 
     def __init__(self, cache: Cache, spec: StoreSpec, folder: Path, *, patience: float = PATIENCE) -> None:
         self.locks = TaskLocks(folder / "locks")
@@ -176,15 +164,8 @@ class TaskScheduler:
     ) -> WorkDone:
         """Bring every task of `todo` to a record, here or elsewhere.
 
-        Parameters
-        ----------
-        todo : Plan
-        executor : TaskExecutor
-            Run tasks, and tell progress themselves.
-        on_progress : callable
-            Told how many images others have done, and by `executor` how many they have.
-        ended : callable, optional
-            Told of each own task, as soon as it is done, what became of it at each cut.
+        `on_progress` is told how many images others have done, and by `executor` how many it has; `ended` what became
+        of each own task at each cut, as soon as it is done.
         """
         work = _PlanProgress(executor, on_progress, ended, self._slowest)
         try:
@@ -251,7 +232,7 @@ class TaskScheduler:
             if time.monotonic() - idle_since > usual:
                 attempt, idle_since = attempt + 1, time.monotonic()
                 continue
-            work.take_in()
+            work.collect(math.inf)  # without waiting
             time.sleep(pause)
             pause = min(2 * pause, _POLLS[1])
 

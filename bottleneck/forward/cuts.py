@@ -21,16 +21,7 @@ class MissingImages(NamedTuple):
 def group_missing(inventory: Inventory, lacking: Sequence[np.ndarray]) -> list[MissingImages]:
     """Group `inventory` by which stores lack an image, most first.
 
-    Parameters
-    ----------
-    inventory : Inventory
-    lacking : sequence of numpy.ndarray
-        For each cut (len(inventory),) bool.
-
-    Returns
-    -------
-    list of Lacking
-        Each image that something lacks is in exactly one.
+    `lacking` has (len(inventory),) bool for each cut. Each image that something lacks is in exactly one group.
 
     Examples
     --------

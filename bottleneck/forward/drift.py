@@ -25,18 +25,8 @@ _RESOLUTION = 1e-6
 def probe_drift(forward: Forward, source: Source, task: Task) -> tuple[Drift | None, ...]:
     """Compare rows of the first images of `task` with float32 ones.
 
-    Parameters
-    ----------
-    forward : Forward
-        Of reduced precision.
-    source : Source
-    task : Task
-        Done, so that none of its images is new to the decoder.
-
-    Returns
-    -------
-    tuple of Drift or None
-        None where no image gives finite rows; empty where the forward pass cannot tell.
+    `task` is done, so that none of its images is new to the decoder. Gives one for each cut, None where no image gives
+    finite rows, and nothing where the forward pass cannot tell.
     """
     if not isinstance(forward, Exact):
         return ()

@@ -173,7 +173,7 @@ def extract_missing(
         raise UsageError(
             "a model object is in this process alone: for --engine or --workers name a file of it"
         )
-    worker = None if request.model is None else worker_here(request, cache)
+    worker = None if request.model is None else worker_here(images, request, cache)
     with contextlib.nullcontext() if worker is None else worker:
         options = RunOptions(worker, session.limits, workers)
         run = ExtractionRun(images, scan, request.bases, cache, session.progress, options)
@@ -212,9 +212,10 @@ def join_views(store: Store, inventory: Inventory, views: Views | None, cache: C
     return join(store, inventory, views=views_of(store, views, cache))
 
 
-def worker_here(request: Request, cache: Cache) -> Worker:
+def worker_here(images: Source, request: Request, cache: Cache) -> Worker:
     """Make a worker in this process, where a model object lives already."""
     from bottleneck.bases.load import load_model
     from bottleneck.forward.keras_forward import keras_forward
 
-    return Worker(keras_forward(functools.partial(load_model, request.model), request.bases, cache), cache)
+    forward = keras_forward(functools.partial(load_model, request.model), request.bases, cache)
+    return Worker(forward, images, cache)

@@ -11,6 +11,7 @@ from bottleneck.bases import digest_cache
 from bottleneck.extraction.forecast.estimate import Estimate, estimate
 from bottleneck.extraction.forecast.forecast import forecast_run, sample_task
 from bottleneck.extraction.forecast.recommend import Machine
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.pipeline.extract import worker_here
 from bottleneck.pipeline.session import Options, PathLike, Request, Session, refuse_unknown
@@ -65,9 +66,9 @@ def _foresee(images: Source, request: Request, session: Session) -> list[Estimat
     recalled = [None if in_process else digest_cache.recall_digests(base, cache) for base in request.bases]
     started = time.perf_counter()
     with (
-        worker_here(request, cache)
+        worker_here(images, request, cache)
         if in_process
-        else WorkerProcess(request.bases, cache, session.limits) as worker
+        else WorkerProcess(Open(images, tuple(request.bases), cache), session.limits) as worker
     ):
         if isinstance(worker, WorkerProcess) and None in recalled:
             worker.begin()  # as the run will
@@ -84,7 +85,7 @@ def _foresee(images: Source, request: Request, session: Session) -> list[Estimat
             return estimates
         task = sample_task(longest[0])
         with session.progress.bar("sample", len(task.keys)) as bar:
-            trial = worker.attempt(images, task, bar.update)
+            trial = worker.attempt(task, bar.update)
         machine = Machine.here()
         return [
             replace(left, prediction=forecast_run(longest, left.spec, trial, ready, machine))

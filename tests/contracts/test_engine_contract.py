@@ -24,6 +24,7 @@ from bottleneck.errors import EngineError
 from bottleneck.extraction.engines.pool import start_pool
 from bottleneck.extraction.engines.supervisor import Assignment
 from bottleneck.extraction.report import Extraction
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Limits, WorkerConfig
 from bottleneck.sources.folder import FolderSource
@@ -227,9 +228,8 @@ def test_what_a_scheduler_started_here_says_of_its_end_is_not_the_users(
     """Ctrl-C while a worker tells how far it is: a critical line with a traceback, once in some hundred times."""
     said, logger = io.StringIO(), logging.getLogger("distributed")
     logger.addHandler(as_dask_does := logging.StreamHandler(said))
-    assignment = Assignment(
-        open_source(source), (BaseRequest(base="tests.fakes:base"),), Cache(tmp_path), Limits(), ()
-    )
+    opening = Open(open_source(source), (BaseRequest(base="tests.fakes:base"),), Cache(tmp_path))
+    assignment = Assignment(opening, Limits(), ())
     try:
         with catalog.load("engine", catalog.ENGINES, engine)(
             WorkerConfig(engine=engine, workers=1), assignment
@@ -253,7 +253,7 @@ def test_a_shard_that_is_run_twice_at_once_is_one_shard(
     spec = slow_base().spec
     open_for_building(cache, open_store(cache, spec).folder)
     todo = plan_tasks(inventory, spec, np.zeros(len(inventory), bool), task_rows=ROWS)
-    assignment = Assignment(opened, (request,), cache, Limits(), (spec,))
+    assignment = Assignment(Open(opened, (request,), cache), Limits(), (spec,))
     with start_pool(WorkerConfig(engine=engine, workers=2), assignment, inventory) as pool:
         at_once = [pool.begin(todo[0], lambda _: None) for _ in range(2)]
         late = [future.result() for future in at_once] and pool.begin(todo[0], lambda _: None)

@@ -31,7 +31,7 @@ def here(
         BaseRequest(base="object:fake"),
         Cache(cache),
         Silent(),
-        worker=Worker(forward or FakeForward(), Cache(cache)),
+        worker=Worker(forward or FakeForward(), opened, Cache(cache)),
         task_rows=task_rows,
     )
 

@@ -153,8 +153,8 @@ def test_a_sample_is_run_as_a_long_run_would_be_once_it_is_set_up(tmp_path: Path
         plan_tasks(scan_source(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
     )
     forward = SetsUpForMany()
-    with Worker(forward, Cache(tmp_path / "cache")) as worker:
-        worker.attempt(source, task, lambda _: None)
+    with Worker(forward, source, Cache(tmp_path / "cache")) as worker:
+        worker.attempt(task, lambda _: None)
     assert forward.told == 12
 
 
@@ -195,8 +195,8 @@ def test_a_first_file_that_hangs_is_left_to_its_turn(tmp_path: Path, monkeypatch
         plan_tasks(scan_source(source, tmp_path / "scans"), FakeForward().spec, np.zeros(12, bool))
     )
     forward = HangsAtItsFirstFile()
-    with Worker(forward, Cache(tmp_path / "cache")) as worker:
-        worker.see_first(source, task)
+    with Worker(forward, source, Cache(tmp_path / "cache")) as worker:
+        worker.see_first(task)
         # What the parent watches begins only when this is done.
         worker.targets(task)
         assert forward.is_begun and not forward.has_ended
@@ -216,8 +216,8 @@ def test_and_before_a_sample_whatever_the_first_file_is(
     )
     path = tmp_path / "in" / os.fsdecode(task.paths[0])
     path.write_bytes(first) if first else path.unlink()
-    with Worker(forward(), Cache(tmp_path / "cache")) as worker:
-        assert worker.attempt(source, task, lambda count: None).images == 12
+    with Worker(forward(), source, Cache(tmp_path / "cache")) as worker:
+        assert worker.attempt(task, lambda count: None).images == 12
 
 
 def test_a_run_with_nothing_to_do_has_no_bottleneck(tmp_path: Path) -> None:

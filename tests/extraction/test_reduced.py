@@ -13,6 +13,7 @@ from bottleneck.errors import ChangedBase, ForeignEnvironment
 from bottleneck.extraction import setup
 from bottleneck.extraction.run import ExtractionRun
 from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache
 from bottleneck.sources.open import open_source
@@ -100,7 +101,7 @@ def test_a_store_remembers_its_precision_as_it_was_resolved(tmp_path: Path) -> N
     source, cache = write_images(tmp_path / "in", {"cat": 3}), Cache(tmp_path / "cache")
     opened = open_source(source)
     request = BaseRequest(base="object:fake", precision="auto")
-    worker = Worker(Reduced(), cache, [request])
+    worker = Worker(Reduced(), opened, cache, [request])
     _, _, store = extract_one(
         opened, lambda: scan_source(opened, cache.scans), request, cache, Silent(), worker=worker
     )
@@ -115,14 +116,14 @@ def test_auto_takes_a_complete_store_and_no_other(tmp_path: Path, monkeypatch: p
     opened = open_source(source)
 
     class Process(Worker):
-        def __init__(self, requests: Any, cache: Cache, limits: object = None) -> None:
-            super().__init__(Reduced(), cache, requests)
+        def __init__(self, opening: Open, limits: object = None) -> None:
+            super().__init__(Reduced(), opening.source, opening.cache, opening.requests)
 
         def begin(self) -> None: ...
 
         def reopen(self, requests: Any) -> None:
             assert [request.precision for request in requests] == ["float32"]
-            super().__init__(FakeForward(), cache, requests)
+            super().__init__(FakeForward(), opened, cache, requests)
 
     monkeypatch.setattr(ExtractionRun, "worker_type", Process)
     monkeypatch.setattr(setup, "WorkerProcess", Process)

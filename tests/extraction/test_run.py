@@ -190,7 +190,7 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(tmp_path: Path)
         BaseRequest(base="object:fake"),
         Cache(cache),
         Silent(),
-        worker=Worker(FakeForward(), Cache(cache)),
+        worker=Worker(FakeForward(), opened, Cache(cache)),
     )
     assert scans == 2
     assert counts(done) == {"computed": 5}

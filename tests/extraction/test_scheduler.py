@@ -14,6 +14,7 @@ import pytest
 
 from bottleneck.extraction.worker.main import Worker
 from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources import open_source
 from bottleneck.store.plan_files import publish_plan
 from bottleneck.store.read import open_store
 from bottleneck.store.task_locks import TaskLocks
@@ -227,4 +228,4 @@ def test_the_store_remembers_how_its_base_was_asked_for(tmp_path: Path) -> None:
     header = read_header(store_of(tmp_path / "cache"))
     assert header is not None
     assert header.request == BaseRequest(base="tests.fakes:slow_base")
-    assert Worker(FakeForward(), Cache(tmp_path)).specs == (base().spec,)
+    assert Worker(FakeForward(), open_source(tmp_path), Cache(tmp_path)).specs == (base().spec,)

@@ -40,7 +40,7 @@ def here(
 ) -> tuple[Extraction, Inventory, Store, Store]:
     """Images and views extracted in this process; the inventory, and the two stores."""
     opened, where = open_source(source), Cache(cache)
-    request, worker = BaseRequest(base="object:fake"), Worker(forward or FakeForward(), where)
+    request, worker = BaseRequest(base="object:fake"), Worker(forward or FakeForward(), opened, where)
 
     def listed() -> Inventory:
         found = scan_source(opened, where.scans)

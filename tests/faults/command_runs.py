@@ -100,7 +100,7 @@ def again(source: Path, cache: Path, forward: FakeForward | None = None, rows: i
         BaseRequest(base="object:fake"),
         where,
         Silent(),
-        worker=Worker(forward or FakeForward(), where),
+        worker=Worker(forward or FakeForward(), opened, where),
         task_rows=rows,
     )
     return done

@@ -15,10 +15,12 @@ from bottleneck.extraction import setup
 from bottleneck.extraction.worker import process
 from bottleneck.extraction.worker.channel import WorkerDied
 from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.forward import batch_size as batches
 from bottleneck.forward.batch_size import climb, within_memory
 from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources import open_source
 from bottleneck.store.header import read_header
 from tests.fakes import FakeForward, TunableForward, base, write_images
 from tests.models.tiny_network import PREPROCESSING, save_network
@@ -65,18 +67,22 @@ def test_a_larger_batch_is_not_tried_where_memory_is_short(monkeypatch: pytest.M
 
 def test_a_worker_searches_for_long_runs_alone(tmp_path: Path) -> None:
     tried: list[int] = []
-    worker = Worker(TunableForward(), Cache(tmp_path))
+    worker = Worker(TunableForward(), open_source(tmp_path), Cache(tmp_path))
     assert worker.best_batch(10, 3600.0, tried.append) is None
     assert not tried
     assert worker.best_batch(10, 0.0, tried.append) == 16
     assert tried == [1, 1, 1, 1]  # 4, 8, 16, 32
-    assert Worker(FakeForward(), Cache(tmp_path)).best_batch(10, 0.0, tried.append) is None
+    assert (
+        Worker(FakeForward(), open_source(tmp_path), Cache(tmp_path)).best_batch(10, 0.0, tried.append)
+        is None
+    )
 
 
 def test_the_search_runs_in_the_worker_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "LONG", 0.0)
     tried: list[int] = []
-    with WorkerProcess([BaseRequest(base="tests.fakes:tunable")], Cache(tmp_path)) as worker:
+    opening = Open(open_source(tmp_path), (BaseRequest(base="tests.fakes:tunable"),), Cache(tmp_path))
+    with WorkerProcess(opening) as worker:
         assert worker.best_batch(10, tried.append) == 16
     assert tried == [1, 1, 1, 1]
 
@@ -87,8 +93,9 @@ def test_a_worker_that_dies_of_a_batch_costs_the_search_alone(
     monkeypatch.setattr(setup, "FEWEST", 1)
     monkeypatch.setattr(process, "LONG", 0.0)
     source = write_images(tmp_path / "in", {"cat": 5})
+    opening = Open(open_source(source), (BaseRequest(base="tests.fakes:deadly"),), Cache(tmp_path / "cache"))
     with (
-        WorkerProcess([BaseRequest(base="tests.fakes:deadly")], Cache(tmp_path / "cache")) as worker,
+        WorkerProcess(opening) as worker,
         pytest.raises(WorkerDied, match="SIGKILL"),
     ):
         worker.best_batch(5, lambda _: None)

@@ -41,7 +41,7 @@ def both(
 ) -> tuple[FilledStore, ...]:
     opened, where = open_source(source), Cache(cache)
     requests = [BaseRequest(base="object:fake", cut=cut) for cut in ("top", "wide")]
-    worker = Worker(forward or TwoCuts(), where, requests)
+    worker = Worker(forward or TwoCuts(), opened, where, requests)
     options = RunOptions(worker=worker)
     run = ExtractionRun(opened, lambda: scan_source(opened, where.scans), requests, where, Silent(), options)
     run.task_rows = task_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import pytest
 from PIL import Image
 
 from bottleneck.extraction.worker.main import Worker
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.forward.keras_forward import open_forward
 from bottleneck.pixels.contract.decode import decoder
-from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.schema import Limits
 from tests.bases.networks import fill
 
 SIZE = 16
@@ -28,8 +28,9 @@ one_decoder = functools.cache(decoder)
 class InProcessKerasWorker(Worker):
     """What `WorkerProcess` is to `fill`, without the process, for a base of Keras."""
 
-    def __init__(self, requests: Sequence[BaseRequest], cache: Cache, limits: Limits | None = None) -> None:
-        super().__init__(open_forward(requests, cache), cache, requests)
+    def __init__(self, opening: Open, limits: Limits | None = None) -> None:
+        requests, cache = opening.requests, opening.cache
+        super().__init__(open_forward(requests, cache), opening.source, cache, requests)
 
 
 def run_in_process(patch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def filled(tmp_path: Path) -> tuple[Path, Inventory, Store]:
         BaseRequest(base="object:fake"),
         cache,
         Silent(),
-        worker=Worker(FakeForward(), cache),
+        worker=Worker(FakeForward(), source, cache),
         task_rows=5,
     )
     return tmp_path / "in", inventory, store

@@ -14,7 +14,9 @@ import pytest
 
 from bottleneck import cli
 from bottleneck.extraction.worker.channel import WorkerChannel
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.schema import BaseRequest, Cache, Limits
+from bottleneck.sources import open_source
 from bottleneck.system import onednn
 from tests.fakes import FakeForward
 
@@ -68,7 +70,8 @@ def test_a_worker_is_asked_to_where_its_user_has_said_nothing(
     if said:
         monkeypatch.setenv(ASKED, said)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    link = WorkerChannel([BaseRequest(base="tests.system.test_onednn:telling")], Cache(tmp_path), Limits())
+    requests = (BaseRequest(base="tests.system.test_onednn:telling"),)
+    link = WorkerChannel(Open(open_source(tmp_path), requests, Cache(tmp_path)), Limits())
     try:
         link.start()
         assert link.specs[0].cut == (said or "1")

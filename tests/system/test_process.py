@@ -39,9 +39,10 @@ from pathlib import Path
 from bottleneck.extraction.worker.messages import Open
 from bottleneck.extraction.worker.main import _opened
 from bottleneck.schema import BaseRequest, Cache
+from bottleneck.sources import open_source
 
 request = BaseRequest(base="mobilenetv2", cut="block_1_expand", weights="random:0", size=32)
-forward = _opened(Open((request,), Cache(Path(sys.argv[1]))))
+forward = _opened(Open(open_source("."), (request,), Cache(Path(sys.argv[1]))))
 assert forward.spec.base == "mobilenetv2"
 brought = {"pandas", "scipy", "sklearn"} & set(sys.modules)
 assert not brought, brought

@@ -109,12 +109,7 @@ class DaskEngine:
 class DaskReaders:
     """Read files in a Dask cluster; again elsewhere where a process dies.
 
-    A call whose process dies goes to another.
-
-    Parameters
-    ----------
-    config : WorkerConfig
-        With an address.
+    `config` has an address.
     """
 
     def __init__(self, config: WorkerConfig) -> None:

@@ -26,7 +26,8 @@ def start_pool(config: WorkerConfig, assignment: Assignment, inventory: Inventor
         Its workers cannot be had, or do not see the source and the cache.
     """
     engine_class = catalog.load("engine", catalog.ENGINES, config.engine)
-    with shared_probe(assignment.source, inventory, assignment.cache) as probe:
+    opening = assignment.opening
+    with shared_probe(opening.source, inventory, opening.cache) as probe:
         engine: Engine = engine_class(config, replace(assignment, probe=probe, threads=config.threads))
         gathered: WorkerPool | None = None
         try:

@@ -74,12 +74,7 @@ class RayEngine:
 class RayReaders:
     """Read files in a Ray cluster; again elsewhere where a process dies.
 
-    A call whose process dies goes to another.
-
-    Parameters
-    ----------
-    config : WorkerConfig
-        With an address.
+    `config` has an address.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
@@ -246,8 +241,7 @@ class _Actor:
     def host(self) -> str:
         return platform.node()
 
-    def process(self) -> int:
-        """For tests."""
+    def process(self) -> int:  # for tests
         return os.getpid()
 
     def open(self, slot: WorkerSlot) -> Failure | None:

@@ -18,11 +18,11 @@ from bottleneck.contracts import Source
 from bottleneck.errors import BaseError, BottleneckError, EngineError
 from bottleneck.extraction.resources import WorkerSlot, cores_here, gpus_here, worker_resources
 from bottleneck.extraction.worker.channel import WorkerDied
-from bottleneck.extraction.worker.messages import Failure
+from bottleneck.extraction.worker.messages import Failure, Open
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.inventory.source_probe import SourceProbe, probe_problem, probe_source
-from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, StoreSpec, Task
+from bottleneck.schema import Cache, Inventory, Limits, StoreSpec, Task
 
 #: Seconds without a task after which a supervisor lets its worker go: whoever asked may have died.
 _IDLE = 300.0
@@ -55,9 +55,7 @@ class Assignment:
         Names the run.
     """
 
-    source: Source
-    requests: tuple[BaseRequest, ...]
-    cache: Cache
+    opening: Open
     limits: Limits
     specs: tuple[StoreSpec, ...]
     probe: SharedProbe | None = None
@@ -95,7 +93,7 @@ def check_machine(assignment: Assignment) -> None:
         )
     if probe is None:
         return
-    root = assignment.cache.root
+    root = assignment.opening.cache.root
     try:
         seen = probe.path.read_text(encoding="ascii")
         mine = probe.path.with_name(f"{probe.path.stem}.{platform.node()}.{os.getpid()}.tmp")
@@ -108,7 +106,7 @@ def check_machine(assignment: Assignment) -> None:
         ) from error
     if seen != probe.token:
         raise EngineError(f"the worker on {host} sees another cache at {root} than this run does")
-    if probe.image is not None and (problem := probe_problem(assignment.source, probe.image)):
+    if probe.image is not None and (problem := probe_problem(assignment.opening.source, probe.image)):
         raise EngineError(problem)
 
 
@@ -134,7 +132,7 @@ class Supervisor:
         check_machine(assignment)
         self._assignment = assignment
         share = worker_resources(slot, cores_here(), gpus_here(), assignment.threads)
-        self._worker = WorkerProcess(assignment.requests, assignment.cache, assignment.limits, share)
+        self._worker = WorkerProcess(assignment.opening, assignment.limits, share)
         self._jobs: SimpleQueue[
             tuple[Future[tuple[TaskOutcome, ...]], Task, Callable[[int], None]] | None
         ] = SimpleQueue()
@@ -190,7 +188,7 @@ class Supervisor:
             count += images
             done(count)
 
-        return self._worker.compute(self._assignment.source, task, on_progress)
+        return self._worker.compute(task, on_progress)
 
 
 def compute_or_failure(

@@ -70,23 +70,11 @@ class Estimate:
 
 
 def estimate(
-    inventory: Inventory,
-    spec: StoreSpec,
-    cache: Cache,
-    limits: Limits,
-    views: Views | None = None,
+    inventory: Inventory, spec: StoreSpec, cache: Cache, limits: Limits, views: Views | None = None
 ) -> Estimate:
-    """Estimate what filling the store of `spec` takes.
+    """Estimate what filling the store of `spec` takes, and of its `views`.
 
-    Parameters
-    ----------
-    inventory : Inventory
-    spec : StoreSpec
-    cache : Cache
-    limits : Limits
-        Of that run: who was given up before is tried again under others.
-    views : Views, optional
-        Augmented views that are asked for too.
+    Under other `limits` than before, images that were given up are tried again.
     """
     store, policy = open_store(cache, spec), RetryPolicy.first(limits)
     left = _lacking(inventory, spec, store, policy)

@@ -62,14 +62,7 @@ class Prediction:
 
 
 def sample_task(todo: Plan, seed: int = 0) -> Task:
-    """Draw a task's worth of images; any beginning is a fair sample.
-
-    Parameters
-    ----------
-    todo : Plan
-        Not empty.
-    seed : int
-    """
+    """Draw a task's worth of images; any beginning is a fair sample."""
     rows = np.random.default_rng(seed).permutation(todo.rows)[: todo.task_rows]
     keys = np.ascontiguousarray(todo.inventory.keys[rows])
     paths = todo.inventory.table.column("path").take(rows).to_pylist()
@@ -81,18 +74,9 @@ def forecast_run(
 ) -> Prediction:
     """Predict what `plans` take, at the pace of `trial`.
 
-    Views are counted at the pace of images, though those of one image share its decoding.
-
-    Parameters
-    ----------
-    plans : sequence of Plan
-        Of images, and of their views where these are wanted.
-    spec : StoreSpec
-    trial : Trial
-    ready : float
-        Seconds until the images were known, and the base, where it had to be built for that.
-    machine : Machine
-        The one that the sample ran on.
+    One of `plans` may be of views: they are counted at the pace of images, though those of one image share its
+    decoding. `ready` is the seconds until the images were known, and the base, where it had to be built for that. The
+    sample ran on `machine`.
     """
     images, tasks = sum(todo.images for todo in plans), sum(len(todo) for todo in plans)
     each = trial.seconds / trial.images

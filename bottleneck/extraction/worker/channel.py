@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
@@ -19,7 +20,7 @@ from typing import IO, Any
 from bottleneck.errors import BottleneckError
 from bottleneck.extraction.resources import WorkerResources
 from bottleneck.extraction.worker.messages import BaseReady, Failure, ImagesDone, Open, Touching
-from bottleneck.schema import BaseRequest, Cache, Limits, StoreSpec
+from bottleneck.schema import BaseRequest, Limits, StoreSpec
 from bottleneck.system import onednn
 
 #: How many times as long as the first forward pass another may take before it counts as silence.
@@ -66,13 +67,10 @@ class _AnswersEnd:
 class WorkerChannel:
     """The pipes to one worker process; its death is judged elsewhere.
 
-    What its death means is not decided here.
-
     Parameters
     ----------
-    requests : sequence of BaseRequest
+    opening : Open
         What the worker opens first.
-    cache : Cache
     limits : Limits
     share : WorkerResources, optional
 
@@ -88,20 +86,18 @@ class WorkerChannel:
 
     Examples
     --------
-    >>> channel = WorkerChannel([BaseRequest(base="squeezenet")], Cache(Path("cache")), Limits())
+    >>> from bottleneck.sources import open_source
+    >>> from bottleneck.schema import Cache
+    >>> opening = Open(open_source("."), (BaseRequest(base="squeezenet"),), Cache(Path("cache")))
+    >>> channel = WorkerChannel(opening, Limits())
     >>> channel.process is None
     True
     >>> channel.close()
     """
 
-    def __init__(
-        self,
-        requests: Sequence[BaseRequest],
-        cache: Cache,
-        limits: Limits,
-        share: WorkerResources | None = None,
-    ) -> None:
-        self._requests, self._cache, self._limits, self._share = tuple(requests), cache, limits, share
+    def __init__(self, opening: Open, limits: Limits, share: WorkerResources | None = None) -> None:
+        self._opening = replace(opening, threads=share.threads if share else None)
+        self._limits, self._share = limits, share
         self.process: subprocess.Popen[bytes] | None = None
         self.specs: tuple[StoreSpec, ...] = ()
         self.touching = Touching("")
@@ -109,7 +105,7 @@ class WorkerChannel:
         self._resident_before = 0
         self._starting = threading.Lock()
         self._is_over = False
-        self._opening = False
+        self._is_opening = False
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._listener: threading.Thread | None = None
         self._log: IO[bytes] | None = None
@@ -117,15 +113,15 @@ class WorkerChannel:
     def start(self) -> None:
         """Wait for a built base. Raises `WorkerDied`, and what building raised."""
         self.begin()
-        if not self._opening:
+        if not self._is_opening:
             return
-        self._opening = False
+        self._is_opening = False
         self.specs = self._hear(lambda _: None)
         self.was_built = True
 
     def begin(self) -> None:
         """Start a worker, which builds its base; do not wait."""
-        if self._opening or (self.process is not None and self.process.poll() is None):
+        if self._is_opening or (self.process is not None and self.process.poll() is None):
             return
         self.was_built = False
         if self._log is None:
@@ -154,11 +150,10 @@ class WorkerChannel:
             target=_listen, args=(self.process.stdout, self._answers), daemon=True, name="worker"
         )
         self._listener.start()
-        threads = self._share.threads if self._share else None
         # Of one that is dead already `start` hears.
         with contextlib.suppress(OSError):
-            self._tell(Open(self._requests, self._cache, threads))
-        self._opening = True
+            self._tell(self._opening)
+        self._is_opening = True
 
     def ask(self, what: Any, on_progress: Callable[[int], None] = lambda _: None) -> Any:
         """Get the answer to `what`. Raises `WorkerDied`, and the worker's errors."""
@@ -209,13 +204,13 @@ class WorkerChannel:
 
     def reopen(self, requests: Sequence[BaseRequest]) -> None:
         """From the next start on the base is built as these ask."""
-        self._requests = tuple(requests)
+        self._opening = replace(self._opening, requests=tuple(requests))
         self.stop()
 
     def stop(self) -> None:
         """End the worker, if there is one."""
         process, self.process = self.process, None
-        self._opening = False
+        self._is_opening = False
         if process is None:
             return
         # At once: whatever it was writing has no name yet, and an interrupt must not wait for it.

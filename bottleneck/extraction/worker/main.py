@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
 import threading
@@ -55,6 +56,8 @@ class Worker:
     Parameters
     ----------
     forward : Forward
+    source : Source
+        Of the images of its tasks.
     cache : Cache
     requests : sequence of BaseRequest
         How the base was asked for, at each of its cuts: a store that is founded here remembers it.
@@ -65,6 +68,7 @@ class Worker:
     def __init__(
         self,
         forward: Forward,
+        source: Source,
         cache: Cache,
         requests: Sequence[BaseRequest] = (),
         threads: int | None = None,
@@ -72,7 +76,7 @@ class Worker:
         self.forward = forward
         self.pace = 0.0
         self.specs = specs_of(forward)
-        self._cache = cache
+        self._source, self._cache = source, cache
         self._requests = requests
         self._targets: dict[tuple[ViewPolicy | None, int], RowTarget] = {}
         # What the catalog builds is known to be steady, and a pass of a slow base takes its time.
@@ -84,14 +88,16 @@ class Worker:
             ThreadPoolExecutor(min(IN_FLIGHT, threads or IN_FLIGHT), thread_name_prefix="forward"),
         )
 
-    def compute(
-        self, source: Source, task: Task, on_progress: Callable[[int], None]
-    ) -> tuple[TaskOutcome, ...]:
+    def compute(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         """Run one task; the first founds and checks the stores."""
-        self.see_first(source, task)
-        return self.run(source, task, Watch(on_progress), Care())
+        self.see_first(task)
+        return self.run(task, Watch(on_progress), Care())
 
-    def run(self, source: Source, task: Task, watch: Watch, care: Care) -> tuple[TaskOutcome, ...]:
+    def reopen_source(self) -> None:
+        """Take a new copy of the source: archives may have been replaced."""
+        self._source = copy.deepcopy(self._source)
+
+    def run(self, task: Task, watch: Watch, care: Care) -> tuple[TaskOutcome, ...]:
         """Run one task, watched, and with care."""
         targets = self.targets(task)
         if care != Care():
@@ -100,38 +106,37 @@ class Worker:
                 # Committed already: by a worker that died before it could say so, or by another builder.
                 watch.on_progress(len(task.keys))
                 return tuple(outcome for outcome in done if outcome is not None)
-        outcomes = run_task(self.forward, source.read, task, targets, self._pools, watch, care)
+        outcomes = run_task(self.forward, self._source.read, task, targets, self._pools, watch, care)
         if self.specs[0].recipe.precision != "float32" and task.views is None:
-            self._tell_drift(source, task, targets)
+            self._tell_drift(task, targets)
         return outcomes
 
     def attempt(
         self,
-        source: Source,
         task: Task,
         on_progress: Callable[[int], None],
         warm: Callable[[float], None] = lambda _: None,
     ) -> Trial:
         """Run a sample of `task`, store nothing; `warm` gets seconds a pass."""
         started = time.perf_counter()
-        self.see_first(source, task)
+        self.see_first(task)
         self._canary()
         if isinstance(self.forward, Preparing):
             # A run would be set up early in its first task; in a sample that is much of the time.
             self.forward.ready(len(task.keys))
         start = time.perf_counter() - started
         warm(self.pace)
-        trial = run_trial(self.forward, source, task, self._pools, Watch(on_progress), self.pace)
+        trial = run_trial(self.forward, self._source, task, self._pools, Watch(on_progress), self.pace)
         return replace(trial, start=start)
 
-    def see_first(self, source: Source, task: Task) -> None:
+    def see_first(self, task: Task) -> None:
         """Set up decoding for files like the first of `task`.
 
         This runs beside the forward pass, which waits for it.
         Not for a task that is run with care: this touches a file that was not named before.
         """
         if self._first is None and not self._canaries.rows and isinstance(self.forward, Preparing):
-            self._first = self._pools.decode.submit(_seen, self.forward, source, task.paths[0])
+            self._first = self._pools.decode.submit(_seen, self.forward, self._source, task.paths[0])
 
     def best_batch(self, images: int, long: float, tried: Callable[[int], None]) -> int | None:
         """Search the best batch shape for a run.
@@ -189,12 +194,12 @@ class Worker:
             return None
         return self._requests[cut].computed_in(self.specs[cut].recipe.precision)
 
-    def _tell_drift(self, source: Source, task: Task, targets: Sequence[RowTarget]) -> None:
+    def _tell_drift(self, task: Task, targets: Sequence[RowTarget]) -> None:
         """Publish once a store what its precision costs."""
         unmeasured = {
             target.cut: target.shards.parent for target in targets if not read_drift(target.shards.parent)
         }
-        drifts = probe_drift(self.forward, source, task) if unmeasured else ()
+        drifts = probe_drift(self.forward, self._source, task) if unmeasured else ()
         for cut, drift in enumerate(drifts):
             if drift is not None and cut in unmeasured:
                 publish_drift(unmeasured[cut], drift)
@@ -240,16 +245,17 @@ def serve(asks: BinaryIO, answers: BinaryIO) -> None:
         ask = asked.get()
         try:
             if isinstance(ask, Open):
-                worker = Worker(_opened(ask), ask.cache, ask.requests, ask.threads)
+                worker = Worker(_opened(ask), ask.source, ask.cache, ask.requests, ask.threads)
                 answer(worker.specs)
             elif isinstance(ask, Compute) and worker is not None:
+                worker.reopen_source()
                 if not ask.care.careful:
-                    worker.see_first(ask.source, ask.task)
+                    worker.see_first(ask.task)
                 worker.targets(ask.task)
                 ready(worker.pace)
-                answer(worker.run(ask.source, ask.task, watch, ask.care))
+                answer(worker.run(ask.task, watch, ask.care))
             elif isinstance(ask, Try) and worker is not None:
-                answer(worker.attempt(ask.source, ask.task, watch.on_progress, ready))
+                answer(worker.attempt(ask.task, watch.on_progress, ready))
             elif isinstance(ask, Prove) and worker is not None:
                 answer(worker.prove())
             elif isinstance(ask, Search) and worker is not None:

@@ -20,8 +20,12 @@ from bottleneck.system.disk_errors import refusal
 
 @dataclass(frozen=True)
 class Open:
-    """Ask to build a base. Answer: a `StoreSpec` for each cut."""
+    """Ask to build a base for the images of a source.
 
+    The base is asked for at one cut or at several: `requests` differ in nothing else. Answer: a `StoreSpec` for each.
+    """
+
+    source: Source
     requests: tuple[BaseRequest, ...]
     cache: Cache
     threads: int | None = None
@@ -55,7 +59,6 @@ class Compute:
     Answers: any number of `BaseReady`, `ImagesDone` and `Touching`, then a tuple of `TaskOutcome`.
     """
 
-    source: Source
     task: Task
     care: Care = Care()
 
@@ -67,7 +70,6 @@ class Try:
     Answers: `BaseReady`, any number of `ImagesDone`, then a `Trial`.
     """
 
-    source: Source
     task: Task
 
 

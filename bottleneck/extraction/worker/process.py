@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from bottleneck.contracts import Source
 from bottleneck.extraction.resources import WorkerResources
 from bottleneck.extraction.worker.channel import OverMemory, WorkerChannel, WorkerDied
-from bottleneck.extraction.worker.messages import Care, Compute, Proof, Prove, Search, Touching, Try
+from bottleneck.extraction.worker.messages import Care, Compute, Open, Proof, Prove, Search, Touching, Try
 from bottleneck.extraction.worker.task import TaskOutcome
 from bottleneck.extraction.worker.trial import Trial
 from bottleneck.forward.batch_size import LONG
-from bottleneck.schema import BaseRequest, Cache, Limits, Rejection, StoreSpec, Task
+from bottleneck.schema import BaseRequest, Limits, Rejection, StoreSpec, Task
 from bottleneck.system.durable import shown
 
 #: Deaths of a worker that no image explains, at one task, until it is given up.
@@ -42,9 +42,8 @@ class WorkerProcess:
 
     Parameters
     ----------
-    requests : sequence of BaseRequest
-        The base at one cut or at several: they differ in nothing else.
-    cache : Cache
+    opening : Open
+        The base, and the source of the images.
     limits : Limits, optional
         How long an image may be worked on in silence, and how much memory the worker may have.
     share : WorkerResources, optional
@@ -52,20 +51,17 @@ class WorkerProcess:
 
     Examples
     --------
-    >>> with WorkerProcess([BaseRequest(base="squeezenet")], Cache(Path("cache"))) as worker:  # doctest: +SKIP
+    >>> opening = Open(source, (BaseRequest(base="squeezenet"),), Cache(Path("cache")))  # doctest: +SKIP
+    >>> with WorkerProcess(opening) as worker:  # doctest: +SKIP
     ...     worker.specs[0].shape
     (512,)
     """
 
     def __init__(
-        self,
-        requests: Sequence[BaseRequest],
-        cache: Cache,
-        limits: Limits | None = None,
-        share: WorkerResources | None = None,
+        self, opening: Open, limits: Limits | None = None, share: WorkerResources | None = None
     ) -> None:
         self._limits = limits or Limits()
-        self._channel = WorkerChannel(requests, cache, self._limits, share)
+        self._channel = WorkerChannel(opening, self._limits, share)
         self._odd_deaths = 0
 
     @property
@@ -83,21 +79,14 @@ class WorkerProcess:
 
     def prove(self) -> Proof:
         """Compute the canary pictures. Raises `WorkerDied` at the first death."""
-        try:
-            self._channel.start()
-            proof: Proof = self._channel.ask(Prove())
-        except WorkerDied:
-            self._channel.stop()
-            raise
+        proof: Proof = self._ask_once(Prove())
         return proof
 
     def begin(self) -> None:
         """Start to build the base, and do not wait for it."""
         self._channel.begin()
 
-    def compute(
-        self, source: Source, task: Task, on_progress: Callable[[int], None]
-    ) -> tuple[TaskOutcome, ...]:
+    def compute(self, task: Task, on_progress: Callable[[int], None]) -> tuple[TaskOutcome, ...]:
         """Run one task; a worker that dies is started again.
 
         Raises
@@ -120,7 +109,7 @@ class WorkerProcess:
             self._channel.touching = Touching("")
             try:
                 self._channel.start()
-                answer: tuple[TaskOutcome, ...] = self._channel.ask(Compute(source, task, care), count)
+                answer: tuple[TaskOutcome, ...] = self._channel.ask(Compute(task, care), count)
                 return answer
             except WorkerDied as death:
                 self._channel.stop()
@@ -138,22 +127,17 @@ class WorkerProcess:
                         raise self._despair(death, task) from death
                     care = replace(care, careful=self._channel.was_built or care.careful)
 
-    def attempt(self, source: Source, task: Task, on_progress: Callable[[int], None]) -> Trial:
+    def attempt(self, task: Task, on_progress: Callable[[int], None]) -> Trial:
         """Run a sample of `task`. Raises `WorkerDied` at the first death."""
         started = time.monotonic()
         self._channel.start()
         waited = time.monotonic() - started
-        trial: Trial = self._channel.ask(Try(source, task), on_progress)
+        trial: Trial = self._channel.ask(Try(task), on_progress)
         return replace(trial, start=waited + trial.start)
 
     def best_batch(self, images: int, tried: Callable[[int], None]) -> int | None:
         """Search as `Worker.best_batch` for a `LONG` run. Raises `WorkerDied`."""
-        try:
-            self._channel.start()
-            batch: int | None = self._channel.ask(Search(images, LONG), tried)
-        except WorkerDied:
-            self._channel.stop()  # it may live yet, over its memory limit
-            raise
+        batch: int | None = self._ask_once(Search(images, LONG), tried)
         return batch
 
     def reopen(self, requests: Sequence[BaseRequest]) -> None:
@@ -175,6 +159,14 @@ class WorkerProcess:
         self._channel.close()
 
     # -------------------------------------------------------------------------------------------- deaths
+
+    def _ask_once(self, what: Prove | Search, on_progress: Callable[[int], None] = lambda _: None) -> Any:
+        try:
+            self._channel.start()
+            return self._channel.ask(what, on_progress)
+        except WorkerDied:
+            self._channel.stop()  # it may live yet, over its memory limit
+            raise
 
     def _blames_base(self, death: WorkerDied, task: Task, came_through: int) -> bool:
         """Whether images die one after another as only bases make them."""

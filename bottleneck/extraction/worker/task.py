@@ -96,22 +96,8 @@ def run_task(
 
     Bits do not depend on order, neighbours or care: every forward pass has one constant, padded batch shape.
 
-    Parameters
-    ----------
-    forward : Forward
-    read : callable
-        Gives the bytes of a path, as a source does.
-    task : Task
-    targets : sequence of RowTarget
-        One for each cut that rows are wanted of. The first one is committed last: its record ends the task.
-    pools : Pools
-    watch : Watch
-    care : Care
-
-    Returns
-    -------
-    tuple of TaskOutcome
-        One for each target.
+    `targets` has one for each cut that rows are wanted of, and so has what is returned. The first one is committed
+    last: its record ends the task.
     """
     pace = targets[0].pace
     stopwatch = Stopwatch(forward.batch / pace if pace else None)

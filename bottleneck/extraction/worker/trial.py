@@ -77,22 +77,7 @@ def run_trial(
 ) -> Trial:
     """Run the first images of `task` into a temporary folder.
 
-    Parameters
-    ----------
-    forward : Forward
-        Warm.
-    source : Source
-    task : Task
-        In an order that makes any beginning of it a fair sample.
-    pools : Pools
-    watch : Watch
-    pass_seconds : float
-        What one takes.
-
-    Returns
-    -------
-    Trial
-        Without its `start`.
+    `forward` is warm, and any beginning of `task` is a fair sample. The trial lacks its `start`.
     """
     count = sample_size(pass_seconds, forward.batch, len(task.keys))
     part = task._replace(keys=task.keys[:count], paths=task.paths[:count])

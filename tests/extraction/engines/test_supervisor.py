@@ -15,6 +15,7 @@ import pytest
 from bottleneck.errors import BaseError, BottleneckError, EngineError
 from bottleneck.extraction.engines.supervisor import Assignment, Supervisor, check_machine, shared_probe
 from bottleneck.extraction.resources import WorkerSlot
+from bottleneck.extraction.worker.messages import Open
 from bottleneck.inventory.scan import scan_source
 from bottleneck.schema import BaseRequest, Cache, Inventory, Limits, Task
 from bottleneck.sources.open import open_source
@@ -31,13 +32,13 @@ def scanned(tmp_path: Path) -> tuple[Assignment, Inventory]:
     inventory = scan_source(source, cache.scans)
     open_for_building(cache, open_store(cache, base().spec).folder)
     request = BaseRequest(base="tests.fakes:base")
-    return Assignment(source, (request,), cache, Limits(), (base().spec,)), inventory
+    return Assignment(Open(source, (request,), cache), Limits(), (base().spec,)), inventory
 
 
 @pytest.fixture
 def assignment(scanned: tuple[Assignment, Inventory]) -> Iterator[Assignment]:
     given, inventory = scanned
-    with shared_probe(given.source, inventory, given.cache) as probe:
+    with shared_probe(given.opening.source, inventory, given.opening.cache) as probe:
         yield dataclasses.replace(given, probe=probe)
 
 
@@ -47,9 +48,9 @@ def task_of(scanned: tuple[Assignment, Inventory]) -> Task:
 
 
 def test_a_machine_that_sees_everything_may_work_and_leaves_no_trace(assignment: Assignment) -> None:
-    before = sorted(os.listdir(assignment.cache.root))
+    before = sorted(os.listdir(assignment.opening.cache.root))
     check_machine(assignment)
-    assert sorted(os.listdir(assignment.cache.root)) == before
+    assert sorted(os.listdir(assignment.opening.cache.root)) == before
 
 
 @pytest.mark.fault(78)
@@ -64,7 +65,7 @@ def test_what_a_machine_does_not_see_is_named_with_the_machine(
     cases = {
         "does not see the cache": {
             "probe": dataclasses.replace(probe, path=elsewhere.root / "probe"),
-            "cache": elsewhere,
+            "opening": dataclasses.replace(assignment.opening, cache=elsewhere),
         },
         "sees another cache": {"probe": dataclasses.replace(probe, token="of another run")},
         "does not see the source: cat/nine.png": {"probe": dataclasses.replace(probe, image=moved)},
@@ -80,11 +81,11 @@ def test_an_image_that_vanished_since_the_scan_is_no_machines_fault(
     scanned: tuple[Assignment, Inventory],
 ) -> None:
     given, inventory = scanned
-    Path(given.source.location, "cat/000.png").unlink()
-    with shared_probe(given.source, inventory, given.cache) as probe:
+    Path(given.opening.source.location, "cat/000.png").unlink()
+    with shared_probe(given.opening.source, inventory, given.opening.cache) as probe:
         assert probe.image is not None and probe.image.path == b"cat/001.png"
         check_machine(dataclasses.replace(given, probe=probe))
-    assert list(given.cache.root.glob(".*")) == []
+    assert list(given.opening.cache.root.glob(".*")) == []
 
 
 def test_a_base_that_is_another_one_there_computes_nothing(scanned: tuple[Assignment, Inventory]) -> None:
@@ -92,7 +93,7 @@ def test_a_base_that_is_another_one_there_computes_nothing(scanned: tuple[Assign
     with pytest.raises(BaseError, match=f"fake as built on {platform.node()} has recipe"):
         supervisor.compute(task_of(scanned), lambda _: None)
     supervisor.end()
-    assert list(scanned[0].cache.root.glob("stores/*/shards/*")) == []
+    assert list(scanned[0].opening.cache.root.glob("stores/*/shards/*")) == []
 
 
 def test_the_worker_outlives_the_thread_that_asked_for_it(scanned: tuple[Assignment, Inventory]) -> None:

@@ -160,9 +160,9 @@ def test_an_image_over_the_limit_of_pixels_is_refused_once(tmp_path: Path) -> No
     inventory = scan_source(opened, None)
     forward = base()
     forward.decode = lambda data: check_header(data, 10) and np.zeros((8, 8, 3), np.float32)  # type: ignore
-    with Worker(forward, cache) as worker:
+    with Worker(forward, opened, cache) as worker:
         (task,) = plan_tasks(inventory, base().spec, np.zeros(len(inventory), bool))
-        (outcome,) = worker.compute(opened, task, lambda _: None)
+        (outcome,) = worker.compute(task, lambda _: None)
     assert {(why.retry, why.final, why.circumstances) for why in outcome.rejections} == {
         (True, True, "at most 10 pixels")
     }

@@ -21,7 +21,7 @@ from bottleneck.errors import SourceError
 from bottleneck.extraction.worker.channel import WorkerDied, resident_bytes
 from bottleneck.extraction.worker.image_reader import Watch
 from bottleneck.extraction.worker.main import Worker
-from bottleneck.extraction.worker.messages import Care
+from bottleneck.extraction.worker.messages import Care, Open
 from bottleneck.extraction.worker.process import WorkerProcess
 from bottleneck.inventory import scan as scanning
 from bottleneck.inventory.scan import scan_source
@@ -45,28 +45,30 @@ def test_a_task_that_was_committed_before_its_worker_died_is_not_computed_again(
     (tmp_path / "in" / "cat" / "003.png").write_bytes(b"<html>")
     inventory = scan_source(source, None)
     (task,) = plan_tasks(inventory, base().spec, np.zeros(len(inventory), bool))
-    with Worker(base(), cache) as first:
-        (told,) = first.compute(source, task, lambda _: None)
+    with Worker(base(), source, cache) as first:
+        (told,) = first.compute(task, lambda _: None)
     assert told.computed == 5
     seen: list[int] = []
-    with Worker(base(), cache) as second:
+    with Worker(base(), source, cache) as second:
         second.targets(task)
         second.forward.features = None  # type: ignore[method-assign]
-        (again,) = second.run(source, task, Watch(seen.append), Care(careful=True))
+        (again,) = second.run(task, Watch(seen.append), Care(careful=True))
     assert (again.task, again.computed, again.rejections) == (told.task, 5, told.rejections)
     assert sum(seen) == 6
     # What is not whole was never said.
     next(cache.stores.glob("*/shards/*.h5")).write_bytes(b"")
-    with Worker(base(), cache) as third:
+    with Worker(base(), source, cache) as third:
         passes, features = [], third.forward.features
         third.forward.features = lambda pixels: passes.append(0) or features(pixels)  # type: ignore
-        assert third.run(source, task, Watch(seen.append), Care(careful=True))[0].computed == 5
+        assert third.run(task, Watch(seen.append), Care(careful=True))[0].computed == 5
         assert passes
 
 
 def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
     source, cache = write_images(tmp_path / "in", {"cat": 60}), tmp_path / "cache"
-    with WorkerProcess([BaseRequest(base="tests.fakes:slow_base")], Cache(cache)) as worker:
+    opened, request = open_source(source), BaseRequest(base="tests.fakes:slow_base")
+    opening = Open(opened, (request,), Cache(cache))
+    with WorkerProcess(opening) as worker:
         assert worker.specs
         victim = worker._channel.process.pid
 
@@ -77,12 +79,9 @@ def test_a_worker_that_somebody_kills_is_started_again(tmp_path: Path) -> None:
         thread = threading.Thread(target=strike)
         thread.start()
         from bottleneck.inventory.scan import scan_source
-        from bottleneck.sources.open import open_source
         from bottleneck.system.progress import Silent
         from tests.in_process import extract_one
 
-        opened = open_source(source)
-        request = BaseRequest(base="tests.fakes:slow_base")
         done, _, _ = extract_one(
             opened, lambda: scan_source(opened, None), request, Cache(cache), Silent(), worker=worker
         )
@@ -143,7 +142,7 @@ def test_a_scan_that_fails_ends_the_worker_that_was_begun(
 
 
 def test_a_worker_that_dies_before_it_is_waited_for_is_heard_of_then(tmp_path: Path) -> None:
-    with WorkerProcess([BaseRequest(base=FAKE)], Cache(tmp_path)) as worker:
+    with WorkerProcess(Open(open_source(tmp_path), (BaseRequest(base=FAKE),), Cache(tmp_path))) as worker:
         worker.begin()
         first = worker._channel.process
         assert first is not None
