@@ -1,4 +1,4 @@
-"""Build a shard's HDF5 file in memory, the only door to h5py.
+"""Build a shard's HDF5 file in memory.
 
 HDF5 never touches the disk itself: on a full disk the library dies by signal and leaves rows of zeros behind. Serving
 never parses HDF5 either: a shard's record says at which offsets the rows lie.
