@@ -242,7 +242,7 @@ def open_run(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> RunF
     Untrusted
         The run's base is code, and ``trust`` is not among the options.
     """
-    found = read_run(folder, options.get("allow_host", ()))
+    found = read_run(folder, options.get("allow_host") or ())
     require_trust(found.run.request.base, options.get("trust", False), f"run {found.run.name}")
     return found
 

@@ -158,7 +158,7 @@ class Session:
             options.get("rehash", False),
             options.get("max_bad", default.get("max_bad", 0.01)),
             options.get("trust", False),
-            tuple(options.get("allow_host", ())),
+            tuple(options.get("allow_host") or ()),
         )
 
     @property

@@ -12,7 +12,9 @@ from pydantic import Field, field_validator
 from bottleneck.schema.values import Frozen
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(
+    r"(\+?(?:[0-9][0-9_]{0,18}\.?[0-9]*|\.[0-9]+)(?:e[0-9]{1,2})?) *([KMGT]?)(?:i?B)?", re.IGNORECASE
+)
 
 
 def parse_size(text: str) -> int:
@@ -20,13 +22,13 @@ def parse_size(text: str) -> int:
 
     Examples
     --------
-    >>> parse_size("1.5G"), parse_size("512 MiB"), parse_size("7")
-    (1610612736, 536870912, 7)
+    >>> parse_size("1.5G"), parse_size("512 MiB"), parse_size("1_000")
+    (1610612736, 536870912, 1000)
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ValueError("no size; write 8G, 512M or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(float(match[1].replace("_", "")) * _UNITS[match[2].upper()])
 
 
 def format_size(count: float) -> str:
