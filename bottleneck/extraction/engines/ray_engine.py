@@ -167,7 +167,7 @@ class _RayWorker:
 
     def __init__(self, ray: Any, kind: Any, assignment: Assignment) -> None:
         self._ray, self._kind, self._assignment = ray, kind, assignment
-        self._post = WorkerSlot()
+        self._slot = WorkerSlot()
         self._busy = threading.Lock()
         self._is_over = False
         self._actor = kind.remote(assignment)
@@ -178,7 +178,7 @@ class _RayWorker:
 
     def open(self, slot: WorkerSlot) -> None:
         """Have it check its machine. Raises `EngineError`."""
-        self._post = slot
+        self._slot = slot
         came = self._waited(self._actor.open.remote(slot))
         if isinstance(came, Failure):
             raise came.error()
@@ -199,7 +199,7 @@ class _RayWorker:
                         ) from error
                     if not isinstance(error, WorkerDied):
                         self._actor = self._kind.remote(self._assignment)
-                        self.open(self._post)
+                        self.open(self._slot)
         raise AssertionError("unreachable")
 
     def end(self) -> None:
