@@ -24,8 +24,8 @@ def acknowledge(path: Path) -> None:
     """Have every finished task written down."""
     real = WorkerProcess.compute
 
-    def compute(self: WorkerProcess, source: Any, task: Any, on_progress: Callable[[int], None]) -> Any:
-        outcome = real(self, source, task, on_progress)
+    def compute(self: WorkerProcess, task: Any, on_progress: Callable[[int], None]) -> Any:
+        outcome = real(self, task, on_progress)
         with path.open("a", encoding="ascii") as file:
             file.write(task.id + "\n")
         return outcome
