@@ -52,7 +52,7 @@ class DenseHead(SoftmaxHead):
         Most epochs.
     batch_size : int
     patience : int or None
-        Stop after so many epochs without a lower validation loss. None: run all epochs.
+        Stop after as many epochs without a lower validation loss. None: run all epochs.
     holdout : float
         Part of each class kept out of training and watched, when `fit` is given no validation data and
         `patience` is set; equal rows stay on one side. Where a class is too small to give a row, it gives none;
@@ -156,7 +156,7 @@ class DenseHead(SoftmaxHead):
         on_epoch : callable, optional
             Called with each epoch's entry of ``history_``.
         views : int
-            So many rows side by side are views of one image, the first of them the image itself: each epoch sees one
+            As many rows side by side are views of one image, the first of them the image itself: each epoch sees one
             of them, drawn anew, and rows held out are of whole images, watched by their first.
 
         Raises

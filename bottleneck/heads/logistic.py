@@ -19,7 +19,7 @@ from bottleneck.heads.settings import check_settings
 from bottleneck.heads.softmax_head import SoftmaxHead
 from bottleneck.store.rows import Rows
 
-#: With this many more features than rows, rows in memory are first rotated into the space they span; beyond so many
+#: With this many more features than rows, rows in memory are first rotated into the space they span; beyond this many
 #: rows that costs more than it saves.
 ROTATE, MOST_ROTATED = 2, 4096
 
@@ -125,7 +125,7 @@ class LogisticHead(SoftmaxHead):
         validation_data, on_epoch
             Taken so that every head is called alike; this one has no epochs and uses neither.
         views : int
-            So many rows side by side are views of one image: each counts as that part of an image, so that `C`
+            As many rows side by side are views of one image: each counts as that part of an image, so that `C`
             means what it does without views.
 
         Raises

@@ -20,10 +20,10 @@ from threadpoolctl import threadpool_limits
 from bottleneck.errors import HeadError
 from bottleneck.heads.objective import Objective, Point, column_blocks, gram
 
-#: A step is exact enough when its residual is this part of the gradient, and takes at most so many passes.
+#: A step is exact enough when its residual is this part of the gradient, and takes at most this many passes.
 _RESIDUAL, _MOST_PRODUCTS = 0.2, 250
 
-#: Up to so many weights the preconditioner is the sample's whole Hessian, from so many rows; beyond, its eigenvectors.
+#: Up to this many weights the preconditioner is the sample's whole Hessian, from as many rows; beyond, eigenvectors.
 _WHOLE, _WHOLE_ROWS = 1024, 4096
 
 #: Rows of the sample that eigenvectors are made of, and how many bytes it may take.
@@ -32,7 +32,7 @@ _ROWS, _BYTES = 1024, 64 << 20
 #: Steps of the intercepts alone, which double their digits each.
 _SETTLING = 12
 
-#: From so many classes on, BLAS threads gain more than they cost by spinning on a busy machine.
+#: From this many classes on, BLAS threads gain more than they cost by spinning on a busy machine.
 _THREADED = 64
 
 Preconditioner = Callable[[np.ndarray], np.ndarray]

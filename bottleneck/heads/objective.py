@@ -12,7 +12,7 @@ import numpy as np
 from bottleneck.store.batches import batches
 from bottleneck.store.rows import Rows, picked
 
-#: Bytes of a piece of standardised float32 rows, and of its float64 logits; a piece has at least so many rows.
+#: Bytes of a piece of standardised float32 rows, and of its float64 logits; a piece has at least this many rows.
 _PIECE, _LEAST_ROWS = 4 << 20, 64
 
 #: Columns of a wide matrix that are held in float64 at a time.

@@ -77,7 +77,7 @@ def export(
         A kind that rounds (the last four of LiteRT) is delivered when it names the cached head's first choice for
         this share of the run's images, and else refused by name.
     images : int
-        Up to so many of the run's images are compared on, those that it did not learn from first.
+        At most as many of the run's images are compared on, those that it did not learn from first.
     score : {"energy"}, optional
         As for `merge`.
     **options

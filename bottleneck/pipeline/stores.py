@@ -105,7 +105,7 @@ def verify(
     repair : path, optional
         A source of images: what is damaged is computed again from it, and only that.
     sample : int
-        So many rows, drawn at random among those of `source`, are computed again and compared.
+        As many rows, drawn at random among those of `source`, are computed again and compared.
     source : path, optional
         Where `sample` finds images; `repair`'s by default.
     seed : int, optional
